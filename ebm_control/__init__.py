@@ -1,0 +1,1 @@
+"""Energy-based models for control: one sampler trains, predicts and plans."""

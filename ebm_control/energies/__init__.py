@@ -1,0 +1,35 @@
+"""Energies: their algebra, networks, trajectory energies, base measures and costs."""
+
+from ebm_control.energies.base import Energy, Mixture, Scaled, Sum, mixture
+from ebm_control.energies.base_measure import BaseMeasure, GaussianBase, RegressionBase
+from ebm_control.energies.costs import (
+    BoundCost,
+    BoxObstacle,
+    GoalCost,
+    RewardCost,
+    SmoothnessCost,
+)
+from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.energies.networks import MLP, TemporalConvolution
+from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
+
+__all__ = [
+    "MLP",
+    "BaseMeasure",
+    "BoundCost",
+    "BoxObstacle",
+    "Energy",
+    "GaussianBase",
+    "GoalCost",
+    "Mixture",
+    "RegressionBase",
+    "RewardCost",
+    "Scaled",
+    "SmoothnessCost",
+    "Sum",
+    "TemporalConvolution",
+    "TrajectoryLayout",
+    "TransitionEnergy",
+    "WindowEnergy",
+    "mixture",
+]

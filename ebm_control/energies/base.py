@@ -1,0 +1,155 @@
+"""`Energy` and its algebra."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ebm_control.checks import require
+
+
+class Energy(nn.Module, ABC):
+    """A scalar function of a sample, low where the sample is likely: `p(x) ∝ exp(-E(x))`.
+
+    Energies add, scale and mix into new energies that share their parts' parameters:
+    `e1 + e2` is a product of experts, `mixture([e1, e2])` a mixture, `e.at(T)` flattens by a temperature.
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Energy of each sample.
+
+        Args:
+            x: `(B, *shape)` samples.
+            context: `(B, ...)` what the energy is conditioned on, or None.
+
+        Returns:
+            `(B,)` energies.
+
+        """
+
+    def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Energy as `(base, tilt)`, each `(B,)`, `forward` being their sum.
+
+        The base is a fixed or separately fitted measure, the tilt is what contrastive training shapes;
+        only the tilt is regularised. An energy without a base measure is all tilt.
+        """
+        tilt = self(x, context)
+        return torch.zeros_like(tilt), tilt
+
+    def __add__(self, other: Energy) -> Energy:
+        if not isinstance(other, Energy):
+            return NotImplemented
+        return Sum([*_terms(self), *_terms(other)])
+
+    def __mul__(self, factor: float) -> Energy:
+        if not isinstance(factor, int | float):
+            return NotImplemented
+        return Scaled(self, float(factor))
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Energy:
+        return Scaled(self, -1.0)
+
+    def __sub__(self, other: Energy) -> Energy:
+        if not isinstance(other, Energy):
+            return NotImplemented
+        return self + (-other)
+
+    def at(self, temperature: float) -> Energy:
+        """The energy at a temperature: `E / T`."""
+        require(temperature > 0, "temperature", given=temperature, expected="a positive number")
+        return Scaled(self, 1.0 / temperature)
+
+
+def _terms(energy: Energy) -> list[Energy]:
+    """Terms of a sum, so that sums of sums stay flat."""
+    return (
+        [term for term in energy.terms if isinstance(term, Energy)] if isinstance(energy, Sum) else [energy]
+    )
+
+
+class Sum(Energy):
+    """`E(x) = Σ_i E_i(x)`: the product of the experts `exp(-E_i)` (Hinton 2002)."""
+
+    def __init__(self, terms: Sequence[Energy]) -> None:
+        super().__init__()
+        require(len(terms) > 0, "terms", given="none", expected="at least one energy")
+        self.terms = nn.ModuleList(terms)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Sum of the terms' energies, `(B,)`."""
+        base, tilt = self.split(x, context)
+        return base + tilt
+
+    def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Sum of the terms' bases and sum of their tilts."""
+        bases, tilts = zip(*(_split(term, x, context) for term in self.terms), strict=True)
+        return sum(bases[1:], bases[0]), sum(tilts[1:], tilts[0])
+
+
+class Scaled(Energy):
+    """`E(x) = factor * E_0(x)`; `factor` is 1/T for a temperature and -1 for a negation."""
+
+    def __init__(self, energy: Energy, factor: float) -> None:
+        super().__init__()
+        self.energy = energy
+        self.factor = factor
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Scaled energy, `(B,)`."""
+        return self.factor * self.energy(x, context)
+
+    def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Scaled base and scaled tilt."""
+        base, tilt = _split(self.energy, x, context)
+        return self.factor * base, self.factor * tilt
+
+    def extra_repr(self) -> str:
+        """Show the factor in the module's printout."""
+        return f"factor={self.factor:g}"
+
+
+class Mixture(Energy):
+    """`E(x) = -log Σ_i w_i exp(-E_i(x))`: the mixture of the unnormalised densities `exp(-E_i)`.
+
+    Args:
+        energies: the components.
+        weights: positive weights, one a component; equal by default.
+
+    """
+
+    log_weights: Tensor
+
+    def __init__(self, energies: Sequence[Energy], weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        require(len(energies) > 0, "energies", given="none", expected="at least one energy")
+        given = list(weights) if weights is not None else [1.0 / len(energies)] * len(energies)
+        require(
+            len(given) == len(energies) and all(w > 0 for w in given),
+            "weights",
+            given=given,
+            expected=f"{len(energies)} positive numbers",
+        )
+        self.energies = nn.ModuleList(energies)
+        self.register_buffer("log_weights", torch.tensor(given).log())
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Energy of the mixture, `(B,)`."""
+        energies = torch.stack([energy(x, context) for energy in self.energies], dim=-1)
+        return -torch.logsumexp(self.log_weights.to(energies.dtype) - energies, dim=-1)
+
+
+def mixture(energies: Sequence[Energy], weights: Sequence[float] | None = None) -> Mixture:
+    """Mixture of energies: a sample is likely where any component finds it likely. See `Mixture`."""
+    return Mixture(energies, weights)
+
+
+def _split(module: nn.Module, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    """`split` of a module known to be an energy (containers of torch forget their items' type)."""
+    assert isinstance(module, Energy)
+    return module.split(x, context)

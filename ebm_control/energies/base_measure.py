@@ -1,0 +1,83 @@
+"""Gaussian base measures over displacements: the part of a transition energy that is integrable by itself.
+
+A tilt learned by contrastive divergence is flat where neither data nor negatives were; a planner would take
+one long jump through it. A quadratic base makes the density integrable and every jump dear.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from ebm_control.checks import require, require_shape
+
+
+class BaseMeasure(nn.Module, ABC):
+    """Gaussian `p(Δs | s, a)` with a diagonal deviation, over displacements in units of their own deviation."""
+
+    deviation: Tensor
+
+    @abstractmethod
+    def mean(self, inputs: Tensor) -> Tensor:
+        """Expected displacement `(..., obs_dim)` given `inputs` `(..., features + actions [+ context])`."""
+
+    def residual(self, inputs: Tensor, displacement: Tensor) -> Tensor:
+        """Displacement `(..., obs_dim)` in deviations from its expected value."""
+        return (displacement - self.mean(inputs)) / self.deviation
+
+    def forward(self, inputs: Tensor, displacement: Tensor) -> Tensor:
+        """`½ |residual|²`, `(...)`."""
+        return 0.5 * self.residual(inputs, displacement).square().sum(dim=-1)
+
+
+class GaussianBase(BaseMeasure):
+    """The same Gaussian everywhere, centred at no displacement.
+
+    Args:
+        obs_dim: observation coordinates.
+        deviation: standard deviation in units of the data's displacements, a float or `(obs_dim,)`. Wider
+            than the data (the default is √10, a weight of 0.05 on |Δs|²) leaves the shape to the tilt.
+
+    """
+
+    def __init__(self, obs_dim: int, deviation: float | Tensor = 10**0.5) -> None:
+        super().__init__()
+        value = torch.as_tensor(deviation, dtype=torch.float32).expand(obs_dim).clone()
+        require(bool((value > 0).all()), "deviation", given=deviation, expected="positive figures")
+        self.register_buffer("deviation", value)
+
+    def mean(self, inputs: Tensor) -> Tensor:
+        """No displacement."""
+        return inputs.new_zeros(*inputs.shape[:-1], self.deviation.shape[0])
+
+
+class RegressionBase(BaseMeasure):
+    """A conditional Gaussian: its mean is a network, its deviation the network's residual on held-out data.
+
+    It carries the precision of a feed-forward dynamics model into the energy; the tilt then only has to learn
+    what a Gaussian cannot say. Fit it with `ebm_control.training.fit_base`.
+
+    Args:
+        network: `(..., features + actions [+ context]) -> (..., obs_dim)`.
+        obs_dim: observation coordinates.
+
+    """
+
+    def __init__(self, network: nn.Module, obs_dim: int) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("deviation", torch.ones(obs_dim))
+
+    def mean(self, inputs: Tensor) -> Tensor:
+        """The network's prediction."""
+        return self.network(inputs)
+
+    def set_deviation(self, deviation: Tensor) -> None:
+        """Set the deviation `(obs_dim,)`, in units of the data's displacements."""
+        require_shape("deviation", deviation, tuple(self.deviation.shape))
+        require(
+            bool((deviation > 0).all()), "deviation", given=deviation.tolist(), expected="positive figures"
+        )
+        self.deviation.copy_(deviation)

@@ -1,0 +1,209 @@
+"""Costs: analytic energies with no parameters. Added to a learned energy, they say what a plan is for.
+
+Figures that belong to a planning problem (its goal, say) may have a leading axis of `N` problems; a batch of
+`B = N * r` chains is then read problem by problem, `r` chains each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require, require_shape
+from ebm_control.energies.base import Energy
+from ebm_control.energies.layout import TrajectoryLayout
+
+
+class GoalCost(Energy):
+    """Distance of chosen observation coordinates to a goal, summed over the trajectory's later rows.
+
+    `E(τ) = Σ_{t ≥ 1} |s_t[index] - goal|`, periodic coordinates by the shorter way round. Row 0 is where the
+    plan starts and cannot be changed.
+
+    Args:
+        layout: meaning of the coordinates.
+        index: observation coordinates that have a goal.
+        norm: "l1", "l2" (Euclidean) or "squared" (half the squared distance).
+        smooth: width of the rounded tip of "l1" and "l2", in the units of `x`: within it the gradient fades, so
+            that a sampler can come to rest at the goal.
+        last_only: only the last row counts.
+
+    Attributes:
+        goal: `(len(index),)` or `(N, len(index))`, in the units of `x`; set it with `set_goal`.
+
+    """
+
+    goal: Tensor
+
+    def __init__(
+        self,
+        layout: TrajectoryLayout,
+        index: Sequence[int],
+        *,
+        norm: str = "l1",
+        smooth: float = 0.0,
+        last_only: bool = False,
+    ) -> None:
+        super().__init__()
+        require(
+            len(index) > 0 and all(0 <= i < layout.obs_dim for i in index),
+            "index",
+            given=tuple(index),
+            expected=f"observation coordinates in 0..{layout.obs_dim - 1}",
+        )
+        require(norm in ("l1", "l2", "squared"), "norm", given=norm, expected="'l1', 'l2' or 'squared'")
+        self.index = list(index)
+        self.norm, self.smooth, self.last_only = norm, smooth, last_only
+        periods = tuple(layout.periods[i] for i in index) if layout.periods else ()
+        self.goal_layout = TrajectoryLayout(len(self.index), periods=periods)
+        self.register_buffer("goal", torch.zeros(len(self.index)))
+
+    def set_goal(self, goal: Tensor) -> None:
+        """Set the goal, `(len(index),)` for all chains or `(N, len(index))` for N problems."""
+        require(
+            goal.shape[-1] == len(self.index) and goal.ndim <= 2,
+            "goal",
+            given=tuple(goal.shape),
+            expected=f"shape ({len(self.index)},) or (N, {len(self.index)})",
+        )
+        self.goal = goal.to(self.goal)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Cost of trajectories `(B, T, D) -> (B,)`."""
+        goal = per_chain(self.goal, x.shape[0]) if self.goal.ndim == 2 else self.goal
+        rows = x[:, -1:, self.index] if self.last_only else x[:, 1:, self.index]
+        delta = self.goal_layout.difference(rows, goal.unsqueeze(-2))
+        return distance(delta, self.norm, self.smooth).sum(dim=1)
+
+
+class SmoothnessCost(Energy):
+    """Half the squared finite difference of a trajectory, summed over time.
+
+    Args:
+        layout: meaning of the coordinates.
+        order: 1 for velocity, 2 for acceleration.
+        of: "states" or "actions".
+
+    """
+
+    def __init__(self, layout: TrajectoryLayout, *, order: int = 1, of: str = "states") -> None:
+        super().__init__()
+        require(order in (1, 2), "order", given=order, expected="1 (velocity) or 2 (acceleration)")
+        require(of in ("states", "actions"), "of", given=of, expected="'states' or 'actions'")
+        self.layout, self.order, self.of = layout, order, of
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Cost of trajectories `(B, T, D) -> (B,)`."""
+        if self.of == "states":
+            states = self.layout.states(x)
+            step = self.layout.difference(states[:, 1:], states[:, :-1])
+        else:
+            step = self.layout.actions(x)[:, :-1].diff(dim=1)
+        if self.order == 2:
+            step = step.diff(dim=1)
+        return 0.5 * step.square().sum(dim=(1, 2))
+
+
+class BoxObstacle(Energy):
+    """Depth inside axis-aligned boxes: 0 outside, growing linearly to the boxes' middle.
+
+    `E(τ) = Σ_t Σ_boxes max(0, min_i min(x_i - low_i, high_i - x_i) + margin) / scale`. Points between rows
+    count too, so that a plan cannot step over a thin box.
+
+    Args:
+        boxes: `(M, 2, len(index))` low and high corners, in the units of `x`.
+        index: coordinates that the boxes bound.
+        margin: distance to keep from the boxes.
+        between: points checked between neighbouring rows.
+
+    """
+
+    boxes: Tensor
+
+    def __init__(self, boxes: Tensor, index: Sequence[int], *, margin: float = 0.0, between: int = 3) -> None:
+        super().__init__()
+        require_shape("boxes", boxes, (None, 2, len(index)))
+        require(bool((boxes[:, 0] < boxes[:, 1]).all()), "boxes", given=boxes.tolist(), expected="low < high")
+        self.index, self.margin, self.between = list(index), margin, between
+        self.register_buffer("boxes", boxes.float())
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Cost of trajectories `(B, T, D) -> (B,)`."""
+        points = x[..., self.index]
+        weight = torch.linspace(0, 1, self.between + 2, device=x.device, dtype=x.dtype)[:-1, None]
+        dense = points[:, :-1, None] + weight * (points[:, 1:, None] - points[:, :-1, None])
+        dense = torch.cat([dense.flatten(1, 2), points[:, -1:]], dim=1).unsqueeze(2)
+        depth = torch.minimum(dense - self.boxes[:, 0], self.boxes[:, 1] - dense).amin(dim=-1)
+        return torch.relu(depth + self.margin).sum(dim=(1, 2))
+
+
+class BoundCost(Energy):
+    """Squared excess of chosen coordinates beyond bounds: keeps plans inside the space (or a speed limit).
+
+    Args:
+        low: `(len(index),)` lower bounds in the units of `x`.
+        high: `(len(index),)` upper bounds.
+        index: coordinates of a row (observations first, then actions).
+
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, low: Tensor, high: Tensor, index: Sequence[int]) -> None:
+        super().__init__()
+        require_shape("low", low, (len(index),))
+        require_shape("high", high, (len(index),))
+        self.index = list(index)
+        self.register_buffer("low", low.float())
+        self.register_buffer("high", high.float())
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Cost of trajectories `(B, T, D) -> (B,)`."""
+        part = x[..., self.index]
+        excess = torch.relu(part - self.high) + torch.relu(self.low - part)
+        return 0.5 * excess.square().sum(dim=(1, 2))
+
+
+class RewardCost(Energy):
+    """Any differentiable reward as a cost: `E(τ) = -Σ_t reward(s_t, a_t, s_{t+1})`.
+
+    Args:
+        layout: meaning of the coordinates.
+        reward: maps states `(B, T-1, obs_dim)`, actions `(B, T-1, act_dim)` and next states, in the units of
+            `x`, to rewards `(B, T-1)`.
+
+    """
+
+    def __init__(self, layout: TrajectoryLayout, reward: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layout, self.reward = layout, reward
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Cost of trajectories `(B, T, D) -> (B,)`."""
+        states, actions = self.layout.states(x), self.layout.actions(x)
+        value = self.reward(states[:, :-1], actions[:, :-1], states[:, 1:])
+        require_shape("reward(...)", value, (x.shape[0], x.shape[1] - 1))
+        return -value.sum(dim=1)
+
+
+def per_chain(value: Tensor, chains: int) -> Tensor:
+    """Figures of N problems `(N, ...)`, repeated for `chains = N * r` chains, problem by problem."""
+    problems = value.shape[0]
+    require(
+        chains % problems == 0, "x", given=f"{chains} chains", expected=f"a multiple of {problems} problems"
+    )
+    return value if chains == problems else value.repeat_interleave(chains // problems, dim=0)
+
+
+def distance(delta: Tensor, norm: str = "l1", smooth: float = 0.0) -> Tensor:
+    """Length of `delta` `(..., D) -> (...)`: "l1", "l2" or "squared", with a rounded tip of width `smooth`."""
+    if norm == "squared":
+        return 0.5 * delta.square().sum(dim=-1)
+    if norm == "l2":
+        return (delta.square().sum(dim=-1) + smooth**2 + 1e-12).sqrt() - smooth
+    if smooth > 0:
+        return ((delta.square() + smooth**2).sqrt() - smooth).sum(dim=-1)
+    return delta.abs().sum(dim=-1)

@@ -1,0 +1,99 @@
+"""What the coordinates of a trajectory mean."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require, require_shape
+
+
+@dataclass(frozen=True)
+class TrajectoryLayout:
+    """Meaning of the last axis of a trajectory `(B, T, D)`: observations first, then actions.
+
+    Row `t` holds `s_t, a_t`: the action that is taken in `s_t` and leads to `s_{t+1}`.
+
+    Args:
+        obs_dim: observation coordinates.
+        act_dim: action coordinates; 0 for trajectories of states alone.
+        periods: per observation coordinate its period in the units of the trajectory, 0 where it is not
+            periodic; empty when none is. Periodic coordinates are compared modulo their period and shown to
+            networks as sine and cosine.
+
+    """
+
+    obs_dim: int
+    act_dim: int = 0
+    periods: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(self.obs_dim >= 1, "obs_dim", given=self.obs_dim, expected="at least 1")
+        require(self.act_dim >= 0, "act_dim", given=self.act_dim, expected="0 or more")
+        require(
+            len(self.periods) in (0, self.obs_dim) and all(p >= 0 for p in self.periods),
+            "periods",
+            given=self.periods,
+            expected=f"() or {self.obs_dim} figures, each 0 (not periodic) or positive",
+        )
+
+    @property
+    def dim(self) -> int:
+        """Coordinates of one row of a trajectory, `D`."""
+        return self.obs_dim + self.act_dim
+
+    @property
+    def periodic(self) -> tuple[int, ...]:
+        """Indices of the periodic observation coordinates."""
+        return tuple(i for i, p in enumerate(self.periods) if p > 0)
+
+    @property
+    def feature_dim(self) -> int:
+        """Length of `features`: each periodic coordinate takes two places."""
+        return self.obs_dim + len(self.periodic)
+
+    def states(self, x: Tensor) -> Tensor:
+        """Observations of a trajectory: `(..., D) -> (..., obs_dim)`."""
+        return x[..., : self.obs_dim]
+
+    def actions(self, x: Tensor) -> Tensor:
+        """Actions of a trajectory: `(..., D) -> (..., act_dim)`."""
+        return x[..., self.obs_dim : self.dim]
+
+    def join(self, states: Tensor, actions: Tensor | None = None) -> Tensor:
+        """Trajectory from states `(..., T, obs_dim)` and actions `(..., T or T-1, act_dim)`.
+
+        One action fewer than states is the usual case in data; the last row's action is then 0.
+        """
+        if self.act_dim == 0:
+            return states
+        if actions is None:
+            actions = states.new_zeros(*states.shape[:-1], self.act_dim)
+        elif actions.shape[-2] == states.shape[-2] - 1:
+            actions = torch.cat([actions, torch.zeros_like(actions[..., :1, :])], dim=-2)
+        return torch.cat([states, actions], dim=-1)
+
+    def difference(self, later: Tensor, earlier: Tensor) -> Tensor:
+        """`later - earlier` of states `(..., obs_dim)`, periodic coordinates by the shorter way round."""
+        delta = later - earlier
+        if not self.periodic:
+            return delta
+        # Period 1e30 leaves a plain coordinate alone: one expression for all, with no indexing in the hot loop.
+        period = delta.new_tensor([p if p > 0 else 1e30 for p in self.periods])
+        return delta - period * torch.round(delta / period)
+
+    def features(self, states: Tensor) -> Tensor:
+        """What a network sees of states: `(..., obs_dim) -> (..., feature_dim)`, periodic ones as sin, cos."""
+        if not self.periodic:
+            return states
+        index = list(self.periodic)
+        plain = [i for i in range(self.obs_dim) if i not in index]
+        angle = states[..., index] * states.new_tensor([2 * math.pi / self.periods[i] for i in index])
+        return torch.cat([states[..., plain], angle.sin(), angle.cos()], dim=-1)
+
+    def check(self, argument: str, x: Tensor) -> None:
+        """Raise `InputError` unless `x` is a batch of trajectories `(B, T, D)` of this layout."""
+        require_shape(argument, x, (None, None, self.dim))

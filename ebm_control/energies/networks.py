@@ -1,0 +1,85 @@
+"""Networks that energies are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from ebm_control.checks import require
+
+
+class MLP(nn.Module):
+    """Fully connected network with smooth (SiLU) activations, which give Langevin smooth gradients.
+
+    Args:
+        inputs: length of the last axis of the input.
+        hidden: width of each hidden layer.
+        outputs: length of the last axis of the output.
+        spectral: divide every weight by its largest singular value (Miyato et al. 2018), which bounds
+            how fast an energy can change: the seed paper's way to stable training (Du & Mordatch 2019, 3.3).
+
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: Sequence[int] = (256, 256, 256),
+        outputs: int = 1,
+        *,
+        spectral: bool = False,
+    ) -> None:
+        super().__init__()
+        require(inputs >= 1, "inputs", given=inputs, expected="at least 1")
+        layers: list[nn.Module] = []
+        sizes = [inputs, *hidden, outputs]
+        for width_in, width_out in pairwise(sizes):
+            layers += [_linear(width_in, width_out, spectral), nn.SiLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(..., inputs) -> (..., outputs)`."""
+        return self.layers(x)
+
+
+class TemporalConvolution(nn.Module):
+    """Residual 1-D convolutions over a window, averaged over time: `(B, T, channels) -> (B, 1)`.
+
+    Args:
+        channels: length of the input's last axis.
+        width: channels of the hidden layers.
+        blocks: residual blocks; block `i` has dilation `2**i`, so the receptive field doubles with each.
+        kernel: taps of each convolution, odd.
+        spectral: spectral normalisation of every weight, as in `MLP`.
+
+    """
+
+    def __init__(
+        self, channels: int, width: int = 128, blocks: int = 3, kernel: int = 3, *, spectral: bool = False
+    ) -> None:
+        super().__init__()
+        require(kernel % 2 == 1, "kernel", given=kernel, expected="an odd number")
+        self.first = _linear(channels, width, spectral)
+        self.blocks = nn.ModuleList(
+            _normed(nn.Conv1d(width, width, kernel, padding="same", dilation=2**i), spectral)
+            for i in range(blocks)
+        )
+        self.last = _linear(width, 1, spectral)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, T, channels) -> (B, 1)`."""
+        h = self.first(x).transpose(1, 2)
+        for block in self.blocks:
+            h = h + block(torch.nn.functional.silu(h))
+        return self.last(torch.nn.functional.silu(h).mean(dim=2))
+
+
+def _linear(inputs: int, outputs: int, spectral: bool) -> nn.Module:
+    return _normed(nn.Linear(inputs, outputs), spectral)
+
+
+def _normed(layer: nn.Module, spectral: bool) -> nn.Module:
+    return spectral_norm(layer) if spectral else layer

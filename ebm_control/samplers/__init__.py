@@ -1,0 +1,24 @@
+"""Samplers: one loop, many kernels. They know nothing of trajectories or images."""
+
+from ebm_control.samplers.chain import Chain, Sampler
+from ebm_control.samplers.diagnostics import effective_sample_size, split_rhat
+from ebm_control.samplers.langevin import Langevin
+from ebm_control.samplers.metropolis import HMC, MALA
+from ebm_control.samplers.population import CEM, MPPI
+from ebm_control.samplers.schedules import Cosine, Geometric, Linear, Schedule
+
+__all__ = [
+    "CEM",
+    "HMC",
+    "MALA",
+    "MPPI",
+    "Chain",
+    "Cosine",
+    "Geometric",
+    "Langevin",
+    "Linear",
+    "Sampler",
+    "Schedule",
+    "effective_sample_size",
+    "split_rhat",
+]

@@ -1,0 +1,150 @@
+"""What every sampler promises and hands back, and the one way to run a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require, require_finite
+from ebm_control.energies.base import Energy
+from ebm_control.samplers.engines import Engine, execute
+from ebm_control.samplers.kernel import Kernel, Target
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What a sampler hands back, detached.
+
+    Attributes:
+        x: `(B, *shape)` last state.
+        energy: `(B,)` energy of `x`.
+        trace: `(n, B, *shape)` every `trace`-th state, or None.
+        info: figures of each step, `(steps,)`, on the device.
+
+    """
+
+    x: Tensor
+    energy: Tensor
+    trace: Tensor | None
+    info: dict[str, Tensor]
+
+
+class Sampler(Protocol):
+    """Moves a batch downhill with noise under an energy; knows nothing of trajectories or images."""
+
+    def __call__(
+        self,
+        energy: Energy,
+        x: Tensor,
+        *,
+        fixed: Tensor | None = None,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        trace: int = 0,
+    ) -> Chain:
+        """Run one chain for every sample of the batch.
+
+        Args:
+            energy: what to sample from, as `exp(-energy / temperature)`.
+            x: `(B, *shape)` where the chains start.
+            fixed: boolean, broadcast to `x`: True coordinates never move, to the bit.
+            context: `(B, ...)` handed to the energy with every evaluation.
+            generator: source of all noise, on the device of `x`; None draws a fresh seed from the system.
+                The global generator is never touched.
+            trace: keep every `trace`-th state; 0 keeps none.
+
+        Raises:
+            InputError: a shape, dtype or device does not fit, or `x` is not finite.
+
+        """
+        ...
+
+
+def run_chain(
+    kernel: Kernel,
+    energy: Energy,
+    x: Tensor,
+    rows: Tensor,
+    *,
+    scale: Tensor | tuple[float, ...] | None = None,
+    fixed: Tensor | None = None,
+    context: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    trace: int = 0,
+    engine: Engine = "auto",
+) -> Chain:
+    """Repeat `kernel` once for every row of `rows`; see `Sampler` for the other arguments.
+
+    Args:
+        kernel: what one step does.
+        energy: the energy.
+        x: `(B, *shape)` start.
+        rows: `(steps, k)` the kernel's figures for each step.
+        scale: preconditioner, broadcast to `x`; None for 1.
+        fixed: as in `Sampler`.
+        context: as in `Sampler`.
+        generator: as in `Sampler`.
+        trace: as in `Sampler`.
+        engine: how to execute the steps; see `ebm_control.samplers.engines`.
+
+    """
+    _check(x, fixed, context, trace)
+    if generator is None:
+        generator = torch.Generator(x.device)
+        generator.seed()
+    free = None if fixed is None else ~fixed.to(x.device)
+    factor = torch.ones((), device=x.device, dtype=x.dtype)
+    if scale is not None:
+        factor = torch.as_tensor(scale, device=x.device, dtype=x.dtype)
+    with evaluation_mode(energy), torch.no_grad():
+        rows = rows.to(device=x.device, dtype=x.dtype)
+        target = Target(energy, context, free)
+        state, kept, info = execute(
+            engine, kernel, target, x.detach().clone(), rows, factor, generator, trace
+        )
+    return Chain(state["x"], state["energy"], kept, info)
+
+
+@contextmanager
+def evaluation_mode(energy: Energy) -> Iterator[None]:
+    """No dropout, no power iterations of spectral normalisation; every module's own mode comes back after."""
+    training = [module for module in energy.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _check(x: Tensor, fixed: Tensor | None, context: Tensor | None, trace: int) -> None:
+    require(
+        x.ndim >= 2 and x.is_floating_point(),
+        "x",
+        given=f"shape {tuple(x.shape)}, {x.dtype}",
+        expected="a batch of floats (B, *shape)",
+    )
+    require_finite("x", x)
+    if fixed is not None:
+        require(fixed.dtype == torch.bool, "fixed", given=fixed.dtype, expected="a boolean mask")
+        try:
+            fits = torch.broadcast_shapes(fixed.shape, x.shape) == x.shape
+        except RuntimeError:
+            fits = False
+        require(
+            fits, "fixed", given=f"shape {tuple(fixed.shape)}", expected=f"broadcastable to {tuple(x.shape)}"
+        )
+    if context is not None:
+        require(
+            context.shape[0] == x.shape[0],
+            "context",
+            given=f"{context.shape[0]} rows",
+            expected=f"{x.shape[0]}, one for each chain",
+        )
+    require(trace >= 0, "trace", given=trace, expected="0 or more")

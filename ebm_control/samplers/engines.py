@@ -1,0 +1,173 @@
+"""The sampler loop and how its steps are executed: `eager`, `compile` (one fused step) or `graph` (one CUDA graph).
+
+All three draw the same noise in the same order, so the same generator gives the same chain within float
+tolerance. Weights may change between calls (in place); shapes and the energy object may not, or it is
+compiled (captured) anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require
+from ebm_control.energies.base import Energy
+from ebm_control.samplers.kernel import Info, Kernel, State, Target
+
+Engine = Literal["auto", "eager", "compile", "graph"]
+Step = Callable[[Target, State, tuple[Tensor, ...], Tensor, Tensor], tuple[State, Info]]
+_KEPT = 16  # compiled steps and graphs kept alive, and with them their energies
+Result = tuple[State, Tensor | None, Info]
+
+
+def execute(
+    engine: Engine,
+    kernel: Kernel,
+    target: Target,
+    x: Tensor,
+    rows: Tensor,
+    scale: Tensor,
+    generator: torch.Generator,
+    trace: int,
+) -> Result:
+    """Run the loop by the named engine; `auto` is `eager`, which needs no warm-up."""
+    require(
+        engine in ("auto", "eager", "compile", "graph"),
+        "engine",
+        given=engine,
+        expected="'auto', 'eager', 'compile' or 'graph'",
+    )
+    if engine == "graph":
+        require(
+            x.is_cuda, "engine", given="'graph' on " + str(x.device), expected="a CUDA device for 'graph'"
+        )
+        return _captured(kernel, target, x, rows, scale, generator, trace)
+    step = _compiled(kernel, target.energy) if engine == "compile" else None
+    return loop(kernel, target, x, rows, scale, _noise(kernel, x, generator), trace, step)
+
+
+def _noise(kernel: Kernel, x: Tensor, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
+    while True:
+        yield kernel.draw(x, generator)
+
+
+def loop(
+    kernel: Kernel,
+    target: Target,
+    x: Tensor,
+    rows: Tensor,
+    scale: Tensor,
+    noise: Iterator[tuple[Tensor, ...]],
+    trace: int,
+    step: Step | None = None,
+) -> tuple[State, Tensor | None, Info]:
+    """The one loop of every sampler. No value is read back from the device, no branch looks at a tensor."""
+    step = step or kernel.step
+    state = kernel.init(target, x)
+    kept: list[Tensor] = []
+    infos: list[Info] = []
+    for i, row in enumerate(rows.unbind(0)):
+        state, info = step(target, state, next(noise), row, scale)
+        infos.append(info)
+        if trace and (i + 1) % trace == 0:
+            kept.append(state["x"])
+    state = kernel.finish(target, state)
+    stacked = {name: torch.stack([info[name] for info in infos]) for name in (infos[0] if infos else {})}
+    return state, torch.stack(kept) if kept else None, stacked
+
+
+@lru_cache(maxsize=_KEPT)
+def _compiled(kernel: Kernel, energy: Energy) -> Step:
+    """The kernel's step under one energy, compiled whole; the target's tensors are its inputs."""
+
+    @torch.compile(fullgraph=True)
+    def step(
+        context: Tensor | None,
+        free: Tensor | None,
+        state: State,
+        noise: tuple[Tensor, ...],
+        row: Tensor,
+        scale: Tensor,
+    ) -> tuple[State, Info]:
+        return kernel.step(Target(energy, context, free), state, noise, row, scale)
+
+    def take(
+        target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
+    ) -> tuple[State, Info]:
+        return step(target.context, target.free, state, noise, row, scale)
+
+    return take
+
+
+@dataclass
+class _Graph:
+    """A captured chain with the tensors it reads and writes."""
+
+    graph: torch.cuda.CUDAGraph
+    inputs: list[Tensor]
+    result: Result
+
+
+_graphs: dict[tuple[object, ...], _Graph] = {}
+
+
+def _captured(
+    kernel: Kernel,
+    target: Target,
+    x: Tensor,
+    rows: Tensor,
+    scale: Tensor,
+    generator: torch.Generator,
+    trace: int,
+) -> Result:
+    """The whole chain as one CUDA graph: a replay launches every step's kernels at once.
+
+    Noise is drawn before the replay, in the eager order, at the cost of `steps` times the memory of `x`.
+    """
+    noise = [kernel.draw(x, generator) for _ in range(len(rows))]
+    optional = [tensor for tensor in (target.context, target.free) if tensor is not None]
+    inputs = [x, rows, scale, *optional, *(tensor for step in noise for tensor in step)]
+    shapes = tuple((tuple(t.shape), t.dtype) for t in inputs)
+    key = (kernel, target.energy, target.context is None, target.free is None, trace, shapes)
+    if key not in _graphs:
+        while len(_graphs) >= _KEPT:
+            _graphs.pop(next(iter(_graphs)))
+        _graphs[key] = _capture(kernel, target, inputs, noise, trace)
+    captured = _graphs[key]
+    for static, given in zip(captured.inputs, inputs, strict=True):
+        static.copy_(given)
+    captured.graph.replay()
+    state, kept, info = captured.result
+    copy = {name: value.clone() for name, value in state.items()}
+    return copy, None if kept is None else kept.clone(), {name: value.clone() for name, value in info.items()}
+
+
+def _capture(
+    kernel: Kernel, target: Target, inputs: list[Tensor], noise: list[tuple[Tensor, ...]], trace: int
+) -> _Graph:
+    static = [tensor.clone() for tensor in inputs]
+    x, rows, scale = static[:3]
+    rest = iter(static[3:])
+    context = None if target.context is None else next(rest)
+    free = None if target.free is None else next(rest)
+    fixed_noise = [tuple(next(rest) for _ in step) for step in noise]
+    held = Target(target.energy, context, free)
+
+    def run() -> Result:
+        return loop(kernel, held, x, rows, scale, iter(fixed_noise), trace)
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):  # autograd and cuBLAS allocate their workspaces outside the capture
+        for _ in range(2):
+            run()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = run()
+    return _Graph(graph, static, result)

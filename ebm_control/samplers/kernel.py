@@ -1,0 +1,105 @@
+"""What a sampler is made of: a kernel, one step as pure functions of tensors, and the target it moves under."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ebm_control.energies.base import Energy
+
+State = dict[str, Tensor]  # always holds "x" (B, *shape) and "energy" (B,), with what else the kernel carries
+Info = dict[str, Tensor]  # one figure (a 0-dim tensor) a name
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a kernel may ask: energies and gradients under the mask, with nothing else to know."""
+
+    energy: Energy
+    context: Tensor | None
+    free: Tensor | None  # boolean, broadcastable to x; None: all coordinates are free
+
+    def value(self, x: Tensor) -> Tensor:
+        """Energies `(B,)`; `x` may hold r samples for each row of the context, row by row."""
+        context = self.context
+        if context is not None and context.shape[0] != x.shape[0]:
+            context = context.repeat_interleave(x.shape[0] // context.shape[0], dim=0)
+        return self.energy(x, context)
+
+    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies `(B,)` and gradients of `x`'s shape, 0 at fixed coordinates."""
+        if torch.compiler.is_compiling():  # the compiler traces functional gradients, eager is faster without
+
+            def total(x: Tensor) -> tuple[Tensor, Tensor]:
+                energy = self.energy(x, self.context)
+                return energy.sum(), energy
+
+            gradient, (_, energy) = torch.func.grad_and_value(total, has_aux=True)(x)
+        else:
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                energy = self.energy(x, self.context)
+                (gradient,) = torch.autograd.grad(energy.sum(), x)
+        return energy.detach(), self.mask(gradient.detach())
+
+    def mask(self, move: Tensor) -> Tensor:
+        """`move` with 0 at fixed coordinates."""
+        return move if self.free is None else torch.where(self.free, move, torch.zeros_like(move))
+
+    def hold(self, proposal: Tensor, x: Tensor) -> Tensor:
+        """`proposal` with the fixed coordinates of `x`, bit for bit."""
+        return proposal if self.free is None else torch.where(self.free, proposal, x)
+
+
+class Kernel(Protocol):
+    """One step of a sampler, as pure functions of tensors, so that any engine can run it.
+
+    A kernel is hashable and holds no tensors: figures that vary over steps come in `row`.
+    """
+
+    def __hash__(self) -> int:
+        """Kernels of equal settings are one kernel, compiled once."""
+        ...
+
+    def init(self, target: Target, x: Tensor) -> State:
+        """State before the first step."""
+        ...
+
+    def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """All the noise of one step."""
+        ...
+
+    def step(
+        self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
+    ) -> tuple[State, Info]:
+        """One step: `row` holds this step's figures, `scale` the preconditioner, broadcastable to `x`."""
+        ...
+
+    def finish(self, target: Target, state: State) -> State:
+        """State after the last step, with `energy` that of `x`."""
+        ...
+
+
+def finite(state: State) -> Tensor:
+    """`(B,)` True where a chain's energy and gradient are finite."""
+    good = torch.isfinite(state["energy"])
+    if "gradient" in state:
+        good = good & torch.isfinite(state["gradient"]).flatten(1).all(dim=1)
+    return good
+
+
+def choose(accept: Tensor, new: State, old: State) -> State:
+    """Chain by chain the new state where `accept` `(B,)` is True, else the old one."""
+    return {name: torch.where(_expand(accept, value), value, old[name]) for name, value in new.items()}
+
+
+def _expand(flag: Tensor, like: Tensor) -> Tensor:
+    return flag.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def mean_norm(gradient: Tensor) -> Tensor:
+    """Mean over chains of the Euclidean norm of a gradient."""
+    return gradient.flatten(1).norm(dim=1).mean()

@@ -1,0 +1,191 @@
+"""Langevin dynamics, from the exact discretisation to the cold practice of image EBMs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require
+from ebm_control.energies.base import Energy
+from ebm_control.samplers.chain import Chain, run_chain
+from ebm_control.samplers.engines import Engine
+from ebm_control.samplers.kernel import Info, State, Target, choose, finite, mean_norm
+from ebm_control.samplers.schedules import Schedule, values
+
+_RMS_DECAY = 0.9  # of the running mean square: chains of tens of steps need a short memory
+
+
+@dataclass(frozen=True)
+class Langevin:
+    """Langevin dynamics `x <- clamp(x - clip(η clip(∇E(x))) + σ ξ)`, `ξ ~ N(0, 1)`.
+
+    With no clip, `noise=None` and small steps its samples follow `exp(-E / temperature)`; for a Gaussian of
+    precision λ the variance of a coordinate is `T / (λ (1 - η λ / 2))` exactly. Du & Mordatch 2019 (eq. 2)
+    write η as λ/2 and the noise variance as λ: `Langevin(step_size=λ / 2)`. Their practice is cold:
+    `Langevin(steps=60, step_size=10.0, noise=0.005, gradient_clip=0.01, clamp=(0, 1))`.
+
+    Args:
+        steps: number of steps.
+        step_size: η, a number or a schedule.
+        noise: σ, a number or a schedule; None for `sqrt(2 η T)`, overdamped Langevin at temperature T.
+        temperature: T, a number or a schedule; used where `noise` is None.
+        scale: preconditioner S per coordinate, broadcast to `x`: the dynamics run in `x / S`, so steps become
+            `-η S² ∇E + σ S ξ`, exact for constant S, and the first two clips are in units of `x / S`.
+        adapt: "rms" divides the gradient by its running root mean square: fast inference, not exact sampling.
+        friction: γ > 0 for underdamped dynamics, unit mass, time step `sqrt(2 η)` (OBABO splitting with
+            one gradient a step); the overdamped update is its limit of infinite friction. None: overdamped.
+        gradient_clip: bound on each coordinate of the gradient.
+        delta_clip: bound on each coordinate of one step's drift.
+        clamp: bounds on `x`.
+        engine: "eager", "compile" (CPU or CUDA), "graph" (CUDA) or "auto".
+
+    The figures in `Chain.info`: `gradient_norm`, `rejected` (chains whose move was refused because its energy
+    or gradient was not finite) and `energy` (mean over chains), one a step.
+
+    """
+
+    steps: int = 60
+    step_size: float | Schedule = 0.1
+    noise: float | Schedule | None = None
+    temperature: float | Schedule = 1.0
+    scale: Tensor | tuple[float, ...] | None = None
+    adapt: Literal["none", "rms"] = "none"
+    friction: float | None = None
+    gradient_clip: float | None = None
+    delta_clip: float | None = None
+    clamp: tuple[float, float] | None = None
+    engine: Engine = "auto"
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 0, "steps", given=self.steps, expected="0 or more")
+        require(self.adapt in ("none", "rms"), "adapt", given=self.adapt, expected="'none' or 'rms'")
+        positive = {
+            "step_size": self.step_size,
+            "friction": self.friction,
+            "gradient_clip": self.gradient_clip,
+            "delta_clip": self.delta_clip,
+        }
+        for name, value in positive.items():
+            if isinstance(value, int | float):
+                require(value > 0, name, given=value, expected="a positive number")
+        for name, value in {"noise": self.noise, "temperature": self.temperature}.items():
+            if isinstance(value, int | float):
+                require(value >= 0, name, given=value, expected="0 or more")
+
+    def __call__(
+        self,
+        energy: Energy,
+        x: Tensor,
+        *,
+        fixed: Tensor | None = None,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        trace: int = 0,
+    ) -> Chain:
+        """Run one chain for every sample of the batch; see `Sampler`."""
+        kernel = LangevinKernel(
+            self.adapt, self.friction is not None, self.gradient_clip, self.delta_clip, self.clamp
+        )
+        return run_chain(
+            kernel,
+            energy,
+            x,
+            self._rows(),
+            scale=self.scale,
+            fixed=fixed,
+            context=context,
+            generator=generator,
+            trace=trace,
+            engine=self.engine,
+        )
+
+    def _rows(self) -> Tensor:
+        """Figures of each step: η, σ, time step h, momentum kept, bias of the running mean square."""
+        rows = []
+        step_sizes, temperatures = values(self.step_size, self.steps), values(self.temperature, self.steps)
+        noises = None if self.noise is None else values(self.noise, self.steps)
+        for i, (step_size, temperature) in enumerate(zip(step_sizes, temperatures, strict=True)):
+            sigma = math.sqrt(2 * step_size * temperature) if noises is None else noises[i]
+            h = math.sqrt(2 * step_size)
+            kept = 0.0 if self.friction is None else math.exp(-self.friction * h)
+            rows.append([step_size, sigma, h, kept, 1 - _RMS_DECAY ** (i + 1)])
+        return torch.tensor(rows, dtype=torch.float64).reshape(self.steps, 5)
+
+
+@dataclass(frozen=True)
+class LangevinKernel:
+    """One Langevin step; the fields are those of `Langevin`."""
+
+    adapt: str
+    underdamped: bool
+    gradient_clip: float | None
+    delta_clip: float | None
+    clamp: tuple[float, float] | None
+
+    def init(self, target: Target, x: Tensor) -> State:
+        """Energy and gradient of the start, no momentum."""
+        energy, gradient = target.value_and_gradient(x)
+        state = {"x": x, "energy": energy, "gradient": gradient}
+        if self.underdamped:
+            state["momentum"] = torch.zeros_like(x)
+        if self.adapt == "rms":
+            state["square"] = torch.zeros_like(x)
+        return state
+
+    def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Standard normal noise of the shape of `x`."""
+        return (torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype),)
+
+    def step(
+        self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
+    ) -> tuple[State, Info]:
+        """One move of every chain, refused where it would end at a non-finite energy or gradient."""
+        step_size, sigma, h, kept, bias = row.unbind(0)
+        x, new = state["x"], {}
+        # A chain that starts at a non-finite gradient can still leave by its noise.
+        gradient = torch.nan_to_num(scale * state["gradient"], 0.0, 0.0, 0.0)
+        if self.adapt == "rms":
+            new["square"] = _RMS_DECAY * state["square"] + (1 - _RMS_DECAY) * gradient.square()
+            normaliser = (new["square"] / bias).sqrt() + 1e-8
+        else:
+            normaliser = torch.ones((), device=x.device, dtype=x.dtype)
+        drift = self._drift(gradient / normaliser, step_size)
+        kick = sigma * target.mask(noise[0])
+        if self.underdamped:
+            # O: momentum refreshed in part, in units of a step; B, A, B: one leapfrog step.
+            momentum = kept * state["momentum"] * h + (1 - kept**2).sqrt() * kick
+            move = momentum - drift
+        else:
+            momentum = kick
+            move = kick - drift
+        proposal = x + scale * move
+        if self.clamp is not None:
+            proposal = proposal.clamp(*self.clamp)
+        new["x"] = target.hold(proposal, x)
+        new["energy"], new["gradient"] = target.value_and_gradient(new["x"])
+        if self.underdamped:
+            after = self._drift(scale * new["gradient"] / normaliser, step_size)
+            new["momentum"] = (momentum - drift - after) / h
+        accept = finite(new)
+        info = {
+            "gradient_norm": mean_norm(state["gradient"]),
+            "rejected": (~accept).sum(),
+            "energy": state["energy"].mean(),
+        }
+        return choose(accept, new, state), info
+
+    def finish(self, target: Target, state: State) -> State:
+        """The state: its energy is known."""
+        return state
+
+    def _drift(self, gradient: Tensor, step_size: Tensor) -> Tensor:
+        if self.gradient_clip is not None:
+            gradient = gradient.clamp(-self.gradient_clip, self.gradient_clip)
+        drift = step_size * gradient
+        if self.delta_clip is not None:
+            drift = drift.clamp(-self.delta_clip, self.delta_clip)
+        return drift

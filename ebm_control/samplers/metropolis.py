@@ -1,0 +1,163 @@
+"""Metropolis-adjusted samplers: exact at any step size that accepts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require
+from ebm_control.energies.base import Energy
+from ebm_control.samplers.chain import Chain, run_chain
+from ebm_control.samplers.engines import Engine
+from ebm_control.samplers.kernel import Info, State, Target, choose, finite, mean_norm
+
+
+@dataclass(frozen=True)
+class HMC:
+    """Hamiltonian Monte Carlo with unit mass (Neal 2011) for `exp(-E / temperature)`.
+
+    Args:
+        steps: proposals.
+        step_size: time step ε of the leapfrog integrator.
+        leapfrog: leapfrog steps (gradients) a proposal.
+        temperature: T.
+        scale: preconditioner per coordinate, broadcast to `x`: the dynamics run in `x / scale`.
+        engine: as in `Langevin`.
+
+    `Chain.info`: `acceptance` (share of chains that moved), `gradient_norm`, `rejected` (not finite)
+    and `energy`, one figure a step.
+
+    """
+
+    steps: int = 100
+    step_size: float = 0.1
+    leapfrog: int = 10
+    temperature: float = 1.0
+    scale: Tensor | tuple[float, ...] | None = None
+    engine: Engine = "auto"
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 0, "steps", given=self.steps, expected="0 or more")
+        require(self.step_size > 0, "step_size", given=self.step_size, expected="a positive number")
+        require(self.leapfrog >= 1, "leapfrog", given=self.leapfrog, expected="at least 1")
+        require(self.temperature > 0, "temperature", given=self.temperature, expected="a positive number")
+
+    def __call__(
+        self,
+        energy: Energy,
+        x: Tensor,
+        *,
+        fixed: Tensor | None = None,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        trace: int = 0,
+    ) -> Chain:
+        """Run one chain for every sample of the batch; see `Sampler`."""
+        rows = torch.tensor([[self.step_size, self.temperature]], dtype=torch.float64).expand(self.steps, 2)
+        return run_chain(
+            HMCKernel(self.leapfrog),
+            energy,
+            x,
+            rows,
+            scale=self.scale,
+            fixed=fixed,
+            context=context,
+            generator=generator,
+            trace=trace,
+            engine=self.engine,
+        )
+
+
+@dataclass(frozen=True)
+class MALA:
+    """Metropolis-adjusted Langevin (Roberts & Tweedie 1996) for `exp(-E / temperature)`.
+
+    It is `HMC` with one leapfrog step of time `sqrt(2 η)`, and is run as such.
+
+    Args:
+        steps: proposals.
+        step_size: η of the Langevin proposal `x - η ∇E + sqrt(2 η T) ξ`.
+        temperature: T.
+        scale: preconditioner per coordinate, broadcast to `x`.
+        engine: as in `Langevin`.
+
+    `Chain.info` as in `HMC`.
+
+    """
+
+    steps: int = 100
+    step_size: float = 0.1
+    temperature: float = 1.0
+    scale: Tensor | tuple[float, ...] | None = None
+    engine: Engine = "auto"
+
+    def __post_init__(self) -> None:
+        require(self.step_size > 0, "step_size", given=self.step_size, expected="a positive number")
+        self._as_hmc()
+
+    def __call__(
+        self,
+        energy: Energy,
+        x: Tensor,
+        *,
+        fixed: Tensor | None = None,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        trace: int = 0,
+    ) -> Chain:
+        """Run one chain for every sample of the batch; see `Sampler`."""
+        return self._as_hmc()(energy, x, fixed=fixed, context=context, generator=generator, trace=trace)
+
+    def _as_hmc(self) -> HMC:
+        time = (2 * self.step_size) ** 0.5
+        return HMC(self.steps, time, 1, self.temperature, self.scale, self.engine)
+
+
+@dataclass(frozen=True)
+class HMCKernel:
+    """One proposal of `leapfrog` steps and its acceptance test."""
+
+    leapfrog: int
+
+    def init(self, target: Target, x: Tensor) -> State:
+        """Energy and gradient of the start."""
+        energy, gradient = target.value_and_gradient(x)
+        return {"x": x, "energy": energy, "gradient": gradient}
+
+    def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Normal noise for the momenta, uniform for the acceptance test."""
+        normal = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        return normal, torch.rand(len(x), generator=generator, device=x.device, dtype=x.dtype)
+
+    def step(
+        self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
+    ) -> tuple[State, Info]:
+        """Propose by leapfrog, accept with probability `min(1, exp(-ΔH / T))`."""
+        time, temperature = row.unbind(0)
+        start = temperature.sqrt() * target.mask(noise[0])
+        momentum, x = start, state["x"]
+        energy, gradient = state["energy"], torch.nan_to_num(state["gradient"], 0.0, 0.0, 0.0)
+        for _ in range(self.leapfrog):
+            momentum = momentum - 0.5 * time * scale * gradient
+            x = target.hold(x + time * scale * momentum, x)
+            energy, gradient = target.value_and_gradient(x)
+            momentum = momentum - 0.5 * time * scale * gradient
+        new = {"x": x, "energy": energy, "gradient": gradient}
+        kinetic = 0.5 * (start.square() - momentum.square()).flatten(1).sum(dim=1)
+        log_ratio = (state["energy"] - energy + kinetic) / temperature
+        sound = finite(new)
+        # A chain that starts at a non-finite energy may leave it for any finite one.
+        accept = sound & ((noise[1].log() < log_ratio) | ~torch.isfinite(state["energy"]))
+        info = {
+            "acceptance": accept.to(x.dtype).mean(),
+            "gradient_norm": mean_norm(state["gradient"]),
+            "rejected": (~sound).sum(),
+            "energy": state["energy"].mean(),
+        }
+        return choose(accept, new, state), info
+
+    def finish(self, target: Target, state: State) -> State:
+        """The state: its energy is known."""
+        return state

@@ -1,0 +1,263 @@
+"""Gradient-free samplers that move a mean by the energies of candidates around it: MPPI and CEM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require
+from ebm_control.energies.base import Energy
+from ebm_control.samplers.chain import Chain, run_chain
+from ebm_control.samplers.engines import Engine
+from ebm_control.samplers.kernel import Info, State, Target
+from ebm_control.samplers.schedules import Schedule, values
+
+
+@dataclass(frozen=True)
+class MPPI:
+    """Model-predictive path integral update: the mean of candidates weighted by `exp(-E / λ)`.
+
+    Williams et al. 2017, with the noise of Kalakrishnan et al. 2011 (STOMP): smooth in time, its covariance
+    the inverse of the squared second-difference matrix.
+
+    Args:
+        steps: updates of the mean.
+        candidates: candidates a chain and update, the mean itself among them.
+        noise: σ, largest standard deviation along the time axis; a number or a schedule.
+        temperature: λ in units of the candidates' standard deviation of energy.
+        smooth: noise smooth along the first axis of a sample (time), where a sample has two axes or more.
+        scale: noise scale per coordinate, broadcast to `x`.
+        clamp: bounds on candidates.
+        engine: as in `Langevin`.
+
+    A non-finite energy ranks as +inf. `Chain.info`: `energy` (mean over chains), `rejected` (non-finite
+    candidates), one figure a step.
+
+    """
+
+    steps: int = 20
+    candidates: int = 128
+    noise: float | Schedule = 0.3
+    temperature: float = 0.1
+    smooth: bool = True
+    scale: Tensor | tuple[float, ...] | None = None
+    clamp: tuple[float, float] | None = None
+    engine: Engine = "auto"
+
+    def __post_init__(self) -> None:
+        require(self.candidates >= 2, "candidates", given=self.candidates, expected="at least 2")
+        require(self.temperature > 0, "temperature", given=self.temperature, expected="a positive number")
+
+    def __call__(
+        self,
+        energy: Energy,
+        x: Tensor,
+        *,
+        fixed: Tensor | None = None,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        trace: int = 0,
+    ) -> Chain:
+        """Run one search for every sample of the batch, which is its first mean; see `Sampler`."""
+        rows = torch.tensor([[s, self.temperature] for s in values(self.noise, self.steps)])
+        return run_chain(
+            MPPIKernel(self.candidates, self.smooth, self.clamp),
+            energy,
+            x,
+            rows.reshape(self.steps, 2),
+            scale=self.scale,
+            fixed=fixed,
+            context=context,
+            generator=generator,
+            trace=trace,
+            engine=self.engine,
+        )
+
+
+@dataclass(frozen=True)
+class CEM:
+    """Cross-entropy method (Rubinstein 1999): refit a Gaussian to the best candidates, with smooth noise.
+
+    Args:
+        steps: refits.
+        candidates: candidates a chain and refit, the mean itself among them.
+        elites: best candidates that the Gaussian is fitted to.
+        noise: σ, first standard deviation.
+        minimum: smallest standard deviation, as a share of `noise`.
+        smooth: as in `MPPI`.
+        scale: as in `MPPI`.
+        clamp: as in `MPPI`.
+        engine: as in `Langevin`.
+
+    The chain ends at the best candidate seen. `Chain.info` as in `MPPI`.
+
+    """
+
+    steps: int = 20
+    candidates: int = 128
+    elites: int = 12
+    noise: float = 0.3
+    minimum: float = 0.02
+    smooth: bool = True
+    scale: Tensor | tuple[float, ...] | None = None
+    clamp: tuple[float, float] | None = None
+    engine: Engine = "auto"
+
+    def __post_init__(self) -> None:
+        require(
+            2 <= self.elites <= self.candidates,
+            "elites",
+            given=self.elites,
+            expected=f"between 2 and candidates = {self.candidates}",
+        )
+
+    def __call__(
+        self,
+        energy: Energy,
+        x: Tensor,
+        *,
+        fixed: Tensor | None = None,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        trace: int = 0,
+    ) -> Chain:
+        """Run one search for every sample of the batch, which is its first mean; see `Sampler`."""
+        rows = torch.tensor([[self.noise, self.minimum * self.noise]]).expand(self.steps, 2)
+        return run_chain(
+            CEMKernel(self.candidates, self.smooth, self.clamp, self.elites),
+            energy,
+            x,
+            rows,
+            scale=self.scale,
+            fixed=fixed,
+            context=context,
+            generator=generator,
+            trace=trace,
+            engine=self.engine,
+        )
+
+
+@dataclass(frozen=True)
+class _PopulationKernel:
+    """What MPPI and CEM share: candidates around a mean and their energies."""
+
+    candidates: int
+    smooth: bool
+    clamp: tuple[float, float] | None
+
+    def init(self, target: Target, x: Tensor) -> State:
+        """The first mean; nothing is evaluated yet."""
+        return {"x": x, "energy": x.new_full(x.shape[:1], torch.inf)}
+
+    def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Noise `(B, candidates, *shape)`, none for the first candidate, which is the mean."""
+        shape = (x.shape[0], self.candidates, *x.shape[1:])
+        noise = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
+        if self.smooth and x.ndim >= 3:
+            noise = torch.einsum("ij,bcj...->bci...", smooth_factor(x.shape[1], x), noise)
+        noise[:, 0] = 0
+        return (noise,)
+
+    def propose(self, target: Target, state: State, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Candidates `(B, C, *shape)`, their energies `(B, C)` (never NaN), and how many were non-finite."""
+        mean = state["x"].unsqueeze(1)
+        candidates = mean + noise
+        if self.clamp is not None:
+            candidates = candidates.clamp(*self.clamp)
+        if target.free is not None:
+            free = target.free.expand(state["x"].shape).unsqueeze(1)
+            candidates = torch.where(free, candidates, mean)
+        energies = target.value(candidates.flatten(0, 1)).reshape(candidates.shape[:2])
+        sound = torch.isfinite(energies)
+        return candidates, torch.where(sound, energies, torch.inf), (~sound).sum()
+
+
+@dataclass(frozen=True)
+class MPPIKernel(_PopulationKernel):
+    """One MPPI update."""
+
+    def step(
+        self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
+    ) -> tuple[State, Info]:
+        """Move the mean to the candidates' weighted mean."""
+        sigma, temperature = row.unbind(0)
+        candidates, energies, rejected = self.propose(target, state, sigma * scale * noise[0])
+        known = torch.isfinite(energies)
+        lowest = energies.amin(dim=1, keepdim=True)
+        above = torch.where(known, energies - torch.where(torch.isfinite(lowest), lowest, 0.0), 0.0)
+        spread = (above.square().sum(dim=1) / known.sum(dim=1).clamp_min(1)).sqrt().unsqueeze(1) + 1e-12
+        weight = torch.where(known, (-above / (temperature * spread)).exp(), 0.0)
+        weight = weight / weight.sum(dim=1, keepdim=True).clamp_min(1e-30)
+        # As a move from the old mean: where no candidate has a finite energy the mean stays.
+        mean = state["x"]
+        move = torch.einsum("bc,bc...->b...", weight, candidates - mean.unsqueeze(1))
+        new = {"x": target.hold(mean + move, mean), "energy": energies[:, 0]}
+        return new, {"energy": energies[:, 0].mean(), "rejected": rejected}
+
+    def finish(self, target: Target, state: State) -> State:
+        """Evaluate the last mean."""
+        return {"x": state["x"], "energy": target.value(state["x"])}
+
+
+@dataclass(frozen=True)
+class CEMKernel(_PopulationKernel):
+    """One CEM refit."""
+
+    elites: int
+
+    def init(self, target: Target, x: Tensor) -> State:
+        """The first mean with unit deviation; the best sample is the mean until one is evaluated."""
+        state = _PopulationKernel.init(self, target, x)
+        return state | {"deviation": torch.ones_like(x), "best": x}
+
+    def step(
+        self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
+    ) -> tuple[State, Info]:
+        """Refit mean and deviation to the elites, remember the best candidate."""
+        sigma, minimum = row.unbind(0)
+        spread = (sigma * scale * state["deviation"]).unsqueeze(1)
+        candidates, energies, rejected = self.propose(target, state, spread * noise[0])
+        value, index = energies.topk(self.elites, dim=1, largest=False)
+        view = index.reshape(*index.shape, *[1] * (candidates.ndim - 2)).expand(-1, -1, *candidates.shape[2:])
+        elite = candidates.gather(1, view)
+        better = (value[:, 0] < state["energy"]).reshape(-1, *[1] * (state["x"].ndim - 1))
+        deviation = elite.std(dim=1) / (sigma * scale)
+        new = {
+            "x": target.hold(elite.mean(dim=1), state["x"]),
+            "energy": torch.minimum(value[:, 0], state["energy"]),
+            "deviation": deviation.clamp_min(minimum / sigma),
+            "best": torch.where(better, elite[:, 0], state["best"]),
+        }
+        return new, {"energy": energies[:, 0].mean(), "rejected": rejected}
+
+    def finish(self, target: Target, state: State) -> State:
+        """The best candidate, or the last mean where that is better."""
+        energy = target.value(state["x"])
+        better = (energy < state["energy"]).reshape(-1, *[1] * (state["x"].ndim - 1))
+        x = target.hold(torch.where(better, state["x"], state["best"]), state["x"])
+        return {
+            "x": x,
+            "energy": torch.where(
+                torch.isfinite(state["energy"]) | better.flatten(),
+                torch.fmin(energy, state["energy"]),
+                energy,
+            ),
+        }
+
+
+def smooth_factor(length: int, like: Tensor) -> Tensor:
+    """Square root `(length, length)` of the smooth noise's covariance, largest deviation 1.
+
+    The covariance is `(AᵀA)⁻¹`, `A` the second-difference matrix with zero ends (Kalakrishnan et al. 2011,
+    eq. 8), so noise fades towards both ends' outer neighbours and is smooth between.
+    """
+    difference = (
+        2 * torch.eye(length, dtype=torch.float64)
+        - torch.diag(torch.ones(length - 1, dtype=torch.float64), 1)
+        - torch.diag(torch.ones(length - 1, dtype=torch.float64), -1)
+    )
+    factor = torch.linalg.inv(difference)
+    factor = factor / factor.square().sum(dim=1).sqrt().max()
+    return factor.to(like)
