@@ -15,6 +15,8 @@ from ebm_control.energies.base import Energy
 from ebm_control.samplers.engines import Engine, execute
 from ebm_control.samplers.kernel import Kernel, Target
 
+Bound = float | tuple[float, ...] | Tensor
+
 
 @dataclass(frozen=True)
 class Chain:
@@ -72,6 +74,7 @@ def run_chain(
     rows: Tensor,
     *,
     scale: Tensor | tuple[float, ...] | None = None,
+    clamp: tuple[Bound, Bound] | None = None,
     fixed: Tensor | None = None,
     context: Tensor | None = None,
     generator: torch.Generator | None = None,
@@ -86,6 +89,7 @@ def run_chain(
         x: `(B, *shape)` start.
         rows: `(steps, k)` the kernel's figures for each step.
         scale: preconditioner, broadcast to `x`; None for 1.
+        clamp: low and high bound on free coordinates, numbers or broadcast to `x`; None for none.
         fixed: as in `Sampler`.
         context: as in `Sampler`.
         generator: as in `Sampler`.
@@ -103,7 +107,8 @@ def run_chain(
         factor = torch.as_tensor(scale, device=x.device, dtype=x.dtype)
     with evaluation_mode(energy), torch.no_grad():
         rows = rows.to(device=x.device, dtype=x.dtype)
-        target = Target(energy, context, free)
+        low, high = (None, None) if clamp is None else (torch.as_tensor(bound).to(x) for bound in clamp)
+        target = Target(energy, context, free, low, high)
         state, kept, info = execute(
             engine, kernel, target, x.detach().clone(), rows, factor, generator, trace
         )

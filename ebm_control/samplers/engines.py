@@ -87,19 +87,14 @@ def _compiled(kernel: Kernel, energy: Energy) -> Step:
 
     @torch.compile(fullgraph=True)
     def step(
-        context: Tensor | None,
-        free: Tensor | None,
-        state: State,
-        noise: tuple[Tensor, ...],
-        row: Tensor,
-        scale: Tensor,
+        given: tuple[Tensor | None, ...], state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
     ) -> tuple[State, Info]:
-        return kernel.step(Target(energy, context, free), state, noise, row, scale)
+        return kernel.step(Target(energy, *given), state, noise, row, scale)
 
     def take(
         target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
     ) -> tuple[State, Info]:
-        return step(target.context, target.free, state, noise, row, scale)
+        return step(target.tensors, state, noise, row, scale)
 
     return take
 
@@ -130,10 +125,10 @@ def _captured(
     Noise is drawn before the replay, in the eager order, at the cost of `steps` times the memory of `x`.
     """
     noise = [kernel.draw(x, generator) for _ in range(len(rows))]
-    optional = [tensor for tensor in (target.context, target.free) if tensor is not None]
+    optional = [tensor for tensor in target.tensors if tensor is not None]
     inputs = [x, rows, scale, *optional, *(tensor for step in noise for tensor in step)]
     shapes = tuple((tuple(t.shape), t.dtype) for t in inputs)
-    key = (kernel, target.energy, target.context is None, target.free is None, trace, shapes)
+    key = (kernel, target.energy, *(tensor is None for tensor in target.tensors), trace, shapes)
     if key not in _graphs:
         while len(_graphs) >= _KEPT:
             _graphs.pop(next(iter(_graphs)))
@@ -153,10 +148,9 @@ def _capture(
     static = [tensor.clone() for tensor in inputs]
     x, rows, scale = static[:3]
     rest = iter(static[3:])
-    context = None if target.context is None else next(rest)
-    free = None if target.free is None else next(rest)
+    given = [None if tensor is None else next(rest) for tensor in target.tensors]
     fixed_noise = [tuple(next(rest) for _ in step) for step in noise]
-    held = Target(target.energy, context, free)
+    held = Target(target.energy, *given)
 
     def run() -> Result:
         return loop(kernel, held, x, rows, scale, iter(fixed_noise), trace)

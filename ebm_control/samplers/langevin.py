@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ebm_control.checks import require
 from ebm_control.energies.base import Energy
-from ebm_control.samplers.chain import Chain, run_chain
+from ebm_control.samplers.chain import Bound, Chain, run_chain
 from ebm_control.samplers.engines import Engine
 from ebm_control.samplers.kernel import Info, State, Target, choose, finite, mean_norm
 from ebm_control.samplers.schedules import Schedule, values
@@ -40,7 +40,7 @@ class Langevin:
             one gradient a step); the overdamped update is its limit of infinite friction. None: overdamped.
         gradient_clip: bound on each coordinate of the gradient.
         delta_clip: bound on each coordinate of one step's drift.
-        clamp: bounds on `x`.
+        clamp: low and high bound on free coordinates, numbers or one a coordinate (broadcast to `x`).
         engine: "eager", "compile" (CPU or CUDA), "graph" (CUDA) or "auto".
 
     The figures in `Chain.info`: `gradient_norm`, `rejected` (chains whose move was refused because its energy
@@ -57,7 +57,7 @@ class Langevin:
     friction: float | None = None
     gradient_clip: float | None = None
     delta_clip: float | None = None
-    clamp: tuple[float, float] | None = None
+    clamp: tuple[Bound, Bound] | None = None
     engine: Engine = "auto"
 
     def __post_init__(self) -> None:
@@ -87,15 +87,14 @@ class Langevin:
         trace: int = 0,
     ) -> Chain:
         """Run one chain for every sample of the batch; see `Sampler`."""
-        kernel = LangevinKernel(
-            self.adapt, self.friction is not None, self.gradient_clip, self.delta_clip, self.clamp
-        )
+        kernel = LangevinKernel(self.adapt, self.friction is not None, self.gradient_clip, self.delta_clip)
         return run_chain(
             kernel,
             energy,
             x,
             self._rows(),
             scale=self.scale,
+            clamp=self.clamp,
             fixed=fixed,
             context=context,
             generator=generator,
@@ -124,11 +123,12 @@ class LangevinKernel:
     underdamped: bool
     gradient_clip: float | None
     delta_clip: float | None
-    clamp: tuple[float, float] | None
 
     def init(self, target: Target, x: Tensor) -> State:
         """Energy and gradient of the start, no momentum."""
         energy, gradient = target.value_and_gradient(x)
+        # A chain that starts at a non-finite gradient can still leave by its noise.
+        gradient = torch.nan_to_num(gradient, 0.0, 0.0, 0.0)
         state = {"x": x, "energy": energy, "gradient": gradient}
         if self.underdamped:
             state["momentum"] = torch.zeros_like(x)
@@ -145,15 +145,13 @@ class LangevinKernel:
     ) -> tuple[State, Info]:
         """One move of every chain, refused where it would end at a non-finite energy or gradient."""
         step_size, sigma, h, kept, bias = row.unbind(0)
-        x, new = state["x"], {}
-        # A chain that starts at a non-finite gradient can still leave by its noise.
-        gradient = torch.nan_to_num(scale * state["gradient"], 0.0, 0.0, 0.0)
+        x, new, refused = state["x"], {}, state
+        factor = scale
         if self.adapt == "rms":
-            new["square"] = _RMS_DECAY * state["square"] + (1 - _RMS_DECAY) * gradient.square()
-            normaliser = (new["square"] / bias).sqrt() + 1e-8
-        else:
-            normaliser = torch.ones((), device=x.device, dtype=x.dtype)
-        drift = self._drift(gradient / normaliser, step_size)
+            square = (scale * state["gradient"]).square()
+            new["square"] = _RMS_DECAY * state["square"] + (1 - _RMS_DECAY) * square
+            factor = scale / ((new["square"] / bias).sqrt() + 1e-8)
+        drift = self._drift(factor * state["gradient"], step_size)
         kick = sigma * target.mask(noise[0])
         if self.underdamped:
             # O: momentum refreshed in part, in units of a step; B, A, B: one leapfrog step.
@@ -162,21 +160,20 @@ class LangevinKernel:
         else:
             momentum = kick
             move = kick - drift
-        proposal = x + scale * move
-        if self.clamp is not None:
-            proposal = proposal.clamp(*self.clamp)
-        new["x"] = target.hold(proposal, x)
+        new["x"] = target.hold(x + scale * move, x)
         new["energy"], new["gradient"] = target.value_and_gradient(new["x"])
         if self.underdamped:
-            after = self._drift(scale * new["gradient"] / normaliser, step_size)
+            after = self._drift(factor * new["gradient"], step_size)
             new["momentum"] = (momentum - drift - after) / h
+            # Turned round, as Metropolis would: it would run into the same wall again otherwise.
+            refused = state | {"momentum": -momentum / h}
         accept = finite(new)
         info = {
             "gradient_norm": mean_norm(state["gradient"]),
             "rejected": (~accept).sum(),
             "energy": state["energy"].mean(),
         }
-        return choose(accept, new, state), info
+        return choose(accept, new, refused), info
 
     def finish(self, target: Target, state: State) -> State:
         """The state: its energy is known."""

@@ -122,9 +122,9 @@ class HMCKernel:
     leapfrog: int
 
     def init(self, target: Target, x: Tensor) -> State:
-        """Energy and gradient of the start."""
+        """Energy and gradient of the start, 0 where not finite: from there a chain leaves by its noise."""
         energy, gradient = target.value_and_gradient(x)
-        return {"x": x, "energy": energy, "gradient": gradient}
+        return {"x": x, "energy": energy, "gradient": torch.nan_to_num(gradient, 0.0, 0.0, 0.0)}
 
     def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Normal noise for the momenta, uniform for the acceptance test."""
@@ -138,7 +138,7 @@ class HMCKernel:
         time, temperature = row.unbind(0)
         start = temperature.sqrt() * target.mask(noise[0])
         momentum, x = start, state["x"]
-        energy, gradient = state["energy"], torch.nan_to_num(state["gradient"], 0.0, 0.0, 0.0)
+        energy, gradient = state["energy"], state["gradient"]
         for _ in range(self.leapfrog):
             momentum = momentum - 0.5 * time * scale * gradient
             x = target.hold(x + time * scale * momentum, x)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ebm_control.checks import require
 from ebm_control.energies.base import Energy
-from ebm_control.samplers.chain import Chain, run_chain
+from ebm_control.samplers.chain import Bound, Chain, run_chain
 from ebm_control.samplers.engines import Engine
 from ebm_control.samplers.kernel import Info, State, Target
 from ebm_control.samplers.schedules import Schedule, values
@@ -43,7 +43,7 @@ class MPPI:
     temperature: float = 0.1
     smooth: bool = True
     scale: Tensor | tuple[float, ...] | None = None
-    clamp: tuple[float, float] | None = None
+    clamp: tuple[Bound, Bound] | None = None
     engine: Engine = "auto"
 
     def __post_init__(self) -> None:
@@ -63,11 +63,12 @@ class MPPI:
         """Run one search for every sample of the batch, which is its first mean; see `Sampler`."""
         rows = torch.tensor([[s, self.temperature] for s in values(self.noise, self.steps)])
         return run_chain(
-            MPPIKernel(self.candidates, self.smooth, self.clamp),
+            MPPIKernel(self.candidates, self.smooth),
             energy,
             x,
             rows.reshape(self.steps, 2),
             scale=self.scale,
+            clamp=self.clamp,
             fixed=fixed,
             context=context,
             generator=generator,
@@ -102,7 +103,7 @@ class CEM:
     minimum: float = 0.02
     smooth: bool = True
     scale: Tensor | tuple[float, ...] | None = None
-    clamp: tuple[float, float] | None = None
+    clamp: tuple[Bound, Bound] | None = None
     engine: Engine = "auto"
 
     def __post_init__(self) -> None:
@@ -126,11 +127,12 @@ class CEM:
         """Run one search for every sample of the batch, which is its first mean; see `Sampler`."""
         rows = torch.tensor([[self.noise, self.minimum * self.noise]]).expand(self.steps, 2)
         return run_chain(
-            CEMKernel(self.candidates, self.smooth, self.clamp, self.elites),
+            CEMKernel(self.candidates, self.smooth, self.elites),
             energy,
             x,
             rows,
             scale=self.scale,
+            clamp=self.clamp,
             fixed=fixed,
             context=context,
             generator=generator,
@@ -145,7 +147,6 @@ class _PopulationKernel:
 
     candidates: int
     smooth: bool
-    clamp: tuple[float, float] | None
 
     def init(self, target: Target, x: Tensor) -> State:
         """The first mean; nothing is evaluated yet."""
@@ -163,12 +164,8 @@ class _PopulationKernel:
     def propose(self, target: Target, state: State, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Candidates `(B, C, *shape)`, their energies `(B, C)` (never NaN), and how many were non-finite."""
         mean = state["x"].unsqueeze(1)
-        candidates = mean + noise
-        if self.clamp is not None:
-            candidates = candidates.clamp(*self.clamp)
-        if target.free is not None:
-            free = target.free.expand(state["x"].shape).unsqueeze(1)
-            candidates = torch.where(free, candidates, mean)
+        # Masks and bounds are shaped for (B, *shape): the candidates' axis goes first while they apply.
+        candidates = target.hold((mean + noise).transpose(0, 1), state["x"]).transpose(0, 1)
         energies = target.value(candidates.flatten(0, 1)).reshape(candidates.shape[:2])
         sound = torch.isfinite(energies)
         return candidates, torch.where(sound, energies, torch.inf), (~sound).sum()

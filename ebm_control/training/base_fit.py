@@ -1,0 +1,81 @@
+"""Regression of a conditional Gaussian base measure, before the tilt is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require
+from ebm_control.data.batch import Batch
+from ebm_control.energies.base_measure import RegressionBase
+from ebm_control.energies.trajectory import TransitionEnergy
+from ebm_control.training.logger import Logger, as_figures
+
+
+def fit_base(
+    energy: TransitionEnergy,
+    batches: Iterator[Batch],
+    held_out: Iterator[Batch],
+    steps: int = 3000,
+    *,
+    learning_rate: float = 1e-3,
+    minimum: float = 1e-3,
+    logger: Logger | None = None,
+) -> Tensor:
+    """Fit the mean of the energy's `RegressionBase` by least squares, then its deviation on held-out windows.
+
+    Afterwards the base's parameters no longer require gradients: contrastive training shapes the tilt alone.
+
+    Args:
+        energy: with a `RegressionBase`.
+        batches: endless windows of `energy.window` rows or more.
+        held_out: endless windows of other episodes.
+        steps: Adam steps, the learning rate falling to 0 along a cosine.
+        learning_rate: at the start.
+        minimum: smallest deviation, in units of the data's displacements: a floor on how stiff the energy is.
+        logger: progress bar and events.
+
+    Returns:
+        `(obs_dim,)` the deviation: held-out root mean squared error in units of the data's displacements.
+
+    Raises:
+        InputError: the energy's base is not a `RegressionBase`.
+
+    """
+    base = energy.base
+    require(
+        isinstance(base, RegressionBase),
+        "energy.base",
+        given=type(base).__name__,
+        expected="a RegressionBase",
+    )
+    assert isinstance(base, RegressionBase)
+    logger = logger or Logger(progress=False)
+    optimizer = torch.optim.Adam(base.parameters(), lr=learning_rate)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
+    with logger:
+        logger.start(steps, name="base")
+        for step in range(1, steps + 1):
+            loss = _squared_error(energy, base, next(batches)).mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(base.parameters(), 1.0)
+            optimizer.step()
+            scheduler.step()
+            if step % logger.every == 0:
+                logger.advance(step)
+                logger.figures(step, as_figures(base_loss=loss.detach()))
+    base.requires_grad_(False)
+    with torch.no_grad():
+        error = torch.stack([_squared_error(energy, base, next(held_out)).mean(dim=(0, 1)) for _ in range(40)])
+    deviation = error.mean(dim=0).sqrt().clamp_min(minimum)
+    base.set_deviation(deviation)
+    return deviation
+
+
+def _squared_error(energy: TransitionEnergy, base: RegressionBase, batch: Batch) -> Tensor:
+    """`(B, windows, obs_dim)` squared errors in units of the data's displacements."""
+    inputs, displacement = energy.windows(batch.x, batch.context)
+    return (displacement - base.mean(inputs)).square()

@@ -1,0 +1,103 @@
+"""What a run tells while it trains: TensorBoard events and a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+
+class Logger:
+    """Writes figures, histograms and samples to TensorBoard, and drives one progress bar; a context manager.
+
+    Args:
+        folder: for TensorBoard events; None writes none.
+        progress: show the bar.
+        every: updates between two lines of figures.
+
+    """
+
+    def __init__(self, folder: Path | str | None = None, *, progress: bool = True, every: int = 50) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.every = every
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            disable=not progress,
+            transient=True,
+        )
+        self._writer: SummaryWriter | None = None
+
+    def start(self, total: int, step: int = 0, name: str = "training") -> None:
+        """Begin a run of `total` updates of which `step` are done: later events of an earlier run are purged."""
+        if self.folder is not None:
+            self._writer = SummaryWriter(str(self.folder), purge_step=step if step else None)
+        self._task = self._bar.add_task(name, total=total, completed=step, figures="")
+        self._bar.start()
+
+    def advance(self, step: int) -> None:
+        """Move the bar to `step`."""
+        self._bar.update(self._task, completed=step)
+
+    def figures(self, step: int, figures: Mapping[str, float]) -> None:
+        """Write scalars and show the first three beside the bar."""
+        shown = "  ".join(f"{name} {value:.3g}" for name, value in list(figures.items())[:3])
+        self._bar.update(self._task, figures=shown)
+        if self._writer is not None:
+            for name, value in figures.items():
+                self._writer.add_scalar(name, value, step)
+
+    def energies(self, step: int, positive: Tensor, negative: Tensor) -> None:
+        """Write histograms of the energies of data and of samples."""
+        if self._writer is not None:
+            self._writer.add_histogram("energy/data", positive, step)
+            self._writer.add_histogram("energy/samples", negative, step)
+
+    def samples(self, step: int, samples: Tensor, data: Tensor) -> None:
+        """Write samples: images `(B, C, H, W)` as a grid, others as a histogram a coordinate beside the data's."""
+        if self._writer is None:
+            return
+        if samples.ndim == 4:
+            self._writer.add_images("samples", samples[:64].float().clamp(0, 1), step)
+            return
+        for i in range(min(samples.shape[-1], 16)):
+            for name, batch in (("samples", samples), ("data", data)):
+                self._writer.add_histogram(
+                    f"coordinate_{i}/{name}", batch.reshape(-1, batch.shape[-1])[:, i], step
+                )
+
+    def note(self, message: str) -> None:
+        """Say something above the bar, and keep it with the events."""
+        self._bar.console.print(message)
+        if self._writer is not None:
+            self._writer.add_text("notes", message)
+
+    def close(self) -> None:
+        """Stop the bar and flush the events."""
+        self._bar.stop()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def __enter__(self) -> Logger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def as_figures(**tensors: Tensor | float) -> dict[str, float]:
+    """Figures read back from the device in one go."""
+    names = list(tensors)
+    values = torch.stack([torch.as_tensor(tensors[name], dtype=torch.float64).cpu() for name in names])
+    return dict(zip(names, values.tolist(), strict=True))

@@ -1,0 +1,164 @@
+"""The sample buffer: persistent negatives that chains restart from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require, require_shape
+from ebm_control.energies.layout import TrajectoryLayout
+
+
+class Fresh(Protocol):
+    """Where truly fresh chains start."""
+
+    def __call__(self, shape: tuple[int, ...], generator: torch.Generator, data: Tensor | None) -> Tensor:
+        """Starts `(n, *shape)` on the generator's device, given the data batch that they will stand against."""
+        ...
+
+
+def uniform(low: float = 0.0, high: float = 1.0) -> Fresh:
+    """Fresh chains start uniform in a box."""
+
+    def fresh(shape: tuple[int, ...], generator: torch.Generator, data: Tensor | None) -> Tensor:
+        return low + (high - low) * torch.rand(shape, generator=generator, device=generator.device)
+
+    return fresh
+
+
+def gaussian(mean: float = 0.0, std: float = 1.0) -> Fresh:
+    """Fresh chains start from a Gaussian."""
+
+    def fresh(shape: tuple[int, ...], generator: torch.Generator, data: Tensor | None) -> Tensor:
+        return mean + std * torch.randn(shape, generator=generator, device=generator.device)
+
+    return fresh
+
+
+def displaced(layout: TrajectoryLayout, std: Tensor, *, actions: bool = False) -> Fresh:
+    """Fresh trajectories: the data's own windows with Gaussian noise on every state after the first.
+
+    Args:
+        layout: meaning of the coordinates.
+        std: `(obs_dim,)` deviation of the noise, in the units of the trajectory; a few times a typical
+            displacement starts chains well off the data.
+        actions: noise of deviation 1 on the actions too.
+
+    """
+
+    def fresh(shape: tuple[int, ...], generator: torch.Generator, data: Tensor | None) -> Tensor:
+        require(
+            data is not None and data.shape == shape,
+            "data",
+            given=None if data is None else tuple(data.shape),
+            expected=f"windows of shape {shape}",
+        )
+        assert data is not None
+        noise = torch.randn(shape, generator=generator, device=data.device, dtype=data.dtype)
+        scale = torch.zeros(layout.dim, device=data.device, dtype=data.dtype)
+        scale[: layout.obs_dim] = std.to(scale)
+        scale[layout.obs_dim :] = float(actions)
+        noise[:, 0, : layout.obs_dim] = 0
+        return data + scale * noise
+
+    return fresh
+
+
+class SampleBuffer:
+    """Persistent chains on the device: most draws go on from where a chain stopped, a few start afresh.
+
+    Du & Mordatch 2019 (section 3.2): 95 % of the chains continue, 5 % are re-initialised, which lets chains mix
+    across modes over many updates at the cost of a short chain each.
+
+    Args:
+        capacity: chains kept, `N`.
+        shape: of one sample.
+        fresh: where fresh chains start: `uniform(0, 1)`, `gaussian()`, `displaced(...)` or your own.
+        fresh_fraction: share of draws that start afresh.
+        device: where the chains live.
+        dtype: a float type, or uint8 for samples in [0, 1] at a quarter of the memory.
+
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        shape: Sequence[int],
+        fresh: Fresh,
+        *,
+        fresh_fraction: float = 0.05,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        require(capacity >= 1, "capacity", given=capacity, expected="at least 1")
+        require(0 <= fresh_fraction <= 1, "fresh_fraction", given=fresh_fraction, expected="between 0 and 1")
+        require(
+            dtype.is_floating_point or dtype == torch.uint8,
+            "dtype",
+            given=dtype,
+            expected="a float type or uint8",
+        )
+        self.capacity, self.shape, self.fresh = capacity, tuple(shape), fresh
+        self.fresh_fraction = fresh_fraction
+        self.samples = torch.zeros((capacity, *self.shape), dtype=dtype, device=device)
+        self.filled = torch.zeros(capacity, dtype=torch.bool, device=device)
+
+    def __len__(self) -> int:
+        return int(self.filled.sum())
+
+    def draw(
+        self,
+        n: int,
+        generator: torch.Generator,
+        *,
+        slots: Tensor | None = None,
+        data: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Starts for `n` chains and the slots they belong to.
+
+        Args:
+            n: chains.
+            generator: source of the draw, on the buffer's device.
+            slots: `(n,)` draw these chains; None draws distinct slots at random (some twice where n > N).
+            data: the batch that the chains will stand against, for `fresh`.
+
+        Returns:
+            `(n, *shape)` float starts, and `(n,)` slots to hand to `store`.
+
+        """
+        device = self.samples.device
+        if slots is None:
+            # One slot from each of n strata: uniform, with no slot twice, at no cost in the buffer's size.
+            jitter = torch.rand(n, generator=generator, device=device, dtype=torch.float64)
+            strata = (torch.arange(n, device=device) + jitter) * (self.capacity / n)
+            slots = strata.long().clamp_max(self.capacity - 1)
+        require_shape("slots", slots, (n,))
+        restart = torch.rand(n, generator=generator, device=device) < self.fresh_fraction
+        restart = restart | ~self.filled[slots]
+        fresh = self.fresh((n, *self.shape), generator, data)
+        kept = self.samples[slots]
+        if kept.dtype == torch.uint8:
+            kept = kept.to(fresh.dtype) / 255
+        return torch.where(restart.reshape(-1, *[1] * len(self.shape)), fresh, kept), slots
+
+    def store(self, slots: Tensor, samples: Tensor) -> None:
+        """Write chains back to their slots: `slots` `(n,)` from `draw`, `samples` `(n, *shape)`."""
+        require_shape("samples", samples, (slots.shape[0], *self.shape))
+        samples = samples.detach()
+        if self.samples.dtype == torch.uint8:
+            samples = (samples * 255).round().clamp(0, 255)
+        self.samples[slots] = samples.to(self.samples.dtype)
+        self.filled[slots] = True
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Chains and which slots are filled."""
+        return {"samples": self.samples, "filled": self.filled}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take up the chains of `state`; raises `InputError` where capacity or shape differ."""
+        require_shape("samples", state["samples"], tuple(self.samples.shape))
+        self.samples.copy_(state["samples"])
+        self.filled.copy_(state["filled"])

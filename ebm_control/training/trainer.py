@@ -1,0 +1,278 @@
+"""One training loop for trajectories and images."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ebm_control.checks import InputError, require
+from ebm_control.data.batch import Batch
+from ebm_control.energies.base import Energy
+from ebm_control.samplers.chain import Chain, Sampler
+from ebm_control.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ebm_control.training.guard import DivergenceError, Guard
+from ebm_control.training.logger import Logger, as_figures
+from ebm_control.training.losses import ContrastiveDivergence, ContrastiveLoss, LossTerms
+from ebm_control.training.sample_buffer import SampleBuffer
+
+PlannedNegatives = Callable[[int, Batch], Tensor | None]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Outcome of `Trainer.fit`.
+
+    Attributes:
+        updates: updates done in this call.
+        seconds: they took.
+        rollbacks: times the guard stepped in, over the whole run.
+        figures: the last that were logged.
+
+    """
+
+    updates: int
+    seconds: float
+    rollbacks: int
+    figures: Mapping[str, float]
+
+
+class Trainer:
+    """Contrastive training: negatives by the sampler from the sample buffer, one update a batch.
+
+    Args:
+        energy: what is trained; parameters without `requires_grad` (a fitted base, say) stay as they are.
+        sampler: draws the negatives.
+        buffer: where chains restart from.
+        loss: the objective.
+        optimizer: over the energy's parameters; None for Adam at 3e-4.
+        scheduler: stepped once an update, or None.
+        fixed: boolean, broadcast to a sample: coordinates that negatives share with the data they stand
+            against (the state and action of a transition, for a conditional energy). None: none.
+        planned: `(step, batch) -> (M, *shape)` further negatives, a planner's own plans say, or None. Every
+            negative must be read with a context as the batch's first M rows, where the energy has a context.
+        gradient_clip: largest gradient norm of an update.
+        ema: decay of the averaged weights; 0 for none. `averaged` is the energy to use afterwards.
+        guard: limits of a healthy run.
+        logger: where figures go; None logs nothing.
+        checkpoints: folder for checkpoints; None writes none.
+        checkpoint_every: updates between them.
+        settings: JSON-safe description of the model, kept in checkpoints.
+        seed: of the sampler's and buffer's noise.
+
+    """
+
+    def __init__(
+        self,
+        energy: Energy,
+        sampler: Sampler,
+        buffer: SampleBuffer,
+        loss: ContrastiveLoss | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        *,
+        scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+        fixed: Tensor | None = None,
+        planned: PlannedNegatives | None = None,
+        gradient_clip: float = 1.0,
+        ema: float = 0.999,
+        guard: Guard | None = None,
+        logger: Logger | None = None,
+        checkpoints: Path | str | None = None,
+        checkpoint_every: int = 1000,
+        settings: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.energy, self.sampler, self.buffer = energy, sampler, buffer
+        self.loss = loss or ContrastiveDivergence()
+        self.parameters = [p for p in energy.parameters() if p.requires_grad]
+        require(len(self.parameters) > 0, "energy", given="no trainable parameter", expected="at least one")
+        self.optimizer = optimizer or torch.optim.Adam(self.parameters, lr=3e-4)
+        self.scheduler = scheduler
+        self.fixed, self.planned, self.gradient_clip = fixed, planned, gradient_clip
+        self.guard, self.logger = guard or Guard(), logger or Logger(progress=False)
+        self.checkpoints = None if checkpoints is None else Path(checkpoints)
+        self.checkpoint_every, self.settings = checkpoint_every, dict(settings or {})
+        self.generator = torch.Generator(self.parameters[0].device).manual_seed(seed)
+        self.step, self.rollbacks = 0, 0
+        self._seed = seed
+        # use_buffers would average integer buffers too; base measures and scales do not change in training.
+        self._average = AveragedModel(energy, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema else None
+
+    @property
+    def averaged(self) -> Energy:
+        """The energy with averaged weights (the trained one itself where `ema=0`)."""
+        module = self.energy if self._average is None else self._average.module
+        assert isinstance(module, Energy)
+        return module
+
+    def fit(self, batches: Iterator[Batch], steps: int) -> Training:
+        """Train until `steps` updates are done in all: a resumed trainer does what is left.
+
+        Args:
+            batches: endless; with `state_dict` and `load_state_dict` if runs are to be resumed bit for bit.
+            steps: updates in all.
+
+        Raises:
+            DivergenceError: the guard has rolled back `max_rollbacks` times and the run ran away once more.
+            CheckpointError: a checkpoint could not be written; the one before it survives.
+
+        """
+        first, started = self.step, time.perf_counter()
+        figures: dict[str, float] = {}
+        snapshot = self._snapshot()
+        self.energy.train()
+        with self.logger:
+            self.logger.start(steps, self.step)
+            while self.step < steps:
+                batch = next(batches)
+                terms, chain, norm = self._update(batch)
+                self.step += 1
+                if self.step % self.guard.every == 0 or self.step == steps:
+                    figures = self._figures(batch, terms, chain, norm)
+                    complaint = self.guard.complaint(figures)
+                    if complaint is not None:
+                        self._roll_back(snapshot, complaint)
+                        continue
+                    if self.step % self.guard.snapshot_every < self.guard.every:
+                        snapshot = self._snapshot()
+                self._report(figures, batch, terms, chain, started, first)
+                if self.checkpoints and (self.step % self.checkpoint_every == 0 or self.step == steps):
+                    self.save(batches)
+        self.energy.eval()
+        return Training(self.step - first, time.perf_counter() - started, self.rollbacks, figures)
+
+    def _update(self, batch: Batch) -> tuple[LossTerms, Chain, Tensor]:
+        chain = self._negatives(batch)
+        negatives, context = chain.x, batch.context
+        planned = None if self.planned is None else self.planned(self.step, batch)
+        if planned is not None:
+            negatives = torch.cat([negatives, planned])
+            if context is not None:
+                context = torch.cat([context, context[: len(planned)]])
+        terms = self.loss(self.energy, batch.x, negatives, batch.context, context)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms.total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
+        self.optimizer.step()
+        if self.scheduler is not None:
+            self.scheduler.step()
+        if self._average is not None:
+            self._average.update_parameters(self.energy)
+        return terms, chain, norm
+
+    def _negatives(self, batch: Batch) -> Chain:
+        start, slots = self.buffer.draw(len(batch.x), self.generator, slots=batch.index, data=batch.x)
+        if self.fixed is not None:
+            start = torch.where(self.fixed, batch.x, start)
+        chain = self.sampler(
+            self.energy, start, fixed=self.fixed, context=batch.context, generator=self.generator
+        )
+        self.buffer.store(slots, chain.x)
+        return chain
+
+    def _figures(self, batch: Batch, terms: LossTerms, chain: Chain, norm: Tensor) -> dict[str, float]:
+        data, samples = terms.tilt.tensor_split([len(batch.x)])
+        sampler = {f"sampler_{name}": value[-1] for name, value in chain.info.items() if len(value)}
+        return as_figures(
+            loss=terms.total.detach(),
+            gap=samples.mean() - data.mean(),
+            gradient_norm=norm,
+            max_tilt=terms.tilt.abs().max(),
+            energy_data=terms.positive.mean(),
+            energy_samples=terms.negative.mean(),
+            **sampler,
+        )
+
+    def _report(
+        self,
+        figures: Mapping[str, float],
+        batch: Batch,
+        terms: LossTerms,
+        chain: Chain,
+        started: float,
+        first: int,
+    ) -> None:
+        self.logger.advance(self.step)
+        if self.step % self.logger.every or not figures:
+            return
+        rate = (self.step - first) / (time.perf_counter() - started)
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        self.logger.figures(self.step, {**figures, "steps_per_second": rate, "learning_rate": learning_rate})
+        self.logger.energies(self.step, terms.positive, terms.negative)
+        if self.step % (10 * self.logger.every) == 0:
+            self.logger.samples(self.step, chain.x, batch.x)
+
+    def _roll_back(self, snapshot: dict[str, Any], complaint: str) -> None:
+        self.rollbacks += 1
+        if self.rollbacks > self.guard.max_rollbacks:
+            raise DivergenceError(self.guard.advice(complaint))
+        rollbacks, seen = self.rollbacks, self.step
+        self._restore(snapshot)
+        self.rollbacks = rollbacks
+        # The same noise would run away the same way.
+        self.generator.manual_seed(self._seed + 7919 * rollbacks)
+        self.logger.note(
+            f"update {seen}: {complaint}; rolled back to update {self.step} and reseeded "
+            f"({rollbacks} of {self.guard.max_rollbacks})"
+        )
+
+    def _modules(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {
+            "energy": self.energy,
+            "average": self._average,
+            "buffer": self.buffer,
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a run needs to go on: tensors, numbers and containers of them."""
+        state = {name: part.state_dict() for name, part in self._modules().items()}
+        return state | {
+            "generator": self.generator.get_state(),
+            "step": self.step,
+            "rollbacks": self.rollbacks,
+        }
+
+    def _snapshot(self) -> dict[str, Any]:
+        return copy.deepcopy(self.state_dict())
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        for name, part in self._modules().items():
+            part.load_state_dict(copy.deepcopy(state[name]))
+        self.generator.set_state(state["generator"])
+        self.step, self.rollbacks = int(state["step"]), int(state["rollbacks"])
+
+    def save(self, batches: object = None) -> Path:
+        """Write a checkpoint now: the averaged weights to use, and all that `resume` needs."""
+        require(self.checkpoints is not None, "checkpoints", given=None, expected="a folder")
+        assert self.checkpoints is not None
+        state = self.state_dict()
+        if hasattr(batches, "state_dict"):
+            state["batches"] = batches.state_dict()
+        content = Checkpoint(self.averaged.state_dict(), self.settings, state)
+        return save_checkpoint(self.checkpoints, self.step, content)
+
+    def resume(self, path: Path | str, batches: object = None) -> None:
+        """Go on from a checkpoint, bit for bit on the CPU if `batches` can be resumed too.
+
+        Raises:
+            CheckpointError: it is not sound.
+            InputError: it is of another model or optimiser.
+
+        """
+        state = load_checkpoint(path).state
+        try:
+            self._restore(state)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise InputError(f"path: expected a checkpoint of this model, {path} is not: {error}") from error
+        if "batches" in state and hasattr(batches, "load_state_dict"):
+            batches.load_state_dict(state["batches"])
