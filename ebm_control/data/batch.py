@@ -19,4 +19,4 @@ class Batch(NamedTuple):
 
     x: Tensor
     context: Tensor | None = None
-    index: Tensor | None = None
+    index: Tensor | None = None  # type: ignore[assignment]  # a tuple has an index method

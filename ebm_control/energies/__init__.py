@@ -3,6 +3,7 @@
 from ebm_control.energies.base import Energy, Mixture, Scaled, Sum, mixture
 from ebm_control.energies.base_measure import BaseMeasure, GaussianBase, RegressionBase
 from ebm_control.energies.costs import (
+    ActionPrior,
     BoundCost,
     BoxObstacle,
     GoalCost,
@@ -15,6 +16,7 @@ from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
 
 __all__ = [
     "MLP",
+    "ActionPrior",
     "BaseMeasure",
     "BoundCost",
     "BoxObstacle",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ebm_control.checks import require, require_shape
 from ebm_control.energies.base import Energy
-from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.energies.layout import TrajectoryLayout, pick
 
 
 class GoalCost(Energy):
@@ -68,12 +68,16 @@ class GoalCost(Energy):
             given=tuple(goal.shape),
             expected=f"shape ({len(self.index)},) or (N, {len(self.index)})",
         )
-        self.goal = goal.to(self.goal)
+        goal = goal.detach().to(self.goal)
+        if goal.shape == self.goal.shape:
+            self.goal.copy_(goal)  # in place: a captured CUDA graph reads the goal where it lay
+        else:
+            self.goal = goal.clone()
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Cost of trajectories `(B, T, D) -> (B,)`."""
         goal = per_chain(self.goal, x.shape[0]) if self.goal.ndim == 2 else self.goal
-        rows = x[:, -1:, self.index] if self.last_only else x[:, 1:, self.index]
+        rows = pick(x[:, -1:] if self.last_only else x[:, 1:], self.index)
         delta = self.goal_layout.difference(rows, goal.unsqueeze(-2))
         return distance(delta, self.norm, self.smooth).sum(dim=1)
 
@@ -109,8 +113,8 @@ class SmoothnessCost(Energy):
 class BoxObstacle(Energy):
     """Depth inside axis-aligned boxes: 0 outside, growing linearly to the boxes' middle.
 
-    `E(τ) = Σ_t Σ_boxes max(0, min_i min(x_i - low_i, high_i - x_i) + margin) / scale`. Points between rows
-    count too, so that a plan cannot step over a thin box.
+    `E(τ) = Σ_t Σ_boxes max(0, min_i min(x_i - low_i, high_i - x_i) + margin)`. Points between rows count
+    too, so that a plan cannot step over a box wider than `1 / (between + 1)` of its longest step.
 
     Args:
         boxes: `(M, 2, len(index))` low and high corners, in the units of `x`.
@@ -124,6 +128,7 @@ class BoxObstacle(Energy):
 
     def __init__(self, boxes: Tensor, index: Sequence[int], *, margin: float = 0.0, between: int = 3) -> None:
         super().__init__()
+        _require_index(index)
         require_shape("boxes", boxes, (None, 2, len(index)))
         require(bool((boxes[:, 0] < boxes[:, 1]).all()), "boxes", given=boxes.tolist(), expected="low < high")
         self.index, self.margin, self.between = list(index), margin, between
@@ -131,7 +136,7 @@ class BoxObstacle(Energy):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Cost of trajectories `(B, T, D) -> (B,)`."""
-        points = x[..., self.index]
+        points = pick(x, self.index)
         weight = torch.linspace(0, 1, self.between + 2, device=x.device, dtype=x.dtype)[:-1, None]
         dense = points[:, :-1, None] + weight * (points[:, 1:, None] - points[:, :-1, None])
         dense = torch.cat([dense.flatten(1, 2), points[:, -1:]], dim=1).unsqueeze(2)
@@ -154,17 +159,37 @@ class BoundCost(Energy):
 
     def __init__(self, low: Tensor, high: Tensor, index: Sequence[int]) -> None:
         super().__init__()
+        _require_index(index)
         require_shape("low", low, (len(index),))
         require_shape("high", high, (len(index),))
+        require(
+            bool((low <= high).all()), "low", given=low.tolist(), expected=f"at most high = {high.tolist()}"
+        )
         self.index = list(index)
         self.register_buffer("low", low.float())
         self.register_buffer("high", high.float())
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Cost of trajectories `(B, T, D) -> (B,)`."""
-        part = x[..., self.index]
+        part = pick(x, self.index)
         excess = torch.relu(part - self.high) + torch.relu(self.low - part)
         return 0.5 * excess.square().sum(dim=(1, 2))
+
+
+class ActionPrior(Energy):
+    """Standard normal over the actions that a trajectory takes: `½ Σ_t |a_t|²`, the last row's left out.
+
+    In normalised units this is the scale of the data's own actions; it makes a conditional energy
+    `e(s' | s, a)` a density over actions too.
+    """
+
+    def __init__(self, layout: TrajectoryLayout) -> None:
+        super().__init__()
+        self.layout = layout
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Cost of trajectories `(B, T, D) -> (B,)`."""
+        return 0.5 * self.layout.actions(x)[:, :-1].square().sum(dim=(1, 2))
 
 
 class RewardCost(Energy):
@@ -196,6 +221,11 @@ def per_chain(value: Tensor, chains: int) -> Tensor:
         chains % problems == 0, "x", given=f"{chains} chains", expected=f"a multiple of {problems} problems"
     )
     return value if chains == problems else value.repeat_interleave(chains // problems, dim=0)
+
+
+def _require_index(index: Sequence[int]) -> None:
+    expected = "at least one coordinate, none negative"
+    require(len(index) > 0 and min(index) >= 0, "index", given=tuple(index), expected=expected)
 
 
 def distance(delta: Tensor, norm: str = "l1", smooth: float = 0.0) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -81,19 +82,40 @@ class TrajectoryLayout:
         delta = later - earlier
         if not self.periodic:
             return delta
-        # Period 1e30 leaves a plain coordinate alone: one expression for all, with no indexing in the hot loop.
-        period = delta.new_tensor([p if p > 0 else 1e30 for p in self.periods])
-        return delta - period * torch.round(delta / period)
+        wrapped = []
+        for columns, period in self._runs():
+            part = delta[..., columns]
+            wrapped.append(part - period * torch.round(part / period) if period > 0 else part)
+        return torch.cat(wrapped, dim=-1)
 
     def features(self, states: Tensor) -> Tensor:
         """What a network sees of states: `(..., obs_dim) -> (..., feature_dim)`, periodic ones as sin, cos."""
         if not self.periodic:
             return states
-        index = list(self.periodic)
-        plain = [i for i in range(self.obs_dim) if i not in index]
-        angle = states[..., index] * states.new_tensor([2 * math.pi / self.periods[i] for i in index])
-        return torch.cat([states[..., plain], angle.sin(), angle.cos()], dim=-1)
+        runs = self._runs()
+        plain = [states[..., columns] for columns, period in runs if period == 0]
+        angles = [states[..., columns] * (2 * math.pi / period) for columns, period in runs if period > 0]
+        angle = torch.cat(angles, dim=-1)
+        return torch.cat([*plain, angle.sin(), angle.cos()], dim=-1)
+
+    def _runs(self) -> list[tuple[slice, float]]:
+        """Neighbouring coordinates of equal period, with it.
+
+        Slices and numbers, because a list of indices or periods would be copied to the device at every step
+        of a sampler, which waits for the device and cannot be captured in a CUDA graph.
+        """
+        starts = [i for i, period in enumerate(self.periods) if i == 0 or period != self.periods[i - 1]]
+        stops = [*starts[1:], self.obs_dim]
+        return [(slice(i, j), self.periods[i]) for i, j in zip(starts, stops, strict=True)]
 
     def check(self, argument: str, x: Tensor) -> None:
         """Raise `InputError` unless `x` is a batch of trajectories `(B, T, D)` of this layout."""
         require_shape(argument, x, (None, None, self.dim))
+
+
+def pick(x: Tensor, index: Sequence[int]) -> Tensor:
+    """Coordinates `index` of the last axis, `(..., D) -> (..., len(index))`, with nothing copied to the device."""
+    first, count = index[0], len(index)
+    if list(index) == list(range(first, first + count)):
+        return x[..., first : first + count]
+    return torch.stack([x[..., i] for i in index], dim=-1)

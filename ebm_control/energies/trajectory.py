@@ -48,14 +48,9 @@ class TransitionEnergy(Energy):
         self.layout = layout
         self.window = window
         self.context_dim = context_dim
-        self.network = network or MLP(self.inputs_of(layout, window, context_dim))
+        self.network = MLP(self.inputs_of(layout, window, context_dim)) if network is None else network
         self.base = base
-        scale = torch.ones(layout.obs_dim) if displacement_scale is None else displacement_scale.float()
-        require_shape("displacement_scale", scale, (layout.obs_dim,))
-        require(
-            bool((scale > 0).all()), "displacement_scale", given=scale.tolist(), expected="positive figures"
-        )
-        self.register_buffer("displacement_scale", scale.clone())
+        self.register_buffer("displacement_scale", _displacement_scale(layout, displacement_scale))
 
     @staticmethod
     def inputs_of(layout: TrajectoryLayout, window: int = 2, context_dim: int = 0) -> int:
@@ -149,10 +144,9 @@ class WindowEnergy(Energy):
         super().__init__()
         self.layout = layout
         self.context_dim = context_dim
-        self.network = network or TemporalConvolution(self.channels_of(layout, context_dim))
-        scale = torch.ones(layout.obs_dim) if displacement_scale is None else displacement_scale.float()
-        require_shape("displacement_scale", scale, (layout.obs_dim,))
-        self.register_buffer("displacement_scale", scale.clone())
+        channels = self.channels_of(layout, context_dim)
+        self.network = TemporalConvolution(channels) if network is None else network
+        self.register_buffer("displacement_scale", _displacement_scale(layout, displacement_scale))
 
     @staticmethod
     def channels_of(layout: TrajectoryLayout, context_dim: int = 0) -> int:
@@ -172,3 +166,10 @@ class WindowEnergy(Energy):
             require_shape("context", context, (x.shape[0], self.context_dim))
             parts.append(context[:, None].expand(-1, x.shape[1], -1))
         return self.network(torch.cat(parts, dim=-1)).squeeze(-1)
+
+
+def _displacement_scale(layout: TrajectoryLayout, given: Tensor | None) -> Tensor:
+    scale = torch.ones(layout.obs_dim) if given is None else given.detach().float().clone()
+    require_shape("displacement_scale", scale, (layout.obs_dim,))
+    require(bool((scale > 0).all()), "displacement_scale", given=scale.tolist(), expected="positive figures")
+    return scale

@@ -97,7 +97,7 @@ def run_chain(
         engine: how to execute the steps; see `ebm_control.samplers.engines`.
 
     """
-    _check(x, fixed, context, trace)
+    _check(x, fixed, context, generator, trace)
     if generator is None:
         generator = torch.Generator(x.device)
         generator.seed()
@@ -105,9 +105,15 @@ def run_chain(
     factor = torch.ones((), device=x.device, dtype=x.dtype)
     if scale is not None:
         factor = torch.as_tensor(scale, device=x.device, dtype=x.dtype)
+        _check_broadcast("scale", factor, x)
+        require(bool((factor > 0).all()), "scale", given=scale, expected="positive figures")
     with evaluation_mode(energy), torch.no_grad():
         rows = rows.to(device=x.device, dtype=x.dtype)
         low, high = (None, None) if clamp is None else (torch.as_tensor(bound).to(x) for bound in clamp)
+        if low is not None and high is not None:
+            _check_broadcast("clamp", low, x)
+            _check_broadcast("clamp", high, x)
+            require(bool((low < high).all()), "clamp", given=clamp, expected="(low, high) with low < high")
         target = Target(energy, context, free, low, high)
         state, kept, info = execute(
             engine, kernel, target, x.detach().clone(), rows, factor, generator, trace
@@ -128,7 +134,13 @@ def evaluation_mode(energy: Energy) -> Iterator[None]:
             module.training = True
 
 
-def _check(x: Tensor, fixed: Tensor | None, context: Tensor | None, trace: int) -> None:
+def _check(
+    x: Tensor,
+    fixed: Tensor | None,
+    context: Tensor | None,
+    generator: torch.Generator | None,
+    trace: int,
+) -> None:
     require(
         x.ndim >= 2 and x.is_floating_point(),
         "x",
@@ -138,18 +150,25 @@ def _check(x: Tensor, fixed: Tensor | None, context: Tensor | None, trace: int) 
     require_finite("x", x)
     if fixed is not None:
         require(fixed.dtype == torch.bool, "fixed", given=fixed.dtype, expected="a boolean mask")
-        try:
-            fits = torch.broadcast_shapes(fixed.shape, x.shape) == x.shape
-        except RuntimeError:
-            fits = False
-        require(
-            fits, "fixed", given=f"shape {tuple(fixed.shape)}", expected=f"broadcastable to {tuple(x.shape)}"
-        )
+        _check_broadcast("fixed", fixed, x)
     if context is not None:
         require(
-            context.shape[0] == x.shape[0],
+            context.ndim >= 1 and context.shape[0] == x.shape[0],
             "context",
-            given=f"{context.shape[0]} rows",
-            expected=f"{x.shape[0]}, one for each chain",
+            given=f"shape {tuple(context.shape)}",
+            expected=f"{x.shape[0]} rows, one for each chain",
         )
+        require(context.device == x.device, "context", given=context.device, expected=f"on {x.device}")
+    if generator is not None:
+        same = generator.device.type == x.device.type
+        require(same, "generator", given=f"on {generator.device}", expected=f"on {x.device}")
     require(trace >= 0, "trace", given=trace, expected="0 or more")
+
+
+def _check_broadcast(argument: str, value: Tensor, x: Tensor) -> None:
+    try:
+        fits = torch.broadcast_shapes(value.shape, x.shape) == x.shape
+    except RuntimeError:
+        fits = False
+    given = f"shape {tuple(value.shape)}"
+    require(fits, argument, given=given, expected=f"a shape that broadcasts to {tuple(x.shape)}")

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.samplers.kernel import Info, Kernel, State, Target
 
@@ -69,6 +69,7 @@ def loop(
     """The one loop of every sampler. No value is read back from the device, no branch looks at a tensor."""
     step = step or kernel.step
     state = kernel.init(target, x)
+    require_shape("energy(x)", state["energy"], (x.shape[0],))
     kept: list[Tensor] = []
     infos: list[Info] = []
     for i, row in enumerate(rows.unbind(0)):
@@ -128,7 +129,11 @@ def _captured(
     optional = [tensor for tensor in target.tensors if tensor is not None]
     inputs = [x, rows, scale, *optional, *(tensor for step in noise for tensor in step)]
     shapes = tuple((tuple(t.shape), t.dtype) for t in inputs)
-    key = (kernel, target.energy, *(tensor is None for tensor in target.tensors), trace, shapes)
+    # The graph reads weights where they lay at capture: a tensor put in the place of one asks for a new graph.
+    held = [*target.energy.parameters(), *target.energy.buffers()]
+    addresses = tuple((t.data_ptr(), tuple(t.shape)) for t in held)
+    absent = tuple(tensor is None for tensor in target.tensors)
+    key = (kernel, target.energy, *absent, trace, shapes, addresses)
     if key not in _graphs:
         while len(_graphs) >= _KEPT:
             _graphs.pop(next(iter(_graphs)))

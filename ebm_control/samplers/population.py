@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ class MPPI:
         steps: updates of the mean.
         candidates: candidates a chain and update, the mean itself among them.
         noise: σ, largest standard deviation along the time axis; a number or a schedule.
-        temperature: λ in units of the candidates' standard deviation of energy.
+        temperature: λ in units of the root mean square of the candidates' energies above the best.
         smooth: noise smooth along the first axis of a sample (time), where a sample has two axes or more.
         scale: noise scale per coordinate, broadcast to `x`.
         clamp: bounds on candidates.
@@ -47,7 +48,10 @@ class MPPI:
     engine: Engine = "auto"
 
     def __post_init__(self) -> None:
+        require(self.steps >= 0, "steps", given=self.steps, expected="0 or more")
         require(self.candidates >= 2, "candidates", given=self.candidates, expected="at least 2")
+        if isinstance(self.noise, int | float):
+            require(self.noise > 0, "noise", given=self.noise, expected="a positive number")
         require(self.temperature > 0, "temperature", given=self.temperature, expected="a positive number")
 
     def __call__(
@@ -61,12 +65,12 @@ class MPPI:
         trace: int = 0,
     ) -> Chain:
         """Run one search for every sample of the batch, which is its first mean; see `Sampler`."""
-        rows = torch.tensor([[s, self.temperature] for s in values(self.noise, self.steps)])
+        rows = [[sigma, self.temperature] for sigma in values(self.noise, self.steps)]
         return run_chain(
             MPPIKernel(self.candidates, self.smooth),
             energy,
             x,
-            rows.reshape(self.steps, 2),
+            torch.tensor(rows, dtype=torch.float64).reshape(self.steps, 2),
             scale=self.scale,
             clamp=self.clamp,
             fixed=fixed,
@@ -107,6 +111,9 @@ class CEM:
     engine: Engine = "auto"
 
     def __post_init__(self) -> None:
+        require(self.steps >= 0, "steps", given=self.steps, expected="0 or more")
+        require(self.noise > 0, "noise", given=self.noise, expected="a positive number")
+        require(0 < self.minimum <= 1, "minimum", given=self.minimum, expected="a share above 0, at most 1")
         require(
             2 <= self.elites <= self.candidates,
             "elites",
@@ -125,12 +132,12 @@ class CEM:
         trace: int = 0,
     ) -> Chain:
         """Run one search for every sample of the batch, which is its first mean; see `Sampler`."""
-        rows = torch.tensor([[self.noise, self.minimum * self.noise]]).expand(self.steps, 2)
+        row = torch.tensor([[self.noise, self.minimum * self.noise]], dtype=torch.float64)
         return run_chain(
             CEMKernel(self.candidates, self.smooth, self.elites),
             energy,
             x,
-            rows,
+            row.expand(self.steps, 2),
             scale=self.scale,
             clamp=self.clamp,
             fixed=fixed,
@@ -161,6 +168,12 @@ class _PopulationKernel:
         noise[:, 0] = 0
         return (noise,)
 
+    def marginal(self, x: Tensor) -> Tensor:
+        """Deviation of the noise along the first axis of a sample, broadcastable to `x`."""
+        if not self.smooth or x.ndim < 3:
+            return x.new_ones(())
+        return smooth_factor(x.shape[1], x).norm(dim=1).reshape(-1, *[1] * (x.ndim - 2))
+
     def propose(self, target: Target, state: State, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Candidates `(B, C, *shape)`, their energies `(B, C)` (never NaN), and how many were non-finite."""
         mean = state["x"].unsqueeze(1)
@@ -180,12 +193,13 @@ class MPPIKernel(_PopulationKernel):
     ) -> tuple[State, Info]:
         """Move the mean to the candidates' weighted mean."""
         sigma, temperature = row.unbind(0)
-        candidates, energies, rejected = self.propose(target, state, sigma * scale * noise[0])
+        spread = (sigma * scale).expand(state["x"].shape).unsqueeze(1)
+        candidates, energies, rejected = self.propose(target, state, spread * noise[0])
         known = torch.isfinite(energies)
         lowest = energies.amin(dim=1, keepdim=True)
         above = torch.where(known, energies - torch.where(torch.isfinite(lowest), lowest, 0.0), 0.0)
-        spread = (above.square().sum(dim=1) / known.sum(dim=1).clamp_min(1)).sqrt().unsqueeze(1) + 1e-12
-        weight = torch.where(known, (-above / (temperature * spread)).exp(), 0.0)
+        size = (above.square().sum(dim=1) / known.sum(dim=1).clamp_min(1)).sqrt().unsqueeze(1) + 1e-12
+        weight = torch.where(known, (-above / (temperature * size)).exp(), 0.0)
         weight = weight / weight.sum(dim=1, keepdim=True).clamp_min(1e-30)
         # As a move from the old mean: where no candidate has a finite energy the mean stays.
         mean = state["x"]
@@ -205,9 +219,14 @@ class CEMKernel(_PopulationKernel):
     elites: int
 
     def init(self, target: Target, x: Tensor) -> State:
-        """The first mean with unit deviation; the best sample is the mean until one is evaluated."""
+        """The first mean with the noise's own deviation; it is the best sample until one is evaluated."""
         state = _PopulationKernel.init(self, target, x)
-        return state | {"deviation": torch.ones_like(x), "best": x}
+        return state | {"deviation": self.marginal(x).expand(x.shape), "best": x}
+
+    def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Noise of deviation 1 everywhere, also where it is smooth: the fitted deviation scales it."""
+        (noise,) = _PopulationKernel.draw(self, x, generator)
+        return (noise / self.marginal(x),)
 
     def step(
         self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
@@ -220,11 +239,16 @@ class CEMKernel(_PopulationKernel):
         view = index.reshape(*index.shape, *[1] * (candidates.ndim - 2)).expand(-1, -1, *candidates.shape[2:])
         elite = candidates.gather(1, view)
         better = (value[:, 0] < state["energy"]).reshape(-1, *[1] * (state["x"].ndim - 1))
-        deviation = elite.std(dim=1) / (sigma * scale)
+        # Only elites of finite energy count; with fewer than two of them the Gaussian stays as it is.
+        known = torch.isfinite(value).reshape(view.shape[:2] + (1,) * (view.ndim - 2))
+        count = known.sum(dim=1)
+        mean = (known * elite).sum(dim=1) / count.clamp_min(1)
+        variance = (known * (elite - mean.unsqueeze(1)).square()).sum(dim=1) / (count - 1).clamp_min(1)
+        deviation = (variance.sqrt() / (sigma * scale)).clamp_min(minimum / sigma)
         new = {
-            "x": target.hold(elite.mean(dim=1), state["x"]),
+            "x": target.hold(torch.where(count > 1, mean, state["x"]), state["x"]),
             "energy": torch.minimum(value[:, 0], state["energy"]),
-            "deviation": deviation.clamp_min(minimum / sigma),
+            "deviation": torch.where(count > 1, deviation, state["deviation"]),
             "best": torch.where(better, elite[:, 0], state["best"]),
         }
         return new, {"energy": energies[:, 0].mean(), "rejected": rejected}
@@ -232,16 +256,10 @@ class CEMKernel(_PopulationKernel):
     def finish(self, target: Target, state: State) -> State:
         """The best candidate, or the last mean where that is better."""
         energy = target.value(state["x"])
-        better = (energy < state["energy"]).reshape(-1, *[1] * (state["x"].ndim - 1))
-        x = target.hold(torch.where(better, state["x"], state["best"]), state["x"])
-        return {
-            "x": x,
-            "energy": torch.where(
-                torch.isfinite(state["energy"]) | better.flatten(),
-                torch.fmin(energy, state["energy"]),
-                energy,
-            ),
-        }
+        better = torch.isfinite(energy) & (energy < state["energy"])
+        expanded = better.reshape(-1, *[1] * (state["x"].ndim - 1))
+        x = target.hold(torch.where(expanded, state["x"], state["best"]), state["x"])
+        return {"x": x, "energy": torch.where(better, energy, state["energy"])}
 
 
 def smooth_factor(length: int, like: Tensor) -> Tensor:
@@ -250,6 +268,11 @@ def smooth_factor(length: int, like: Tensor) -> Tensor:
     The covariance is `(AᵀA)⁻¹`, `A` the second-difference matrix with zero ends (Kalakrishnan et al. 2011,
     eq. 8), so noise fades towards both ends' outer neighbours and is smooth between.
     """
+    return _smooth_factor(length, like.device, like.dtype)
+
+
+@lru_cache(maxsize=64)  # asked for at every step, and copied to the device only once
+def _smooth_factor(length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     difference = (
         2 * torch.eye(length, dtype=torch.float64)
         - torch.diag(torch.ones(length - 1, dtype=torch.float64), 1)
@@ -257,4 +280,4 @@ def smooth_factor(length: int, like: Tensor) -> Tensor:
     )
     factor = torch.linalg.inv(difference)
     factor = factor / factor.square().sum(dim=1).sqrt().max()
-    return factor.to(like)
+    return factor.to(device=device, dtype=dtype)

@@ -69,7 +69,9 @@ def fit_base(
                 logger.figures(step, as_figures(base_loss=loss.detach()))
     base.requires_grad_(False)
     with torch.no_grad():
-        error = torch.stack([_squared_error(energy, base, next(held_out)).mean(dim=(0, 1)) for _ in range(40)])
+        error = torch.stack(
+            [_squared_error(energy, base, next(held_out)).mean(dim=(0, 1)) for _ in range(40)]
+        )
     deviation = error.mean(dim=0).sqrt().clamp_min(minimum)
     base.set_deviation(deviation)
     return deviation

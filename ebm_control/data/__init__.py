@@ -1,0 +1,23 @@
+"""Data: normalisation, rollout buffers, collection from environments, and Minari in and out."""
+
+from ebm_control.data.batch import Batch
+from ebm_control.data.collect import collect
+from ebm_control.data.minari_io import from_minari, to_minari
+from ebm_control.data.mujoco_rollout import MujocoSimulator, collect_mujoco
+from ebm_control.data.normalizer import Normalizer
+from ebm_control.data.rollout_buffer import Episode, RolloutBuffer
+from ebm_control.data.windows import WindowBatches, window_batches
+
+__all__ = [
+    "Batch",
+    "Episode",
+    "MujocoSimulator",
+    "Normalizer",
+    "RolloutBuffer",
+    "WindowBatches",
+    "collect",
+    "collect_mujoco",
+    "from_minari",
+    "to_minari",
+    "window_batches",
+]

@@ -1,0 +1,198 @@
+"""Units in which the data have mean 0 and deviation 1, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ebm_control.checks import InputError, require, require_finite, require_shape
+from ebm_control.energies.layout import TrajectoryLayout
+
+_TENSORS = ("obs_mean", "obs_std", "act_mean", "act_std", "state_std")
+
+
+@dataclass(frozen=True, eq=False)
+class Normalizer:
+    """Affine map between raw observations and actions and the normalised trajectory.
+
+    Plain coordinates get mean 0 and standard deviation 1. Periodic ones keep their origin, are divided by
+    half their period and wrapped, so that they live in [-1, 1] with period 2.
+
+    Args:
+        obs_mean: `(obs_dim,)`, 0 for periodic coordinates.
+        obs_std: `(obs_dim,)` positive scale, half the period for periodic coordinates.
+        act_mean: `(act_dim,)`.
+        act_std: `(act_dim,)`, positive.
+        state_std: `(obs_dim,)` standard deviation of the *normalised* data: 1 for plain coordinates. An error
+            divided by it is in units of a state's standard deviation.
+        periods: per observation coordinate its period in raw units, 0 where it is not periodic; () for none.
+
+    Raises:
+        InputError: shapes disagree, or a scale is not positive.
+
+    """
+
+    obs_mean: Tensor
+    obs_std: Tensor
+    act_mean: Tensor
+    act_std: Tensor
+    state_std: Tensor
+    periods: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        obs_dim, act_dim = self.obs_mean.numel(), self.act_mean.numel()
+        for name in _TENSORS:
+            value = getattr(self, name)
+            require_shape(name, value, (act_dim if name.startswith("act") else obs_dim,))
+            require_finite(name, value)
+            positive = name.endswith("mean") or bool((value > 0).all())
+            require(positive, name, given=value.tolist(), expected="positive figures")
+        require(
+            len(self.periods) in (0, obs_dim),
+            "periods",
+            given=f"{len(self.periods)} figures",
+            expected=f"() or one for each of {obs_dim} observation coordinates",
+        )
+
+    @classmethod
+    def fit(
+        cls, observations: ArrayLike | Tensor, actions: ArrayLike | Tensor, periods: Sequence[float] = ()
+    ) -> Normalizer:
+        """Normaliser of the data, in float64; coordinates that never change get scale 1.
+
+        Args:
+            observations: `(..., obs_dim)` raw.
+            actions: `(..., act_dim)` raw.
+            periods: see the class.
+
+        Raises:
+            InputError: no data, non-finite data, or periods that do not fit the observations.
+
+        """
+        obs, act = _rows("observations", observations), _rows("actions", actions)
+        layout = TrajectoryLayout(obs.shape[-1], act.shape[-1], tuple(float(p) for p in periods))
+        (obs_mean, obs_std), (act_mean, act_std) = _mean_and_std(obs), _mean_and_std(act)
+        state_std = torch.ones_like(obs_std)
+        for i in layout.periodic:
+            obs_mean[i], obs_std[i] = 0.0, layout.periods[i] / 2
+            state_std[i] = _circular_std(obs[:, i] / obs_std[i])
+        return cls(obs_mean, obs_std, act_mean, act_std, state_std, layout.periods)
+
+    @classmethod
+    def identity(cls, obs_dim: int, act_dim: int, periods: Sequence[float] = ()) -> Normalizer:
+        """Normaliser that leaves plain coordinates alone; periodic ones still go to [-1, 1]."""
+        layout = TrajectoryLayout(obs_dim, act_dim, tuple(float(p) for p in periods))
+        scale = torch.ones(obs_dim, dtype=torch.float64)
+        for i in layout.periodic:
+            scale[i] = layout.periods[i] / 2
+        zero, one = torch.zeros(act_dim, dtype=torch.float64), torch.ones(act_dim, dtype=torch.float64)
+        return cls(torch.zeros_like(scale), scale, zero, one, torch.ones_like(scale), layout.periods)
+
+    @property
+    def layout(self) -> TrajectoryLayout:
+        """Layout of the normalised trajectory, its periods in normalised units (that is, 2)."""
+        periods = tuple(p / s for p, s in zip(self.periods, self.obs_std.tolist(), strict=False))
+        return TrajectoryLayout(self.obs_mean.numel(), self.act_mean.numel(), periods)
+
+    def normalize_observations(self, observations: Tensor) -> Tensor:
+        """Raw observations `(..., obs_dim)` in normalised units, periodic coordinates wrapped to [-1, 1]."""
+        scaled = (observations - self.obs_mean.to(observations)) / self.obs_std.to(observations)
+        # The difference to the origin by the shorter way round is the wrapped coordinate.
+        return self.layout.difference(scaled, torch.zeros_like(scaled)) if any(self.periods) else scaled
+
+    def denormalize_observations(self, observations: Tensor) -> Tensor:
+        """Normalised observations `(..., obs_dim)` in raw units."""
+        return observations * self.obs_std.to(observations) + self.obs_mean.to(observations)
+
+    def normalize_actions(self, actions: Tensor) -> Tensor:
+        """Raw actions `(..., act_dim)` in normalised units."""
+        return (actions - self.act_mean.to(actions)) / self.act_std.to(actions)
+
+    def denormalize_actions(self, actions: Tensor) -> Tensor:
+        """Normalised actions `(..., act_dim)` in raw units."""
+        return actions * self.act_std.to(actions) + self.act_mean.to(actions)
+
+    def normalize(self, observations: Tensor, actions: Tensor | None = None) -> Tensor:
+        """Normalised trajectory `(..., T, D)` of raw `(..., T, obs_dim)` and `(..., T or T-1, act_dim)`.
+
+        Actions that are not given are 0 in normalised units: the mean action.
+        """
+        normalised = None if actions is None else self.normalize_actions(actions)
+        return self.layout.join(self.normalize_observations(observations), normalised)
+
+    def denormalize(self, trajectory: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw observations `(..., obs_dim)` and actions `(..., act_dim)` of a trajectory `(..., D)`."""
+        layout = self.layout
+        return (
+            self.denormalize_observations(layout.states(trajectory)),
+            self.denormalize_actions(layout.actions(trajectory)),
+        )
+
+    def to(self, *args: Any, **kwargs: Any) -> Normalizer:
+        """The same normaliser on another device or in another dtype; arguments as of `Tensor.to`."""
+        moved = {name: getattr(self, name).to(*args, **kwargs) for name in _TENSORS}
+        return Normalizer(**moved, periods=self.periods)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-safe form; `from_dict` gives the same figures back to the last bit."""
+        figures = {name: getattr(self, name).tolist() for name in _TENSORS}
+        dtype = str(self.obs_mean.dtype).removeprefix("torch.")
+        return {**figures, "periods": list(self.periods), "dtype": dtype}
+
+    @classmethod
+    def from_dict(cls, figures: Mapping[str, Any]) -> Normalizer:
+        """Normaliser from what `to_dict` wrote.
+
+        Raises:
+            InputError: an entry is missing, or its figures are not of one another's shape.
+
+        """
+        missing = {*_TENSORS, "periods", "dtype"} - figures.keys()
+        require(
+            not missing,
+            "figures",
+            given=f"a dictionary without {sorted(missing)}",
+            expected="to_dict's entries",
+        )
+        dtype = getattr(torch, str(figures["dtype"]), None)
+        if not isinstance(dtype, torch.dtype):
+            raise InputError(
+                f"figures['dtype']: expected the name of a torch dtype, got {figures['dtype']!r}"
+            )
+        tensors = {name: torch.tensor(figures[name], dtype=dtype) for name in _TENSORS}
+        return cls(**tensors, periods=tuple(figures["periods"]))
+
+
+def _rows(name: str, value: ArrayLike | Tensor) -> Tensor:
+    """Data `(..., d)` as float64 rows `(N, d)` on the CPU."""
+    array = (
+        value.detach().cpu().double() if isinstance(value, Tensor) else torch.tensor(np.asarray(value, float))
+    )
+    require(array.dim() >= 2, name, given=f"shape {tuple(array.shape)}", expected="shape (..., coordinates)")
+    rows = array.reshape(-1, array.shape[-1]) if array.shape[-1] else array.new_zeros(1, 0)
+    require(
+        rows.shape[0] >= 1, name, given=f"shape {tuple(array.shape)}", expected="at least one row of data"
+    )
+    require_finite(name, rows)
+    return rows
+
+
+def _mean_and_std(rows: Tensor) -> tuple[Tensor, Tensor]:
+    low, high = rows.amin(0), rows.amax(0)
+    # The deviation of a constant such as 0.1 is a rounding error: dividing by it would blow noise up to size 1.
+    constant = high - low <= 1e-9 * torch.maximum(low.abs(), high.abs())
+    return rows.mean(0), torch.where(constant, 1.0, rows.std(0, correction=0))
+
+
+def _circular_std(x: Tensor) -> Tensor:
+    """Deviation `()` of a coordinate `(N,)` of period 2 about its circular mean, by the shorter way round."""
+    centre = torch.atan2((torch.pi * x).sin().mean(), (torch.pi * x).cos().mean()) / torch.pi
+    delta = x - centre
+    std = (delta - 2 * torch.round(delta / 2)).square().mean().sqrt()
+    return std if std > 1e-9 else torch.ones_like(std)

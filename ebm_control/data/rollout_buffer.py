@@ -1,0 +1,346 @@
+"""Episodes, kept so that any window of them can be drawn at once."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ebm_control.checks import InputError, require
+from ebm_control.data.normalizer import Normalizer
+from ebm_control.energies.layout import TrajectoryLayout
+
+Array = NDArray[np.float64]
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode of `T` steps; the arrays are views into the buffer, to be copied before they are changed.
+
+    Args:
+        observations: `(T + 1, obs_dim)`, from the first state to the one after the last action.
+        actions: `(T, act_dim)`.
+        rewards: `(T,)`, None where they were not recorded.
+        terminated: True if the environment ended it, False if a limit cut it off.
+
+    """
+
+    observations: Array
+    actions: Array
+    rewards: Array | None
+    terminated: bool
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+
+class _Span(NamedTuple):
+    """Where an episode lies: its first row and its number of actions."""
+
+    start: int
+    steps: int
+    terminated: bool
+    rewarded: bool
+
+
+class RolloutBuffer:
+    """Episodes collected from an environment, contiguous in growing float64 arrays.
+
+    Row by row it holds `s_t, a_t, r_t`; the last row of an episode has a state but no action. `len` counts
+    transitions.
+
+    Args:
+        obs_dim: observation coordinates.
+        act_dim: action coordinates.
+        capacity: most transitions held; beyond it the oldest episodes go. None for no limit.
+        periods: per observation coordinate its period, 0 where it is not periodic; () for none.
+
+    Raises:
+        InputError: a dimension, the capacity or the periods make no sense.
+
+    """
+
+    def __init__(
+        self, obs_dim: int, act_dim: int, capacity: int | None = None, periods: Sequence[float] = ()
+    ) -> None:
+        layout = TrajectoryLayout(obs_dim, act_dim, tuple(float(p) for p in periods))
+        require(capacity is None or capacity >= 1, "capacity", given=capacity, expected="None or at least 1")
+        self.obs_dim, self.act_dim, self.capacity, self.periods = obs_dim, act_dim, capacity, layout.periods
+        self._obs = np.empty((0, obs_dim))
+        self._act = np.empty((0, act_dim))
+        self._rew = np.empty(0)
+        self._left = np.empty(0, dtype=np.int64)  # actions still to come in the row's episode
+        self._spans: deque[_Span] = deque()
+        self._end = 0
+        self._transitions = 0
+        self._starts: dict[tuple[int, int], NDArray[np.int64]] = {}
+
+    def __len__(self) -> int:
+        return self._transitions
+
+    def __repr__(self) -> str:
+        return (
+            f"RolloutBuffer(obs_dim={self.obs_dim}, act_dim={self.act_dim}, capacity={self.capacity}, "
+            f"episodes={len(self._spans)}, transitions={len(self)})"
+        )
+
+    @property
+    def num_episodes(self) -> int:
+        """Episodes held."""
+        return len(self._spans)
+
+    @property
+    def observations(self) -> Array:
+        """All states, episode after episode: `(transitions + episodes, obs_dim)`, a view."""
+        return self._obs[self._begin : self._end]
+
+    @property
+    def actions(self) -> Array:
+        """All actions, episode after episode: `(transitions, act_dim)`, a copy."""
+        return self._act[self._begin : self._end][self._live_left > 0]
+
+    @property
+    def _begin(self) -> int:
+        return self._spans[0].start if self._spans else self._end
+
+    @property
+    def _live_left(self) -> NDArray[np.int64]:
+        return self._left[self._begin : self._end]
+
+    def add_episode(
+        self,
+        observations: ArrayLike,
+        actions: ArrayLike,
+        rewards: ArrayLike | None = None,
+        terminated: bool = False,
+    ) -> None:
+        """Append an episode of `T >= 1` steps and let the oldest go where the capacity asks for it.
+
+        Args:
+            observations: `(T + 1, obs_dim)`.
+            actions: `(T, act_dim)`.
+            rewards: `(T,)` or None.
+            terminated: see `Episode`.
+
+        Raises:
+            InputError: a wrong shape, a non-finite value, or more steps than the capacity. Nothing is added.
+
+        """
+        act = _checked("actions", actions, (None, self.act_dim))
+        steps = len(act)
+        require(steps >= 1, "actions", given="an episode of no steps", expected="at least one")
+        within = self.capacity is None or steps <= self.capacity
+        require(within, "actions", given=f"{steps} steps", expected=f"at most the capacity, {self.capacity}")
+        obs = _checked("observations", observations, (steps + 1, self.obs_dim))
+        rew = np.zeros(steps) if rewards is None else _checked("rewards", rewards, (steps,))
+
+        self._reserve(steps + 1)
+        rows = slice(self._end, self._end + steps + 1)
+        self._obs[rows] = obs
+        self._act[rows] = np.concatenate([act, np.zeros((1, self.act_dim))])
+        self._rew[rows] = np.append(rew, 0.0)
+        self._left[rows] = np.arange(steps, -1, -1)
+        self._spans.append(_Span(self._end, steps, bool(terminated), rewards is not None))
+        self._end += steps + 1
+        self._transitions += steps
+        while self.capacity is not None and self._transitions > self.capacity:
+            self._transitions -= self._spans.popleft().steps
+        self._starts.clear()
+
+    def _reserve(self, rows: int) -> None:
+        """Make room for `rows` more: at amortised constant cost, evicted rows being dropped on the way."""
+        if self._end + rows <= len(self._obs):
+            return
+        begin, live = self._begin, self._end - self._begin
+        room = max(1024, 2 * (live + rows))
+        for name in ("_obs", "_act", "_rew", "_left"):
+            old = getattr(self, name)
+            new = np.empty((room, *old.shape[1:]), dtype=old.dtype)
+            new[:live] = old[begin : self._end]
+            setattr(self, name, new)
+        self._spans = deque(span._replace(start=span.start - begin) for span in self._spans)
+        self._end = live
+
+    def episodes(self) -> Iterator[Episode]:
+        """All episodes, oldest first."""
+        for start, steps, terminated, rewarded in tuple(self._spans):
+            rows = slice(start, start + steps)
+            rewards = self._rew[rows] if rewarded else None
+            yield Episode(self._obs[start : start + steps + 1], self._act[rows], rewards, terminated)
+
+    def transitions(self) -> tuple[Array, Array, Array]:
+        """All `(s, a, s_next)`: `(N, obs_dim)`, `(N, act_dim)`, `(N, obs_dim)`."""
+        rows = np.flatnonzero(self._live_left > 0)
+        return self.observations[rows], self.actions, self.observations[rows + 1]
+
+    def window_starts(self, length: int, gap: int = 1) -> NDArray[np.int64]:
+        """Rows of `observations` where a window of `length` states, `gap` steps apart, fits into its episode.
+
+        Raises:
+            InputError: `length` or `gap` below 1, or no episode is long enough.
+
+        """
+        require(length >= 1, "length", given=length, expected="at least 1")
+        require(gap >= 1, "gap", given=gap, expected="at least 1")
+        if (length, gap) not in self._starts:
+            needed = (length - 1) * gap
+            longest = max((span.steps for span in self._spans), default=0)
+            if not self._spans or longest < needed:
+                raise InputError(
+                    f"length: expected windows that fit the data, got {length} states with gap {gap}, which "
+                    f"take {needed} steps; the longest episode has {longest}"
+                )
+            self._starts[length, gap] = np.flatnonzero(self._live_left >= needed)
+        return self._starts[length, gap]
+
+    def gap_actions(self, rows: NDArray[np.int64], gap: int = 1) -> tuple[Array, NDArray[np.bool_]]:
+        """Mean of the `gap` actions taken from each of `rows` on: `(*rows.shape, act_dim)`, and where known.
+
+        Where the episode ends before `gap` actions were taken the mean is not known and 0 stands for it.
+        """
+        actions = self._act[self._begin : self._end]
+        total = sum(actions[np.minimum(rows + j, len(actions) - 1)] for j in range(gap))
+        known = self._live_left[rows] >= gap
+        return np.where(known[..., None], total / gap, 0.0), known
+
+    def sample_windows(
+        self, n: int, length: int, gap: int = 1, *, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """Windows drawn uniformly from all that lie within one episode.
+
+        Args:
+            n: windows to draw.
+            length: states of a window.
+            gap: steps from one row of a window to the next.
+            rng: source of the draw.
+
+        Returns:
+            Observations `(n, length, obs_dim)` and actions `(n, length, act_dim)`. Row `t` holds
+            `s_{i + t gap}` and the mean of the `gap` actions taken from there. In the last row these may lie
+            beyond the episode's end: its action is then 0.
+
+        Raises:
+            InputError: as `window_starts`.
+
+        """
+        starts = self.window_starts(length, gap)
+        rows = rng.choice(starts, n)[:, None] + gap * np.arange(length)
+        return self.observations[rows], self.gap_actions(rows, gap)[0]
+
+    def normalizer(self) -> Normalizer:
+        """`Normalizer` of all states and actions held.
+
+        Raises:
+            InputError: the buffer is empty.
+
+        """
+        return Normalizer.fit(self.observations, self.actions, self.periods)
+
+    def split(self, fraction: float, rng: np.random.Generator) -> tuple[RolloutBuffer, RolloutBuffer]:
+        """Two buffers of whole episodes, the first with about `fraction` of them, each with at least one.
+
+        Raises:
+            InputError: `fraction` not within (0, 1), or fewer than two episodes.
+
+        """
+        total = self.num_episodes
+        require(0 < fraction < 1, "fraction", given=fraction, expected="between 0 and 1")
+        require(total >= 2, "split", given=f"a buffer of {total} episodes", expected="two or more")
+        count = min(max(round(fraction * total), 1), total - 1)
+        chosen = set(rng.permutation(total)[:count].tolist())
+        parts = tuple(
+            RolloutBuffer(self.obs_dim, self.act_dim, self.capacity, self.periods) for _ in range(2)
+        )
+        for i, e in enumerate(self.episodes()):
+            parts[i not in chosen].add_episode(e.observations, e.actions, e.rewards, e.terminated)
+        return parts[0], parts[1]
+
+    def save(self, path: str | Path) -> None:
+        """Write all to `path` (`.npz`, no pickle), whole or not at all: a crash leaves the old file."""
+        path = Path(path)
+        live = slice(self._begin, self._end)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                np.savez(
+                    file,
+                    format=_FORMAT,
+                    capacity=self.capacity or 0,
+                    periods=np.array(self.periods),
+                    observations=self._obs[live],
+                    actions=self._act[live],
+                    rewards=self._rew[live],
+                    steps=np.array([s.steps for s in self._spans], dtype=np.int64),
+                    terminated=np.array([s.terminated for s in self._spans], dtype=bool),
+                    rewarded=np.array([s.rewarded for s in self._spans], dtype=bool),
+                )
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> RolloutBuffer:
+        """Buffer that `save` wrote.
+
+        Raises:
+            InputError: no such file, a damaged one, or one that holds something else.
+
+        """
+        path = Path(path)
+        require(path.is_file(), "path", given=path, expected="an existing file")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                data = {name: file[name] for name in file.files}
+            require(int(data["format"]) == _FORMAT, "format", given=data["format"], expected=str(_FORMAT))
+            obs, act, rew = data["observations"], data["actions"], data["rewards"]
+            capacity = int(data["capacity"]) or None
+            buffer = cls(obs.shape[1], act.shape[1], capacity, data["periods"].tolist())
+            start = 0
+            columns = (data[name].tolist() for name in ("steps", "terminated", "rewarded"))
+            for steps, terminated, rewarded in zip(*columns, strict=True):
+                rows, start = slice(start, start + steps), start + steps + 1
+                buffer.add_episode(
+                    obs[rows.start : start], act[rows], rew[rows] if rewarded else None, terminated
+                )
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            OSError,
+            KeyError,
+            IndexError,
+            TypeError,
+            ValueError,
+        ) as e:
+            raise InputError(f"path: expected a file that RolloutBuffer.save wrote, got {path} ({e})") from e
+        return buffer
+
+
+def _checked(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> Array:
+    """`value` as a finite float64 array of the given shape, None standing for any size."""
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected an array of numbers, got {error}") from error
+    fits = array.ndim == len(shape) and all(e in (None, s) for e, s in zip(shape, array.shape, strict=False))
+    wanted = str(shape).replace("None", "any")
+    require(fits, name, given=f"shape {array.shape}", expected=f"shape {wanted}")
+    if not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(array))
+        first = tuple(int(i) for i in bad[0])
+        raise InputError(
+            f"{name}: expected finite values only, got {len(bad)} non-finite, "
+            f"first {array[first]} at index {first}"
+        )
+    return array

@@ -1,0 +1,90 @@
+"""What planning hands back, and where its chains start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.samplers.population import smooth_factor
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Plans for N problems, in the units of the trajectory.
+
+    Attributes:
+        states: `(N, T, obs_dim)` of the best chain, from the start state on.
+        actions: `(N, T-1, act_dim)` of the best chain; `act_dim` is 0 where the energy is over states alone.
+        energy: `(N,)` of the best chain, costs included.
+        chains: `(N, K, T, D)` all chains, for looking at and for warm starts.
+        energies: `(N, K)`.
+
+    """
+
+    states: Tensor
+    actions: Tensor
+    energy: Tensor
+    chains: Tensor
+    energies: Tensor
+
+    @classmethod
+    def best_of(cls, layout: TrajectoryLayout, chains: Tensor, energies: Tensor) -> Plan:
+        """Plan of the chains `(N, K, T, D)` with lowest energies `(N, K)`; a NaN counts as +inf."""
+        ranked = torch.where(torch.isnan(energies), torch.inf, energies)
+        energy, index = ranked.min(dim=1)
+        best = chains[torch.arange(len(chains), device=chains.device), index]
+        actions = layout.actions(best)[:, :-1]
+        return cls(layout.states(best), actions, energy, chains, energies)
+
+    def sample(self, layout: TrajectoryLayout, generator: torch.Generator, temperature: float) -> Plan:
+        """A plan drawn from the chains by `exp(-energy / temperature)` instead of the best."""
+        logits = -torch.where(torch.isnan(self.energies), torch.inf, self.energies) / temperature
+        index = torch.multinomial(torch.softmax(logits, dim=1), 1, generator=generator)
+        return Plan.best_of(
+            layout,
+            self.chains.take_along_dim(index[..., None, None], 1),
+            self.energies.take_along_dim(index, 1),
+        )
+
+
+def shifted(chains: Tensor, rows: int = 1) -> Tensor:
+    """Chains `(..., T, D)` moved `rows` earlier, the last row repeated: yesterday's plan for today."""
+    return torch.cat(
+        [chains[..., rows:, :], chains[..., -1:, :].expand(*chains.shape[:-2], rows, -1)], dim=-2
+    )
+
+
+def smooth_noise(shape: tuple[int, int, int], generator: torch.Generator, like: Tensor) -> Tensor:
+    """Noise `(B, T, D)`, smooth in time and 0 before its first row, of deviation 1 where it is largest."""
+    noise = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+    return torch.einsum("ij,bjd->bid", smooth_factor(shape[1], like), noise)
+
+
+def bridged(start: Tensor, end: Tensor | None, rows: int, layout: TrajectoryLayout) -> Tensor:
+    """Straight line of `rows` states from `start` `(N, obs_dim)` to `end`, the shorter way round, or resting.
+
+    Returns:
+        `(N, rows, obs_dim)`.
+
+    """
+    if end is None:
+        return start[:, None].expand(-1, rows, -1)
+    done = torch.linspace(0, 1, rows, device=start.device, dtype=start.dtype)[:, None]
+    return start[:, None] + done * layout.difference(end, start)[:, None]
+
+
+def refined(chains: Tensor, factor: int, layout: TrajectoryLayout) -> Tensor:
+    """Chains `(B, T, D)` at a `factor` times finer gap, `(B, (T-1) * factor + 1, D)`.
+
+    States are interpolated linearly (periodic ones the shorter way round), actions repeated.
+    """
+    states, actions = layout.states(chains), layout.actions(chains)
+    step = layout.difference(states[:, 1:], states[:, :-1])
+    done = torch.arange(factor, device=chains.device, dtype=chains.dtype)[:, None] / factor
+    fine = (states[:, :-1, None] + done * step[:, :, None]).flatten(1, 2)
+    fine = torch.cat([fine, states[:, -1:]], dim=1)
+    held = torch.cat([actions[:, :-1].repeat_interleave(factor, dim=1), actions[:, -1:]], dim=1)
+    return torch.cat([fine, held], dim=-1)

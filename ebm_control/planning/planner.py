@@ -1,0 +1,172 @@
+"""Planning: a trajectory between a start and a goal is a sample of the energy plus costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require, require_finite, require_shape
+from ebm_control.energies.base import Energy
+from ebm_control.energies.costs import GoalCost
+from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.planning.plan import Plan, bridged, shifted, smooth_noise
+from ebm_control.samplers.chain import Sampler
+
+
+class Planner:
+    """Plans for many problems at once, several chains each, by one call to a sampler.
+
+    The plan minimises `weight * energy + costs` over the states and, where the layout has actions, the actions
+    of a trajectory whose start is fixed (Du, Lin & Mordatch 2019, eq. 5): direct collocation, with the learned
+    energy for a soft constraint of dynamics. Everything is in the units of the trajectory.
+
+    Args:
+        energy: over trajectories `(B, T, D)`.
+        sampler: `Langevin(...)`, `MPPI(...)`, any sampler.
+        horizon: rows of a plan after the start, so `T = horizon + 1`.
+        costs: what the plan is for: an energy, a sequence of them, or None. A `GoalCost` among them gets the goal.
+        layout: meaning of the coordinates.
+        weight: of the energy against the costs.
+        chains: chains a problem, `K`.
+        first: sampler for plans without a warm start (more steps, say); None for `sampler`.
+        goal_index: observation coordinates that a goal names.
+        fix_goal: hold the goal's coordinates fixed in the last row, instead of (or besides) a cost.
+        spread: deviation of the smooth noise that chains start with, `(D,)` or a number. The first chain of a
+            problem starts without noise.
+        restarts: share of chains that start afresh although there is a warm start.
+        context: `(context_dim,)` handed to the energy with every plan (a time gap, say), or None.
+
+    """
+
+    def __init__(
+        self,
+        energy: Energy,
+        sampler: Sampler,
+        horizon: int,
+        costs: Energy | Sequence[Energy] | None = None,
+        *,
+        layout: TrajectoryLayout,
+        weight: float = 1.0,
+        chains: int = 8,
+        first: Sampler | None = None,
+        goal_index: Sequence[int] = (),
+        fix_goal: bool = False,
+        spread: Tensor | float = 0.3,
+        restarts: float = 0.25,
+        context: Tensor | None = None,
+    ) -> None:
+        require(horizon >= 1, "horizon", given=horizon, expected="at least 1 step")
+        require(chains >= 1, "chains", given=chains, expected="at least 1")
+        require(0 <= restarts <= 1, "restarts", given=restarts, expected="between 0 and 1")
+        terms = [costs] if isinstance(costs, Energy) else list(costs or ())
+        self.sampler, self.first = sampler, first or sampler
+        self.horizon, self.layout, self.chains = horizon, layout, chains
+        self.goal_costs = [term for term in terms if isinstance(term, GoalCost)]
+        self.goal_index = tuple(goal_index) or (tuple(self.goal_costs[0].index) if self.goal_costs else ())
+        self.fix_goal, self.restarts, self.context = fix_goal, restarts, context
+        self.spread = torch.as_tensor(spread, dtype=torch.float32).expand(layout.dim)
+        # Composed once: an engine that compiles or captures keeps what it made for this very energy.
+        self.energy = sum(terms, weight * energy)
+
+    @torch.no_grad()
+    def plan(
+        self,
+        start: Tensor,
+        goal: Tensor | None = None,
+        *,
+        warm: Plan | None = None,
+        cold: Tensor | None = None,
+        initial: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Plan:
+        """Plan from each start state.
+
+        Args:
+            start: `(N, obs_dim)`.
+            goal: `(N, len(goal_index))` or `(len(goal_index),)`, or None where costs need none.
+            warm: the plan of the step before: its chains are shifted by one row and taken up again.
+            cold: `(N,)` boolean, problems that `warm` does not belong to (a new episode, say).
+            initial: `(N, K, T, D)` chains to start from instead (a coarser plan, refined).
+            generator: source of noise; None seeds from the system.
+
+        Raises:
+            InputError: a shape does not fit, or a figure is not finite.
+
+        """
+        require_shape("start", start, (None, self.layout.obs_dim))
+        require_finite("start", start)
+        goal = self._set_goal(start, goal)
+        if generator is None:
+            generator = torch.Generator(start.device)
+            generator.seed()
+        x = self._starts(start, goal, generator) if initial is None else initial.clone()
+        if warm is not None:
+            x = self._take_up(x, warm, cold)
+        x, fixed = self._pin(x, start, goal)
+        count = len(start) * self.chains
+        context = None if self.context is None else self.context.to(x).expand(count, -1)
+        sampler = self.sampler if warm is not None else self.first
+        chain = sampler(
+            self.energy,
+            x.flatten(0, 1),
+            fixed=fixed,
+            context=context,
+            generator=generator,
+        )
+        shape = (len(start), self.chains)
+        return Plan.best_of(self.layout, chain.x.unflatten(0, shape), chain.energy.unflatten(0, shape))
+
+    def _set_goal(self, start: Tensor, goal: Tensor | None) -> Tensor | None:
+        needed = bool(self.goal_costs) or self.fix_goal
+        require(
+            goal is not None or not needed,
+            "goal",
+            given=None,
+            expected=f"shape (N, {len(self.goal_index)}): the planner has a goal cost or fixes the goal",
+        )
+        if goal is None:
+            return None
+        goal = goal.to(start).expand(len(start), -1) if goal.ndim == 1 else goal.to(start)
+        require_shape("goal", goal, (len(start), len(self.goal_index)))
+        require_finite("goal", goal)
+        for cost in self.goal_costs:
+            cost.set_goal(goal)
+        return goal
+
+    def _starts(self, start: Tensor, goal: Tensor | None, generator: torch.Generator) -> Tensor:
+        """Smooth random curves `(N, K, T, D)`: about the line to the goal for a fixed goal, about rest if not."""
+        rows, count = self.horizon + 1, len(start) * self.chains
+        end = None
+        if goal is not None and self.fix_goal:
+            end = start.clone()
+            end[:, list(self.goal_index)] = goal
+        line = self.layout.join(bridged(start, end, rows, self.layout))[:, None].expand(
+            -1, self.chains, -1, -1
+        )
+        noise = smooth_noise((count, rows, self.layout.dim), generator, start) * self.spread.to(start)
+        noise = noise.unflatten(0, (len(start), self.chains)).clone()
+        noise[:, 0] = 0
+        return line + noise
+
+    def _take_up(self, x: Tensor, warm: Plan, cold: Tensor | None) -> Tensor:
+        """The warm plan's chains in place of fresh ones, its worst `restarts` share and `cold` rows excepted."""
+        require_shape("warm.chains", warm.chains, tuple(x.shape))
+        order = warm.energies.argsort(dim=1)
+        kept = max(1, round(self.chains * (1 - self.restarts)))
+        best = shifted(warm.chains.take_along_dim(order[:, :kept, None, None], 1)).to(x)
+        mixed = torch.cat([best, x[:, kept:]], dim=1)
+        return mixed if cold is None else torch.where(cold.to(x.device)[:, None, None, None], x, mixed)
+
+    def _pin(self, x: Tensor, start: Tensor, goal: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Start (and goal) written into the chains `(N, K, T, D)`, and the mask `(T, D)` that holds them."""
+        x = x.clone()
+        fixed = torch.zeros(x.shape[2:], dtype=torch.bool, device=x.device)
+        x[:, :, 0, : self.layout.obs_dim] = start[:, None]
+        fixed[0, : self.layout.obs_dim] = True
+        if goal is not None and self.fix_goal:
+            index = list(self.goal_index)
+            x[:, :, -1, index] = goal[:, None]
+            fixed[-1, index] = True
+        return x, fixed

@@ -1,0 +1,193 @@
+"""Prediction: history (and actions) fixed, the future is a sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require, require_finite, require_shape
+from ebm_control.energies.base import Energy
+from ebm_control.energies.costs import ActionPrior
+from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
+from ebm_control.samplers.chain import Sampler
+from ebm_control.samplers.langevin import Langevin
+from ebm_control.samplers.schedules import Linear
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Futures, K for each of N histories, in the units of the trajectory.
+
+    Attributes:
+        states: `(N, K, horizon, obs_dim)`.
+        actions: `(N, K, horizon, act_dim)` those that led to them, given or sampled.
+        energy: `(N, K)` of each history with its future.
+
+    """
+
+    states: Tensor
+    actions: Tensor
+    energy: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean state over the K futures, `(N, horizon, obs_dim)` (not for coordinates that wrap)."""
+        return self.states.mean(dim=1)
+
+
+def predict(
+    energy: TransitionEnergy | WindowEnergy,
+    history: Tensor,
+    actions: Tensor | None = None,
+    *,
+    horizon: int,
+    samples: int = 1,
+    sampler: Sampler | None = None,
+    context: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Prediction:
+    """Sample futures of given histories.
+
+    A `TransitionEnergy` is sampled step by step, each state from the window that ends in it, starting where
+    the base measure expects it; a `WindowEnergy` the whole future at once.
+
+    Args:
+        energy: trained.
+        history: `(N, h, D)` rows known, in the units of the trajectory; the last row's action is ignored.
+        actions: `(N, horizon, act_dim)` from the last known state on, held fixed; None samples them too, from
+            the energy and a standard normal prior (the data's own scale).
+        horizon: states to predict.
+        samples: futures a history, `K`.
+        sampler: None for `sampler_for(energy)`.
+        context: `(N, context_dim)` or None.
+        generator: source of noise; None seeds from the system.
+
+    Raises:
+        InputError: a shape does not fit, the history is too short, or a figure is not finite.
+
+    """
+    layout = energy.layout
+    require(horizon >= 1, "horizon", given=horizon, expected="at least 1")
+    require(samples >= 1, "samples", given=samples, expected="at least 1")
+    layout.check("history", history)
+    require_finite("history", history)
+    if actions is not None:
+        require_shape("actions", actions, (len(history), horizon, layout.act_dim))
+        require_finite("actions", actions)
+    if generator is None:
+        generator = torch.Generator(history.device)
+        generator.seed()
+    x = history.repeat_interleave(samples, dim=0)
+    given = None if actions is None else actions.repeat_interleave(samples, dim=0)
+    held = None if context is None else context.repeat_interleave(samples, dim=0)
+    roll = _stepwise if isinstance(energy, TransitionEnergy) else _at_once
+    with torch.no_grad():
+        x = roll(energy, x, given, horizon, sampler or sampler_for(energy), held, generator)
+        total = energy(x, held).unflatten(0, (len(history), samples))
+    future = x.unflatten(0, (len(history), samples))
+    known = history.shape[1]
+    return Prediction(
+        layout.states(future)[:, :, known:], layout.actions(future)[:, :, known - 1 : -1], total
+    )
+
+
+def sampler_for(
+    energy: TransitionEnergy | WindowEnergy, steps: int = 30, *, temperature: float = 1.0
+) -> Langevin:
+    """Langevin preconditioned by the energy's own scale: the base's deviation for a state, 1 for an action.
+
+    Args:
+        energy: to be sampled.
+        steps: of each chain.
+        temperature: 1 samples the model, 0 seeks the most likely future.
+
+    """
+    deviation = energy.next_deviation() if isinstance(energy, TransitionEnergy) else energy.displacement_scale
+    scale = (*deviation.tolist(), *[1.0] * energy.layout.act_dim)
+    return Langevin(steps, Linear(0.2, 0.05), temperature=temperature, scale=scale)
+
+
+def _stepwise(
+    energy: Energy,
+    x: Tensor,
+    actions: Tensor | None,
+    horizon: int,
+    sampler: Sampler,
+    context: Tensor | None,
+    generator: torch.Generator,
+) -> Tensor:
+    assert isinstance(energy, TransitionEnergy)
+    layout, past = energy.layout, energy.window - 1
+    require(x.shape[1] >= past, "history", given=f"{x.shape[1]} rows", expected=f"at least {past}")
+    target, fixed = _free_future(energy, layout, past, 1, actions is None, x.device)
+    for t in range(horizon):
+        x = _with_action(x, layout, None if actions is None else actions[:, t], generator)
+        window = x[:, -past:]
+        nxt = energy.expected_next(window, context)
+        start = torch.cat([window, layout.join(nxt[:, None])], dim=1)
+        chain = sampler(target, start, fixed=fixed, context=context, generator=generator)
+        x = torch.cat([x[:, :-1], chain.x[:, -2:]], dim=1)
+    return x
+
+
+def _at_once(
+    energy: Energy,
+    x: Tensor,
+    actions: Tensor | None,
+    horizon: int,
+    sampler: Sampler,
+    context: Tensor | None,
+    generator: torch.Generator,
+) -> Tensor:
+    assert isinstance(energy, WindowEnergy)
+    layout, known = energy.layout, x.shape[1]
+    target, fixed = _free_future(energy, layout, known, horizon, actions is None, x.device)
+    noise = torch.randn(
+        (len(x), horizon, layout.obs_dim), generator=generator, device=x.device, dtype=x.dtype
+    )
+    states = layout.states(x)[:, -1:] + (noise * energy.displacement_scale).cumsum(dim=1)
+    future = layout.join(states)
+    x = torch.cat([x, future], dim=1)
+    for t in range(horizon):
+        row = known - 1 + t
+        chosen = None if actions is None else actions[:, t]
+        x[:, : row + 1] = _with_action(x[:, : row + 1], layout, chosen, generator)
+    return sampler(target, x, fixed=fixed, context=context, generator=generator).x
+
+
+def _with_action(
+    x: Tensor, layout: TrajectoryLayout, action: Tensor | None, generator: torch.Generator
+) -> Tensor:
+    """`x` with the last row's action given, or drawn from the prior as a start."""
+    x = x.clone()
+    if layout.act_dim == 0:
+        return x
+    if action is None:
+        action = torch.randn((len(x), layout.act_dim), generator=generator, device=x.device, dtype=x.dtype)
+    x[:, -1, layout.obs_dim :] = action
+    return x
+
+
+def _free_future(
+    energy: Energy,
+    layout: TrajectoryLayout,
+    known: int,
+    horizon: int,
+    free_actions: bool,
+    device: torch.device,
+) -> tuple[Energy, Tensor]:
+    """What to sample from, and the mask `(known + horizon, D)` that holds what is known."""
+    fixed = torch.ones(known + horizon, layout.dim, dtype=torch.bool, device=device)
+    fixed[known:, : layout.obs_dim] = False
+    if not free_actions or layout.act_dim == 0:
+        return energy, fixed
+    fixed[known - 1 : -1, layout.obs_dim :] = False
+    return energy + ActionPrior(layout), fixed
+
+
+def cold(sampler: Langevin) -> Langevin:
+    """The same sampler without noise: it seeks the most likely future."""
+    return replace(sampler, temperature=0.0, noise=None)

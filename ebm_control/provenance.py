@@ -1,0 +1,102 @@
+"""Where a figure comes from: what every recorded result carries beside its numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_PACKAGES = ("torch", "numpy", "gymnasium", "mujoco")
+
+
+def provenance(command: str, seeds: Sequence[int], seconds: float) -> dict[str, Any]:
+    """What is needed to reproduce a figure and to judge its speed, as a JSON-safe dictionary.
+
+    Args:
+        command: the one command that reproduces the figure.
+        seeds: every seed that entered it.
+        seconds: wall-clock time of the whole run.
+
+    Returns:
+        `command`, `seeds`, `seconds`, `date` (UTC), `commit` (git hash, `-dirty` appended where the working
+        tree differs, None outside a repository), `cpu`, `cores` (usable ones), `accelerator` (None without),
+        `python`, `system` and the `versions` of the packages that decide the numbers.
+
+    """
+    return {
+        "command": command,
+        "seeds": [int(seed) for seed in seeds],
+        "seconds": round(float(seconds), 3),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "cpu": _cpu_model(),
+        "cores": usable_cores(),
+        "accelerator": _accelerator(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def write_record(path: str | Path, results: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
+    """Write `results` and their `provenance` to `path` as indented JSON, making its folder where needed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"results": results, "provenance": origin}, indent=2) + "\n")
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on, which in a container can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _commit() -> str | None:
+    def git(*arguments: str) -> str:
+        run = subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+        return run.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _accelerator() -> str | None:
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if device is None:
+        return None
+    module = torch.get_device_module(device)
+    return str(module.get_device_name()) if hasattr(module, "get_device_name") else device.type
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

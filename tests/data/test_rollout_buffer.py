@@ -1,0 +1,166 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ebm_control.checks import InputError
+from ebm_control.data import RolloutBuffer
+
+
+def counting_buffer(lengths: list[int], capacity: int | None = None) -> RolloutBuffer:
+    """State and action of step t in episode e are (e, t): any window tells where it comes from."""
+    buffer = RolloutBuffer(2, 2, capacity)
+    for e, steps in enumerate(lengths):
+        rows = np.stack([np.full(steps + 1, e), np.arange(steps + 1)], axis=1)
+        buffer.add_episode(rows, rows[:-1], np.arange(steps), terminated=e % 2 == 0)
+    return buffer
+
+
+def equal(a: RolloutBuffer, b: RolloutBuffer) -> bool:
+    pairs = list(zip(a.episodes(), b.episodes(), strict=True))
+    return (a.capacity, a.periods) == (b.capacity, b.periods) and all(
+        np.array_equal(x.observations, y.observations)
+        and np.array_equal(x.actions, y.actions)
+        and (x.rewards is None) == (y.rewards is None)
+        and (x.rewards is None or np.array_equal(x.rewards, y.rewards))
+        and x.terminated == y.terminated
+        for x, y in pairs
+    )
+
+
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=8),
+    length=st.integers(1, 5),
+    gap=st.integers(1, 4),
+    capacity=st.one_of(st.none(), st.integers(12, 30)),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=150, deadline=None)
+def test_windows_never_cross_episodes_at_any_gap(lengths, length, gap, capacity, seed):
+    buffer = counting_buffer(lengths, capacity)
+    kept = {int(e.observations[0, 0]): len(e) for e in buffer.episodes()}
+    needed = (length - 1) * gap
+    if max(kept.values()) < needed:
+        with pytest.raises(InputError, match=f"longest episode has {max(kept.values())}"):
+            buffer.sample_windows(4, length, gap, rng=np.random.default_rng(seed))
+        return
+    obs, act = buffer.sample_windows(64, length, gap, rng=np.random.default_rng(seed))
+    assert obs.shape == act.shape == (64, length, 2)
+    assert (obs[:, :, 0] == obs[:, :1, 0]).all()
+    assert (np.diff(obs[:, :, 1], axis=1) == gap).all()
+    steps = np.array([kept[int(e)] for e in obs[:, 0, 0]])
+    last = obs[:, -1, 1]
+    assert (last <= steps).all()
+    # Mean of the actions t, t+1, .., t+gap-1 is t + (gap - 1) / 2, and 0 where they go beyond the end.
+    known = obs[:, :, 1] + gap <= steps[:, None]
+    np.testing.assert_allclose(act[:, :, 1], np.where(known, obs[:, :, 1] + (gap - 1) / 2, 0))
+    assert known[:, :-1].all()
+
+
+def test_windows_are_uniform_over_all_valid_ones():
+    buffer = counting_buffer([3, 9, 1])
+    obs, _ = buffer.sample_windows(60_000, 3, rng=np.random.default_rng(0))
+    found, counts = np.unique(obs[:, 0], axis=0, return_counts=True)
+    assert len(found) == 2 + 8
+    deviation = np.sqrt(6_000 * 0.9)
+    assert (np.abs(counts - 6_000) < 4.5 * deviation).all()
+
+
+def test_gap_1_window_holds_the_true_action_of_its_last_row_where_there_is_one():
+    obs, act = counting_buffer([5]).sample_windows(200, 2, rng=np.random.default_rng(0))
+    inside = obs[:, 1, 1] < 5
+    assert inside.any()
+    assert not inside.all()
+    assert (act[inside, 1] == obs[inside, 1]).all()
+    assert (act[~inside, 1] == 0).all()
+
+
+def test_oldest_episodes_go_first_beyond_capacity():
+    buffer = counting_buffer([4] * 1000, capacity=10)
+    assert [int(e.observations[0, 0]) for e in buffer.episodes()] == [998, 999]
+    assert len(buffer) == 8
+    assert buffer.observations.shape == (10, 2)
+    assert len(buffer._obs) < 2000  # evicted rows give their room back
+
+
+def test_transitions_skip_the_seams():
+    s, a, following = counting_buffer([3, 1, 2]).transitions()
+    assert len(s) == 6
+    assert (following - s == [0, 1]).all()
+    assert (a == s).all()
+
+
+def test_split_parts_episodes_and_loses_none():
+    buffer = counting_buffer([2, 5, 3, 7])
+    a, b = buffer.split(0.75, np.random.default_rng(0))
+    assert (a.num_episodes, b.num_episodes) == (3, 1)
+    ids = [int(e.observations[0, 0]) for part in (a, b) for e in part.episodes()]
+    assert sorted(ids) == [0, 1, 2, 3]
+    assert len(a) + len(b) == len(buffer)
+    assert a.split(0.01, np.random.default_rng(0))[0].num_episodes == 1
+    with pytest.raises(InputError, match="two or more"):
+        b.split(0.5, np.random.default_rng(0))
+
+
+def test_saved_buffer_loads_as_it_was(tmp_path):
+    buffer = RolloutBuffer(2, 1, capacity=100, periods=(2.0, 0.0))
+    rng = np.random.default_rng(0)
+    buffer.add_episode(rng.normal(size=(6, 2)), rng.normal(size=(5, 1)), rng.normal(size=5), terminated=True)
+    buffer.add_episode(rng.normal(size=(3, 2)), rng.normal(size=(2, 1)))
+    buffer.save(tmp_path / "data.npz")
+    assert equal(RolloutBuffer.load(tmp_path / "data.npz"), buffer)
+    assert [p.name for p in tmp_path.iterdir()] == ["data.npz"]
+    RolloutBuffer(2, 1).save(tmp_path / "empty.npz")
+    assert len(RolloutBuffer.load(tmp_path / "empty.npz")) == 0
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.4, 0.99])
+def test_truncated_file_is_refused(tmp_path, kept):
+    path = tmp_path / "data.npz"
+    counting_buffer([50, 60]).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(InputError, match=r"RolloutBuffer\.save"):
+        RolloutBuffer.load(path)
+
+
+def test_flipped_byte_and_foreign_files_are_refused(tmp_path):
+    path = tmp_path / "data.npz"
+    counting_buffer([50, 60]).save(path)
+    damaged = bytearray(path.read_bytes())
+    at = damaged.index(np.full(8, 1.0).tobytes()[:8])
+    damaged[at] ^= 255
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match=r"RolloutBuffer\.save"):
+        RolloutBuffer.load(path)
+    np.savez(path, observations=np.zeros((3, 2)))
+    with pytest.raises(InputError, match=r"RolloutBuffer\.save"):
+        RolloutBuffer.load(path)
+    np.savez(path, format=np.array([{"pickled": True}], dtype=object))
+    with pytest.raises(InputError, match=r"RolloutBuffer\.save"):
+        RolloutBuffer.load(path)
+    with pytest.raises(InputError, match="existing file"):
+        RolloutBuffer.load(tmp_path / "none.npz")
+
+
+def test_bad_episodes_are_refused_and_named():
+    buffer = RolloutBuffer(2, 1, capacity=10)
+    obs, act = np.zeros((4, 2)), np.zeros((3, 1))
+    nan = obs.copy()
+    nan[2, 1] = np.nan
+    bad = [
+        ((nan, act), r"observations.*nan.*\(2, 1\)"),
+        ((obs, act, [0, np.inf, 0]), r"rewards.*inf.*\(1,\)"),
+        ((obs[:3], act), r"observations.*\(4, 2\).*\(3, 2\)"),
+        ((obs, np.zeros((3, 2))), r"actions.*\(any, 1\)"),
+        ((obs, act, [0.0]), r"rewards.*\(3,\)"),
+        ((obs, "no numbers"), "actions.*numbers"),
+        ((obs[:1], act[:0]), "at least one"),
+        ((np.zeros((12, 2)), np.zeros((11, 1))), "capacity, 10"),
+    ]
+    for arguments, message in bad:
+        with pytest.raises(InputError, match=message):
+            buffer.add_episode(*arguments)
+    assert len(buffer) == 0
+    with pytest.raises(InputError, match="longest episode has 0"):
+        buffer.sample_windows(1, 2, rng=np.random.default_rng(0))

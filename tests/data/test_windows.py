@@ -1,0 +1,97 @@
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from ebm_control.checks import InputError
+from ebm_control.data import Normalizer, RolloutBuffer, window_batches
+
+RNG = np.random.default_rng(0)
+
+
+def random_buffer(lengths=(40, 25, 3), obs_dim=3, act_dim=2) -> RolloutBuffer:
+    buffer = RolloutBuffer(obs_dim, act_dim, periods=(2.0, *[0.0] * (obs_dim - 1)))
+    for steps in lengths:
+        obs, act = RNG.normal(1, 2, (steps + 1, obs_dim)), RNG.normal(3, 1, (steps, act_dim))
+        buffer.add_episode(obs, act)
+    return buffer
+
+
+def test_batches_are_normalised_windows_of_the_buffer():
+    buffer = random_buffer((9,))
+    normalizer = buffer.normalizer()
+    batches = window_batches(buffer, normalizer, 300, 3, gap=2, dtype=torch.float64)
+    batch, context, index = next(batches)
+    assert batch.shape == (300, 3, 5)
+    assert context is None
+    episode = next(buffer.episodes())
+    pairs = np.stack([episode.actions[i : i + 2].mean(0) for i in range(8)])
+    obs = normalizer.normalize_observations(torch.from_numpy(episode.observations))
+    act = torch.cat([normalizer.normalize_actions(torch.from_numpy(pairs)), torch.zeros(2, 2)])
+    rows = torch.cat([obs, act], dim=1)
+    windows = torch.stack([rows[i : i + 5 : 2] for i in range(6)])
+    distance = (batch.unsqueeze(1) - windows).abs().amax((2, 3))
+    assert distance.amin(1).max() < 1e-12
+    assert torch.equal(distance.argmin(1), index)
+    assert index.unique().numel() == batches.num_windows == 6
+
+
+def test_resumed_iterator_gives_the_same_batches(tmp_path):
+    buffer = random_buffer()
+    normalizer = buffer.normalizer()
+    running = window_batches(buffer, normalizer, 16, 2, gaps=(1, 4, 16), seed=3)
+    for _ in range(5):
+        next(running)
+    torch.save(running.state_dict(), tmp_path / "state.pt")
+    resumed = window_batches(buffer, normalizer, 16, 2, gaps=(1, 4, 16), seed=99)
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for _ in range(20):
+        for a, b in zip(next(running), next(resumed), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_context_is_log2_of_the_gap_and_windows_of_all_gaps_have_their_own_index():
+    buffer = random_buffer()
+    batches = window_batches(buffer, buffer.normalizer(), 8, 2, gaps=(1, 4, 16))
+    seen: dict[float, set[int]] = {}
+    for _ in range(40):
+        windows, context, index = next(batches)
+        assert windows.shape == (8, 2, 5)
+        assert context.shape == (8, 1)
+        assert context.unique().numel() == 1
+        seen.setdefault(context[0].item(), set()).update(index.tolist())
+    assert seen.keys() == {0.0, 2.0, 4.0}
+    assert max(map(max, seen.values())) < batches.num_windows == (40 + 25 + 3) + (37 + 22) + (25 + 10)
+    assert sum(map(len, seen.values())) == len(set().union(*seen.values()))
+
+
+def test_equal_seeds_give_equal_batches_and_others_do_not():
+    buffer = random_buffer()
+    a, b, c = (window_batches(buffer, buffer.normalizer(), 32, seed=seed) for seed in (1, 1, 2))
+    first = next(a).x
+    assert torch.equal(first, next(b).x)
+    assert not torch.equal(first, next(c).x)
+
+
+def test_batch_of_256_costs_well_under_a_millisecond():
+    buffer = random_buffer((1000,) * 30, obs_dim=17, act_dim=6)
+    batches = window_batches(buffer, buffer.normalizer(), 256, 2)
+    times = []
+    for _ in range(200):
+        start = time.perf_counter()
+        next(batches)
+        times.append(time.perf_counter() - start)
+    assert np.median(times) < 5e-4
+
+
+def test_bad_requests_are_named():
+    buffer = random_buffer()
+    with pytest.raises(InputError, match="longest episode has 40"):
+        window_batches(buffer, buffer.normalizer(), 8, 50)
+    with pytest.raises(InputError, match="normalizer"):
+        window_batches(buffer, Normalizer.identity(2, 2), 8, 2)
+    with pytest.raises(InputError, match="gaps"):
+        window_batches(buffer, buffer.normalizer(), 8, 2, gaps=())
+    with pytest.raises(InputError, match="state"):
+        window_batches(buffer, buffer.normalizer()).load_state_dict({"generator": torch.zeros(3).byte()})
