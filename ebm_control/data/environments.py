@@ -6,12 +6,12 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
-import ebm_envs  # noqa: F401  (registers `ebm/...`, for ids to work with no import by the user)
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict, Space
 from numpy.typing import NDArray
 
+import ebm_envs  # noqa: F401  (registers `ebm/...`, for ids to work with no import by the user)
 from ebm_control.checks import InputError, require
 
 EnvLike = str | gym.Env | Callable[[], gym.Env]

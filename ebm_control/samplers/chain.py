@@ -147,7 +147,6 @@ def _check(
         given=f"shape {tuple(x.shape)}, {x.dtype}",
         expected="a batch of floats (B, *shape)",
     )
-    require_finite("x", x)
     if fixed is not None:
         require(fixed.dtype == torch.bool, "fixed", given=fixed.dtype, expected="a boolean mask")
         _check_broadcast("fixed", fixed, x)
@@ -163,6 +162,7 @@ def _check(
         same = generator.device.type == x.device.type
         require(same, "generator", given=f"on {generator.device}", expected=f"on {x.device}")
     require(trace >= 0, "trace", given=trace, expected="0 or more")
+    require_finite("x", x)
 
 
 def _check_broadcast(argument: str, value: Tensor, x: Tensor) -> None:

@@ -1,1 +1,55 @@
-"""."""
+"""Training: one loop, its objectives, sample buffer, guard and checkpoints; the recipe for trajectories."""
+
+from ebm_control.training.base_fit import fit_base
+from ebm_control.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from ebm_control.training.fit import TrainSettings, batches_for, fit_model, trainer_for
+from ebm_control.training.guard import DivergenceError, Guard
+from ebm_control.training.logger import Logger
+from ebm_control.training.losses import (
+    ContrastiveDivergence,
+    ContrastiveLoss,
+    InfoNCE,
+    LogSumExp,
+    LossTerms,
+    Softplus,
+)
+from ebm_control.training.model import ModelSettings, TrajectoryModel
+from ebm_control.training.sample_buffer import Fresh, SampleBuffer, displaced, gaussian, uniform
+from ebm_control.training.trainer import Trainer, Training
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "ContrastiveDivergence",
+    "ContrastiveLoss",
+    "DivergenceError",
+    "Fresh",
+    "Guard",
+    "InfoNCE",
+    "LogSumExp",
+    "Logger",
+    "LossTerms",
+    "ModelSettings",
+    "SampleBuffer",
+    "Softplus",
+    "TrainSettings",
+    "Trainer",
+    "Training",
+    "TrajectoryModel",
+    "batches_for",
+    "displaced",
+    "fit_base",
+    "fit_model",
+    "gaussian",
+    "latest_checkpoint",
+    "load_checkpoint",
+    "save_checkpoint",
+    "trainer_for",
+    "uniform",
+]

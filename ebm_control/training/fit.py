@@ -1,0 +1,263 @@
+"""The whole recipe: rollouts in, trajectory model out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require
+from ebm_control.data.batch import Batch
+from ebm_control.data.rollout_buffer import RolloutBuffer
+from ebm_control.data.windows import WindowBatches, window_batches
+from ebm_control.energies.base_measure import RegressionBase
+from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
+from ebm_control.samplers.langevin import Langevin
+from ebm_control.samplers.schedules import Linear
+from ebm_control.training.base_fit import fit_base
+from ebm_control.training.checkpoint import latest_checkpoint
+from ebm_control.training.guard import Guard
+from ebm_control.training.logger import Logger
+from ebm_control.training.losses import ContrastiveDivergence, ContrastiveLoss, InfoNCE, LogSumExp, Softplus
+from ebm_control.training.model import ModelSettings, TrajectoryModel
+from ebm_control.training.sample_buffer import SampleBuffer, displaced
+from ebm_control.training.trainer import Trainer, Training
+
+LOSSES: Mapping[str, type[ContrastiveLoss]] = {
+    "cd": ContrastiveDivergence,
+    "softplus": Softplus,
+    "logsumexp": LogSumExp,
+    "infonce": InfoNCE,
+}
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a trajectory energy is trained.
+
+    Args:
+        model: what is trained.
+        updates: contrastive updates of the tilt.
+        base_updates: regression updates of the base before them ("regression" bases only).
+        batch: windows an update.
+        learning_rate: of Adam, falling to a thirtieth along a cosine.
+        loss: "cd", "softplus", "logsumexp" or "infonce".
+        energy_l2: weight of the squared tilt.
+        langevin_steps: of each negative chain.
+        fresh_fraction: share of chains that start afresh.
+        gradient_clip: of each update.
+        ema: decay of the averaged weights.
+        held_out: share of the episodes that the base's deviation is measured on.
+        checkpoint_every: updates between checkpoints.
+        seed: of everything that is drawn.
+
+    """
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    updates: int = 2000
+    base_updates: int = 3000
+    batch: int = 256
+    learning_rate: float = 3e-4
+    loss: str = "cd"
+    energy_l2: float = 0.1
+    langevin_steps: int = 20
+    fresh_fraction: float = 0.05
+    gradient_clip: float = 1.0
+    ema: float = 0.999
+    held_out: float = 0.05
+    checkpoint_every: int = 500
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.loss in LOSSES, "loss", given=self.loss, expected=f"one of {sorted(LOSSES)}")
+        require(self.updates >= 1, "updates", given=self.updates, expected="at least 1")
+
+
+def fit_model(
+    buffer: RolloutBuffer,
+    settings: TrainSettings | None = None,
+    *,
+    folder: Path | str | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    guard: Guard | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[TrajectoryModel, Training]:
+    """Train a trajectory energy on rollouts: normalise, fit the base, then the tilt by contrastive divergence.
+
+    Args:
+        buffer: rollouts, at least 2 episodes.
+        settings: see `TrainSettings`.
+        folder: gets `checkpoints/` and TensorBoard events in `events/`; None writes nothing.
+        resume: go on from the newest checkpoint of `folder`, if there is one.
+        progress: show progress bars.
+        guard: limits of a healthy run.
+        device: where to train.
+
+    Returns:
+        The model with averaged weights, and how training went.
+
+    """
+    settings = settings or TrainSettings()
+    folder = None if folder is None else Path(folder)
+    train, held = _split(buffer, settings)
+    model = _untrained(train, buffer, settings, device)
+    energy = model.energy
+    batches = batches_for(train, model, settings.batch, settings.seed, device)
+    found = latest_checkpoint(folder / "checkpoints") if folder is not None and resume else None
+    regression = isinstance(energy, TransitionEnergy) and isinstance(energy.base, RegressionBase)
+    if regression and found is None:
+        assert isinstance(energy, TransitionEnergy)
+        fitting = batches_for(train, model, settings.batch, settings.seed + 1, device)
+        held_out = batches_for(held, model, settings.batch, settings.seed + 2, device)
+        logger = Logger(None if folder is None else folder / "events" / "base", progress=progress)
+        fit_base(energy, fitting, held_out, settings.base_updates, logger=logger)
+    elif regression:
+        assert isinstance(energy, TransitionEnergy)
+        assert energy.base is not None
+        energy.base.requires_grad_(False)  # its weights come with the checkpoint
+    trainer = trainer_for(model, batches, settings, folder, progress, guard, device)
+    if found is not None:
+        trainer.resume(found, batches)
+    outcome = trainer.fit(batches, settings.updates)
+    averaged = trainer.averaged
+    assert isinstance(averaged, TransitionEnergy | WindowEnergy)
+    averaged.eval().requires_grad_(False)
+    return TrajectoryModel(averaged, model.normalizer, settings.model), outcome
+
+
+def trainer_for(
+    model: TrajectoryModel,
+    batches: WindowBatches | StateBatches,
+    settings: TrainSettings,
+    folder: Path | None = None,
+    progress: bool = False,
+    guard: Guard | None = None,
+    device: torch.device | str = "cpu",
+) -> Trainer:
+    """Trainer of a trajectory model: one persistent chain a window, conditional on its start and actions."""
+    energy, layout = model.energy, model.layout
+    rows = model.settings.window
+    scale = energy.next_deviation() if isinstance(energy, TransitionEnergy) else energy.displacement_scale
+    fixed = torch.ones(rows, layout.dim, dtype=torch.bool, device=device)
+    fixed[rows - 1 if model.settings.kind == "transition" else 1 :, : layout.obs_dim] = False
+    sample_buffer = SampleBuffer(
+        batches.num_windows,
+        (rows, layout.dim),
+        displaced(layout, 3 * scale),
+        fresh_fraction=settings.fresh_fraction,
+        device=device,
+    )
+    parameters = [p for p in energy.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
+    return Trainer(
+        energy,
+        negative_sampler(model, settings.langevin_steps),
+        sample_buffer,
+        LOSSES[settings.loss](settings.energy_l2),
+        optimizer,
+        scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(
+            optimizer, settings.updates, settings.learning_rate / 30
+        ),
+        fixed=fixed,
+        gradient_clip=settings.gradient_clip,
+        ema=settings.ema,
+        guard=guard,
+        logger=Logger(None if folder is None else folder / "events", progress=progress),
+        checkpoints=None if folder is None else folder / "checkpoints",
+        checkpoint_every=settings.checkpoint_every,
+        settings=model.describe(),
+        seed=settings.seed + 3,
+    )
+
+
+def negative_sampler(model: TrajectoryModel, steps: int) -> Langevin:
+    """Langevin for training negatives, preconditioned by the energy's own scale.
+
+    Around a regression base the energy is near a standard normal in that scale, and exact Langevin mixes in tens
+    of steps. Without one the tilt alone shapes the density; the cold dynamics of Du & Mordatch 2019 are used.
+    """
+    energy = model.energy
+    if isinstance(energy, TransitionEnergy) and isinstance(energy.base, RegressionBase):
+        scale = (*energy.next_deviation().tolist(), *[1.0] * model.layout.act_dim)
+        return Langevin(steps, Linear(0.3, 0.06), scale=scale)
+    scale = (*energy.displacement_scale.tolist(), *[1.0] * model.layout.act_dim)
+    return Langevin(steps, 0.5, noise=0.02, scale=scale, gradient_clip=1.0)
+
+
+class StateBatches(Iterator[Batch]):
+    """Windows without their actions, for energies over states alone."""
+
+    def __init__(self, batches: WindowBatches, obs_dim: int) -> None:
+        self.batches, self.obs_dim = batches, obs_dim
+
+    @property
+    def num_windows(self) -> int:
+        """Distinct windows."""
+        return self.batches.num_windows
+
+    def __next__(self) -> Batch:
+        batch = next(self.batches)
+        return batch._replace(x=batch.x[..., : self.obs_dim])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """State of the draw."""
+        return self.batches.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where the iterator that gave `state` would have."""
+        self.batches.load_state_dict(state)
+
+
+def batches_for(
+    buffer: RolloutBuffer,
+    model: TrajectoryModel,
+    batch: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> WindowBatches | StateBatches:
+    """Endless windows as the model's energy takes them."""
+    settings = model.settings
+    gaps = settings.gaps if len(settings.gaps) > 1 else None
+    batches = window_batches(
+        buffer,
+        model.normalizer,
+        batch,
+        settings.window,
+        settings.gaps[0],
+        gaps=gaps,
+        device=device,
+        seed=seed,
+    )
+    return StateBatches(batches, model.layout.obs_dim) if settings.states_only else batches
+
+
+def _split(buffer: RolloutBuffer, settings: TrainSettings) -> tuple[RolloutBuffer, RolloutBuffer]:
+    require(
+        buffer.num_episodes >= 2, "buffer", given=f"{buffer.num_episodes} episodes", expected="at least 2"
+    )
+    held, train = buffer.split(settings.held_out, np.random.default_rng(settings.seed))
+    return train, held
+
+
+def _untrained(
+    train: RolloutBuffer, buffer: RolloutBuffer, settings: TrainSettings, device: torch.device | str
+) -> TrajectoryModel:
+    normalizer = buffer.normalizer()
+    torch_state = torch.get_rng_state()
+    torch.manual_seed(settings.seed)  # networks take their first weights from the global generator
+    probe = TrajectoryModel.create(settings.model, normalizer, torch.ones(normalizer.layout.obs_dim))
+    batches = batches_for(train, probe, 4096, settings.seed)
+    layout = probe.layout
+    states = layout.states(torch.cat([next(batches).x for _ in range(10)]))
+    step = layout.difference(states[:, 1:], states[:, :-1]).flatten(0, 1)
+    scale = step.std(dim=0)
+    scale = torch.where(scale > 1e-8, scale, torch.ones_like(scale))
+    probe.energy.displacement_scale.copy_(scale)
+    torch.set_rng_state(torch_state)
+    probe.energy.to(device)
+    return probe

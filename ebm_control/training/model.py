@@ -1,0 +1,148 @@
+"""A trajectory energy with the units it speaks, and the settings it is rebuilt from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import InputError, require
+from ebm_control.data.normalizer import Normalizer
+from ebm_control.energies.base_measure import BaseMeasure, GaussianBase, RegressionBase
+from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.energies.networks import MLP, TemporalConvolution
+from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
+from ebm_control.training.checkpoint import CheckpointError, load_checkpoint
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What kind of trajectory energy.
+
+    Args:
+        kind: "transition" sums a network over short windows, "window" looks at the whole window at once.
+        base: base measure of a transition energy: "regression" (a conditional Gaussian with a learned mean),
+            "gaussian" (the same everywhere) or "none".
+        window: states a window spans: 2 for transitions, the whole length for kind "window".
+        gaps: time gaps learned, more than one makes the gap the energy's context.
+        states_only: an energy over states alone; actions then come from inverse dynamics.
+        hidden: widths of the tilt's layers.
+        base_hidden: widths of the base's layers.
+        spectral: spectral normalisation of the tilt.
+
+    """
+
+    kind: Literal["transition", "window"] = "transition"
+    base: Literal["regression", "gaussian", "none"] = "regression"
+    window: int = 2
+    gaps: tuple[int, ...] = (1,)
+    states_only: bool = False
+    hidden: tuple[int, ...] = (256, 256, 256)
+    base_hidden: tuple[int, ...] = (256, 256)
+    spectral: bool = False
+
+    def __post_init__(self) -> None:
+        require(
+            self.kind in ("transition", "window"), "kind", given=self.kind, expected="transition or window"
+        )
+        require(
+            self.base in ("regression", "gaussian", "none"),
+            "base",
+            given=self.base,
+            expected="'regression', 'gaussian' or 'none'",
+        )
+        require(
+            len(self.gaps) > 0 and all(gap >= 1 for gap in self.gaps),
+            "gaps",
+            given=self.gaps,
+            expected="positive steps",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectoryModel:
+    """An energy over normalised trajectories, and the normaliser between them and the environment."""
+
+    energy: TransitionEnergy | WindowEnergy
+    normalizer: Normalizer
+    settings: ModelSettings
+
+    @property
+    def layout(self) -> TrajectoryLayout:
+        """Layout of the energy's trajectories: the normaliser's, less the actions of a states-only energy."""
+        return self.energy.layout
+
+    @classmethod
+    def create(
+        cls, settings: ModelSettings, normalizer: Normalizer, displacement_scale: Tensor
+    ) -> TrajectoryModel:
+        """Untrained model; `displacement_scale` `(obs_dim,)` is the data's deviation of one displacement."""
+        layout = normalizer.layout
+        if settings.states_only:
+            layout = replace(layout, act_dim=0)
+        context_dim = 1 if len(settings.gaps) > 1 else 0
+        energy: TransitionEnergy | WindowEnergy
+        if settings.kind == "window":
+            channels = WindowEnergy.channels_of(layout, context_dim)
+            network = TemporalConvolution(channels, settings.hidden[0], spectral=settings.spectral)
+            energy = WindowEnergy(
+                layout, network, displacement_scale=displacement_scale, context_dim=context_dim
+            )
+        else:
+            inputs = TransitionEnergy.inputs_of(layout, settings.window, context_dim)
+            energy = TransitionEnergy(
+                layout,
+                MLP(inputs, settings.hidden, spectral=settings.spectral),
+                window=settings.window,
+                base=_base(settings, layout, inputs),
+                displacement_scale=displacement_scale,
+                context_dim=context_dim,
+            )
+        return cls(energy, normalizer, settings)
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-safe settings from which `load` rebuilds the model."""
+        return {
+            "model": asdict(self.settings),
+            "normalizer": self.normalizer.to_dict(),
+        }
+
+    @classmethod
+    def load(cls, path: Path | str, device: torch.device | str = "cpu") -> TrajectoryModel:
+        """Model of a checkpoint (or of the newest in a folder of them), with its averaged weights.
+
+        Raises:
+            CheckpointError: the checkpoint is not sound or not of a trajectory model.
+
+        """
+        checkpoint = load_checkpoint(path)
+        try:
+            model = cls._rebuild(checkpoint.settings)
+            model.energy.load_state_dict(dict(checkpoint.weights))
+        except (KeyError, TypeError, RuntimeError, InputError) as error:
+            raise CheckpointError(f"{path}: not a checkpoint of a trajectory model ({error})") from error
+        model.energy.to(device).eval().requires_grad_(False)
+        return model
+
+    @classmethod
+    def _rebuild(cls, settings: Mapping[str, Any]) -> TrajectoryModel:
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in settings["model"].items()
+        }
+        normalizer = Normalizer.from_dict(settings["normalizer"])
+        # The scale itself comes with the weights, as a buffer.
+        return cls.create(ModelSettings(**given), normalizer, torch.ones(normalizer.layout.obs_dim))
+
+
+def _base(settings: ModelSettings, layout: TrajectoryLayout, inputs: int) -> BaseMeasure | None:
+    if settings.base == "none":
+        return None
+    if settings.base == "gaussian":
+        return GaussianBase(layout.obs_dim)
+    network = MLP(inputs - layout.obs_dim, settings.base_hidden, layout.obs_dim)
+    return RegressionBase(network, layout.obs_dim)

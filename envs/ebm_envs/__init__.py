@@ -1,0 +1,28 @@
+"""Goal environments for planning with energies: `ebm/Particle-v0`, `ebm/Maze-v0` and `ebm/Reacher-v0`.
+
+Importing this package registers them with Gymnasium: `import ebm_envs`, then `gym.make("ebm/Maze-v0")`, or both at
+once, `gym.make("ebm_envs:ebm/Maze-v0")`. (Gymnasium 1.0 and later load no plugins by themselves.)
+"""
+
+from __future__ import annotations
+
+from gymnasium.envs.registration import register, registry
+
+__all__ = ["register_envs"]
+
+# Classes as strings: users of the point environments are spared the loading of MuJoCo.
+_ENVIRONMENTS = {
+    "ebm/Particle-v0": ("ebm_envs.particle:ParticleEnv", 50),
+    "ebm/Maze-v0": ("ebm_envs.maze:MazeEnv", 200),
+    "ebm/Reacher-v0": ("ebm_envs.reacher:ReacherEnv", 50),
+}
+
+
+def register_envs() -> None:
+    """Register every environment with Gymnasium; a second call changes nothing."""
+    for name, (entry_point, steps) in _ENVIRONMENTS.items():
+        if name not in registry:
+            register(id=name, entry_point=entry_point, max_episode_steps=steps)
+
+
+register_envs()

@@ -1,0 +1,32 @@
+"""What an oracle hands back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class OracleResult:
+    """A best plan; replaying `actions` in the environment from `states[0]` gives `return_`.
+
+    Attributes:
+        return_: sum of rewards.
+        actions: (steps, 2), float64. Cast to the action spaces' float32 they score the same to about 1e-5.
+        states: (steps + 1, obs_dim) observations, the start first.
+        seconds: wall-clock time of the search.
+
+    """
+
+    return_: float
+    actions: NDArray[np.float64]
+    states: NDArray[np.float64]
+    seconds: float
+
+
+def require_steps(steps: int) -> None:
+    """Raise ValueError unless `steps` is at least 1."""
+    if steps < 1:
+        raise ValueError(f"steps: expected at least 1, got {steps}")

@@ -1,0 +1,168 @@
+"""`ebm/Reacher-v0`: a planar arm of two links that turn without limit (MuJoCo)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any, ClassVar
+
+import mujoco
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ebm_envs import drawing
+from ebm_envs.base import Array, GoalEnv, box_space, checked_vector, wrap
+
+FRAME_SKIP = 2
+"""Simulator steps of 0.01 s under one action."""
+
+VELOCITY_SCALE = 10.0
+"""Radians per second in one unit of observed velocity."""
+
+_LINKS = (0.1, 0.11)
+
+
+def load_model() -> mujoco.MjModel:
+    """The arm as a fresh MuJoCo model: 2 hinges, 2 motors, timestep 0.01 s."""
+    xml = resources.files("ebm_envs").joinpath("assets/reacher.xml").read_text(encoding="utf-8")
+    return mujoco.MjModel.from_xml_string(xml)
+
+
+def observe(qpos: ArrayLike, qvel: ArrayLike) -> Array:
+    """Observation (..., 4) of joint angles (..., 2) in radians and velocities (..., 2) in radians per second.
+
+    Angles are divided by π and wrapped to [-1, 1), velocities divided by 10.
+    """
+    angles = wrap(np.asarray(qpos, np.float64) / np.pi, (2.0, 2.0))
+    return np.concatenate([angles, np.asarray(qvel, np.float64) / VELOCITY_SCALE], axis=-1)
+
+
+def physical_state(observation: ArrayLike) -> tuple[Array, Array]:
+    """Angles in radians and velocities in radians per second, both (..., 2), of an observation (..., 4)."""
+    observation = np.asarray(observation, np.float64)
+    return observation[..., :2] * np.pi, observation[..., 2:] * VELOCITY_SCALE
+
+
+def checked_start(argument: str, value: ArrayLike) -> Array:
+    """An arm's state (4,) in observation units from its 2 angles (at rest) or all 4 figures.
+
+    Raises:
+        ValueError: another shape, angles outside [-1, 1], non-finite figures.
+
+    """
+    given = np.shape(value)
+    if given not in ((2,), (4,)):
+        raise ValueError(f"{argument}: expected 2 angles or 2 angles and 2 velocities, got shape {given}")
+    largest = np.finfo(np.float64).max
+    size = given[0]
+    high = np.array([1.0, 1.0, largest, largest])[:size]
+    state = np.zeros(4)
+    state[:size] = checked_vector(argument, value, box_space(-high, high))
+    return state
+
+
+class ReacherEnv(GoalEnv):
+    """Turn two joints to goal angles by their torques; either way round will do.
+
+    Observation: 2 joint angles / π, wrapped to [-1, 1), and 2 velocities / 10. Goals are angles / π. Actions are
+    torques in [-1, 1], held for 0.02 s.
+
+    Args:
+        start: 2 angles (at rest) or angles and velocities, in observation units, that episodes start around; or
+            "random": angles uniform over the circle, at rest.
+        goal: 2 angles / π, or "random": uniform in [-1, 1)², drawn at each reset.
+        start_noise: half-width in radians of the uniform noise on the angles of `start`. A start that comes as a
+            reset option is taken exactly.
+        render_mode: None or "rgb_array".
+
+    Raises:
+        ValueError: a start or goal of the wrong shape or outside its space; a negative `start_noise`.
+
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 50}  # type: ignore[misc]
+    periods = (2.0, 2.0, 0.0, 0.0)
+    goal_periods = (2.0, 2.0)
+    observe = staticmethod(observe)
+
+    def __init__(
+        self,
+        start: ArrayLike = (0.0, 0.0),
+        goal: ArrayLike = (0.7, 0.5),
+        start_noise: float = 0.1,
+        render_mode: str | None = None,
+    ) -> None:
+        unbounded = (1.0, 1.0, np.inf, np.inf)
+        super().__init__(
+            box_space(np.negative(unbounded), unbounded), box_space([-1, -1], [1, 1]), 1.0, render_mode
+        )
+        if not start_noise >= 0:
+            raise ValueError(f"start_noise: expected radians, 0 or more, got {start_noise}")
+        self.start_noise = start_noise
+        self._start = start if isinstance(start, str) else checked_start("start", start)
+        self._goal = goal if isinstance(goal, str) else checked_vector("goal", goal, self.goal_space)
+        self.model = load_model()
+        self.data = mujoco.MjData(self.model)
+
+    def set_state(self, qpos: ArrayLike, qvel: ArrayLike) -> None:
+        """Put the arm at angles `qpos` (2,) in radians and velocities `qvel` (2,) in radians per second."""
+        self.data.qpos[:] = qpos
+        self.data.qvel[:] = qvel
+        mujoco.mj_forward(self.model, self.data)
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """Picture (256, 256, 3) of the arm, the fingertip's path and, pale, the arm at its goal."""
+        if self.render_mode is None:
+            return None
+        canvas = drawing.Canvas(extent=0.24)
+        goal = _joints(self.goal * np.pi)
+        canvas.line(goal, drawing.GHOST, width=0.02)
+        canvas.ring(goal[-1], 0.014, drawing.GOAL)
+        canvas.line(self.trace, drawing.TRACE, width=0.004)
+        arm = _joints(self.data.qpos)
+        canvas.line(arm, drawing.LINK, width=0.02)
+        for joint in arm[:-1]:
+            canvas.disc(joint, 0.013, drawing.JOINT)
+        canvas.disc(arm[-1], 0.009, drawing.PAPER)
+        return canvas.array()
+
+    def _begin(self, options: Mapping[str, Any]) -> None:
+        start, goal = options.get("start", self._start), options.get("goal", self._goal)
+        if isinstance(start, str):
+            _require_random("start", start)
+            state = np.concatenate([self.np_random.uniform(-1, 1, size=2), np.zeros(2)])
+        else:
+            state = checked_start("start", start)
+            if "start" not in options:
+                state[:2] += self.np_random.uniform(-1, 1, size=2) * self.start_noise / np.pi
+        if isinstance(goal, str):
+            _require_random("goal", goal)
+            goal = self.np_random.uniform(-1, 1, size=2)
+        self.goal = checked_vector("goal", goal, self.goal_space)
+        mujoco.mj_resetData(self.model, self.data)
+        self.set_state(*physical_state(state))
+
+    def _advance(self, action: Array) -> None:
+        self.data.ctrl[:] = action
+        mujoco.mj_step(self.model, self.data, FRAME_SKIP)
+
+    def _state(self) -> Array:
+        return observe(self.data.qpos, self.data.qvel)
+
+    def _achieved(self) -> Array:
+        return self._state()[:2]
+
+    def _place(self) -> Array:
+        return _joints(self.data.qpos)[-1]
+
+
+def _joints(qpos: Array) -> Array:
+    """Shoulder, elbow and fingertip in the plane, (3, 2)."""
+    directions = np.cumsum(qpos)
+    links = np.array(_LINKS)[:, None] * np.stack([np.cos(directions), np.sin(directions)], axis=-1)
+    return np.concatenate([np.zeros((1, 2)), np.cumsum(links, axis=0)])
+
+
+def _require_random(argument: str, value: str) -> None:
+    if value != "random":
+        raise ValueError(f"{argument}: expected figures or 'random', got {value!r}")
