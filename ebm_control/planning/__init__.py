@@ -2,6 +2,7 @@
 
 from ebm_control.planning.agent import MPCAgent
 from ebm_control.planning.coarse_to_fine import CoarseToFine
+from ebm_control.planning.episodes import Episodes, run_episodes
 from ebm_control.planning.inverse_dynamics import (
     ClosedForm,
     InverseDynamics,
@@ -10,14 +11,21 @@ from ebm_control.planning.inverse_dynamics import (
 )
 from ebm_control.planning.plan import Plan
 from ebm_control.planning.planner import Planner
+from ebm_control.planning.recipe import SAMPLERS, planner_for
+from ebm_control.planning.shooting import RolledOut
 
 __all__ = [
+    "SAMPLERS",
     "ClosedForm",
     "CoarseToFine",
+    "Episodes",
     "InverseDynamics",
     "LearnedInverse",
     "MPCAgent",
     "Plan",
     "Planner",
     "RecursiveLeastSquares",
+    "RolledOut",
+    "planner_for",
+    "run_episodes",
 ]

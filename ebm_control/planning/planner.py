@@ -11,7 +11,9 @@ from ebm_control.checks import require, require_finite, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost
 from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.energies.trajectory import TransitionEnergy
 from ebm_control.planning.plan import Plan, bridged, shifted, smooth_noise
+from ebm_control.planning.shooting import RolledOut
 from ebm_control.samplers.chain import Sampler
 
 
@@ -37,6 +39,7 @@ class Planner:
             problem starts without noise.
         restarts: share of chains that start afresh although there is a warm start.
         context: `(context_dim,)` handed to the energy with every plan (a time gap, say), or None.
+        shooting: plan over actions alone, the states those that the transition energy `energy` expects.
 
     """
 
@@ -56,6 +59,7 @@ class Planner:
         spread: Tensor | float = 0.3,
         restarts: float = 0.25,
         context: Tensor | None = None,
+        shooting: bool = False,
     ) -> None:
         require(horizon >= 1, "horizon", given=horizon, expected="at least 1 step")
         require(chains >= 1, "chains", given=chains, expected="at least 1")
@@ -63,12 +67,24 @@ class Planner:
         terms = [costs] if isinstance(costs, Energy) else list(costs or ())
         self.sampler, self.first = sampler, first or sampler
         self.horizon, self.layout, self.chains = horizon, layout, chains
-        self.goal_costs = [term for term in terms if isinstance(term, GoalCost)]
+        # A goal cost may sit inside the algebra: 20 * GoalCost(...) + ...
+        self.goal_costs = [part for term in terms for part in term.modules() if isinstance(part, GoalCost)]
         self.goal_index = tuple(goal_index) or (tuple(self.goal_costs[0].index) if self.goal_costs else ())
         self.fix_goal, self.restarts, self.context = fix_goal, restarts, context
         self.spread = torch.as_tensor(spread, dtype=torch.float32).expand(layout.dim)
         # Composed once: an engine that compiles or captures keeps what it made for this very energy.
-        self.energy = sum(terms, weight * energy)
+        total: Energy = sum(terms, weight * energy)
+        self._rolled: RolledOut | None = None
+        if shooting:
+            require(
+                isinstance(energy, TransitionEnergy) and layout.act_dim > 0 and not fix_goal,
+                "shooting",
+                given=f"{type(energy).__name__}, {layout.act_dim} actions, fix_goal={fix_goal}",
+                expected="a TransitionEnergy with actions, and a goal that is a cost",
+            )
+            assert isinstance(energy, TransitionEnergy)
+            self._rolled = RolledOut(total, energy, context)
+        self.energy = self._rolled or total
 
     @torch.no_grad()
     def plan(
@@ -116,7 +132,8 @@ class Planner:
             generator=generator,
         )
         shape = (len(start), self.chains)
-        return Plan.best_of(self.layout, chain.x.unflatten(0, shape), chain.energy.unflatten(0, shape))
+        paths = chain.x if self._rolled is None else self._rolled.roll(chain.x)
+        return Plan.best_of(self.layout, paths.unflatten(0, shape), chain.energy.unflatten(0, shape))
 
     def _set_goal(self, start: Tensor, goal: Tensor | None) -> Tensor | None:
         needed = bool(self.goal_costs) or self.fix_goal
@@ -165,6 +182,8 @@ class Planner:
         fixed = torch.zeros(x.shape[2:], dtype=torch.bool, device=x.device)
         x[:, :, 0, : self.layout.obs_dim] = start[:, None]
         fixed[0, : self.layout.obs_dim] = True
+        if self._rolled is not None:
+            fixed[:, : self.layout.obs_dim] = True
         if goal is not None and self.fix_goal:
             index = list(self.goal_index)
             x[:, :, -1, index] = goal[:, None]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_weights
 from safetensors.torch import save as save_weights
 from torch import Tensor
+
+from ebm_control.checks import require
 
 FORMAT = 1
 _FILES = ("weights.safetensors", "settings.json", "state.pt")
@@ -50,36 +51,49 @@ class Checkpoint:
 def save_checkpoint(folder: Path | str, step: int, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
     """Write a checkpoint and return its folder; older ones beyond `keep` go only once this one is safe.
 
+    What a crash left half written in `folder` goes then too: a folder belongs to one run at a time.
+
     Raises:
-        CheckpointError: it could not be written (a full disk, say). What was there before is untouched.
+        CheckpointError: it could not be written (a full disk, say) or `load_checkpoint` would refuse it.
+            What was there before is untouched.
 
     """
+    require(keep >= 1, "keep", given=keep, expected="at least 1")
     folder = Path(folder)
     final = folder / f"step_{step:08d}"
     draft = folder / f".draft_{step:08d}_{os.getpid()}"
     try:
         draft.mkdir(parents=True, exist_ok=True)
-        weights = {name: value.detach().cpu().contiguous() for name, value in checkpoint.weights.items()}
+        # Copies, because safetensors takes no tensors that share memory, as those of `e + 0.5 * e` do.
+        weights = {
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, value in checkpoint.weights.items()
+        }
         _write(draft / "weights.safetensors", save_weights(weights))
         _write(draft / "settings.json", json.dumps(checkpoint.settings, indent=2).encode())
         with open(draft / "state.pt", "wb") as file:
             torch.save(dict(checkpoint.state), file)
             file.flush()
             os.fsync(file.fileno())
+        _load_state(draft / "state.pt", mmap=True)
         digests = {name: _digest(draft / name) for name in _FILES}
         manifest = {"format": FORMAT, "step": step, "sha256": digests}
         _write(draft / "manifest.json", json.dumps(manifest, indent=2).encode())
-        if final.exists():
-            shutil.rmtree(final)
+        _sync_folder(draft)
+        if (
+            final.exists()
+        ):  # a folder cannot be replaced in one step: aside first, gone once the new one is there
+            final.rename(folder / f".draft_replaced_{step:08d}_{os.getpid()}")
         draft.rename(final)
         _sync_folder(folder)
-    except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
+    except (OSError, RuntimeError, TypeError, ValueError) as error:  # torch: a failed write is a RuntimeError
         shutil.rmtree(draft, ignore_errors=True)
         raise CheckpointError(
             f"{final}: could not be written ({error}); earlier checkpoints are untouched"
         ) from error
-    for old in _steps(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    older = [path for path in _steps(folder) if path.name < final.name]
+    for left_over in (*older[: max(len(older) + 1 - keep, 0)], *folder.glob(".draft_*")):
+        shutil.rmtree(left_over, ignore_errors=True)
     return final
 
 
@@ -109,13 +123,23 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         settings = json.loads((path / "settings.json").read_text())
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: weights or settings are not readable ({error})") from error
+    return Checkpoint(weights, settings, _load_state(path / "state.pt"))
+
+
+def _load_state(file: Path, *, mmap: bool = False) -> dict[str, Any]:
     try:
-        state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:  # bytes made up by someone else can fail in any way
         raise CheckpointError(
-            f"{path / 'state.pt'}: expected tensors and plain containers only, refused to load it"
+            f"{file}: expected tensors and plain containers only, refused to load it ({_first_line(error)})"
         ) from error
-    return Checkpoint(weights, settings, state)
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{file}: expected a dictionary, got {type(state).__name__}")
+    return state
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _verify(path: Path) -> None:
@@ -129,7 +153,7 @@ def _verify(path: Path) -> None:
         raise CheckpointError(f"{path}: expected format {FORMAT}, got {version}")
     for name in _FILES:
         file = path / name
-        if not file.exists():
+        if not file.is_file():
             raise CheckpointError(f"{file}: missing")
         if _digest(file) != digests.get(name):
             raise CheckpointError(f"{file}: truncated or changed since it was written (SHA-256 differs)")

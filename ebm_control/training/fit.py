@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import InputError, require
 from ebm_control.data.batch import Batch
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.data.windows import WindowBatches, window_batches
@@ -19,7 +19,7 @@ from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
 from ebm_control.samplers.langevin import Langevin
 from ebm_control.samplers.schedules import Linear
 from ebm_control.training.base_fit import fit_base
-from ebm_control.training.checkpoint import latest_checkpoint
+from ebm_control.training.checkpoint import latest_checkpoint, load_checkpoint
 from ebm_control.training.guard import Guard
 from ebm_control.training.logger import Logger
 from ebm_control.training.losses import ContrastiveDivergence, ContrastiveLoss, InfoNCE, LogSumExp, Softplus
@@ -101,14 +101,23 @@ def fit_model(
     Returns:
         The model with averaged weights, and how training went.
 
+    Raises:
+        InputError: fewer than 2 episodes, `folder` holds checkpoints although `resume` is False, or they are of
+            another model.
+        CheckpointError: the newest checkpoint is not sound, or one cannot be written.
+        DivergenceError: see `Trainer.fit`.
+
     """
     settings = settings or TrainSettings()
     folder = None if folder is None else Path(folder)
+    found = latest_checkpoint(folder / "checkpoints") if folder is not None else None
+    require(
+        resume or found is None, "folder", given=f"{found}", expected="none with checkpoints, or resume=True"
+    )
     train, held = _split(buffer, settings)
     model = _untrained(train, buffer, settings, device)
     energy = model.energy
     batches = batches_for(train, model, settings.batch, settings.seed, device)
-    found = latest_checkpoint(folder / "checkpoints") if folder is not None and resume else None
     regression = isinstance(energy, TransitionEnergy) and isinstance(energy.base, RegressionBase)
     if regression and found is None:
         assert isinstance(energy, TransitionEnergy)
@@ -119,7 +128,10 @@ def fit_model(
     elif regression:
         assert isinstance(energy, TransitionEnergy)
         assert energy.base is not None
-        energy.base.requires_grad_(False)  # its weights come with the checkpoint
+        assert found is not None
+        # Before the trainer is made: sampler and fresh chains take their scale from the base's deviation.
+        _take_up(energy, found)
+        energy.base.requires_grad_(False)
     trainer = trainer_for(model, batches, settings, folder, progress, guard, device)
     if found is not None:
         trainer.resume(found, batches)
@@ -234,6 +246,15 @@ def batches_for(
         seed=seed,
     )
     return StateBatches(batches, model.layout.obs_dim) if settings.states_only else batches
+
+
+def _take_up(energy: TransitionEnergy | WindowEnergy, path: Path) -> None:
+    """Weights of a checkpoint, and with them the deviation of its base."""
+    state = load_checkpoint(path).state
+    try:
+        energy.load_state_dict(state["energy"])
+    except (KeyError, RuntimeError) as error:
+        raise InputError(f"folder: expected checkpoints of this model, {path} is not: {error}") from error
 
 
 def _split(buffer: RolloutBuffer, settings: TrainSettings) -> tuple[RolloutBuffer, RolloutBuffer]:

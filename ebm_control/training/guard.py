@@ -42,6 +42,7 @@ class Guard:
             given=self.snapshot_every,
             expected=f"at least every = {self.every}, so that only states the guard has seen are kept",
         )
+        require(self.max_rollbacks >= 0, "max_rollbacks", given=self.max_rollbacks, expected="0 or more")
 
     def complaint(self, figures: Mapping[str, float]) -> str | None:
         """What is wrong with `figures` (max_tilt, gap, gradient_norm, loss), or None."""

@@ -39,7 +39,9 @@ class Logger:
     def start(self, total: int, step: int = 0, name: str = "training") -> None:
         """Begin a run of `total` updates of which `step` are done: later events of an earlier run are purged."""
         if self.folder is not None:
-            self._writer = SummaryWriter(str(self.folder), purge_step=step if step else None)
+            self._writer = SummaryWriter(str(self.folder), purge_step=step + 1 if step else None)
+        for task in self._bar.task_ids:
+            self._bar.remove_task(task)
         self._task = self._bar.add_task(name, total=total, completed=step, figures="")
         self._bar.start()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -54,7 +55,14 @@ class ContrastiveLoss(ABC):
 
         """
         both = None
-        if context is not None and negative_context is not None:
+        if context is not None:
+            require(
+                negative_context is not None,
+                "negative_context",
+                given=None,
+                expected=f"{len(negatives)} rows, one for each negative",
+            )
+            assert negative_context is not None
             both = torch.cat([context, negative_context])
         base, tilt = energy.split(torch.cat([positives, negatives]), both)
         positive, negative = (base + tilt).tensor_split([len(positives)])
@@ -99,14 +107,15 @@ class LogSumExp(ContrastiveLoss):
 
     def contrast(self, positive: Tensor, negative: Tensor) -> Tensor:
         """Mean energy of data plus the log mean weight of the samples."""
-        return positive.mean() + torch.logsumexp(-negative, dim=0) - torch.tensor(float(len(negative))).log()
+        return positive.mean() + torch.logsumexp(-negative, dim=0) - math.log(len(negative))
 
 
 @dataclass(frozen=True)
 class InfoNCE(ContrastiveLoss):
     """Pick the datum out of itself and its own K negatives (van den Oord et al. 2018, eq. 4).
 
-    Negatives are read datum by datum, K each: `M = B K`.
+    Negatives are read in K rounds over the data, as the trainer strings them together: `M = K B`, and negative
+    `j` stands against datum `j mod B`.
     """
 
     def contrast(self, positive: Tensor, negative: Tensor) -> Tensor:
@@ -118,5 +127,5 @@ class InfoNCE(ContrastiveLoss):
             given=f"{len(negative)} for {count} data",
             expected="a multiple",
         )
-        logits = torch.cat([-positive[:, None], -negative.reshape(count, -1)], dim=1)
+        logits = -torch.cat([positive[:, None], negative.reshape(-1, count).T], dim=1)
         return -functional.log_softmax(logits, dim=1)[:, 0].mean()

@@ -123,7 +123,7 @@ class TrajectoryModel:
         try:
             model = cls._rebuild(checkpoint.settings)
             model.energy.load_state_dict(dict(checkpoint.weights))
-        except (KeyError, TypeError, RuntimeError, InputError) as error:
+        except (AttributeError, KeyError, TypeError, RuntimeError, InputError) as error:
             raise CheckpointError(f"{path}: not a checkpoint of a trajectory model ({error})") from error
         model.energy.to(device).eval().requires_grad_(False)
         return model

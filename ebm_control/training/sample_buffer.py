@@ -131,10 +131,7 @@ class SampleBuffer:
         """
         device = self.samples.device
         if slots is None:
-            # One slot from each of n strata: uniform, with no slot twice, at no cost in the buffer's size.
-            jitter = torch.rand(n, generator=generator, device=device, dtype=torch.float64)
-            strata = (torch.arange(n, device=device) + jitter) * (self.capacity / n)
-            slots = strata.long().clamp_max(self.capacity - 1)
+            slots = self._distinct(n, generator)
         require_shape("slots", slots, (n,))
         restart = torch.rand(n, generator=generator, device=device) < self.fresh_fraction
         restart = restart | ~self.filled[slots]
@@ -144,21 +141,39 @@ class SampleBuffer:
             kept = kept.to(fresh.dtype) / 255
         return torch.where(restart.reshape(-1, *[1] * len(self.shape)), fresh, kept), slots
 
+    def _distinct(self, n: int, generator: torch.Generator) -> Tensor:
+        """`(n,)` slots: one from each of n strata, turned by a random offset, at no cost in the buffer's size.
+
+        Whole strata keep slots distinct, the offset makes each as likely as any other where n does not divide N.
+        """
+        device = self.samples.device
+        edges = torch.arange(n + 1, device=device) * self.capacity // n
+        jitter = torch.rand(n, generator=generator, device=device, dtype=torch.float64)
+        offset = torch.randint(self.capacity, (), generator=generator, device=device)
+        return (edges[:-1] + (jitter * edges.diff()).long() + offset) % self.capacity
+
     def store(self, slots: Tensor, samples: Tensor) -> None:
-        """Write chains back to their slots: `slots` `(n,)` from `draw`, `samples` `(n, *shape)`."""
+        """Write chains back to their slots: `slots` `(n,)` from `draw`, `samples` `(n, *shape)`.
+
+        A chain that is no longer finite is not kept: its slot is empty again and its next draw starts afresh.
+        """
         require_shape("samples", samples, (slots.shape[0], *self.shape))
         samples = samples.detach()
+        finite = samples.isfinite().flatten(1).all(dim=1)
+        samples = samples.nan_to_num(0.0, 0.0, 0.0)
         if self.samples.dtype == torch.uint8:
             samples = (samples * 255).round().clamp(0, 255)
         self.samples[slots] = samples.to(self.samples.dtype)
-        self.filled[slots] = True
+        self.filled[slots] = finite
 
     def state_dict(self) -> dict[str, Tensor]:
         """Chains and which slots are filled."""
         return {"samples": self.samples, "filled": self.filled}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take up the chains of `state`; raises `InputError` where capacity or shape differ."""
+        """Take up the chains of `state`; raises `InputError` where capacity, shape or dtype differ."""
         require_shape("samples", state["samples"], tuple(self.samples.shape))
+        given = state["samples"].dtype
+        require(given == self.samples.dtype, "samples", given=given, expected=str(self.samples.dtype))
         self.samples.copy_(state["samples"])
         self.filled.copy_(state["filled"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from ebm_control.checks import InputError, require
 from ebm_control.data.batch import Batch
 from ebm_control.energies.base import Energy
 from ebm_control.samplers.chain import Chain, Sampler
-from ebm_control.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ebm_control.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from ebm_control.training.guard import DivergenceError, Guard
 from ebm_control.training.logger import Logger, as_figures
 from ebm_control.training.losses import ContrastiveDivergence, ContrastiveLoss, LossTerms
@@ -99,6 +100,8 @@ class Trainer:
         self.guard, self.logger = guard or Guard(), logger or Logger(progress=False)
         self.checkpoints = None if checkpoints is None else Path(checkpoints)
         self.checkpoint_every, self.settings = checkpoint_every, dict(settings or {})
+        require(checkpoint_every >= 1, "checkpoint_every", given=checkpoint_every, expected="at least 1")
+        _require_json("settings", self.settings)
         self.generator = torch.Generator(self.parameters[0].device).manual_seed(seed)
         self.step, self.rollbacks = 0, 0
         self._seed = seed
@@ -120,10 +123,13 @@ class Trainer:
             steps: updates in all.
 
         Raises:
-            DivergenceError: the guard has rolled back `max_rollbacks` times and the run ran away once more.
+            DivergenceError: the guard has rolled back `max_rollbacks` times and the run ran away once more. The
+                trainer is left as it was when last sound.
             CheckpointError: a checkpoint could not be written; the one before it survives.
+            InputError: the folder for checkpoints holds some of a run that went further.
 
         """
+        self._require_own_folder()
         first, started = self.step, time.perf_counter()
         figures: dict[str, float] = {}
         snapshot = self._snapshot()
@@ -134,16 +140,19 @@ class Trainer:
                 batch = next(batches)
                 terms, chain, norm = self._update(batch)
                 self.step += 1
-                if self.step % self.guard.every == 0 or self.step == steps:
+                last = self.step == steps
+                save = self.checkpoints is not None and (last or self.step % self.checkpoint_every == 0)
+                if save or last or self.step % self.guard.every == 0:  # only what the guard has seen is saved
                     figures = self._figures(batch, terms, chain, norm)
                     complaint = self.guard.complaint(figures)
                     if complaint is not None:
                         self._roll_back(snapshot, complaint)
+                        figures = {}
                         continue
                     if self.step % self.guard.snapshot_every < self.guard.every:
                         snapshot = self._snapshot()
                 self._report(figures, batch, terms, chain, started, first)
-                if self.checkpoints and (self.step % self.checkpoint_every == 0 or self.step == steps):
+                if save:
                     self.save(batches)
         self.energy.eval()
         return Training(self.step - first, time.perf_counter() - started, self.rollbacks, figures)
@@ -210,17 +219,26 @@ class Trainer:
             self.logger.samples(self.step, chain.x, batch.x)
 
     def _roll_back(self, snapshot: dict[str, Any], complaint: str) -> None:
-        self.rollbacks += 1
-        if self.rollbacks > self.guard.max_rollbacks:
-            raise DivergenceError(self.guard.advice(complaint))
-        rollbacks, seen = self.rollbacks, self.step
+        rollbacks, seen = self.rollbacks + 1, self.step
         self._restore(snapshot)
+        if rollbacks > self.guard.max_rollbacks:
+            raise DivergenceError(self.guard.advice(complaint))
         self.rollbacks = rollbacks
         # The same noise would run away the same way.
         self.generator.manual_seed(self._seed + 7919 * rollbacks)
         self.logger.note(
             f"update {seen}: {complaint}; rolled back to update {self.step} and reseeded "
             f"({rollbacks} of {self.guard.max_rollbacks})"
+        )
+
+    def _require_own_folder(self) -> None:
+        """A run that starts over must not mix its checkpoints with those of another, which `resume` would take."""
+        latest = None if self.checkpoints is None else latest_checkpoint(self.checkpoints)
+        require(
+            latest is None or int(latest.name.removeprefix("step_")) <= self.step,
+            "checkpoints",
+            given=f"{latest}",
+            expected=f"a folder with none beyond update {self.step}: resume, or choose another",
         )
 
     def _modules(self) -> dict[str, Any]:
@@ -276,3 +294,12 @@ class Trainer:
             raise InputError(f"path: expected a checkpoint of this model, {path} is not: {error}") from error
         if "batches" in state and hasattr(batches, "load_state_dict"):
             batches.load_state_dict(state["batches"])
+
+
+def _require_json(argument: str, value: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{argument}: expected figures, strings and containers of them, got {error}"
+        ) from error

@@ -1,0 +1,103 @@
+"""Planner settings that work for a trained trajectory model, and one word to change the sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from ebm_control.checks import InputError
+from ebm_control.energies.base import Energy
+from ebm_control.energies.trajectory import TransitionEnergy
+from ebm_control.planning.planner import Planner
+from ebm_control.samplers.langevin import Langevin
+from ebm_control.samplers.population import CEM, MPPI
+from ebm_control.samplers.schedules import Linear
+from ebm_control.training.model import TrajectoryModel
+
+PlanSampler = Langevin | MPPI | CEM
+
+SAMPLERS: dict[str, Callable[[], PlanSampler]] = {
+    # RMS-preconditioned descent: a plan is a mode, not a sample; steps shrink so that it settles.
+    "langevin": lambda: Langevin(80, Linear(0.1, 0.01), noise=0.0, adapt="rms"),
+    "mppi": lambda: MPPI(8, candidates=128, noise=1.0, temperature=0.05, smooth=False),
+    "cem": lambda: CEM(8, candidates=128, elites=12, noise=1.0, smooth=False),
+}
+
+
+def planner_for(
+    model: TrajectoryModel,
+    costs: Energy | Sequence[Energy],
+    horizon: int = 15,
+    *,
+    sampler: PlanSampler | str = "langevin",
+    action_space: spaces.Box | None = None,
+    chains: int | None = None,
+    shooting: bool | None = None,
+    weight: float = 10.0,
+) -> Planner:
+    """Planner for a transition model, in scales taken from the model itself.
+
+    The energy is taken at the temperature where one typical displacement off the dynamics costs `weight / 2`:
+    a base fitted to a clean simulator is far too stiff to move trajectories through.
+
+    Args:
+        model: trained, of kind "transition".
+        costs: what the plan is for, in normalised units; `20 * GoalCost(model.layout, index)`, say.
+        horizon: steps ahead.
+        sampler: "langevin", "mppi", "cem" or a sampler of your own settings; preconditioner and action bounds
+            are filled in where it has none.
+        action_space: bounds on actions; None for none.
+        chains: a problem's chains; None for 4 with Langevin and 1 for a population.
+        shooting: plan over actions alone; None where the sampler takes no gradients.
+        weight: of the energy against the costs.
+
+    Raises:
+        InputError: the model is not of kind "transition", or no such sampler.
+
+    """
+    energy, layout = model.energy, model.layout
+    if not isinstance(energy, TransitionEnergy):
+        raise InputError(f"model: expected kind 'transition', got '{model.settings.kind}'")
+    if isinstance(sampler, str):
+        if sampler not in SAMPLERS:
+            raise InputError(f"sampler: expected one of {sorted(SAMPLERS)}, got '{sampler}'")
+        sampler = SAMPLERS[sampler]()
+    gradients = isinstance(sampler, Langevin)
+    step = energy.displacement_scale
+    states = tuple((4 * step).tolist())
+    clamp = sampler.clamp
+    if clamp is None and action_space is not None and layout.act_dim:
+        clamp = _bounds(model, action_space)
+    scale = (*states, *[1.0] * layout.act_dim) if sampler.scale is None else sampler.scale
+    context = torch.zeros(1) if energy.context_dim else None
+    deviation = energy.next_deviation() / step
+    if shooting is None:
+        shooting = not gradients and layout.act_dim > 0
+    return Planner(
+        energy,
+        replace(sampler, scale=scale, clamp=clamp),
+        horizon,
+        costs,
+        layout=layout,
+        weight=weight * float(deviation.square().mean()),
+        chains=chains or (4 if gradients else 1),
+        spread=torch.cat([1.5 * step, torch.ones(layout.act_dim)]),
+        context=context,
+        shooting=shooting,
+    )
+
+
+def _bounds(model: TrajectoryModel, action_space: spaces.Box) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Low and high of one row: states are free, actions within the space."""
+    free = [float("inf")] * model.layout.obs_dim
+
+    def normalised(bound: object) -> list[float]:
+        actions: Tensor = model.normalizer.normalize_actions(torch.as_tensor(bound).double())
+        return [float(a) for a in actions]
+
+    low, high = normalised(action_space.low), normalised(action_space.high)
+    return tuple([-f for f in free] + low), tuple(free + high)
