@@ -1,0 +1,248 @@
+"""`ebm-control collect | train | predict | plan`: settings are dataclasses, flags are their fields."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from ebm_control.checks import InputError, require
+from ebm_control.cli import figures
+from ebm_control.cli.run_folder import RunFolder, plain
+from ebm_control.data.collect import collect
+from ebm_control.data.environments import make_env
+from ebm_control.data.minari_io import from_minari
+from ebm_control.data.mujoco_rollout import collect_mujoco
+from ebm_control.data.rollout_buffer import RolloutBuffer
+from ebm_control.energies.costs import GoalCost
+from ebm_control.planning.agent import MPCAgent
+from ebm_control.planning.episodes import run_episodes
+from ebm_control.planning.recipe import planner_for
+from ebm_control.prediction.error import prediction_error
+from ebm_control.prediction.predict import sampler_for
+from ebm_control.provenance import provenance, usable_cores
+from ebm_control.training.fit import TrainSettings, fit_model
+from ebm_control.training.model import TrajectoryModel
+
+
+@dataclass
+class Collect:
+    """Collect rollouts from a Gymnasium environment with random actions or a trained SB3 policy."""
+
+    env: str
+    """Environment id, such as ebm/Reacher-v0 or HalfCheetah-v5."""
+    out: Path = Path("runs/collect/data.npz")
+    """File that the rollouts are written to."""
+    steps: int = 100_000
+    """Transitions, counted as single environment steps."""
+    policy: Path | None = None
+    """Zip of a Stable-Baselines3 policy (PPO, SAC, TD3, ...); random actions without."""
+    algorithm: str = "SAC"
+    """Stable-Baselines3 class that wrote the zip."""
+    fast: bool = False
+    """Use mujoco.rollout: MuJoCo environments, random actions, no rewards, terminations not applied."""
+    num_envs: int = 8
+    """Environments stepped side by side (without --fast)."""
+    seed: int = 0
+    """Of resets and actions."""
+
+    def run(self) -> dict[str, Any]:
+        """Collect, save, and say how fast."""
+        require(not (self.fast and self.policy), "policy", given=self.policy, expected="none with --fast")
+        started = time.perf_counter()
+        if self.fast:
+            buffer = collect_mujoco(self.env, self.steps, seed=self.seed)
+        else:
+            policy = "random" if self.policy is None else _load_policy(self.policy, self.algorithm)
+            buffer = collect(self.env, self.steps, policy, num_envs=self.num_envs, seed=self.seed)
+        seconds = time.perf_counter() - started
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        buffer.save(self.out)
+        summary = {
+            "steps": len(buffer),
+            "episodes": buffer.num_episodes,
+            "seconds": seconds,
+            "steps_per_second": len(buffer) / seconds,
+            "file": str(self.out),
+        }
+        RunFolder(self.out.parent, self).summarise(summary)
+        return summary
+
+
+@dataclass
+class Train:
+    """Train a trajectory energy on rollouts, with Langevin sampling and a sample buffer."""
+
+    data: str
+    """Rollouts: a .npz of `ebm-control collect`, or the id of a Minari dataset."""
+    out: Path = Path("runs/train")
+    """Run folder: settings, events, checkpoints, summary."""
+    resume: bool = False
+    """Go on from the run folder's newest checkpoint."""
+    train: TrainSettings = field(default_factory=TrainSettings)
+    """How to train."""
+
+    def run(self) -> dict[str, Any]:
+        """Train, leave checkpoints, and say how it went."""
+        buffer = load_data(self.data)
+        folder = RunFolder(self.out, self)
+        started = time.perf_counter()
+        _, outcome = fit_model(buffer, self.train, folder=self.out, resume=self.resume)
+        seconds = time.perf_counter() - started
+        summary = {
+            "transitions": len(buffer),
+            "updates": outcome.updates,
+            "seconds": seconds,
+            "rollbacks": outcome.rollbacks,
+            **outcome.figures,
+            "provenance": provenance("ebm-control train", [self.train.seed], seconds),
+        }
+        folder.summarise(summary)
+        return summary
+
+
+@dataclass
+class Predict:
+    """Predict futures with a trained energy and compare them with what happened."""
+
+    checkpoint: Path
+    """Run folder of `ebm-control train`, or a checkpoint in it."""
+    data: str
+    """Rollouts that training did not see: .npz or Minari id."""
+    out: Path = Path("runs/predict")
+    """Run folder: figure, predictions as .npz, summary."""
+    horizon: int = 20
+    """States ahead."""
+    windows: int = 256
+    """Histories, drawn from the data."""
+    samples: int = 8
+    """Futures a history."""
+    temperature: float = 1.0
+    """1 samples the model, 0 seeks the most likely future."""
+    langevin_steps: int = 30
+    """Of each chain."""
+    seed: int = 0
+    """Of the histories and the noise."""
+
+    def run(self) -> dict[str, Any]:
+        """Predict, draw, and say how far off."""
+        model, buffer = load_model(self.checkpoint), load_data(self.data)
+        folder = RunFolder(self.out, self)
+        started = time.perf_counter()
+        error = prediction_error(
+            model,
+            buffer,
+            self.horizon,
+            windows=self.windows,
+            samples=self.samples,
+            sampler=sampler_for(model.energy, self.langevin_steps, temperature=self.temperature),
+            seed=self.seed,
+        )
+        seconds = time.perf_counter() - started
+        figures.predicted_against_true(folder.figures / "prediction.png", model.layout, error)
+        np.savez_compressed(
+            self.out / "predictions.npz",
+            states=error.prediction.states.numpy(),
+            actions=error.prediction.actions.numpy(),
+            energy=error.prediction.energy.numpy(),
+            truth=error.truth.numpy(),
+        )
+        summary = {
+            "rmse_1": float(error.rmse[0]),
+            f"rmse_{self.horizon}": float(error.rmse[-1]),
+            "rmse": error.rmse,
+            "rmse_best": error.rmse_best,
+            "rmse_still": error.rmse_still,
+            "seconds": seconds,
+        }
+        folder.summarise(summary)
+        return plain(summary)
+
+
+@dataclass
+class Plan:
+    """Drive a goal environment by minimising a trained energy (MPC)."""
+
+    checkpoint: Path
+    """Run folder of `ebm-control train`, or a checkpoint in it."""
+    env: str
+    """A goal environment (observation, achieved_goal, desired_goal), such as ebm/Reacher-v0."""
+    out: Path = Path("runs/plan")
+    """Run folder: figures and summary."""
+    episodes: int = 10
+    """Driven side by side."""
+    sampler: Literal["langevin", "mppi", "cem"] = "langevin"
+    """What minimises the energy."""
+    horizon: int = 15
+    """Steps ahead."""
+    goal_index: tuple[int, ...] = (0, 1)
+    """Observation coordinates that the environment's goal names."""
+    goal_weight: float = 20.0
+    """Of the goal's L1 distance, in normalised units."""
+    random_goals: bool = False
+    """Draw a goal for each episode (environments that take `goal="random"`)."""
+    seed: int = 0
+    """Of episodes and chains."""
+
+    def run(self) -> dict[str, Any]:
+        """Drive, draw, and say how well."""
+        model = load_model(self.checkpoint)
+        folder = RunFolder(self.out, self)
+        kwargs: dict[str, Any] = {"goal": "random"} if self.random_goals else {}
+        environments = [make_env(lambda: gym.make(self.env, render_mode="rgb_array", **kwargs))]
+        environments += [gym.make(self.env, **kwargs) for _ in range(self.episodes - 1)]
+        space = environments[0].action_space
+        require(isinstance(space, gym.spaces.Box), "env", given=space, expected="an action space of kind Box")
+        assert isinstance(space, gym.spaces.Box)
+        cost = self.goal_weight * GoalCost(model.layout, self.goal_index, smooth=0.02)
+        planner = planner_for(model, cost, self.horizon, sampler=self.sampler, action_space=space)
+        agent = MPCAgent(planner, model.normalizer, space, seed=self.seed)
+        episodes = run_episodes(agent, environments, seed=self.seed, progress="planning")
+        figures.plan_chains(folder.figures / "plan.png", model.layout, episodes.states[0], None)
+        summary = {
+            "return_mean": episodes.mean,
+            "return_ci95": episodes.ci95,
+            "last_reward_mean": float(episodes.last_rewards.mean()),
+            "seconds_p50": float(np.quantile(episodes.seconds, 0.5)),
+            "seconds_p95": float(np.quantile(episodes.seconds, 0.95)),
+            "returns": episodes.returns,
+        }
+        folder.summarise(summary)
+        return plain(summary)
+
+
+def load_data(data: str) -> RolloutBuffer:
+    """Rollouts from a .npz file or by a Minari id; raises `InputError` where there is neither."""
+    path = Path(data)
+    if path.suffix == ".npz":
+        require(path.exists(), "data", given=f"{path}, which does not exist", expected="a file of rollouts")
+        return RolloutBuffer.load(path)
+    return from_minari(data)
+
+
+def load_model(checkpoint: Path) -> TrajectoryModel:
+    """Model of a run folder or of a checkpoint."""
+    nested = checkpoint / "checkpoints"
+    return TrajectoryModel.load(nested if nested.is_dir() else checkpoint)
+
+
+def use_threads(threads: int | None = None) -> None:
+    """Torch threads for the whole process: the cores it may use, at most 4, where not given."""
+    torch.set_num_threads(threads or min(usable_cores(), 4))
+
+
+def _load_policy(path: Path, algorithm: str) -> Any:
+    try:
+        import stable_baselines3
+    except ImportError as error:
+        raise InputError("policy: expected stable-baselines3 to be installed to load it") from error
+    kind = getattr(stable_baselines3, algorithm, None)
+    require(kind is not None, "algorithm", given=algorithm, expected="a class of stable_baselines3")
+    require(path.exists(), "policy", given=f"{path}, which does not exist", expected="a zip of a policy")
+    assert kind is not None
+    return kind.load(path, device="cpu")

@@ -1,0 +1,42 @@
+"""Dispatch of `ebm-control`, and one line for every error a user can mend."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from ebm_control.checks import InputError
+from ebm_control.cli.commands import Collect, Plan, Predict, Train, use_threads
+from ebm_control.cli.demo import Demo
+from ebm_control.training.checkpoint import CheckpointError
+from ebm_control.training.guard import DivergenceError
+
+Command = (
+    Annotated[Collect, tyro.conf.subcommand("collect")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Predict, tyro.conf.subcommand("predict")]
+    | Annotated[Plan, tyro.conf.subcommand("plan")]
+    | Annotated[Demo, tyro.conf.subcommand("demo")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse, run, print what was measured; exit with 2 and one line where the input is at fault."""
+    command = tyro.cli(
+        Command,
+        prog="ebm-control",
+        description="Energy-based models for control: collect rollouts, train an energy, predict, plan.",
+        args=arguments,
+    )
+    use_threads()
+    try:
+        summary = command.run()
+    except (InputError, CheckpointError, DivergenceError) as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False)
+        sys.exit(2)
+    if not isinstance(command, Demo):
+        Console().print_json(data={k: v for k, v in summary.items() if isinstance(v, int | float | str)})
