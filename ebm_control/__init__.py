@@ -1,1 +1,44 @@
 """Energy-based models for control: one sampler trains, predicts and plans."""
+
+from ebm_control.data import RolloutBuffer, collect, collect_mujoco, from_minari, to_minari
+from ebm_control.energies import Energy, GoalCost, RewardCost, mixture
+from ebm_control.planning import MPCAgent, Planner, planner_for, run_episodes
+from ebm_control.prediction import predict, prediction_error
+from ebm_control.samplers import CEM, HMC, MALA, MPPI, Langevin
+from ebm_control.training import (
+    ModelSettings,
+    SampleBuffer,
+    Trainer,
+    TrainSettings,
+    TrajectoryModel,
+    fit_model,
+)
+
+__all__ = [
+    "CEM",
+    "HMC",
+    "MALA",
+    "MPPI",
+    "Energy",
+    "GoalCost",
+    "Langevin",
+    "MPCAgent",
+    "ModelSettings",
+    "Planner",
+    "RewardCost",
+    "RolloutBuffer",
+    "SampleBuffer",
+    "TrainSettings",
+    "Trainer",
+    "TrajectoryModel",
+    "collect",
+    "collect_mujoco",
+    "fit_model",
+    "from_minari",
+    "mixture",
+    "planner_for",
+    "predict",
+    "prediction_error",
+    "run_episodes",
+    "to_minari",
+]

@@ -9,6 +9,7 @@ from ebm_control.planning.inverse_dynamics import (
     LearnedInverse,
     RecursiveLeastSquares,
 )
+from ebm_control.planning.negatives import PlannedNegatives
 from ebm_control.planning.plan import Plan
 from ebm_control.planning.planner import Planner
 from ebm_control.planning.recipe import SAMPLERS, planner_for
@@ -23,6 +24,7 @@ __all__ = [
     "LearnedInverse",
     "MPCAgent",
     "Plan",
+    "PlannedNegatives",
     "Planner",
     "RecursiveLeastSquares",
     "RolledOut",

@@ -123,15 +123,23 @@ def run_chain(
 
 @contextmanager
 def evaluation_mode(energy: Energy) -> Iterator[None]:
-    """No dropout, no power iterations of spectral normalisation; every module's own mode comes back after."""
+    """No dropout, no power iterations of spectral normalisation, no gradient graph for parameters.
+
+    Every module's own mode and every parameter's own flag come back after.
+    """
     training = [module for module in energy.modules() if module.training]
+    learned = [parameter for parameter in energy.parameters() if parameter.requires_grad]
     for module in training:
         module.training = False
+    for parameter in learned:
+        parameter.requires_grad_(False)
     try:
         yield
     finally:
         for module in training:
             module.training = True
+        for parameter in learned:
+            parameter.requires_grad_(True)
 
 
 def _check(

@@ -78,8 +78,14 @@ def loop(
         if trace and (i + 1) % trace == 0:
             kept.append(state["x"])
     state = kernel.finish(target, state)
-    stacked = {name: torch.stack([info[name] for info in infos]) for name in (infos[0] if infos else {})}
-    return state, torch.stack(kept) if kept else None, stacked
+    names = infos[0] if infos else {}
+    figures = {name: _over_chains(torch.stack([info[name] for info in infos])) for name in names}
+    return state, torch.stack(kept) if kept else None, figures
+
+
+def _over_chains(figures: Tensor) -> Tensor:
+    """Figures `(steps, B)` to one a step: floats averaged, flags and counts added up."""
+    return figures.mean(dim=1) if figures.is_floating_point() else figures.sum(dim=1)
 
 
 @lru_cache(maxsize=_KEPT)

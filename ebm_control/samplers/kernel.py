@@ -11,7 +11,7 @@ from torch import Tensor
 from ebm_control.energies.base import Energy
 
 State = dict[str, Tensor]  # always holds "x" (B, *shape) and "energy" (B,), with what else the kernel carries
-Info = dict[str, Tensor]  # one figure (a 0-dim tensor) a name
+Info = dict[str, Tensor]  # one figure a chain (B,); the loop averages floats over chains and counts the rest
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Target:
             with torch.enable_grad():
                 x = x.detach().requires_grad_()
                 energy = self.energy(x, self.context)
-                (gradient,) = torch.autograd.grad(energy.sum(), x)
+                (gradient,) = torch.autograd.grad(energy, x, torch.ones_like(energy))
         return energy.detach(), self.mask(gradient.detach())
 
     def mask(self, move: Tensor) -> Tensor:
@@ -107,6 +107,6 @@ def _expand(flag: Tensor, like: Tensor) -> Tensor:
     return flag.reshape(-1, *[1] * (like.ndim - 1))
 
 
-def mean_norm(gradient: Tensor) -> Tensor:
-    """Mean over chains of the Euclidean norm of a gradient."""
-    return torch.linalg.vector_norm(gradient.flatten(1), dim=1).mean()
+def norms(gradient: Tensor) -> Tensor:
+    """Euclidean norm of each chain's gradient, `(B,)`."""
+    return torch.linalg.vector_norm(gradient.flatten(1), dim=1)

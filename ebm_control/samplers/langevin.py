@@ -13,7 +13,7 @@ from ebm_control.checks import require
 from ebm_control.energies.base import Energy
 from ebm_control.samplers.chain import Bound, Chain, run_chain
 from ebm_control.samplers.engines import Engine
-from ebm_control.samplers.kernel import Info, State, Target, choose, finite, mean_norm
+from ebm_control.samplers.kernel import Info, State, Target, choose, finite, norms
 from ebm_control.samplers.schedules import Schedule, values
 
 _RMS_DECAY = 0.9  # of the running mean square: chains of tens of steps need a short memory
@@ -169,9 +169,9 @@ class LangevinKernel:
             refused = state | {"momentum": -momentum / h}
         accept = finite(new)
         info = {
-            "gradient_norm": mean_norm(state["gradient"]),
-            "rejected": (~accept).sum(),
-            "energy": state["energy"].mean(),
+            "gradient_norm": norms(state["gradient"]),
+            "rejected": ~accept,
+            "energy": state["energy"],
         }
         return choose(accept, new, refused), info
 

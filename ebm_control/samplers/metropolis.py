@@ -11,7 +11,7 @@ from ebm_control.checks import require
 from ebm_control.energies.base import Energy
 from ebm_control.samplers.chain import Chain, run_chain
 from ebm_control.samplers.engines import Engine
-from ebm_control.samplers.kernel import Info, State, Target, choose, finite, mean_norm
+from ebm_control.samplers.kernel import Info, State, Target, choose, finite, norms
 
 
 @dataclass(frozen=True)
@@ -151,10 +151,10 @@ class HMCKernel:
         # A chain that starts at a non-finite energy may leave it for any finite one.
         accept = sound & ((noise[1].log() < log_ratio) | ~torch.isfinite(state["energy"]))
         info = {
-            "acceptance": accept.to(x.dtype).mean(),
-            "gradient_norm": mean_norm(state["gradient"]),
-            "rejected": (~sound).sum(),
-            "energy": state["energy"].mean(),
+            "acceptance": accept.to(x.dtype),
+            "gradient_norm": norms(state["gradient"]),
+            "rejected": ~sound,
+            "energy": state["energy"],
         }
         return choose(accept, new, state), info
 

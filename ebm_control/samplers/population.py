@@ -175,13 +175,13 @@ class _PopulationKernel:
         return smooth_factor(x.shape[1], x).norm(dim=1).reshape(-1, *[1] * (x.ndim - 2))
 
     def propose(self, target: Target, state: State, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Candidates `(B, C, *shape)`, their energies `(B, C)` (never NaN), and how many were non-finite."""
+        """Candidates `(B, C, *shape)`, their energies `(B, C)` (never NaN), and how many were not finite `(B,)`."""
         mean = state["x"].unsqueeze(1)
         # Masks and bounds are shaped for (B, *shape): the candidates' axis goes first while they apply.
         candidates = target.hold((mean + noise).transpose(0, 1), state["x"]).transpose(0, 1)
         energies = target.value(candidates.flatten(0, 1)).reshape(candidates.shape[:2])
         sound = torch.isfinite(energies)
-        return candidates, torch.where(sound, energies, torch.inf), (~sound).sum()
+        return candidates, torch.where(sound, energies, torch.inf), (~sound).sum(dim=1)
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class MPPIKernel(_PopulationKernel):
         mean = state["x"]
         move = torch.einsum("bc,bc...->b...", weight, candidates - mean.unsqueeze(1))
         new = {"x": target.hold(mean + move, mean), "energy": energies[:, 0]}
-        return new, {"energy": energies[:, 0].mean(), "rejected": rejected}
+        return new, {"energy": energies[:, 0], "rejected": rejected}
 
     def finish(self, target: Target, state: State) -> State:
         """Evaluate the last mean."""
@@ -251,7 +251,7 @@ class CEMKernel(_PopulationKernel):
             "deviation": torch.where(count > 1, deviation, state["deviation"]),
             "best": torch.where(better, elite[:, 0], state["best"]),
         }
-        return new, {"energy": energies[:, 0].mean(), "rejected": rejected}
+        return new, {"energy": energies[:, 0], "rejected": rejected}
 
     def finish(self, target: Target, state: State) -> State:
         """The best candidate, or the last mean where that is better."""

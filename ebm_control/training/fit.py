@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from ebm_control.training.logger import Logger
 from ebm_control.training.losses import ContrastiveDivergence, ContrastiveLoss, InfoNCE, LogSumExp, Softplus
 from ebm_control.training.model import ModelSettings, TrajectoryModel
 from ebm_control.training.sample_buffer import SampleBuffer, displaced
-from ebm_control.training.trainer import Trainer, Training
+from ebm_control.training.trainer import Negatives, Trainer, Training
 
 LOSSES: Mapping[str, type[ContrastiveLoss]] = {
     "cd": ContrastiveDivergence,
@@ -85,6 +85,7 @@ def fit_model(
     resume: bool = False,
     progress: bool = True,
     guard: Guard | None = None,
+    planned: Callable[[TrajectoryModel], Negatives] | None = None,
     device: torch.device | str = "cpu",
 ) -> tuple[TrajectoryModel, Training]:
     """Train a trajectory energy on rollouts: normalise, fit the base, then the tilt by contrastive divergence.
@@ -96,6 +97,8 @@ def fit_model(
         resume: go on from the newest checkpoint of `folder`, if there is one.
         progress: show progress bars.
         guard: limits of a healthy run.
+        planned: makes a source of further negatives from the model in training, such as
+            `lambda model: PlannedNegatives(planner_for(model, costs))`.
         device: where to train.
 
     Returns:
@@ -133,6 +136,7 @@ def fit_model(
         _take_up(energy, found)
         energy.base.requires_grad_(False)
     trainer = trainer_for(model, batches, settings, folder, progress, guard, device)
+    trainer.planned = None if planned is None else planned(model)
     if found is not None:
         trainer.resume(found, batches)
     outcome = trainer.fit(batches, settings.updates)

@@ -24,7 +24,7 @@ from ebm_control.training.logger import Logger, as_figures
 from ebm_control.training.losses import ContrastiveDivergence, ContrastiveLoss, LossTerms
 from ebm_control.training.sample_buffer import SampleBuffer
 
-PlannedNegatives = Callable[[int, Batch], Tensor | None]
+Negatives = Callable[[int, Batch], Batch | None]
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Trainer:
         scheduler: stepped once an update, or None.
         fixed: boolean, broadcast to a sample: coordinates that negatives share with the data they stand
             against (the state and action of a transition, for a conditional energy). None: none.
-        planned: `(step, batch) -> (M, *shape)` further negatives, a planner's own plans say, or None. Every
-            negative must be read with a context as the batch's first M rows, where the energy has a context.
+        planned: `(step, batch) -> Batch` of further negatives, a planner's own plans say, with their context
+            where the energy has one; it may return None. See `ebm_control.planning.PlannedNegatives`.
         gradient_clip: largest gradient norm of an update.
         ema: decay of the averaged weights; 0 for none. `averaged` is the energy to use afterwards.
         guard: limits of a healthy run.
@@ -80,7 +80,7 @@ class Trainer:
         *,
         scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
         fixed: Tensor | None = None,
-        planned: PlannedNegatives | None = None,
+        planned: Negatives | None = None,
         gradient_clip: float = 1.0,
         ema: float = 0.999,
         guard: Guard | None = None,
@@ -162,9 +162,9 @@ class Trainer:
         negatives, context = chain.x, batch.context
         planned = None if self.planned is None else self.planned(self.step, batch)
         if planned is not None:
-            negatives = torch.cat([negatives, planned])
-            if context is not None:
-                context = torch.cat([context, context[: len(planned)]])
+            negatives = torch.cat([negatives, planned.x])
+            if context is not None and planned.context is not None:
+                context = torch.cat([context, planned.context])
         terms = self.loss(self.energy, batch.x, negatives, batch.context, context)
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
@@ -248,6 +248,7 @@ class Trainer:
             "buffer": self.buffer,
             "optimizer": self.optimizer,
             "scheduler": self.scheduler,
+            "planned": self.planned if hasattr(self.planned, "state_dict") else None,
         }
         return {name: part for name, part in parts.items() if part is not None}
 
