@@ -54,6 +54,8 @@ class Collect:
     def run(self) -> dict[str, Any]:
         """Collect, save, and say how fast."""
         require(not (self.fast and self.policy), "policy", given=self.policy, expected="none with --fast")
+        require(self.out.suffix == ".npz", "out", given=self.out, expected="a file that ends in .npz")
+        folder = RunFolder(self.out.parent, self)
         started = time.perf_counter()
         if self.fast:
             buffer = collect_mujoco(self.env, self.steps, seed=self.seed)
@@ -61,7 +63,6 @@ class Collect:
             policy = "random" if self.policy is None else _load_policy(self.policy, self.algorithm)
             buffer = collect(self.env, self.steps, policy, num_envs=self.num_envs, seed=self.seed)
         seconds = time.perf_counter() - started
-        self.out.parent.mkdir(parents=True, exist_ok=True)
         buffer.save(self.out)
         summary = {
             "steps": len(buffer),
@@ -70,7 +71,7 @@ class Collect:
             "steps_per_second": len(buffer) / seconds,
             "file": str(self.out),
         }
-        RunFolder(self.out.parent, self).summarise(summary)
+        folder.summarise(summary)
         return summary
 
 
@@ -191,11 +192,10 @@ class Plan:
 
     def run(self) -> dict[str, Any]:
         """Drive, draw, and say how well."""
+        require(self.episodes >= 1, "episodes", given=self.episodes, expected="at least 1")
         model = load_model(self.checkpoint)
+        environments = self._environments()
         folder = RunFolder(self.out, self)
-        kwargs: dict[str, Any] = {"goal": "random"} if self.random_goals else {}
-        environments = [make_env(lambda: gym.make(self.env, render_mode="rgb_array", **kwargs))]
-        environments += [gym.make(self.env, **kwargs) for _ in range(self.episodes - 1)]
         space = environments[0].action_space
         require(isinstance(space, gym.spaces.Box), "env", given=space, expected="an action space of kind Box")
         assert isinstance(space, gym.spaces.Box)
@@ -214,6 +214,17 @@ class Plan:
         }
         folder.summarise(summary)
         return plain(summary)
+
+    def _environments(self) -> list[gym.Env[Any, Any]]:
+        if not self.random_goals:
+            return [make_env(self.env) for _ in range(self.episodes)]
+        make_env(self.env).close()  # complains of an unknown id in plain words
+        try:
+            return [gym.make(self.env, goal="random") for _ in range(self.episodes)]
+        except TypeError as error:
+            raise InputError(
+                f"random_goals: expected an environment that takes goal='random', got {self.env}"
+            ) from error
 
 
 def load_data(data: str) -> RolloutBuffer:

@@ -62,7 +62,7 @@ def predicted_against_true(
     path: Path, layout: TrajectoryLayout, error: PredictionError, show: int = 3
 ) -> Path:
     """Predicted futures over what happened, a column a history, a row a coordinate; and error by horizon."""
-    count = min(layout.obs_dim, 6)
+    count, show = min(layout.obs_dim, 6), min(show, len(error.truth))
     figure, axes = plt.subplots(
         count + 1, show, figsize=(3.2 * show, 1.4 * (count + 1) + 1), layout="constrained", squeeze=False
     )

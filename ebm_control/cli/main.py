@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from ebm_control.checks import InputError
 from ebm_control.cli.commands import Collect, Plan, Predict, Train, use_threads
@@ -36,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         summary = command.run()
     except (InputError, CheckpointError, DivergenceError) as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False)
+        line = escape(" ".join(str(error).split()))
+        Console(stderr=True).print(f"[bold red]error:[/] {line}", highlight=False, soft_wrap=True)
         sys.exit(2)
     if not isinstance(command, Demo):
         Console().print_json(data={k: v for k, v in summary.items() if isinstance(v, int | float | str)})

@@ -24,9 +24,10 @@ class RunFolder:
 
     def __init__(self, path: Path | str, settings: object = None) -> None:
         self.path = Path(path)
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"out: expected a folder, {self.path} is a file")
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"out: expected a folder, got {self.path} ({error.strerror})") from error
         if settings is not None:
             self.write_json("settings.json", plain(settings))
 

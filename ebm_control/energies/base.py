@@ -45,6 +45,9 @@ class Energy(nn.Module, ABC):
             return NotImplemented
         return Sum([*_terms(self), *_terms(other)])
 
+    def __radd__(self, other: float) -> Energy:
+        return self if other == 0 else NotImplemented  # so that sum() takes energies
+
     def __mul__(self, factor: float) -> Energy:
         if not isinstance(factor, int | float):
             return NotImplemented

@@ -197,18 +197,27 @@ class RewardCost(Energy):
 
     Args:
         layout: meaning of the coordinates.
-        reward: maps states `(B, T-1, obs_dim)`, actions `(B, T-1, act_dim)` and next states, in the units of
-            `x`, to rewards `(B, T-1)`.
+        reward: maps states `(B, T-1, obs_dim)`, actions `(B, T-1, act_dim)` and next states to rewards `(B, T-1)`.
+        denormalize: maps a trajectory `(B, T, D)` to raw observations and actions, the units that `reward` speaks
+            (a normaliser's `denormalize`); None where it speaks those of `x`.
 
     """
 
-    def __init__(self, layout: TrajectoryLayout, reward: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        layout: TrajectoryLayout,
+        reward: Callable[[Tensor, Tensor, Tensor], Tensor],
+        *,
+        denormalize: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+    ) -> None:
         super().__init__()
-        self.layout, self.reward = layout, reward
+        self.layout, self.reward, self.denormalize = layout, reward, denormalize
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Cost of trajectories `(B, T, D) -> (B,)`."""
         states, actions = self.layout.states(x), self.layout.actions(x)
+        if self.denormalize is not None:
+            states, actions = self.denormalize(x)
         value = self.reward(states[:, :-1], actions[:, :-1], states[:, 1:])
         require_shape("reward(...)", value, (x.shape[0], x.shape[1] - 1))
         return -value.sum(dim=1)

@@ -23,8 +23,8 @@ Observation = ArrayLike | Mapping[str, ArrayLike]
 class MPCAgent:
     """Replans at every step and takes the first action of the plan.
 
-    `predict` has the signature of Stable-Baselines3's policies, so `evaluate_policy`, `EvalCallback` and the
-    video recorder take an agent for a model.
+    `predict` has the signature of Stable-Baselines3's policies, so `evaluate_policy` takes an agent for a model,
+    on environments that are monitored, recorded or vectorised too.
 
     Args:
         planner: plans in normalised units.
@@ -56,12 +56,14 @@ class MPCAgent:
             given=None,
             expected="a way to find actions: the planner's energy is over states alone",
         )
+        require(temperature > 0, "temperature", given=temperature, expected="a positive number")
         self.planner, self.normalizer = planner, normalizer.to(torch.float32)
         self.action_space, self.inverse_dynamics = action_space, inverse_dynamics
         self.goal = None if goal is None else np.asarray(goal, np.float32)
         self.temperature, self.device = temperature, torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
 
+    @torch.no_grad()
     def predict(
         self,
         observation: Observation,
@@ -122,7 +124,7 @@ class MPCAgent:
                 f"observation: expected shape (N, {self.planner.layout.obs_dim}), got {tuple(array.shape)}"
             )
         states = self.normalizer.normalize_observations(start)
-        if goal is None:
+        if goal is None or not self.planner.goal_index:  # a reward, say, needs no goal although there is one
             return states, None, single
         return states, self._normalized_goal(goal, len(start)), single
 

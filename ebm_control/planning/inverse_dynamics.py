@@ -80,6 +80,7 @@ class LearnedInverse(nn.Module):
         loss = torch.tensor(float("nan"))
         for _ in range(steps):
             x = next(batches).x
+            self.layout.check("batches", x)
             states, actions = self.layout.states(x), self.layout.actions(x)
             loss = (self(states[:, 0], states[:, 1]) - actions[:, 0]).square().mean()
             optimizer.zero_grad(set_to_none=True)
@@ -93,7 +94,8 @@ class RecursiveLeastSquares:
     """Inverse dynamics linear in features of the transition, refitted after every one (Ljung 1999, 11.2).
 
     Features are the state's features, the displacement and 1. A forgetting factor below 1 follows dynamics
-    that change: the memory is about `1 / (1 - forgetting)` transitions.
+    that change: the memory is about `1 / (1 - forgetting)` transitions. The covariance's trace stays within the
+    prior's: forgetting what no new transition replaces, a robot at rest say, would blow it up.
 
     Args:
         layout: with actions.
@@ -119,6 +121,7 @@ class RecursiveLeastSquares:
         size = layout.feature_dim + layout.obs_dim + 1
         self.weights = torch.zeros(size, layout.act_dim, dtype=torch.float64)
         self.covariance = prior * torch.eye(size, dtype=torch.float64)
+        self._largest = self.covariance.trace()
 
     def __call__(self, states: Tensor, next_states: Tensor) -> Tensor:
         """`(..., obs_dim)` twice to `(..., act_dim)`."""
@@ -131,6 +134,7 @@ class RecursiveLeastSquares:
             gain = spread / (self.forgetting + feature @ spread)
             self.weights += torch.outer(gain, action - feature @ self.weights)
             self.covariance = (self.covariance - torch.outer(gain, spread)) / self.forgetting
+            self.covariance *= (self._largest / self.covariance.trace()).clamp(max=1.0)
 
     def _features(self, states: Tensor, next_states: Tensor) -> Tensor:
         states, next_states = states.double(), next_states.double()

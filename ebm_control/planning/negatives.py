@@ -42,7 +42,7 @@ class PlannedNegatives:
         if step % self.every == 0 or not len(self._windows):
             order = torch.randperm(len(batch.x), generator=self._generator).to(batch.x.device)
             states = self.planner.layout.states(batch.x)[:, 0]
-            start, other = states[order[: self.problems]], states[order[-self.problems :]]
+            start, other = states[order[: self.problems]], states[order.roll(1)[: self.problems]]
             goal = other[:, list(self.planner.goal_index)] if self.planner.goal_index else None
             plan = self.planner.plan(start, goal, generator=self._on(batch.x.device))
             chains = plan.chains.flatten(0, 1)
@@ -50,7 +50,7 @@ class PlannedNegatives:
         pick = torch.randint(len(self._windows), (self.count,), generator=self._generator)
         context = self.planner.context
         held = None if context is None else context.to(batch.x).expand(self.count, -1)
-        return Batch(self._windows[pick.to(self._windows.device)], held)
+        return Batch(self._windows[pick.to(self._windows.device)].to(batch.x), held)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The last round's windows and the state of the draws, so that a resumed run sees the same negatives."""

@@ -41,7 +41,8 @@ class Plan:
 
     def sample(self, layout: TrajectoryLayout, generator: torch.Generator, temperature: float) -> Plan:
         """A plan drawn from the chains by `exp(-energy / temperature)` instead of the best."""
-        logits = -torch.where(torch.isnan(self.energies), torch.inf, self.energies) / temperature
+        # Finite, so that a problem whose chains are all NaN still has a distribution.
+        logits = -torch.nan_to_num(self.energies, nan=1e30, posinf=1e30).double() / temperature
         index = torch.multinomial(torch.softmax(logits, dim=1), 1, generator=generator)
         return Plan.best_of(
             layout,

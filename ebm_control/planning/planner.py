@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ebm_control.checks import require, require_finite, require_shape
 from ebm_control.energies.base import Energy
+from ebm_control.energies.base_measure import GaussianBase
 from ebm_control.energies.costs import GoalCost
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.trajectory import TransitionEnergy
@@ -74,6 +75,12 @@ class Planner:
         self.spread = torch.as_tensor(spread, dtype=torch.float32).expand(layout.dim)
         # Composed once: an engine that compiles or captures keeps what it made for this very energy.
         total: Energy = sum(terms, weight * energy)
+        require(
+            not fix_goal or len(self.goal_index) > 0,
+            "goal_index",
+            given=self.goal_index,
+            expected="the coordinates that fix_goal holds",
+        )
         self._rolled: RolledOut | None = None
         if shooting:
             require(
@@ -83,6 +90,13 @@ class Planner:
                 expected="a TransitionEnergy with actions, and a goal that is a cost",
             )
             assert isinstance(energy, TransitionEnergy)
+            # A base that expects rest everywhere would leave every plan where it starts, and say nothing.
+            require(
+                energy.window == 2 and not isinstance(energy.base, GaussianBase | None),
+                "shooting",
+                given=f"window {energy.window}, base {type(energy.base).__name__}",
+                expected="an energy of window 2 whose base predicts the next state (a RegressionBase, say)",
+            )
             self._rolled = RolledOut(total, energy, context)
         self.energy = self._rolled or total
 
@@ -117,7 +131,11 @@ class Planner:
         if generator is None:
             generator = torch.Generator(start.device)
             generator.seed()
-        x = self._starts(start, goal, generator) if initial is None else initial.clone()
+        if initial is None:
+            x = self._starts(start, goal, generator)
+        else:
+            require_shape("initial", initial, (len(start), self.chains, self.horizon + 1, self.layout.dim))
+            x = initial
         if warm is not None:
             x = self._take_up(x, warm, cold)
         x, fixed = self._pin(x, start, goal)

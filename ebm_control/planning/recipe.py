@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ebm_control.checks import InputError
 from ebm_control.energies.base import Energy
+from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.trajectory import TransitionEnergy
 from ebm_control.planning.planner import Planner
 from ebm_control.samplers.langevin import Langevin
@@ -41,8 +43,8 @@ def planner_for(
 ) -> Planner:
     """Planner for a transition model, in scales taken from the model itself.
 
-    The energy is taken at the temperature where one typical displacement off the dynamics costs `weight / 2`:
-    a base fitted to a clean simulator is far too stiff to move trajectories through.
+    With a regression base the energy is taken at the temperature where one typical displacement off the dynamics
+    costs `weight / 2`: a base fitted to a clean simulator is far too stiff to move trajectories through.
 
     Args:
         model: trained, of kind "transition".
@@ -73,8 +75,8 @@ def planner_for(
     if clamp is None and action_space is not None and layout.act_dim:
         clamp = _bounds(model, action_space)
     scale = (*states, *[1.0] * layout.act_dim) if sampler.scale is None else sampler.scale
-    context = torch.zeros(1) if energy.context_dim else None
-    deviation = energy.next_deviation() / step
+    context = torch.tensor([math.log2(model.settings.gaps[0])]) if energy.context_dim else None
+    stiffness = energy.base.deviation if isinstance(energy.base, RegressionBase) else torch.ones(1)
     if shooting is None:
         shooting = not gradients and layout.act_dim > 0
     return Planner(
@@ -83,9 +85,9 @@ def planner_for(
         horizon,
         costs,
         layout=layout,
-        weight=weight * float(deviation.square().mean()),
+        weight=weight * float(stiffness.square().mean()),
         chains=chains or (4 if gradients else 1),
-        spread=torch.cat([1.5 * step, torch.ones(layout.act_dim)]),
+        spread=torch.cat([1.5 * step, step.new_ones(layout.act_dim)]),
         context=context,
         shooting=shooting,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,19 +58,36 @@ def prediction_error(
         seed: of windows and noise.
 
     Raises:
-        InputError: the data have no window that long.
+        InputError: the data have no window that long or other coordinates, or the horizon is beyond the window
+            of a model of kind "window".
 
     """
     require(horizon >= 1, "horizon", given=horizon, expected="at least 1")
-    known = model.settings.window - 1
+    settings = model.settings
+    dims = model.normalizer.layout.obs_dim, model.normalizer.layout.act_dim
+    given_dims = buffer.obs_dim, buffer.act_dim
+    require(
+        given_dims == dims,
+        "buffer",
+        given=f"{given_dims} observation and action coordinates",
+        expected=f"the model's, {dims}",
+    )
+    whole = settings.kind == "window"
+    require(
+        not whole or horizon < settings.window,
+        "horizon",
+        given=horizon,
+        expected=f"at most {settings.window - 1}, the model's window less its first state",
+    )
+    known = 1 if whole else settings.window - 1
     observations, actions = buffer.sample_windows(
-        windows, known + horizon, model.settings.gaps[0], rng=np.random.default_rng(seed)
+        windows, known + horizon, settings.gaps[0], rng=np.random.default_rng(seed)
     )
     normalizer = model.normalizer
     x = normalizer.normalize(torch.from_numpy(observations), torch.from_numpy(actions)).float()
     data, layout = normalizer.layout, model.layout
     given = data.actions(x)[:, known - 1 : -1] if layout.act_dim else None
-    context = torch.zeros(windows, 1) if len(model.settings.gaps) > 1 else None
+    context = torch.full((windows, 1), math.log2(settings.gaps[0])) if len(settings.gaps) > 1 else None
     prediction = predict(
         model.energy,
         x[:, :known, : layout.dim],

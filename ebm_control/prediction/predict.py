@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ebm_control.checks import require, require_finite, require_shape
 from ebm_control.energies.base import Energy
+from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.costs import ActionPrior
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
@@ -97,7 +98,11 @@ def predict(
 def sampler_for(
     energy: TransitionEnergy | WindowEnergy, steps: int = 30, *, temperature: float = 1.0
 ) -> Langevin:
-    """Langevin preconditioned by the energy's own scale: the base's deviation for a state, 1 for an action.
+    """Langevin preconditioned by the energy's own scale, as it was trained with.
+
+    Around a regression base the energy is near a standard normal in units of the base's deviation, which exact
+    Langevin samples. Elsewhere the tilt alone was shaped, by cold and clipped dynamics in units of a
+    displacement: its samples are those of the same dynamics, whose noise is `sqrt(temperature)` of that.
 
     Args:
         energy: to be sampled.
@@ -105,9 +110,12 @@ def sampler_for(
         temperature: 1 samples the model, 0 seeks the most likely future.
 
     """
-    deviation = energy.next_deviation() if isinstance(energy, TransitionEnergy) else energy.displacement_scale
-    scale = (*deviation.tolist(), *[1.0] * energy.layout.act_dim)
-    return Langevin(steps, Linear(0.2, 0.05), temperature=temperature, scale=scale)
+    ones = [1.0] * energy.layout.act_dim
+    if isinstance(energy, TransitionEnergy) and isinstance(energy.base, RegressionBase):
+        scale = (*energy.next_deviation().tolist(), *ones)
+        return Langevin(steps, Linear(0.2, 0.05), temperature=temperature, scale=scale)
+    scale = (*energy.displacement_scale.tolist(), *ones)
+    return Langevin(steps, 0.5, noise=0.02 * temperature**0.5, scale=scale, gradient_clip=1.0)
 
 
 def _stepwise(

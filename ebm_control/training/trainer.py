@@ -142,14 +142,15 @@ class Trainer:
                 self.step += 1
                 last = self.step == steps
                 save = self.checkpoints is not None and (last or self.step % self.checkpoint_every == 0)
-                if save or last or self.step % self.guard.every == 0:  # only what the guard has seen is saved
+                told = self.step % self.logger.every == 0
+                # The guard looks before anything is saved or told: histograms of NaN would end the run.
+                if save or told or last or self.step % self.guard.every == 0:
                     figures = self._figures(batch, terms, chain, norm)
                     complaint = self.guard.complaint(figures)
                     if complaint is not None:
                         self._roll_back(snapshot, complaint)
-                        figures = {}
                         continue
-                    if self.step % self.guard.snapshot_every < self.guard.every:
+                    if self.step - snapshot["step"] >= self.guard.snapshot_every:
                         snapshot = self._snapshot()
                 self._report(figures, batch, terms, chain, started, first)
                 if save:
@@ -209,7 +210,7 @@ class Trainer:
         first: int,
     ) -> None:
         self.logger.advance(self.step)
-        if self.step % self.logger.every or not figures:
+        if self.step % self.logger.every:
             return
         rate = (self.step - first) / (time.perf_counter() - started)
         learning_rate = self.optimizer.param_groups[0]["lr"]

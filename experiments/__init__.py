@@ -1,0 +1,1 @@
+"""One module per table or figure; each prints what it claims and writes it to `experiments/results/`."""

@@ -1,0 +1,153 @@
+"""Reacher: what carries the control? Energies against samplers, several seeds, the oracle beside.
+
+`python -m experiments.reacher [--seeds N] [--quick] [--out DIR]` writes `DIR/reacher.json`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ebm_control.cli.commands import use_threads
+from ebm_control.cli.demo import ENV, GOAL, SUCCESS, spread_starts
+from ebm_control.data import collect_mujoco
+from ebm_control.energies import GoalCost
+from ebm_control.planning import MPCAgent, planner_for, run_episodes
+from ebm_control.planning.recipe import SAMPLERS
+from ebm_control.prediction import prediction_error, sampler_for
+from ebm_control.provenance import provenance, write_record
+from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, fit_model
+from ebm_envs.oracles import reacher_oracle
+
+
+@dataclass
+class Reacher:
+    """Energies against samplers on ebm/Reacher-v0."""
+
+    seeds: int = 3
+    """Trainings of each energy."""
+    episodes: int = 20
+    """At the fixed goal, a seed and sampler."""
+    quick: bool = False
+    """One seed, four episodes, short training: does it run?"""
+    out: Path = Path("experiments/results")
+    """Folder of reacher.json."""
+
+
+def energies(quick: bool) -> dict[str, TrainSettings]:
+    updates = 50 if quick else 1500
+    return {
+        "regression base + tilt": TrainSettings(
+            ModelSettings(hidden=(128, 128)), updates=updates, base_updates=4 * updates
+        ),
+        "Gaussian base + tilt": TrainSettings(ModelSettings(base="gaussian"), updates=50 if quick else 4000),
+    }
+
+
+PLANNERS: dict[str, dict[str, Any]] = {
+    "Langevin": {"sampler": "langevin"},
+    "Langevin, actions": {"sampler": "langevin", "shooting": True},
+    "MPPI, actions": {"sampler": "mppi"},
+    "CEM, actions": {"sampler": "cem"},
+    "MPPI": {"sampler": "mppi", "shooting": False},
+}
+
+
+def without_tilt(model: TrajectoryModel) -> TrajectoryModel:
+    """The same model with a tilt of 0: the regression alone."""
+    last = [m for m in model.energy.network.modules() if isinstance(m, torch.nn.Linear)][-1]
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.zeros_(last.bias)
+    return model
+
+
+def measure(model: TrajectoryModel, planner: str, episodes: int, seed: int) -> dict[str, Any]:
+    environments = [gym.make(ENV, goal=GOAL) for _ in range(episodes)]
+    space = environments[0].action_space
+    assert isinstance(space, gym.spaces.Box)
+    cost = 20 * GoalCost(model.layout, (0, 1), smooth=0.02)
+    agent = MPCAgent(
+        planner_for(model, cost, 15, action_space=space, **PLANNERS[planner]), model.normalizer, space
+    )
+    outcome = run_episodes(agent, environments, seed=1000 * seed)
+    oracle = [reacher_oracle(o, np.array(GOAL)).return_ for o in outcome.observations[0]]
+    return {
+        "planner": planner,
+        "sampler": repr(SAMPLERS[PLANNERS[planner]["sampler"]]()),
+        "return": outcome.mean,
+        "success": float((-outcome.last_rewards < SUCCESS).mean()),
+        "oracle": float(np.mean(oracle)),
+        "seconds_per_step_of_the_batch": float(np.median(outcome.seconds)),
+    }
+
+
+def run(settings: Reacher, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    rows = []
+    for seed in range(1 if settings.quick else settings.seeds):
+        data = collect_mujoco(ENV, 100_000, episode_length=50, seed=seed, starts=spread_starts)
+        fresh = collect_mujoco(ENV, 5000, episode_length=50, seed=seed + 1000, starts=spread_starts)
+        models = {}
+        for name, train in energies(settings.quick).items():
+            started = time.perf_counter()
+            seeded = TrainSettings(**{**train.__dict__, "seed": seed})
+            model, _ = fit_model(data, seeded, progress=False)
+            models[name] = (model, time.perf_counter() - started)
+            if name.startswith("regression"):
+                again, _ = fit_model(data, TrainSettings(**{**seeded.__dict__, "updates": 1}), progress=False)
+                models["regression base alone"] = (without_tilt(again), 0.0)
+        for name, (model, seconds) in models.items():
+            error = prediction_error(
+                model, fresh, 20, windows=200, sampler=sampler_for(model.energy, temperature=0), seed=seed
+            )
+            common = {"energy": name, "seed": seed, "train_seconds": seconds}
+            common |= {"rmse_1": float(error.rmse[0]), "rmse_20": float(error.rmse[-1])}
+            for planner in PLANNERS:
+                row = common | measure(model, planner, 4 if settings.quick else settings.episodes, seed)
+                say(f"seed {seed}  {name}  {planner}  {row['return']:.2f}  success {row['success']:.2f}")
+                rows.append(row)
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    made = Table(
+        "energy", "planner", "return", "oracle", "success", "RMSE 1", "RMSE 20", title="Reacher, fixed goal"
+    )
+    for energy, planner in dict.fromkeys((row["energy"], row["planner"]) for row in rows):
+        group = [row for row in rows if (row["energy"], row["planner"]) == (energy, planner)]
+
+        def over(name: str, group: list[dict[str, Any]] = group) -> str:
+            figures = np.array([row[name] for row in group])
+            spread = (
+                f" ± {1.96 * figures.std(ddof=1) / np.sqrt(len(figures)):.2g}" if len(figures) > 1 else ""
+            )
+            return f"{figures.mean():.3g}{spread}"
+
+        made.add_row(
+            energy, planner, *(over(n) for n in ("return", "oracle", "success", "rmse_1", "rmse_20"))
+        )
+    return made
+
+
+def main() -> None:
+    settings, console, started = tyro.cli(Reacher), Console(), time.perf_counter()
+    use_threads()
+    rows = run(settings, console.print)
+    seconds = time.perf_counter() - started
+    flags = " --quick" if settings.quick else f" --seeds {settings.seeds} --episodes {settings.episodes}"
+    origin = provenance("python -m experiments.reacher" + flags, sorted({r["seed"] for r in rows}), seconds)
+    write_record(settings.out / "reacher.json", {"rows": rows}, origin)
+    console.print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ebm_control.checks import InputError
+from ebm_control.energies import (
+    BoundCost,
+    BoxObstacle,
+    Energy,
+    GoalCost,
+    RewardCost,
+    SmoothnessCost,
+    TrajectoryLayout,
+)
+from ebm_control.energies.costs import distance
+from tests.energies.helpers import normal
+
+PLANE = TrajectoryLayout(2, 1)
+RING = TrajectoryLayout(2, 1, periods=(2.0, 0.0))
+# Two states and an action a row.
+X = torch.tensor([[[0.0, 0.0, 1.0], [0.3, -0.4, 0.5], [0.6, 0.4, 9.0]]], dtype=torch.float64)
+
+
+def goal(norm: str = "l1", at: tuple[float, ...] = (0.0, 0.0), **settings: Any) -> GoalCost:
+    cost = GoalCost(settings.pop("layout", PLANE), [0, 1], norm=norm, **settings).double()
+    cost.set_goal(torch.tensor(at))
+    return cost
+
+
+def reward(states: Tensor, actions: Tensor, following: Tensor) -> Tensor:
+    return states[..., 0] + 10 * actions[..., 0] + 100 * following[..., 1]
+
+
+BOX = torch.tensor([[[0.25, -1.0], [0.35, 1.0]]])
+COSTS: dict[str, tuple[Energy, float]] = {
+    "l1": (goal("l1"), 0.7 + 1.0),
+    "l2": (goal("l2"), 0.5 + 0.52**0.5),
+    "squared": (goal("squared"), (0.25 + 0.52) / 2),
+    "last only": (goal("l1", last_only=True), 1.0),
+    "rounded l1": (goal("l1", smooth=0.3, last_only=True), 0.45**0.5 - 0.3 + 0.2),
+    "rounded l2": (goal("l2", smooth=0.3, last_only=True), 0.61**0.5 - 0.3),
+    "goal elsewhere": (goal("l1", (0.6, 0.4)), 0.3 + 0.8),
+    "velocity": (SmoothnessCost(PLANE), 0.5 * (0.09 + 0.16 + 0.09 + 0.64)),
+    "acceleration": (SmoothnessCost(PLANE, order=2), 0.5 * 1.2**2),
+    "actions": (SmoothnessCost(PLANE, of="actions"), 0.5 * 0.25),
+    "box": (BoxObstacle(BOX, [0, 1], between=0).double(), 0.05),
+    "box between": (BoxObstacle(BOX, [0, 1], between=1).double(), 0.05),
+    "box margin": (BoxObstacle(BOX, [0, 1], between=0, margin=0.1).double(), 0.15),
+    "bounds": (
+        BoundCost(torch.tensor([-0.2, 0.0]), torch.tensor([0.5, 0.8]), [1, 2]).double(),
+        0.5 * (0.2**2 + 0.2**2 + 8.2**2),
+    ),
+    "reward": (RewardCost(PLANE, reward), -(0.0 + 10 - 40 + 0.3 + 5 + 40)),
+}
+every_cost = pytest.mark.parametrize(("cost", "expected"), COSTS.values(), ids=COSTS)
+
+
+@every_cost
+def test_cost_is_what_its_formula_says(cost: Energy, expected: float) -> None:
+    assert float(cost(X)) == pytest.approx(expected, abs=1e-6)
+
+
+@every_cost
+def test_gradient_is_right_and_costs_of_a_batch_are_independent(cost: Energy, expected: float) -> None:
+    x = 0.5 * normal(3, 5, 3)
+    assert torch.autograd.gradcheck(cost, x.clone().requires_grad_())
+    torch.testing.assert_close(cost(x), torch.cat([cost(x[i : i + 1]) for i in range(3)]))
+    assert cost(x).shape == (3,)
+    assert list(cost.parameters()) == []
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "squared"])
+@pytest.mark.parametrize("smooth", [0.0, 0.1])
+def test_distance_has_a_finite_gradient_at_the_goal(norm: str, smooth: float) -> None:
+    delta = torch.zeros(3, 2, requires_grad=True)
+    length = distance(delta, norm, smooth)
+    length.sum().backward()
+    assert delta.grad is not None
+    assert (delta.grad == 0).all()
+    assert length.abs().max() < 1e-5
+
+
+def test_goal_cost_leaves_the_start_alone() -> None:
+    moved = X.clone()
+    moved[:, 0] += 5
+    assert torch.equal(goal()(moved), goal()(X))
+
+
+@pytest.mark.parametrize("cost", [goal(layout=RING), SmoothnessCost(RING)], ids=["goal", "smoothness"])
+def test_periodic_coordinates_are_compared_the_shorter_way_round(cost: Energy) -> None:
+    turned = X.clone()
+    turned[:, 1:, 0] += 2.0
+    torch.testing.assert_close(cost(turned), cost(X))
+    across = goal(layout=RING, at=(-0.9, 0.4), last_only=True)
+    near = X.clone()
+    near[:, -1, 0] = 0.9
+    assert float(across(near)) == pytest.approx(0.2)
+
+
+def test_goal_of_each_problem_is_that_of_its_chains() -> None:
+    goals = normal(3, 2)
+    x = normal(12, 4, 3, seed=1)
+    cost = GoalCost(PLANE, [0, 1]).double()
+    cost.set_goal(goals)
+    together = cost(x)
+    for problem in range(3):
+        cost.set_goal(goals[problem])
+        chains = slice(4 * problem, 4 * problem + 4)
+        torch.testing.assert_close(together[chains], cost(x[chains]))
+
+
+def test_goals_of_other_numbers_of_problems_are_named() -> None:
+    cost = GoalCost(PLANE, [0, 1])
+    cost.set_goal(torch.zeros(3, 2))
+    with pytest.raises(InputError, match="x: expected a multiple of 3 problems, got 4 chains"):
+        cost(torch.zeros(4, 5, 3))
+    with pytest.raises(InputError, match=re.escape("goal: expected shape (2,) or (N, 2), got (3,)")):
+        cost.set_goal(torch.zeros(3))
+
+
+def test_goal_is_set_in_place_and_is_no_alias_of_the_given_one() -> None:
+    """In place, so that a captured graph reads the new goal; no alias, so that the caller's tensor is its own."""
+    cost, given = GoalCost(PLANE, [0, 1]), torch.ones(2)
+    address = cost.goal.data_ptr()
+    cost.set_goal(given)
+    given.add_(5)
+    assert cost.goal.data_ptr() == address
+    assert torch.equal(cost.goal, torch.ones(2))
+    several = torch.ones(3, 2)
+    cost.set_goal(several)
+    several.add_(5)
+    assert torch.equal(cost.goal, torch.ones(3, 2))
+    assert torch.equal(cost.state_dict()["goal"], torch.ones(3, 2))
+
+
+def test_obstacle_catches_a_step_over_a_thin_box() -> None:
+    """Both rows are outside: only the points between them are in the box."""
+    over = torch.tensor([[[0.0, 0.0, 0.0], [0.6, 0.0, 0.0]]])
+    assert float(BoxObstacle(BOX, [0, 1], between=0)(over)) == 0
+    assert float(BoxObstacle(BOX, [0, 1], between=1)(over)) == pytest.approx(0.05)
+    assert float(BoxObstacle(BOX, [0, 1])(over)) == pytest.approx(0.05)
+
+
+def test_obstacle_pushes_a_point_out_by_its_nearest_side() -> None:
+    inside = torch.tensor([[[0.27, 0.0, 0.0]]], requires_grad=True)
+    BoxObstacle(BOX, [0, 1])(inside).sum().backward()
+    assert inside.grad is not None
+    assert inside.grad[0, 0].tolist() == [1.0, 0.0, 0.0]  # downhill is to the left, the nearer side
+
+
+def test_obstacle_adds_up_boxes_and_is_nothing_outside() -> None:
+    boxes = torch.cat([BOX, BOX, torch.tensor([[[5.0, 5.0], [6.0, 6.0]]])])
+    torch.testing.assert_close(
+        BoxObstacle(boxes, [0, 1]).double()(X), 2 * BoxObstacle(BOX, [0, 1]).double()(X)
+    )
+    assert float(BoxObstacle(boxes, [0, 1])(X + 10)) == 0
+
+
+BAD: dict[str, tuple[Callable[[], Any], str]] = {
+    "goal index": (lambda: GoalCost(PLANE, [2]), "index: expected observation coordinates in 0..1, got (2,)"),
+    "no index": (lambda: GoalCost(PLANE, []), "index: expected observation coordinates in 0..1, got ()"),
+    "norm": (lambda: GoalCost(PLANE, [0], norm="l3"), "norm: expected 'l1', 'l2' or 'squared', got l3"),
+    "order": (lambda: SmoothnessCost(PLANE, order=3), "order: expected 1 (velocity) or 2"),
+    "of": (lambda: SmoothnessCost(PLANE, of="goals"), "of: expected 'states' or 'actions', got goals"),
+    "box shape": (
+        lambda: BoxObstacle(torch.zeros(2, 2), [0, 1]),
+        "boxes: expected shape (any, 2, 2), got shape (2, 2)",
+    ),
+    "box order": (lambda: BoxObstacle(BOX.flip(1), [0, 1]), "boxes: expected low < high"),
+    "box index": (lambda: BoxObstacle(BOX, [-1, 0]), "index: expected at least one coordinate"),
+    "low": (
+        lambda: BoundCost(torch.zeros(1), torch.ones(2), [0, 1]),
+        "low: expected shape (2), got shape (1,)",
+    ),
+    "high": (lambda: BoundCost(torch.zeros(2), torch.ones(1), [0, 1]), "high: expected shape (2)"),
+    "low above high": (
+        lambda: BoundCost(torch.ones(1), torch.zeros(1), [0]),
+        "low: expected at most high = [0.0], got [1.0]",
+    ),
+    "reward shape": (
+        lambda: RewardCost(PLANE, lambda s, a, n: s)(X),
+        "reward(...): expected shape (1, 2), got shape (1, 2, 2)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), BAD.values(), ids=BAD)
+def test_bad_costs_are_named(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        make()

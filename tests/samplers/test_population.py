@@ -1,0 +1,148 @@
+"""MPPI and CEM: searches with the signature of a sampler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from ebm_control.energies import GoalCost, SmoothnessCost, TrajectoryLayout
+from ebm_control.samplers import CEM, MPPI, Geometric
+from ebm_control.samplers.kernel import Target
+from ebm_control.samplers.population import CEMKernel, MPPIKernel, smooth_factor
+from tests.samplers.helpers import Conditioned, Function, generator, normal
+
+SEARCHES: dict[str, Any] = {
+    "mppi": MPPI(steps=100, candidates=128, noise=Geometric(0.5, 0.02)),
+    "cem": CEM(steps=60, candidates=256, elites=50, noise=0.5, minimum=0.02),
+}
+every_search = pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
+
+
+@every_search
+def test_search_finds_the_optimum_of_a_quadratic(search: Any) -> None:
+    wanted = normal(8, 3, seed=1).clamp(-1, 1)
+    energy = Function(lambda x: (x - wanted.repeat_interleave(len(x) // 8, dim=0)).square().sum(dim=1))
+    chain = search(energy, torch.zeros(8, 3, dtype=torch.float64), generator=generator())
+    assert (chain.x - wanted).abs().max() < 0.03
+    assert chain.energy.max() < 1e-3
+
+
+@every_search
+def test_search_finds_the_optimum_of_a_trajectory_cost(search: Any) -> None:
+    """Start held, a goal for every later row, smoothness against it: the optimum is that of a linear system."""
+    layout = TrajectoryLayout(2)
+    goal = GoalCost(layout, [0, 1], norm="squared")
+    goal.set_goal(torch.tensor([0.6, -0.4]))
+    energy = (0.05 * goal + SmoothnessCost(layout)).double()
+    x = torch.zeros(4, 12, 2, dtype=torch.float64)
+    fixed = torch.zeros(12, 2, dtype=torch.bool)
+    fixed[0] = True
+
+    def cost(rest: torch.Tensor) -> torch.Tensor:
+        return energy(torch.cat([x[:1, :1], rest.reshape(1, 11, 2)], dim=1)).squeeze(0)
+
+    zero = torch.zeros(22, dtype=torch.float64)
+    slope = torch.func.grad(cost)(zero)
+    optimum = -torch.linalg.solve(torch.func.hessian(cost)(zero), slope).reshape(11, 2)
+    chain = search(energy, x, fixed=fixed, generator=generator())
+    assert (chain.x[:, 1:] - optimum).abs().max() < 0.1
+    assert (chain.energy < 1.02 * cost(optimum.flatten())).all()
+
+
+@every_search
+def test_problems_of_one_batch_have_goals_of_their_own(search: Any) -> None:
+    """Candidates of a chain are read with the goal and the context of that chain."""
+    goal = GoalCost(TrajectoryLayout(1), [0], norm="squared", last_only=True)
+    goal.set_goal(torch.tensor([[-0.5], [0.5]]))
+    x = torch.zeros(4, 3, 1, dtype=torch.float64)
+    ends = search(goal.double(), x, generator=generator()).x[:, -1, 0]
+    torch.testing.assert_close(ends, torch.tensor([-0.5, -0.5, 0.5, 0.5]).double(), atol=0.03, rtol=0)
+
+
+@every_search
+def test_bounds_and_scales_hold_coordinate_by_coordinate(search: Any) -> None:
+    away = Function(lambda x: -x.sum(dim=1))
+    settings = {name: getattr(search, name) for name in search.__dataclass_fields__}
+    bounded = type(search)(**(settings | {"clamp": (-1.0, (0.2, 0.9))}))
+    x = torch.zeros(4, 2, dtype=torch.float64)
+    torch.testing.assert_close(
+        bounded(away, x, generator=generator()).x, torch.tensor([[0.2, 0.9]] * 4).double(), atol=0.02, rtol=0
+    )
+
+
+@every_search
+def test_scale_of_every_chain_and_coordinate_is_taken(search: Any) -> None:
+    """A scale shaped as `x`: the coordinates of scale 10⁻⁹ stay, the others move."""
+    x = normal(4, 5, 2)
+    scale = torch.ones(4, 5, 2)
+    scale[0] = 1e-9
+    settings = {name: getattr(search, name) for name in search.__dataclass_fields__}
+    scaled = type(search)(**(settings | {"scale": scale, "steps": 3}))
+    moved = (scaled(Conditioned(2), x, generator=generator()).x - x).abs()
+    assert moved[0].max() < 1e-6
+    assert moved[1:].amax(dim=(1, 2)).min() > 1e-2
+
+
+def test_cem_ends_at_the_best_candidate_seen() -> None:
+    seen: list[float] = []
+
+    def noted(x: torch.Tensor) -> torch.Tensor:
+        value = (3 * x).sin().sum(dim=1) + x.square().sum(dim=1)
+        seen.append(float(value.min()))
+        return value
+
+    chain = CEM(steps=10, candidates=16, elites=4)(Function(noted), normal(1, 3), generator=generator())
+    assert float(chain.energy) == min(seen)
+
+
+def test_cem_keeps_its_deviation_where_nothing_selects() -> None:
+    """Elites of a flat energy are candidates like any other: their deviation is that of the noise, at the
+    ends of a trajectory too, where smooth noise is small.
+    """
+    kernel = CEMKernel(4000, True, 2000)
+    target = Target(Function(lambda x: 0 * x.flatten(1).sum(dim=1)), None)
+    x = torch.zeros(1, 9, 1, dtype=torch.float64)
+    state, source, row = kernel.init(target, x), generator(), torch.tensor([0.3, 0.006], dtype=torch.float64)
+    first = state["deviation"].clone()
+    for _ in range(6):
+        state, _ = kernel.step(target, state, kernel.draw(x, source), row, torch.ones(()).double())
+    torch.testing.assert_close(state["deviation"], first, rtol=0.15, atol=0)
+
+
+def test_mppi_weighs_candidates_by_their_energy() -> None:
+    """Weights exp(-(E - min) / (λ rms)), written out for one update."""
+    x, sampler = normal(2, 3), MPPI(steps=1, candidates=5, noise=0.4, temperature=0.5)
+    chain = sampler(Conditioned(), x, generator=generator())
+    (noise,) = MPPIKernel(5, True).draw(x, generator())
+    candidates = x[:, None] + 0.4 * noise
+    energies = Conditioned()(candidates.flatten(0, 1)).reshape(2, 5).detach()
+    above = energies - energies.amin(dim=1, keepdim=True)
+    weights = torch.softmax(-above / (0.5 * above.square().mean(dim=1, keepdim=True).sqrt()), dim=1)
+    expected = (weights[..., None] * candidates).sum(dim=1)
+    torch.testing.assert_close(chain.x, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_smooth_noise_has_the_inverse_squared_second_difference_for_its_covariance() -> None:
+    n = 8
+    A = 2 * torch.eye(n) - torch.diag(torch.ones(n - 1), 1) - torch.diag(torch.ones(n - 1), -1)
+    wanted = torch.linalg.inv(A.double().T @ A.double())
+    wanted = wanted / wanted.diagonal().max()
+    factor = smooth_factor(n, torch.zeros((), dtype=torch.float64))
+    torch.testing.assert_close(factor @ factor.T, wanted)
+    (noise,) = MPPIKernel(20_000, True).draw(torch.zeros(1, n, 2, dtype=torch.float64), generator())
+    for coordinate in range(2):
+        torch.testing.assert_close(noise[0, ..., coordinate].T.cov(), wanted, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("kernel", [MPPIKernel(6, True), CEMKernel(6, True, 2)], ids=["mppi", "cem"])
+def test_first_candidate_is_the_mean_itself(kernel: Any) -> None:
+    (noise,) = kernel.draw(normal(3, 5, 2), generator())
+    assert torch.equal(noise[:, 0], torch.zeros(3, 5, 2, dtype=torch.float64))
+    assert (noise[:, 1:] != 0).all()
+
+
+def test_noise_is_independent_where_smoothness_is_not_asked_for() -> None:
+    (noise,) = MPPIKernel(20_000, False).draw(torch.zeros(1, 4, 1, dtype=torch.float64), generator())
+    torch.testing.assert_close(noise[0, ..., 0].T.cov(), torch.eye(4).double(), rtol=0, atol=0.05)

@@ -1,0 +1,42 @@
+"""The README's examples run as they stand."""
+
+import re
+from pathlib import Path
+
+import minari
+import pytest
+import torch
+
+from ebm_control.data import collect, to_minari
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def example(name: str) -> str:
+    found = re.search(rf"<!-- example: {name} -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert found, f"README has no example named {name!r}"
+    return found.group(1)
+
+
+@pytest.fixture(autouse=True)
+def _working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+
+
+def test_example_on_an_own_environment_balances_the_pendulum(capsys):
+    scope: dict = {}
+    exec(example("own environment"), scope)
+    printed = float(capsys.readouterr().out.split("return")[-1])
+    assert printed >= 50, "random actions keep it up for about 10 steps"
+
+
+def test_example_on_a_minari_dataset_predicts(capsys):
+    to_minari(collect("Pendulum-v1", 4000, progress=False, num_envs=4), "pendulum/random-v0", "Pendulum-v1")
+    assert "pendulum/random-v0" in minari.list_local_datasets()
+    scope: dict = {}
+    exec(example("minari"), scope)
+    assert scope["futures"].states.shape == (16, 8, 20, 3)
+    assert torch.isfinite(scope["futures"].states).all()
+    error = scope["prediction_error"](scope["model"], scope["rollouts"], horizon=20)
+    assert error.rmse[-1] < 0.5 * error.rmse_still[-1]
