@@ -59,6 +59,7 @@ class Demo:
         """Run it all, print one table, leave the summary and the figures."""
         started = time.perf_counter()
         folder, console = RunFolder(self.out, self), Console()
+        folder.clear()
         console.print(f"[bold]1/4[/] collecting {self.steps:,} random transitions")
         buffer, collected = self._collect()
         console.print(f"[bold]2/4[/] training the energy ({self.train.updates} updates)")
@@ -164,6 +165,8 @@ class Demo:
         figures.animation(folder.figures / "episode.gif", recorder.frames)
         goal = torch.tensor(GOAL)
         figures.plan_chains(folder.figures / "plan.png", model.layout, episodes.states[0], goal)
+        pictures = [folder.figures / f"{name}.png" for name in ("plan", "energy", "prediction")]
+        figures.overview(folder.figures / "overview.png", recorder.frames, pictures)
         return episodes
 
 

@@ -119,6 +119,22 @@ def animation(path: Path, frames: list[NDArray[Any]], fps: int = 20) -> Path:
     return path
 
 
+def overview(path: Path, frames: list[NDArray[Any]], pictures: list[Path]) -> Path:
+    """One picture of a run: a strip of frames above other pictures side by side."""
+    shown = [frames[i] for i in np.linspace(0, len(frames) - 1, 10).astype(int)[:8]]
+    loaded = [imageio.imread(picture)[..., :3] for picture in pictures]
+    figure = plt.figure(figsize=(14, 7.5), layout="constrained")
+    above, below = np.asarray(figure.subfigures(2, 1, height_ratios=[1, 2.2]))
+    for axis, frame in zip(above.subplots(1, len(shown)), shown, strict=True):
+        axis.imshow(frame)
+        axis.axis("off")
+    ratios = [picture.shape[1] / picture.shape[0] for picture in loaded]
+    for axis, picture in zip(below.subplots(1, len(loaded), width_ratios=ratios), loaded, strict=True):
+        axis.imshow(picture)
+        axis.axis("off")
+    return _saved(figure, path)
+
+
 def _saved(figure: Any, path: Path) -> Path:
     figure.savefig(path, dpi=110)
     plt.close(figure)

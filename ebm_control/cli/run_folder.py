@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ class RunFolder:
         folder = self.path / "figures"
         folder.mkdir(exist_ok=True)
         return folder
+
+    def clear(self) -> None:
+        """Remove checkpoints and events of an earlier run of the same command."""
+        for name in ("checkpoints", "events"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def write_json(self, name: str, content: object) -> Path:
         """Write a JSON file, in one piece."""

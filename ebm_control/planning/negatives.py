@@ -20,7 +20,7 @@ class PlannedNegatives:
 
     Args:
         planner: over the energy in training.
-        count: windows an update.
+        count: windows an update; with `InfoNCE` a multiple of the batch.
         every: updates between two rounds of planning; in between, windows of the last round are drawn again.
         problems: plans a round.
         seed: of starts, goals and chains.

@@ -44,7 +44,8 @@ def planner_for(
     """Planner for a transition model, in scales taken from the model itself.
 
     With a regression base the energy is taken at the temperature where one typical displacement off the dynamics
-    costs `weight / 2`: a base fitted to a clean simulator is far too stiff to move trajectories through.
+    costs `weight / 2` in the coordinate that the base knows best: a base fitted to a clean simulator is far too
+    stiff to move trajectories through, and one stiff coordinate is enough to hold them.
 
     Args:
         model: trained, of kind "transition".
@@ -85,7 +86,7 @@ def planner_for(
         horizon,
         costs,
         layout=layout,
-        weight=weight * float(stiffness.square().mean()),
+        weight=weight * float(stiffness.square().amin()),
         chains=chains or (4 if gradients else 1),
         spread=torch.cat([1.5 * step, step.new_ones(layout.act_dim)]),
         context=context,

@@ -63,23 +63,9 @@ def prediction_error(
 
     """
     require(horizon >= 1, "horizon", given=horizon, expected="at least 1")
+    _require_fit(model, buffer, horizon)
     settings = model.settings
-    dims = model.normalizer.layout.obs_dim, model.normalizer.layout.act_dim
-    given_dims = buffer.obs_dim, buffer.act_dim
-    require(
-        given_dims == dims,
-        "buffer",
-        given=f"{given_dims} observation and action coordinates",
-        expected=f"the model's, {dims}",
-    )
-    whole = settings.kind == "window"
-    require(
-        not whole or horizon < settings.window,
-        "horizon",
-        given=horizon,
-        expected=f"at most {settings.window - 1}, the model's window less its first state",
-    )
-    known = 1 if whole else settings.window - 1
+    known = 1 if settings.kind == "window" else settings.window - 1
     observations, actions = buffer.sample_windows(
         windows, known + horizon, settings.gaps[0], rng=np.random.default_rng(seed)
     )
@@ -110,4 +96,23 @@ def prediction_error(
         still.square().mean(dim=(0, 2)).sqrt(),
         prediction,
         truth,
+    )
+
+
+def _require_fit(model: TrajectoryModel, buffer: RolloutBuffer, horizon: int) -> None:
+    """Raise `InputError` where the data have other coordinates than the model, or its window is too short."""
+    known, given = model.normalizer.layout, (buffer.obs_dim, buffer.act_dim)
+    expected = known.obs_dim, known.act_dim
+    require(
+        given == expected,
+        "buffer",
+        given=f"{given} observation and action coordinates",
+        expected=f"the model's, {expected}",
+    )
+    settings = model.settings
+    require(
+        settings.kind != "window" or horizon < settings.window,
+        "horizon",
+        given=horizon,
+        expected=f"at most {settings.window - 1}, the model's window less its first state",
     )

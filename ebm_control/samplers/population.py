@@ -20,7 +20,7 @@ from ebm_control.samplers.schedules import Schedule, values
 class MPPI:
     """Model-predictive path integral update: the mean of candidates weighted by `exp(-E / λ)`.
 
-    Williams et al. 2017, with the noise of Kalakrishnan et al. 2011 (STOMP): smooth in time, its covariance
+    Williams et al. 2017, with noise after Kalakrishnan et al. 2011 (STOMP): smooth in time, its covariance
     the inverse of the squared second-difference matrix.
 
     Args:
@@ -265,8 +265,9 @@ class CEMKernel(_PopulationKernel):
 def smooth_factor(length: int, like: Tensor) -> Tensor:
     """Square root `(length, length)` of the smooth noise's covariance, largest deviation 1.
 
-    The covariance is `(AᵀA)⁻¹`, `A` the second-difference matrix with zero ends (Kalakrishnan et al. 2011,
-    eq. 8), so noise fades towards both ends' outer neighbours and is smooth between.
+    The covariance is `(AᵀA)⁻¹`, `A` the second-difference matrix with zero ends (after STOMP,
+    Kalakrishnan et al. 2011, whose matrix has two rows more), so noise fades towards both ends' outer
+    neighbours and is smooth between.
     """
     return _smooth_factor(length, like.device, like.dtype)
 

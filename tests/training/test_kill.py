@@ -1,0 +1,90 @@
+"""A run that is killed, at any moment, and goes on as if nothing had happened."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ebm_control.training import TrajectoryModel, fit_model, latest_checkpoint, load_checkpoint
+from tests.training.helpers import linear_buffer, same, tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = tiny(updates=300, checkpoint_every=10)
+VICTIM = """
+import torch
+torch.set_num_threads(1)
+from ebm_control.training import fit_model
+from tests.training.helpers import linear_buffer
+from tests.training.test_kill import SETTINGS
+fit_model(linear_buffer(), SETTINGS, folder={folder!r}, progress=False, resume=True)
+"""
+
+
+def killed_run(folder: Path, wait: float) -> None:
+    """Start a run in a process of its own and kill it `wait` seconds after its first checkpoint."""
+    victim = subprocess.Popen([sys.executable, "-c", VICTIM.format(folder=str(folder))], cwd=ROOT)
+    deadline = time.monotonic() + 90
+    while latest_checkpoint(folder / "checkpoints") is None:
+        assert victim.poll() is None, "the run ended before its first checkpoint"
+        assert time.monotonic() < deadline, "no checkpoint within 90 s"
+        time.sleep(0.005)
+    time.sleep(wait)
+    os.kill(victim.pid, signal.SIGKILL)
+    assert victim.wait() == -signal.SIGKILL
+
+
+def test_killed_run_is_resumed_to_the_same_weights_to_the_bit(tmp_path):
+    whole, _ = fit_model(linear_buffer(), SETTINGS, folder=tmp_path / "whole", progress=False)
+    killed_run(tmp_path / "killed", wait=random.uniform(0, 0.3))
+    found = latest_checkpoint(tmp_path / "killed" / "checkpoints")
+    assert found is not None
+    done = load_checkpoint(found).state["step"]
+    assert 0 < done < 300
+    resumed, outcome = fit_model(
+        linear_buffer(), SETTINGS, folder=tmp_path / "killed", progress=False, resume=True
+    )
+    assert outcome.updates == 300 - done
+    assert same(whole.energy.state_dict(), resumed.energy.state_dict())
+    ends = [load_checkpoint(tmp_path / name / "checkpoints") for name in ("whole", "killed")]
+    assert ends[0].state["step"] == 300
+    assert same(dict(ends[0].state), dict(ends[1].state))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"base": "none"},
+        {"base": "gaussian", "gaps": (1, 4)},
+        {"kind": "window", "window": 6},
+        {"states_only": True},
+    ],
+    ids=["none", "gaps", "window", "states"],
+)
+def test_resumed_run_of_every_kind_ends_with_the_same_weights(tmp_path, kind):
+    settings = tiny(updates=20, checkpoint_every=10, **kind)
+    whole, _ = fit_model(linear_buffer(), settings, folder=tmp_path, progress=False)
+    last = latest_checkpoint(tmp_path / "checkpoints")
+    assert last is not None
+    for file in last.iterdir():
+        file.unlink()
+    last.rmdir()
+    resumed, outcome = fit_model(linear_buffer(), settings, folder=tmp_path, progress=False, resume=True)
+    assert outcome.updates == 10
+    assert same(whole.energy.state_dict(), resumed.energy.state_dict())
+
+
+def test_finished_run_is_taken_up_without_an_update(tmp_path):
+    settings = tiny(updates=10)
+    whole, _ = fit_model(linear_buffer(), settings, folder=tmp_path, progress=False)
+    again, outcome = fit_model(linear_buffer(), settings, folder=tmp_path, progress=False, resume=True)
+    assert outcome.updates == 0
+    loaded = TrajectoryModel.load(tmp_path / "checkpoints")
+    x = torch.randn(7, 2, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(whole.energy(x), again.energy(x))
+    assert torch.equal(whole.energy(x), loaded.energy(x))
