@@ -36,7 +36,7 @@ class Reacher:
 
     seeds: int = 3
     """Trainings of each energy."""
-    episodes: int = 20
+    episodes: int = 10
     """At the fixed goal, a seed and sampler."""
     quick: bool = False
     """One seed, four episodes, short training: does it run?"""
@@ -50,7 +50,7 @@ def energies(quick: bool) -> dict[str, TrainSettings]:
         "regression base + tilt": TrainSettings(
             ModelSettings(hidden=(128, 128)), updates=updates, base_updates=4 * updates
         ),
-        "Gaussian base + tilt": TrainSettings(ModelSettings(base="gaussian"), updates=50 if quick else 4000),
+        "Gaussian base + tilt": TrainSettings(ModelSettings(base="gaussian"), updates=50 if quick else 3000),
     }
 
 
@@ -60,6 +60,14 @@ PLANNERS: dict[str, dict[str, Any]] = {
     "MPPI, actions": {"sampler": "mppi"},
     "CEM, actions": {"sampler": "cem"},
     "MPPI": {"sampler": "mppi", "shooting": False},
+    "Langevin, weight 3": {"sampler": "langevin", "weight": 3.0},
+    "Langevin, weight 30": {"sampler": "langevin", "weight": 30.0},
+}
+# A Gaussian base expects no displacement, so actions alone cannot be planned with it.
+TRIED = {
+    "regression base + tilt": tuple(PLANNERS),
+    "regression base alone": ("Langevin", "MPPI, actions"),
+    "Gaussian base + tilt": ("Langevin", "Langevin, weight 3", "Langevin, weight 30", "MPPI"),
 }
 
 
@@ -111,7 +119,7 @@ def run(settings: Reacher, say: Callable[[str], None]) -> list[dict[str, Any]]:
             )
             common = {"energy": name, "seed": seed, "train_seconds": seconds}
             common |= {"rmse_1": float(error.rmse[0]), "rmse_20": float(error.rmse[-1])}
-            for planner in PLANNERS:
+            for planner in TRIED[name]:
                 row = common | measure(model, planner, 4 if settings.quick else settings.episodes, seed)
                 say(f"seed {seed}  {name}  {planner}  {row['return']:.2f}  success {row['success']:.2f}")
                 rows.append(row)

@@ -54,7 +54,8 @@ def energy_along(path: Path, model: TrajectoryModel, buffer: RolloutBuffer, *, s
     axes.set(
         xlabel="step", ylabel="energy", yscale="symlog", title="Energy along trajectories (median, 10–90 %)"
     )
-    axes.legend(frameon=False, fontsize=8)
+    axes.set_ylim(top=3e6)
+    axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
     return _saved(figure, path)
 
 
@@ -67,12 +68,15 @@ def predicted_against_true(
         count + 1, show, figsize=(3.2 * show, 1.4 * (count + 1) + 1), layout="constrained", squeeze=False
     )
     steps = np.arange(1, error.truth.shape[1] + 1)
+    # Predictions run on past a period's end; drawn the same way, the truth does too.
+    moves = layout.difference(error.truth[:, 1:], error.truth[:, :-1])
+    truth = torch.cat([error.truth[:, :1], error.truth[:, :1] + moves.cumsum(dim=1)], dim=1)
     for column in range(show):
         for row in range(count):
             axis, colour = axes[row][column], _COLOURS[row % len(_COLOURS)]
             for future in error.prediction.states[column]:
                 axis.plot(steps, future[:, row], ".", color=colour, alpha=0.5, markersize=4)
-            axis.plot(steps, error.truth[column, :, row], "k", linewidth=1)
+            axis.plot(steps, truth[column, :, row], "k", linewidth=1)
             if column == 0:
                 axis.set_ylabel(f"obs {row}")
     axes[0][0].set_title("line: true, dots: predicted", fontsize=9)
