@@ -165,7 +165,7 @@ class Demo:
         figures.animation(folder.figures / "episode.gif", recorder.frames)
         goal = torch.tensor(GOAL)
         figures.plan_chains(folder.figures / "plan.png", model.layout, episodes.states[0], goal)
-        pictures = [folder.figures / f"{name}.png" for name in ("plan", "energy", "prediction")]
+        pictures = [folder.figures / f"{name}.png" for name in ("plan", "energy")]
         figures.overview(folder.figures / "overview.png", recorder.frames, pictures)
         return episodes
 

@@ -124,11 +124,11 @@ def animation(path: Path, frames: list[NDArray[Any]], fps: int = 20) -> Path:
 
 
 def overview(path: Path, frames: list[NDArray[Any]], pictures: list[Path]) -> Path:
-    """One picture of a run: a strip of frames above other pictures side by side."""
-    shown = [frames[i] for i in np.linspace(0, len(frames) - 1, 10).astype(int)[:8]]
+    """One picture of a run: its first frames above other pictures side by side."""
+    shown = frames[:16:2]
     loaded = [imageio.imread(picture)[..., :3] for picture in pictures]
-    figure = plt.figure(figsize=(14, 7.5), layout="constrained")
-    above, below = np.asarray(figure.subfigures(2, 1, height_ratios=[1, 2.2]))
+    figure = plt.figure(figsize=(14, 5.4), layout="constrained")
+    above, below = np.asarray(figure.subfigures(2, 1, height_ratios=[1, 1.9]))
     for axis, frame in zip(above.subplots(1, len(shown)), shown, strict=True):
         axis.imshow(frame)
         axis.axis("off")

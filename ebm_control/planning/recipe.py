@@ -80,14 +80,16 @@ def planner_for(
     stiffness = energy.base.deviation if isinstance(energy.base, RegressionBase) else torch.ones(1)
     if shooting is None:
         shooting = not gradients and layout.act_dim > 0
+    settled = replace(sampler, scale=scale, clamp=clamp)
     return Planner(
         energy,
-        replace(sampler, scale=scale, clamp=clamp),
+        settled,
         horizon,
         costs,
         layout=layout,
         weight=weight * float(stiffness.square().amin()),
         chains=chains or (4 if gradients else 1),
+        first=replace(settled, steps=3 * sampler.steps),  # a cold start has further to go
         spread=torch.cat([1.5 * step, step.new_ones(layout.act_dim)]),
         context=context,
         shooting=shooting,

@@ -10,7 +10,6 @@ from torch import Tensor
 from ebm_control.checks import require, require_finite, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.base_measure import RegressionBase
-from ebm_control.energies.costs import ActionPrior
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
 from ebm_control.samplers.chain import Sampler
@@ -58,8 +57,9 @@ def predict(
     Args:
         energy: trained.
         history: `(N, h, D)` rows known, in the units of the trajectory; the last row's action is ignored.
-        actions: `(N, horizon, act_dim)` from the last known state on, held fixed; None samples them too, from
-            the energy and a standard normal prior (the data's own scale).
+        actions: `(N, horizon, act_dim)` from the last known state on, held fixed; None draws them, for each
+            future its own, from a standard normal (the data's own scale): an energy trained with the data's
+            actions fixed says how likely states are given actions, and nothing of the actions themselves.
         horizon: states to predict.
         samples: futures a history, `K`.
         sampler: None for `sampler_for(energy)`.
@@ -82,7 +82,11 @@ def predict(
         generator = torch.Generator(history.device)
         generator.seed()
     x = history.repeat_interleave(samples, dim=0)
-    given = None if actions is None else actions.repeat_interleave(samples, dim=0)
+    if actions is None:
+        shape = (len(x), horizon, layout.act_dim)
+        given = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
+    else:
+        given = actions.repeat_interleave(samples, dim=0)
     held = None if context is None else context.repeat_interleave(samples, dim=0)
     roll = _stepwise if isinstance(energy, TransitionEnergy) else _at_once
     with torch.no_grad():
@@ -121,7 +125,7 @@ def sampler_for(
 def _stepwise(
     energy: Energy,
     x: Tensor,
-    actions: Tensor | None,
+    actions: Tensor,
     horizon: int,
     sampler: Sampler,
     context: Tensor | None,
@@ -130,21 +134,21 @@ def _stepwise(
     assert isinstance(energy, TransitionEnergy)
     layout, past = energy.layout, energy.window - 1
     require(x.shape[1] >= past, "history", given=f"{x.shape[1]} rows", expected=f"at least {past}")
-    target, fixed = _free_future(energy, layout, past, 1, actions is None, x.device)
+    fixed = _known(layout, past, 1, x.device)
     for t in range(horizon):
-        x = _with_action(x, layout, None if actions is None else actions[:, t], generator)
+        x = torch.cat([x[:, :-1], layout.join(layout.states(x)[:, -1:], actions[:, t, None])], dim=1)
         window = x[:, -past:]
         nxt = energy.expected_next(window, context)
         start = torch.cat([window, layout.join(nxt[:, None])], dim=1)
-        chain = sampler(target, start, fixed=fixed, context=context, generator=generator)
-        x = torch.cat([x[:, :-1], chain.x[:, -2:]], dim=1)
+        chain = sampler(energy, start, fixed=fixed, context=context, generator=generator)
+        x = torch.cat([x, chain.x[:, -1:]], dim=1)
     return x
 
 
 def _at_once(
     energy: Energy,
     x: Tensor,
-    actions: Tensor | None,
+    actions: Tensor,
     horizon: int,
     sampler: Sampler,
     context: Tensor | None,
@@ -152,48 +156,21 @@ def _at_once(
 ) -> Tensor:
     assert isinstance(energy, WindowEnergy)
     layout, known = energy.layout, x.shape[1]
-    target, fixed = _free_future(energy, layout, known, horizon, actions is None, x.device)
+    fixed = _known(layout, known, horizon, x.device)
     noise = torch.randn(
         (len(x), horizon, layout.obs_dim), generator=generator, device=x.device, dtype=x.dtype
     )
     states = layout.states(x)[:, -1:] + (noise * energy.displacement_scale).cumsum(dim=1)
-    future = layout.join(states)
-    x = torch.cat([x, future], dim=1)
-    for t in range(horizon):
-        row = known - 1 + t
-        chosen = None if actions is None else actions[:, t]
-        x[:, : row + 1] = _with_action(x[:, : row + 1], layout, chosen, generator)
-    return sampler(target, x, fixed=fixed, context=context, generator=generator).x
+    x = torch.cat([x, layout.join(states)], dim=1)
+    x[:, known - 1 : -1, layout.obs_dim :] = actions
+    return sampler(energy, x, fixed=fixed, context=context, generator=generator).x
 
 
-def _with_action(
-    x: Tensor, layout: TrajectoryLayout, action: Tensor | None, generator: torch.Generator
-) -> Tensor:
-    """`x` with the last row's action given, or drawn from the prior as a start."""
-    x = x.clone()
-    if layout.act_dim == 0:
-        return x
-    if action is None:
-        action = torch.randn((len(x), layout.act_dim), generator=generator, device=x.device, dtype=x.dtype)
-    x[:, -1, layout.obs_dim :] = action
-    return x
-
-
-def _free_future(
-    energy: Energy,
-    layout: TrajectoryLayout,
-    known: int,
-    horizon: int,
-    free_actions: bool,
-    device: torch.device,
-) -> tuple[Energy, Tensor]:
-    """What to sample from, and the mask `(known + horizon, D)` that holds what is known."""
+def _known(layout: TrajectoryLayout, known: int, horizon: int, device: torch.device) -> Tensor:
+    """Mask `(known + horizon, D)` of what is held: all but the states of the future."""
     fixed = torch.ones(known + horizon, layout.dim, dtype=torch.bool, device=device)
     fixed[known:, : layout.obs_dim] = False
-    if not free_actions or layout.act_dim == 0:
-        return energy, fixed
-    fixed[known - 1 : -1, layout.obs_dim :] = False
-    return energy + ActionPrior(layout), fixed
+    return fixed
 
 
 def cold(sampler: Langevin) -> Langevin:
