@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,7 +108,7 @@ def fit_model(
 
     Raises:
         InputError: fewer than 2 episodes, `folder` holds checkpoints although `resume` is False, or they are of
-            another model.
+            another model or of other settings.
         CheckpointError: the newest checkpoint is not sound, or one cannot be written.
         DivergenceError: see `Trainer.fit`.
 
@@ -117,6 +119,8 @@ def fit_model(
     require(
         resume or found is None, "folder", given=f"{found}", expected="none with checkpoints, or resume=True"
     )
+    if found is not None:
+        _require_same(settings, found)
     train, held = _split(buffer, settings)
     model = _untrained(train, buffer, settings, device)
     energy = model.energy
@@ -186,7 +190,7 @@ def trainer_for(
         logger=Logger(None if folder is None else folder / "events", progress=progress),
         checkpoints=None if folder is None else folder / "checkpoints",
         checkpoint_every=settings.checkpoint_every,
-        settings=model.describe(),
+        settings=model.describe() | {"train": _plain(settings)},
         seed=settings.seed + 3,
     )
 
@@ -259,6 +263,23 @@ def _take_up(energy: TransitionEnergy | WindowEnergy, path: Path) -> None:
         energy.load_state_dict(state["energy"])
     except (KeyError, RuntimeError) as error:
         raise InputError(f"folder: expected checkpoints of this model, {path} is not: {error}") from error
+
+
+def _plain(settings: TrainSettings) -> dict[str, Any]:
+    """Settings as JSON gives them back."""
+    return dict(json.loads(json.dumps(asdict(settings))))
+
+
+def _require_same(settings: TrainSettings, found: Path) -> None:
+    """Raise `InputError` where a run would go on under other settings than it began with."""
+    before, now = load_checkpoint(found).settings.get("train", {}), _plain(settings)
+    changed = sorted(name for name in now if before.get(name) != now[name] and name != "checkpoint_every")
+    require(
+        not changed,
+        "settings",
+        given={name: now[name] for name in changed},
+        expected=f"those that {found} began with, { ({name: before.get(name) for name in changed}) }",
+    )
 
 
 def _split(buffer: RolloutBuffer, settings: TrainSettings) -> tuple[RolloutBuffer, RolloutBuffer]:

@@ -100,6 +100,7 @@ class Logger:
 
 def as_figures(**tensors: Tensor | float) -> dict[str, float]:
     """Figures read back from the device in one go."""
-    names = list(tensors)
-    values = torch.stack([torch.as_tensor(tensors[name], dtype=torch.float64).cpu() for name in names])
-    return dict(zip(names, values.tolist(), strict=True))
+    given = [torch.as_tensor(value) for value in tensors.values()]
+    device = next((value.device for value in given if value.device.type != "cpu"), torch.device("cpu"))
+    values = torch.stack([value.to(device, torch.float64) for value in given])
+    return dict(zip(tensors, values.tolist(), strict=True))

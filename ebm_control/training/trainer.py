@@ -126,10 +126,18 @@ class Trainer:
             DivergenceError: the guard has rolled back `max_rollbacks` times and the run ran away once more. The
                 trainer is left as it was when last sound.
             CheckpointError: a checkpoint could not be written; the one before it survives.
-            InputError: the folder for checkpoints holds some of a run that went further.
+            InputError: the folder for checkpoints holds some of a run that went further, or the sample buffer
+                is too small for a chain a datum.
 
         """
         self._require_own_folder()
+        chains = getattr(batches, "num_windows", 0)
+        require(
+            chains <= self.buffer.capacity,
+            "buffer",
+            given=f"a capacity of {self.buffer.capacity}",
+            expected=f"at least {chains}, a chain for each window of the data",
+        )
         first, started = self.step, time.perf_counter()
         figures: dict[str, float] = {}
         snapshot = self._snapshot()

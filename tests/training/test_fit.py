@@ -145,5 +145,14 @@ def test_bad_settings_and_folders_are_named(tmp_path):
         InputError, match=r"folder: expected none with checkpoints, or resume=True, got .*0003"
     ):
         fit_model(linear_buffer(), tiny(updates=3), folder=tmp_path, progress=False)
-    with pytest.raises(InputError, match=r"(?s)folder: expected checkpoints of this model.*size mismatch"):
+    with pytest.raises(InputError, match=r"settings: expected those .*'hidden'"):
         fit_model(linear_buffer(), tiny(hidden=(8,)), folder=tmp_path, progress=False, resume=True)
+
+
+def test_resuming_under_other_settings_is_refused_and_names_them(tmp_path):
+    buffer = collect("Pendulum-v1", 600, num_envs=2, progress=False)
+    model = ModelSettings(hidden=(8,), base_hidden=(8,))
+    fit_model(buffer, TrainSettings(model, updates=2, base_updates=2), folder=tmp_path, progress=False)
+    other = TrainSettings(model, updates=4, base_updates=2)
+    with pytest.raises(InputError, match=r"settings: expected .*'updates': 2.*got \{'updates': 4\}"):
+        fit_model(buffer, other, folder=tmp_path, resume=True, progress=False)
