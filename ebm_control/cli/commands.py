@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -243,7 +244,12 @@ def load_model(checkpoint: Path) -> TrajectoryModel:
 
 
 def use_threads(threads: int | None = None) -> None:
-    """Torch threads for the whole process: the cores it may use, at most 4, where not given."""
+    """Torch threads for the whole process: where not given, `OMP_NUM_THREADS`, else the usable cores, at most 4.
+
+    On cores shared with other work more than one is a trap: small tensors then wait for threads that do not run.
+    """
+    if threads is None and "OMP_NUM_THREADS" in os.environ:
+        return  # torch has read it
     torch.set_num_threads(threads or min(usable_cores(), 4))
 
 

@@ -3,7 +3,6 @@
 from ebm_control.energies.base import Energy, Mixture, Scaled, Sum, mixture
 from ebm_control.energies.base_measure import BaseMeasure, GaussianBase, RegressionBase
 from ebm_control.energies.costs import (
-    ActionPrior,
     BoundCost,
     BoxObstacle,
     GoalCost,
@@ -16,7 +15,6 @@ from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
 
 __all__ = [
     "MLP",
-    "ActionPrior",
     "BaseMeasure",
     "BoundCost",
     "BoxObstacle",

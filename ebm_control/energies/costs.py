@@ -176,22 +176,6 @@ class BoundCost(Energy):
         return 0.5 * excess.square().sum(dim=(1, 2))
 
 
-class ActionPrior(Energy):
-    """Standard normal over the actions that a trajectory takes: `½ Σ_t |a_t|²`, the last row's left out.
-
-    In normalised units this is the scale of the data's own actions; it makes a conditional energy
-    `e(s' | s, a)` a density over actions too.
-    """
-
-    def __init__(self, layout: TrajectoryLayout) -> None:
-        super().__init__()
-        self.layout = layout
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Cost of trajectories `(B, T, D) -> (B,)`."""
-        return 0.5 * self.layout.actions(x)[:, :-1].square().sum(dim=(1, 2))
-
-
 class RewardCost(Energy):
     """Any differentiable reward as a cost: `E(τ) = -Σ_t reward(s_t, a_t, s_{t+1})`.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ebm_control.checks import InputError, require
 from ebm_control.data.batch import Batch
@@ -60,7 +60,8 @@ class Trainer:
         planned: `(step, batch) -> Batch` of further negatives, a planner's own plans say, with their context
             where the energy has one; it may return None. See `ebm_control.planning.PlannedNegatives`.
         gradient_clip: largest gradient norm of an update.
-        ema: decay of the averaged weights; 0 for none. `averaged` is the energy to use afterwards.
+        ema: decay of the averaged weights, less in the first updates: `min(ema, (1 + n) / (10 + n))`, so that short
+            runs forget their first weights too; 0 for none. `averaged` is the energy to use afterwards.
         guard: limits of a healthy run.
         logger: where figures go; None logs nothing.
         checkpoints: folder for checkpoints; None writes none.
@@ -106,7 +107,7 @@ class Trainer:
         self.step, self.rollbacks = 0, 0
         self._seed = seed
         # use_buffers would average integer buffers too; base measures and scales do not change in training.
-        self._average = AveragedModel(energy, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema else None
+        self._average = AveragedModel(energy, multi_avg_fn=_warm_ema(ema)) if ema else None
 
     @property
     def averaged(self) -> Energy:
@@ -313,3 +314,15 @@ def _require_json(argument: str, value: Mapping[str, Any]) -> None:
         raise InputError(
             f"{argument}: expected figures, strings and containers of them, got {error}"
         ) from error
+
+
+def _warm_ema(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Moving average over lists of tensors, as `AveragedModel` calls it; no figure leaves the device."""
+
+    def update(averaged: Any, current: Any, count: Tensor | int) -> None:
+        n = torch.as_tensor(count, dtype=torch.float32)
+        share = 1 - torch.clamp((1 + n) / (10 + n), max=decay)
+        for average, value in zip(averaged, current, strict=True):
+            average.lerp_(value, share.to(average))
+
+    return update

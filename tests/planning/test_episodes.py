@@ -1,0 +1,68 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from ebm_control.planning import Episodes, run_episodes
+
+
+class Scripted:
+    """Actions by a fixed rule, counting its calls in its state."""
+
+    def __init__(self, act_dim, factor=1.0):
+        self.act_dim, self.factor = act_dim, factor
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=True):
+        step = 0 if state is None else state
+        plain = observation["observation"] if isinstance(observation, dict) else observation
+        wave = np.sin(step + plain.sum(axis=-1, keepdims=True) + np.arange(self.act_dim))
+        return (self.factor * wave).astype(np.float32), step + 1
+
+
+@pytest.mark.parametrize(
+    ("env_id", "factor"), [("ebm/Particle-v0", 0.05), ("InvertedPendulum-v5", 0.02), ("Pendulum-v1", 1.0)]
+)
+def test_episodes_are_those_of_stepping_by_hand(env_id, factor):
+    count, environments = 3, [gym.make(env_id, max_episode_steps=60) for _ in range(3)]
+    agent = Scripted(environments[0].action_space.shape[0], factor)
+    episodes = run_episodes(agent, environments, seed=5)
+    lengths = []
+    for i in range(count):
+        env = gym.make(env_id, max_episode_steps=60)
+        observation, _ = env.reset(seed=5 + i)
+        total, state, done, t = 0.0, None, False, 0
+        while not done:
+            plain = observation["observation"] if isinstance(observation, dict) else observation
+            assert np.array_equal(episodes.observations[t, i], plain)
+            action, state = agent.predict(observation, state)
+            assert np.array_equal(episodes.actions[t, i], action)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            total, done, t = total + reward, terminated or truncated, t + 1
+        assert episodes.returns[i] == pytest.approx(total, abs=1e-12)
+        assert episodes.last_rewards[i] == reward
+        plain = observation["observation"] if isinstance(observation, dict) else observation
+        assert (episodes.observations[t:, i] == plain).all()
+        lengths.append(t)
+    assert len(episodes.actions) == len(episodes.seconds) == len(episodes.states) == max(lengths)
+    assert len(episodes.observations) == max(lengths) + 1
+    assert episodes.states == list(range(1, max(lengths) + 1))
+    if env_id == "InvertedPendulum-v5":
+        assert max(lengths) < 60
+        assert len(set(lengths)) > 1
+
+
+def test_reset_options_are_an_environment_s_own():
+    environments = [gym.make("ebm/Particle-v0", max_episode_steps=2) for _ in range(3)]
+    episodes = run_episodes(Scripted(2, 0.0), environments, options=lambda i: {"start": [i / 10, 0.0]})
+    assert np.allclose(episodes.observations[0], [[0, 0], [0.1, 0], [0.2, 0]])
+
+
+def test_interval_of_the_mean_return():
+    def outcome(returns):
+        return Episodes(np.array(returns), *[np.zeros(1)] * 4, [])
+
+    assert outcome([1.0, 2.0, 3.0, 6.0]).mean == 3.0
+    assert outcome([1.0, 2.0, 3.0, 6.0]).ci95 == pytest.approx(1.96 * np.sqrt(14 / 3) / 2)
+    assert outcome([4.0]).ci95 == 0.0
+    means = np.random.default_rng(0).normal(5, 2, (2000, 30))
+    covered = np.mean([abs(outcome(row).mean - 5) < outcome(row).ci95 for row in means])
+    assert 0.92 < covered < 0.96  # a normal interval of 30 returns covers 94 %
