@@ -27,6 +27,7 @@ from ebm_control.planning.recipe import planner_for
 from ebm_control.prediction.error import prediction_error
 from ebm_control.prediction.predict import sampler_for
 from ebm_control.provenance import provenance, usable_cores
+from ebm_control.training.checkpoint import latest_checkpoint
 from ebm_control.training.fit import TrainSettings, fit_model
 from ebm_control.training.model import TrajectoryModel
 
@@ -92,6 +93,10 @@ class Train:
     def run(self) -> dict[str, Any]:
         """Train, leave checkpoints, and say how it went."""
         buffer = load_data(self.data)
+        found = latest_checkpoint(self.out / "checkpoints")
+        require(
+            self.resume or found is None, "out", given=found, expected="no checkpoints there, or --resume"
+        )
         folder = RunFolder(self.out, self)
         started = time.perf_counter()
         _, outcome = fit_model(buffer, self.train, folder=self.out, resume=self.resume)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +49,7 @@ class RunFolder:
         """Write a JSON file, in one piece."""
         path = self.path / name
         draft = path.with_name(f".{name}.draft")
-        draft.write_text(json.dumps(content, indent=2, allow_nan=True) + "\n")
+        draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
         draft.replace(path)
         return path
 
@@ -66,7 +67,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, torch.Tensor) or hasattr(value, "tolist"):
-        return value.tolist()
-    if value is None or isinstance(value, str | int | float | bool):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None  # JSON knows no NaN
+    if value is None or isinstance(value, str | int | bool):
         return value
     return str(value)

@@ -33,7 +33,7 @@ class Planner:
         layout: meaning of the coordinates.
         weight: of the energy against the costs.
         chains: chains a problem, `K`.
-        first: sampler for plans without a warm start (more steps, say); None for `sampler`.
+        first: sampler for calls with a problem that has no warm start (more steps, say); None for `sampler`.
         goal_index: observation coordinates that a goal names.
         fix_goal: hold the goal's coordinates fixed in the last row, instead of (or besides) a cost.
         spread: deviation of the smooth noise that chains start with, `(D,)` or a number. The first chain of a
@@ -141,7 +141,8 @@ class Planner:
         x, fixed = self._pin(x, start, goal)
         count = len(start) * self.chains
         context = None if self.context is None else self.context.to(x).expand(count, -1)
-        sampler = self.sampler if warm is not None else self.first
+        # A cold start among warm ones needs the long chain; the others only settle further.
+        sampler = self.first if warm is None or (cold is not None and bool(cold.any())) else self.sampler
         chain = sampler(
             self.energy,
             x.flatten(0, 1),

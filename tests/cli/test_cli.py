@@ -65,7 +65,11 @@ def test_an_interrupted_run_goes_on_where_it_stopped(runs, tmp_path, capfd):
     command = ["train", "--data", str(runs / "data" / "data.npz"), "--out", str(out), *SMALL]
     command += ["--train.checkpoint-every", "3"]
     main(command)
-    assert "folder: expected none with checkpoints, or resume=True" in refused(command, capfd)
+    settings = (out / "settings.json").read_text()
+    assert "out: expected no checkpoints there, or --resume" in refused(
+        [*command, "--train.seed", "9"], capfd
+    )
+    assert (out / "settings.json").read_text() == settings
     last = out / "checkpoints" / "step_00000004"
     whole = TrajectoryModel.load(last).energy.state_dict()
     shutil.rmtree(last)  # as if it had been stopped after the third update

@@ -1,0 +1,78 @@
+"""Time of one plan for one Reacher start, eager and compiled, on one thread.
+
+`python -m benchmarks.planning` writes `benchmarks/results/planning.json`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ebm_control.cli.demo import ENV, GOAL, Demo, spread_starts
+from ebm_control.data import collect_mujoco
+from ebm_control.energies import GoalCost
+from ebm_control.planning import SAMPLERS, MPCAgent, planner_for, run_episodes
+from ebm_control.provenance import provenance, write_record
+from ebm_control.training import TrajectoryModel, fit_model
+
+RESULT = Path(__file__).parent / "results" / "planning.json"
+
+
+def plan_times(model: TrajectoryModel, engine: Literal["eager", "compile"]) -> dict[str, float]:
+    """Milliseconds of a warm-started plan over an episode, after an episode that is not counted."""
+    env = gym.make(ENV, goal=GOAL)
+    space = env.action_space
+    assert isinstance(space, gym.spaces.Box)
+    cost = 20 * GoalCost(model.layout, (0, 1), smooth=0.02)
+    sampler = replace(SAMPLERS["langevin"](), engine=engine)
+    agent = MPCAgent(
+        planner_for(model, cost, 15, sampler=sampler, action_space=space), model.normalizer, space
+    )
+    started = time.perf_counter()
+    agent.predict(env.reset(seed=0)[0])
+    first = time.perf_counter() - started
+    run_episodes(agent, [env], seed=0)
+    outcome = run_episodes(agent, [env], seed=1)
+    milliseconds = 1e3 * outcome.seconds
+    return {
+        "first_call_seconds": first,
+        "p50_ms": float(np.quantile(milliseconds, 0.5)),
+        "p95_ms": float(np.quantile(milliseconds, 0.95)),
+        "return": outcome.mean,
+    }
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    # Time does not depend on how well the tilt is trained: a few updates will do.
+    settings = replace(Demo().train, updates=20)
+    data = collect_mujoco(ENV, 100_000, episode_length=50, seed=0, starts=spread_starts)
+    model, _ = fit_model(data, settings, progress=False)
+    rows = {engine: plan_times(model, engine) for engine in ("eager", "compile")}
+    origin = provenance("python -m benchmarks.planning", [0, 1], time.perf_counter() - started)
+    write_record(RESULT, {"threads": 1, "chains": 4, "steps": 80, "engines": rows}, origin)
+    table = Table(
+        "engine", "p50, ms", "p95, ms", "first call, s", "return", title="One plan, one start, one thread"
+    )
+    for engine, row in rows.items():
+        table.add_row(
+            engine,
+            f"{row['p50_ms']:.1f}",
+            f"{row['p95_ms']:.1f}",
+            f"{row['first_call_seconds']:.1f}",
+            f"{row['return']:.2f}",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
