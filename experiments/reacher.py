@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,13 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ebm_control.cli.commands import use_threads
 from ebm_control.cli.demo import ENV, GOAL, SUCCESS, spread_starts
 from ebm_control.data import collect_mujoco
 from ebm_control.energies import GoalCost
 from ebm_control.planning import MPCAgent, planner_for, run_episodes
-from ebm_control.planning.recipe import SAMPLERS
 from ebm_control.prediction import prediction_error, sampler_for
-from ebm_control.provenance import provenance, write_record
+from ebm_control.provenance import provenance, usable_cores, write_record
+from ebm_control.samplers import MPPI, Linear
 from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, fit_model
 from ebm_envs.oracles import reacher_oracle
 
@@ -34,8 +33,8 @@ from ebm_envs.oracles import reacher_oracle
 class Reacher:
     """Energies against samplers on ebm/Reacher-v0."""
 
-    seeds: int = 3
-    """Trainings of each energy."""
+    seeds: int = 4
+    """Trainings of each energy, as many at once as there are cores, one thread each."""
     episodes: int = 10
     """At the fixed goal, a seed and sampler."""
     quick: bool = False
@@ -44,12 +43,15 @@ class Reacher:
     """Folder of reacher.json."""
 
 
+ALONE = "regression base alone"
+
+
 def energies(quick: bool) -> dict[str, TrainSettings]:
     updates = 50 if quick else 1500
+    demo = TrainSettings(ModelSettings(hidden=(128, 128)), updates=updates, base_updates=4 * updates)
     return {
-        "regression base + tilt": TrainSettings(
-            ModelSettings(hidden=(128, 128)), updates=updates, base_updates=4 * updates
-        ),
+        "regression base + tilt": demo,
+        ALONE: replace(demo, updates=1),
         "Gaussian base + tilt": TrainSettings(ModelSettings(base="gaussian"), updates=50 if quick else 3000),
     }
 
@@ -59,14 +61,18 @@ PLANNERS: dict[str, dict[str, Any]] = {
     "Langevin, actions": {"sampler": "langevin", "shooting": True},
     "MPPI, actions": {"sampler": "mppi"},
     "CEM, actions": {"sampler": "cem"},
-    "MPPI": {"sampler": "mppi", "shooting": False},
+    # Noise on states has to be small and smooth: the settings for actions alone fail outright.
+    "MPPI": {
+        "sampler": MPPI(20, candidates=256, noise=Linear(0.3, 0.03), temperature=0.1),
+        "shooting": False,
+    },
     "Langevin, weight 3": {"sampler": "langevin", "weight": 3.0},
     "Langevin, weight 30": {"sampler": "langevin", "weight": 30.0},
 }
 # A Gaussian base expects no displacement, so actions alone cannot be planned with it.
 TRIED = {
-    "regression base + tilt": tuple(PLANNERS),
-    "regression base alone": ("Langevin", "MPPI, actions"),
+    "regression base + tilt": ("Langevin", "Langevin, actions", "MPPI, actions", "CEM, actions", "MPPI"),
+    ALONE: ("Langevin", "MPPI, actions"),
     "Gaussian base + tilt": ("Langevin", "Langevin, weight 3", "Langevin, weight 30", "MPPI"),
 }
 
@@ -91,7 +97,7 @@ def measure(model: TrajectoryModel, planner: str, episodes: int, seed: int) -> d
     oracle = [reacher_oracle(o, np.array(GOAL)).return_ for o in outcome.observations[0]]
     return {
         "planner": planner,
-        "sampler": repr(SAMPLERS[PLANNERS[planner]["sampler"]]()),
+        "settings": str(PLANNERS[planner]),
         "return": outcome.mean,
         "success": float((-outcome.last_rewards < SUCCESS).mean()),
         "oracle": float(np.mean(oracle)),
@@ -99,30 +105,31 @@ def measure(model: TrajectoryModel, planner: str, episodes: int, seed: int) -> d
     }
 
 
-def run(settings: Reacher, say: Callable[[str], None]) -> list[dict[str, Any]]:
+def one_seed(settings: Reacher, seed: int) -> list[dict[str, Any]]:
     rows = []
-    for seed in range(1 if settings.quick else settings.seeds):
-        data = collect_mujoco(ENV, 100_000, episode_length=50, seed=seed, starts=spread_starts)
-        fresh = collect_mujoco(ENV, 5000, episode_length=50, seed=seed + 1000, starts=spread_starts)
-        models = {}
-        for name, train in energies(settings.quick).items():
-            started = time.perf_counter()
-            seeded = TrainSettings(**{**train.__dict__, "seed": seed})
-            model, _ = fit_model(data, seeded, progress=False)
-            models[name] = (model, time.perf_counter() - started)
-            if name.startswith("regression"):
-                again, _ = fit_model(data, TrainSettings(**{**seeded.__dict__, "updates": 1}), progress=False)
-                models["regression base alone"] = (without_tilt(again), 0.0)
-        for name, (model, seconds) in models.items():
-            error = prediction_error(
-                model, fresh, 20, windows=200, sampler=sampler_for(model.energy, temperature=0), seed=seed
+    data = collect_mujoco(ENV, 100_000, episode_length=50, seed=seed, starts=spread_starts)
+    fresh = collect_mujoco(ENV, 5000, episode_length=50, seed=seed + 1000, starts=spread_starts)
+    for name, train in energies(settings.quick).items():
+        started = time.perf_counter()
+        model, _ = fit_model(data, replace(train, seed=seed), progress=False)
+        if name == ALONE:
+            model = without_tilt(model)
+        common: dict[str, Any] = {
+            "energy": name,
+            "seed": seed,
+            "train_seconds": time.perf_counter() - started,
+        }
+        error = prediction_error(
+            model, fresh, 20, windows=200, sampler=sampler_for(model.energy, temperature=0), seed=seed
+        )
+        common |= {"rmse_1": float(error.rmse[0]), "rmse_20": float(error.rmse[-1])}
+        for planner in TRIED[name]:
+            row = common | measure(model, planner, 4 if settings.quick else settings.episodes, seed)
+            print(
+                f"seed {seed}  {name}  {planner}  {row['return']:.2f}  success {row['success']:.2f}",
+                flush=True,
             )
-            common = {"energy": name, "seed": seed, "train_seconds": seconds}
-            common |= {"rmse_1": float(error.rmse[0]), "rmse_20": float(error.rmse[-1])}
-            for planner in TRIED[name]:
-                row = common | measure(model, planner, 4 if settings.quick else settings.episodes, seed)
-                say(f"seed {seed}  {name}  {planner}  {row['return']:.2f}  success {row['success']:.2f}")
-                rows.append(row)
+            rows.append(row)
     return rows
 
 
@@ -148,8 +155,9 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 def main() -> None:
     settings, console, started = tyro.cli(Reacher), Console(), time.perf_counter()
-    use_threads()
-    rows = run(settings, console.print)
+    seeds = range(1 if settings.quick else settings.seeds)
+    with ProcessPoolExecutor(usable_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        rows = [row for part in pool.map(one_seed, [settings] * len(seeds), seeds) for row in part]
     seconds = time.perf_counter() - started
     flags = " --quick" if settings.quick else f" --seeds {settings.seeds} --episodes {settings.episodes}"
     origin = provenance("python -m experiments.reacher" + flags, sorted({r["seed"] for r in rows}), seconds)
