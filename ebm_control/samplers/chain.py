@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,6 +120,47 @@ def run_chain(
             engine, kernel, target, x.detach().clone(), rows, factor, generator, trace
         )
     return Chain(state["x"], state["energy"], kept, info)
+
+
+class KernelSampler(ABC):
+    """What every sampler of this package shares: settings that name a kernel and its figures for each step."""
+
+    scale: Tensor | tuple[float, ...] | None
+    clamp: tuple[Bound, Bound] | None = None
+    engine: Engine
+
+    @abstractmethod
+    def kernel(self) -> Kernel:
+        """One step."""
+
+    @abstractmethod
+    def rows(self) -> Tensor:
+        """`(steps, k)` the kernel's figures for each step."""
+
+    def __call__(
+        self,
+        energy: Energy,
+        x: Tensor,
+        *,
+        fixed: Tensor | None = None,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        trace: int = 0,
+    ) -> Chain:
+        """Run one chain for every sample of the batch; see `Sampler`."""
+        return run_chain(
+            self.kernel(),
+            energy,
+            x,
+            self.rows(),
+            scale=self.scale,
+            clamp=self.clamp,
+            fixed=fixed,
+            context=context,
+            generator=generator,
+            trace=trace,
+            engine=self.engine,
+        )
 
 
 @contextmanager

@@ -10,17 +10,16 @@ import torch
 from torch import Tensor
 
 from ebm_control.checks import require
-from ebm_control.energies.base import Energy
-from ebm_control.samplers.chain import Bound, Chain, run_chain
+from ebm_control.samplers.chain import Bound, KernelSampler
 from ebm_control.samplers.engines import Engine
-from ebm_control.samplers.kernel import Info, State, Target, choose, finite, norms
+from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, finite, norms
 from ebm_control.samplers.schedules import Schedule, values
 
 _RMS_DECAY = 0.9  # of the running mean square: chains of tens of steps need a short memory
 
 
 @dataclass(frozen=True)
-class Langevin:
+class Langevin(KernelSampler):
     """Langevin dynamics `x <- clamp(x - clip(η clip(∇E(x))) + σ ξ)`, `ξ ~ N(0, 1)`.
 
     With no clip, `noise=None` and small steps its samples follow `exp(-E / temperature)`; for a Gaussian of
@@ -76,33 +75,11 @@ class Langevin:
             if isinstance(value, int | float):
                 require(value >= 0, name, given=value, expected="0 or more")
 
-    def __call__(
-        self,
-        energy: Energy,
-        x: Tensor,
-        *,
-        fixed: Tensor | None = None,
-        context: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        trace: int = 0,
-    ) -> Chain:
-        """Run one chain for every sample of the batch; see `Sampler`."""
-        kernel = LangevinKernel(self.adapt, self.friction is not None, self.gradient_clip, self.delta_clip)
-        return run_chain(
-            kernel,
-            energy,
-            x,
-            self._rows(),
-            scale=self.scale,
-            clamp=self.clamp,
-            fixed=fixed,
-            context=context,
-            generator=generator,
-            trace=trace,
-            engine=self.engine,
-        )
+    def kernel(self) -> Kernel:
+        """One Langevin step."""
+        return LangevinKernel(self.adapt, self.friction is not None, self.gradient_clip, self.delta_clip)
 
-    def _rows(self) -> Tensor:
+    def rows(self) -> Tensor:
         """Figures of each step: η, σ, time step h, momentum kept, bias of the running mean square."""
         rows = []
         step_sizes, temperatures = values(self.step_size, self.steps), values(self.temperature, self.steps)

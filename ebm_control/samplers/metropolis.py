@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ebm_control.checks import require
-from ebm_control.energies.base import Energy
-from ebm_control.samplers.chain import Chain, run_chain
+from ebm_control.samplers.chain import KernelSampler
 from ebm_control.samplers.engines import Engine
-from ebm_control.samplers.kernel import Info, State, Target, choose, finite, norms
+from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, finite, norms
 
 
 @dataclass(frozen=True)
-class HMC:
+class HMC(KernelSampler):
     """Hamiltonian Monte Carlo with unit mass (Neal 2011) for `exp(-E / temperature)`.
 
     Args:
@@ -44,37 +44,20 @@ class HMC:
         require(self.leapfrog >= 1, "leapfrog", given=self.leapfrog, expected="at least 1")
         require(self.temperature > 0, "temperature", given=self.temperature, expected="a positive number")
 
-    def __call__(
-        self,
-        energy: Energy,
-        x: Tensor,
-        *,
-        fixed: Tensor | None = None,
-        context: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        trace: int = 0,
-    ) -> Chain:
-        """Run one chain for every sample of the batch; see `Sampler`."""
-        rows = torch.tensor([[self.step_size, self.temperature]], dtype=torch.float64).expand(self.steps, 2)
-        return run_chain(
-            HMCKernel(self.leapfrog),
-            energy,
-            x,
-            rows,
-            scale=self.scale,
-            fixed=fixed,
-            context=context,
-            generator=generator,
-            trace=trace,
-            engine=self.engine,
-        )
+    def kernel(self) -> Kernel:
+        """One proposal and its acceptance test."""
+        return HMCKernel(self.leapfrog)
+
+    def rows(self) -> Tensor:
+        """Figures of each proposal: time step, temperature."""
+        return torch.tensor([[self.step_size, self.temperature]], dtype=torch.float64).expand(self.steps, 2)
 
 
 @dataclass(frozen=True)
-class MALA:
+class MALA(KernelSampler):
     """Metropolis-adjusted Langevin (Roberts & Tweedie 1996) for `exp(-E / temperature)`.
 
-    It is `HMC` with one leapfrog step of time `sqrt(2 η)`, and is run as such.
+    It is `HMC` with one leapfrog step of time `sqrt(2 η)`, and runs by the same kernel.
 
     Args:
         steps: proposals.
@@ -94,25 +77,19 @@ class MALA:
     engine: Engine = "auto"
 
     def __post_init__(self) -> None:
+        require(self.steps >= 0, "steps", given=self.steps, expected="0 or more")
         require(self.step_size > 0, "step_size", given=self.step_size, expected="a positive number")
-        self._as_hmc()
+        require(self.temperature > 0, "temperature", given=self.temperature, expected="a positive number")
 
-    def __call__(
-        self,
-        energy: Energy,
-        x: Tensor,
-        *,
-        fixed: Tensor | None = None,
-        context: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        trace: int = 0,
-    ) -> Chain:
-        """Run one chain for every sample of the batch; see `Sampler`."""
-        return self._as_hmc()(energy, x, fixed=fixed, context=context, generator=generator, trace=trace)
+    def kernel(self) -> Kernel:
+        """One proposal of a single leapfrog step and its acceptance test."""
+        return HMCKernel(1)
 
-    def _as_hmc(self) -> HMC:
-        time = (2 * self.step_size) ** 0.5
-        return HMC(self.steps, time, 1, self.temperature, self.scale, self.engine)
+    def rows(self) -> Tensor:
+        """Figures of each proposal: time step `sqrt(2 η)`, temperature."""
+        return torch.tensor([[math.sqrt(2 * self.step_size), self.temperature]], dtype=torch.float64).expand(
+            self.steps, 2
+        )
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 
 from ebm_control.checks import require
-from ebm_control.energies.base import Energy
-from ebm_control.samplers.chain import Bound, Chain, run_chain
+from ebm_control.samplers.chain import Bound, KernelSampler
 from ebm_control.samplers.engines import Engine
-from ebm_control.samplers.kernel import Info, State, Target
+from ebm_control.samplers.kernel import Info, Kernel, State, Target
 from ebm_control.samplers.schedules import Schedule, values
 
 
 @dataclass(frozen=True)
-class MPPI:
+class MPPI(KernelSampler):
     """Model-predictive path integral update: the mean of candidates weighted by `exp(-E / λ)`.
 
     Williams et al. 2017, with noise after Kalakrishnan et al. 2011 (STOMP): smooth in time, its covariance
@@ -54,35 +53,19 @@ class MPPI:
             require(self.noise > 0, "noise", given=self.noise, expected="a positive number")
         require(self.temperature > 0, "temperature", given=self.temperature, expected="a positive number")
 
-    def __call__(
-        self,
-        energy: Energy,
-        x: Tensor,
-        *,
-        fixed: Tensor | None = None,
-        context: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        trace: int = 0,
-    ) -> Chain:
-        """Run one search for every sample of the batch, which is its first mean; see `Sampler`."""
-        rows = [[sigma, self.temperature] for sigma in values(self.noise, self.steps)]
-        return run_chain(
-            MPPIKernel(self.candidates, self.smooth),
-            energy,
-            x,
-            torch.tensor(rows, dtype=torch.float64).reshape(self.steps, 2),
-            scale=self.scale,
-            clamp=self.clamp,
-            fixed=fixed,
-            context=context,
-            generator=generator,
-            trace=trace,
-            engine=self.engine,
-        )
+    def kernel(self) -> Kernel:
+        """One update of the mean."""
+        return MPPIKernel(self.candidates, self.smooth)
+
+    def rows(self) -> Tensor:
+        """Figures of each update: σ, λ."""
+        return torch.tensor(
+            [[sigma, self.temperature] for sigma in values(self.noise, self.steps)], dtype=torch.float64
+        ).reshape(-1, 2)
 
 
 @dataclass(frozen=True)
-class CEM:
+class CEM(KernelSampler):
     """Cross-entropy method (Rubinstein 1999): refit a Gaussian to the best candidates, with smooth noise.
 
     Args:
@@ -121,30 +104,14 @@ class CEM:
             expected=f"between 2 and candidates = {self.candidates}",
         )
 
-    def __call__(
-        self,
-        energy: Energy,
-        x: Tensor,
-        *,
-        fixed: Tensor | None = None,
-        context: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        trace: int = 0,
-    ) -> Chain:
-        """Run one search for every sample of the batch, which is its first mean; see `Sampler`."""
-        row = torch.tensor([[self.noise, self.minimum * self.noise]], dtype=torch.float64)
-        return run_chain(
-            CEMKernel(self.candidates, self.smooth, self.elites),
-            energy,
-            x,
-            row.expand(self.steps, 2),
-            scale=self.scale,
-            clamp=self.clamp,
-            fixed=fixed,
-            context=context,
-            generator=generator,
-            trace=trace,
-            engine=self.engine,
+    def kernel(self) -> Kernel:
+        """One refit."""
+        return CEMKernel(self.candidates, self.smooth, self.elites)
+
+    def rows(self) -> Tensor:
+        """Figures of each refit: first deviation, smallest deviation."""
+        return torch.tensor([[self.noise, self.minimum * self.noise]], dtype=torch.float64).expand(
+            self.steps, 2
         )
 
 

@@ -123,22 +123,8 @@ def fit_model(
         _require_same(settings, found)
     train, held = _split(buffer, settings)
     model = _untrained(train, buffer, settings, device)
-    energy = model.energy
+    _fit_or_take_up_base(model, train, held, settings, folder, found, progress, device)
     batches = batches_for(train, model, settings.batch, settings.seed, device)
-    regression = isinstance(energy, TransitionEnergy) and isinstance(energy.base, RegressionBase)
-    if regression and found is None:
-        assert isinstance(energy, TransitionEnergy)
-        fitting = batches_for(train, model, settings.batch, settings.seed + 1, device)
-        held_out = batches_for(held, model, settings.batch, settings.seed + 2, device)
-        logger = Logger(None if folder is None else folder / "events" / "base", progress=progress)
-        fit_base(energy, fitting, held_out, settings.base_updates, logger=logger)
-    elif regression:
-        assert isinstance(energy, TransitionEnergy)
-        assert energy.base is not None
-        assert found is not None
-        # Before the trainer is made: sampler and fresh chains take their scale from the base's deviation.
-        _take_up(energy, found)
-        energy.base.requires_grad_(False)
     trainer = trainer_for(model, batches, settings, folder, progress, guard, device)
     trainer.planned = None if planned is None else planned(model)
     if found is not None:
@@ -148,6 +134,31 @@ def fit_model(
     assert isinstance(averaged, TransitionEnergy | WindowEnergy)
     averaged.eval().requires_grad_(False)
     return TrajectoryModel(averaged, model.normalizer, settings.model), outcome
+
+
+def _fit_or_take_up_base(
+    model: TrajectoryModel,
+    train: RolloutBuffer,
+    held: RolloutBuffer,
+    settings: TrainSettings,
+    folder: Path | None,
+    found: Path | None,
+    progress: bool,
+    device: torch.device | str,
+) -> None:
+    """Regress the base of a new run; that of a resumed one comes with its checkpoint."""
+    energy = model.energy
+    if not isinstance(energy, TransitionEnergy) or not isinstance(energy.base, RegressionBase):
+        return
+    if found is not None:
+        # Before the trainer is made: sampler and fresh chains take their scale from the base's deviation.
+        _take_up(energy, found)
+        energy.base.requires_grad_(False)
+        return
+    fitting = batches_for(train, model, settings.batch, settings.seed + 1, device)
+    held_out = batches_for(held, model, settings.batch, settings.seed + 2, device)
+    logger = Logger(None if folder is None else folder / "events" / "base", progress=progress)
+    fit_base(energy, fitting, held_out, settings.base_updates, logger=logger)
 
 
 def trainer_for(
