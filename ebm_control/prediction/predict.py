@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -171,8 +171,3 @@ def _known(layout: TrajectoryLayout, known: int, horizon: int, device: torch.dev
     fixed = torch.ones(known + horizon, layout.dim, dtype=torch.bool, device=device)
     fixed[known:, : layout.obs_dim] = False
     return fixed
-
-
-def cold(sampler: Langevin) -> Langevin:
-    """The same sampler without noise: it seeks the most likely future."""
-    return replace(sampler, temperature=0.0, noise=None)

@@ -6,7 +6,7 @@ from ebm_control.checks import InputError
 from ebm_control.data import Normalizer, RolloutBuffer
 from ebm_control.energies import GaussianBase, RegressionBase, TransitionEnergy
 from ebm_control.prediction import prediction_error
-from ebm_control.prediction.predict import cold, sampler_for
+from ebm_control.prediction.predict import sampler_for
 from ebm_control.samplers import Langevin
 from ebm_control.training import ModelSettings, TrajectoryModel
 from tests.prediction.helpers import Zero
@@ -67,7 +67,7 @@ def exact():
 
 def test_the_true_dynamics_have_no_error():
     true = model(exact())
-    error = prediction_error(true, buffer(), 8, windows=20, sampler=cold(sampler_for(true.energy)))
+    error = prediction_error(true, buffer(), 8, windows=20, sampler=sampler_for(true.energy, temperature=0))
     assert error.rmse.max() < 1e-5
     assert error.rmse_still[0] > 0.1
 
