@@ -91,7 +91,9 @@ def test_coarse_gaps_are_predicted_by_their_own_context():
             return gap * torch.tensor([STEP / 2.0, TURN / torch.pi])
 
     coarse = model(RegressionBase(ByContext(), 2), gaps=(4, 2))
-    error = prediction_error(coarse, buffer(), 2, windows=20, sampler=cold(sampler_for(coarse.energy)))
+    error = prediction_error(
+        coarse, buffer(), 2, windows=20, sampler=sampler_for(coarse.energy, temperature=0)
+    )
     assert error.rmse.max() < 1e-5
 
 
