@@ -7,7 +7,6 @@ from torch import nn
 from ebm_control.checks import InputError
 from ebm_control.energies import TransitionEnergy, WindowEnergy
 from ebm_control.prediction import predict, sampler_for
-from ebm_control.prediction.predict import cold
 from ebm_control.samplers import Langevin
 from tests.prediction.helpers import DEVIATION, LAYOUT, SCALE, chain_variance, linear_energy, moments
 
@@ -168,7 +167,7 @@ def test_equal_generators_give_equal_futures(energy):
 
 
 def test_the_future_of_one_history_does_not_depend_on_another():
-    cool = cold(sampler_for(linear_energy()))
+    cool = sampler_for(linear_energy(), temperature=0)
     past, actions = history(1, 3), torch.randn(3, 4, 1, generator=seeded())
     together = predict(linear_energy(), past, actions, horizon=4, sampler=cool).states
     for i in range(3):
@@ -178,7 +177,9 @@ def test_the_future_of_one_history_does_not_depend_on_another():
 
 def test_without_noise_the_most_likely_future_is_the_mean_of_the_dynamics():
     past, actions = history(1), torch.randn(1, 6, 1, generator=seeded())
-    found = predict(linear_energy(), past, actions, horizon=6, sampler=cold(sampler_for(linear_energy())))
+    found = predict(
+        linear_energy(), past, actions, horizon=6, sampler=sampler_for(linear_energy(), temperature=0)
+    )
     mean, _ = moments(past[0], actions[0], torch.zeros(2, 2))
     assert torch.allclose(found.states[0, 0], mean, atol=1e-4)
     assert found.energy.abs().max() < 1e-4
