@@ -156,11 +156,12 @@ def table(rows: list[dict[str, Any]]) -> Table:
 def main() -> None:
     settings, console, started = tyro.cli(Reacher), Console(), time.perf_counter()
     seeds = range(1 if settings.quick else settings.seeds)
+    flags = " --quick" if settings.quick else f" --seeds {settings.seeds} --episodes {settings.episodes}"
+    # Taken before the run: the commit is that of the code which runs, whatever is committed meanwhile.
+    origin = provenance("python -m experiments.reacher" + flags, seeds, 0.0)
     with ProcessPoolExecutor(usable_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         rows = [row for part in pool.map(one_seed, [settings] * len(seeds), seeds) for row in part]
-    seconds = time.perf_counter() - started
-    flags = " --quick" if settings.quick else f" --seeds {settings.seeds} --episodes {settings.episodes}"
-    origin = provenance("python -m experiments.reacher" + flags, sorted({r["seed"] for r in rows}), seconds)
+    origin |= {"seconds": round(time.perf_counter() - started, 3)}
     write_record(settings.out / "reacher.json", {"rows": rows}, origin)
     console.print(table(rows))
 
