@@ -20,7 +20,7 @@ class MLP(nn.Module):
         hidden: width of each hidden layer.
         outputs: length of the last axis of the output.
         spectral: divide every weight by its largest singular value (Miyato et al. 2018), which bounds
-            how fast an energy can change: the seed paper's way to stable training (Du & Mordatch 2019, 3.3).
+            how fast an energy can change: a way to stable training (Du & Mordatch 2019).
 
     """
 

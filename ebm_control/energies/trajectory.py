@@ -18,7 +18,7 @@ class TransitionEnergy(Energy):
     `w_t = (x_t, ..., x_{t+window-1})` is seen as the features of its first state, the actions of all rows but
     the last (none if the layout has none: then the energy is over states alone), the displacements between
     its states, each in units of the data's own displacement, and the context. With `window=2` this is
-    `e(s, a, Δs)`, the transition energy of Du, Lin & Mordatch 2019 (eq. 2), whose low values mark transitions
+    `e(s, a, Δs)`, the transition energy of Du, Lin & Mordatch 2019, whose low values mark transitions
     that the dynamics allow.
 
     Args:

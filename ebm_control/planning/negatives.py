@@ -16,7 +16,7 @@ class PlannedNegatives:
     """Windows of plans from data states to other data states, for `Trainer(planned=...)`.
 
     Planning exploits holes of a learned energy, so its plans are the very samples that training lacks (Du, Lin
-    & Mordatch 2019, section 4); here offline, with starts and goals drawn from the batch.
+    & Mordatch 2019); here offline, with starts and goals drawn from the batch.
 
     Args:
         planner: over the energy in training.

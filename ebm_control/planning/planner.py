@@ -22,7 +22,7 @@ class Planner:
     """Plans for many problems at once, several chains each, by one call to a sampler.
 
     The plan minimises `weight * energy + costs` over the states and, where the layout has actions, the actions
-    of a trajectory whose start is fixed (Du, Lin & Mordatch 2019, eq. 5): direct collocation, with the learned
+    of a trajectory whose start is fixed (after Du, Lin & Mordatch 2019): direct collocation, with the learned
     energy for a soft constraint of dynamics. Everything is in the units of the trajectory.
 
     Args:

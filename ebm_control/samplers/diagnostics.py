@@ -12,7 +12,7 @@ def effective_sample_size(trace: Tensor) -> Tensor:
     """Effective sample size of the mean of every coordinate, all chains together.
 
     Geyer's initial monotone sequence on the autocovariances pooled over chains (Gelman et al., Bayesian Data
-    Analysis 3, 11.5; Vehtari et al. 2021, eq. 10).
+    Analysis 3; Vehtari et al. 2021).
 
     Args:
         trace: `(n, B, *shape)` as in `Chain.trace`, n >= 4 states of B chains.
@@ -42,7 +42,7 @@ def effective_sample_size(trace: Tensor) -> Tensor:
 
 
 def split_rhat(trace: Tensor) -> Tensor:
-    """Split R-hat of every coordinate: 1 where chains agree, in their halves too (Gelman et al. 2013, 11.4).
+    """Split R-hat of every coordinate: 1 where chains agree, in their halves too (Gelman et al. 2013).
 
     Args:
         trace: `(n, B, *shape)`, n >= 4.

@@ -23,7 +23,7 @@ class Langevin(KernelSampler):
     """Langevin dynamics `x <- clamp(x - clip(η clip(∇E(x))) + σ ξ)`, `ξ ~ N(0, 1)`.
 
     With no clip, `noise=None` and small steps its samples follow `exp(-E / temperature)`; for a Gaussian of
-    precision λ the variance of a coordinate is `T / (λ (1 - η λ / 2))` exactly. Du & Mordatch 2019 (eq. 2)
+    precision λ the variance of a coordinate is `T / (λ (1 - η λ / 2))` exactly. Du & Mordatch 2019
     write η as λ/2 and the noise variance as λ: `Langevin(step_size=λ / 2)`. Their practice is cold:
     `Langevin(steps=60, step_size=10.0, noise=0.005, gradient_clip=0.01, clamp=(0, 1))`.
 

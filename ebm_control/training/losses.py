@@ -30,7 +30,7 @@ class ContrastiveLoss(ABC):
 
     Args:
         energy_l2: weight of the mean squared tilt of data and samples, which keeps energies near 0
-            (Du & Mordatch 2019, 3.3). The base measure is never penalised.
+            (Du & Mordatch 2019). The base measure is never penalised.
 
     """
 
@@ -81,7 +81,7 @@ class ContrastiveLoss(ABC):
 
 @dataclass(frozen=True)
 class ContrastiveDivergence(ContrastiveLoss):
-    """`E(x⁺) - E(x⁻)` (Hinton 2002; Du & Mordatch 2019, eq. 3): maximum likelihood by samples."""
+    """`E(x⁺) - E(x⁻)` (Hinton 2002; Du & Mordatch 2019): maximum likelihood by samples."""
 
     def contrast(self, positive: Tensor, negative: Tensor) -> Tensor:
         """Mean energy of data less that of samples."""
@@ -101,8 +101,8 @@ class Softplus(ContrastiveLoss):
 class LogSumExp(ContrastiveLoss):
     """`E(x⁺) + log mean exp(-E(x⁻))`: samples weighted by their own likelihood.
 
-    The normaliser of maximum likelihood by importance sampling from the negatives (the planning paper's
-    "soft" variant): samples of low energy count most.
+    The normaliser of maximum likelihood by importance sampling from the negatives: samples of low
+    energy count most.
     """
 
     def contrast(self, positive: Tensor, negative: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class LogSumExp(ContrastiveLoss):
 
 @dataclass(frozen=True)
 class InfoNCE(ContrastiveLoss):
-    """Pick the datum out of itself and its own K negatives (van den Oord et al. 2018, eq. 4).
+    """Pick the datum out of itself and its own K negatives (van den Oord et al. 2018).
 
     Negatives are read in K rounds over the data, as the trainer strings them together: `M = K B`, and negative
     `j` stands against datum `j mod B`.

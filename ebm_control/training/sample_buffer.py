@@ -70,7 +70,7 @@ def displaced(layout: TrajectoryLayout, std: Tensor, *, actions: bool = False) -
 class SampleBuffer:
     """Persistent chains on the device: most draws go on from where a chain stopped, a few start afresh.
 
-    Du & Mordatch 2019 (section 3.2): 95 % of the chains continue, 5 % are re-initialised, which lets chains mix
+    Du & Mordatch 2019: 95 % of the chains continue, 5 % are re-initialised, which lets chains mix
     across modes over many updates at the cost of a short chain each.
 
     Args:
