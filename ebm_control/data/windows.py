@@ -53,6 +53,10 @@ class WindowBatches(Iterator[Batch]):
         """Distinct windows, over all gaps: one more than the greatest `index` of a batch."""
         return int(self._before[-1])
 
+    def range(self) -> tuple[Tensor, Tensor]:
+        """Least and greatest figure of each coordinate of a row, `(D,)` each, in normalised units."""
+        return self._data[0].amin(dim=0), self._data[0].amax(dim=0)
+
     def __next__(self) -> Batch:
         many = len(self.gaps) > 1
         k = int(torch.randint(len(self.gaps), (), generator=self._gap_generator)) if many else 0

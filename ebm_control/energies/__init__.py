@@ -10,8 +10,8 @@ from ebm_control.energies.costs import (
     SmoothnessCost,
 )
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.energies.networks import MLP, TemporalConvolution
-from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
+from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution
+from ebm_control.energies.trajectory import OnStates, TransitionEnergy, WindowEnergy
 
 __all__ = [
     "MLP",
@@ -19,9 +19,11 @@ __all__ = [
     "BoundCost",
     "BoxObstacle",
     "Energy",
+    "FourierMLP",
     "GaussianBase",
     "GoalCost",
     "Mixture",
+    "OnStates",
     "RegressionBase",
     "RewardCost",
     "Scaled",

@@ -45,6 +45,50 @@ class MLP(nn.Module):
         return self.layers(x)
 
 
+class FourierMLP(nn.Module):
+    """An `MLP` that also sees random sines and cosines of its first inputs, and so learns sharp edges.
+
+    Plain networks learn smooth functions first (Rahaman et al. 2019), which makes walls cheap to cross; random
+    Fourier features (Rahimi & Recht 2007, Tancik et al. 2020) raise the frequencies that are learned soon.
+
+    Args:
+        inputs: length of the last axis of the input.
+        hidden: width of each hidden layer.
+        outputs: length of the last axis of the output.
+        features: leading inputs that sines and cosines are taken of.
+        frequencies: random directions, each giving one sine and one cosine; drawn from torch's global generator.
+        bandwidth: deviation of the directions, in radians per unit of input.
+        spectral: as in `MLP`.
+
+    """
+
+    directions: Tensor
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: Sequence[int] = (256, 256, 256),
+        outputs: int = 1,
+        *,
+        features: int,
+        frequencies: int = 64,
+        bandwidth: float = 2.0,
+        spectral: bool = False,
+    ) -> None:
+        super().__init__()
+        require(1 <= features <= inputs, "features", given=features, expected=f"between 1 and {inputs}")
+        require(frequencies >= 1, "frequencies", given=frequencies, expected="at least 1")
+        require(bandwidth > 0, "bandwidth", given=bandwidth, expected="a positive number")
+        self.features = features
+        self.register_buffer("directions", bandwidth * torch.randn(features, frequencies))
+        self.network = MLP(inputs + 2 * frequencies, hidden, outputs, spectral=spectral)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(..., inputs) -> (..., outputs)`."""
+        angle = x[..., : self.features] @ self.directions
+        return self.network(torch.cat([x, angle.sin(), angle.cos()], dim=-1))
+
+
 class TemporalConvolution(nn.Module):
     """Residual 1-D convolutions over a window, averaged over time: `(B, T, channels) -> (B, 1)`.
 

@@ -120,6 +120,24 @@ class TransitionEnergy(Energy):
         return self.displacement_scale * (1.0 if self.base is None else self.base.deviation)
 
 
+class OnStates(Energy):
+    """An energy over states alone, as a term of one over states and actions.
+
+    Args:
+        energy: over trajectories of states `(B, T, obs_dim)`.
+        layout: of the trajectories `(B, T, D)` that it is to rate.
+
+    """
+
+    def __init__(self, energy: Energy, layout: TrajectoryLayout) -> None:
+        super().__init__()
+        self.energy, self.layout = energy, layout
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Energy of the states of trajectories `(B, T, D) -> (B,)`."""
+        return self.energy(self.layout.states(x), context)
+
+
 class WindowEnergy(Energy):
     """One network over the whole window: features, actions and displacements of every row.
 

@@ -3,6 +3,7 @@
 from ebm_control.planning.agent import MPCAgent
 from ebm_control.planning.coarse_to_fine import CoarseToFine
 from ebm_control.planning.episodes import Episodes, run_episodes
+from ebm_control.planning.guided import Guided, GuidedPlan
 from ebm_control.planning.inverse_dynamics import (
     ClosedForm,
     InverseDynamics,
@@ -13,21 +14,30 @@ from ebm_control.planning.negatives import PlannedNegatives
 from ebm_control.planning.plan import Plan
 from ebm_control.planning.planner import Planner
 from ebm_control.planning.recipe import SAMPLERS, planner_for
-from ebm_control.planning.shooting import RolledOut
+from ebm_control.planning.roadmap import Guide, LineOfSight, Roadmap, straightened
+from ebm_control.planning.shooting import Dynamics, ExpectedDynamics, RolledOut
 
 __all__ = [
     "SAMPLERS",
     "ClosedForm",
     "CoarseToFine",
+    "Dynamics",
     "Episodes",
+    "ExpectedDynamics",
+    "Guide",
+    "Guided",
+    "GuidedPlan",
     "InverseDynamics",
     "LearnedInverse",
+    "LineOfSight",
     "MPCAgent",
     "Plan",
     "PlannedNegatives",
     "Planner",
     "RecursiveLeastSquares",
+    "Roadmap",
     "RolledOut",
     "planner_for",
     "run_episodes",
+    "straightened",
 ]

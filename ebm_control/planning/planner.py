@@ -9,12 +9,10 @@ from torch import Tensor
 
 from ebm_control.checks import require, require_finite, require_shape
 from ebm_control.energies.base import Energy
-from ebm_control.energies.base_measure import GaussianBase
 from ebm_control.energies.costs import GoalCost
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.energies.trajectory import TransitionEnergy
 from ebm_control.planning.plan import Plan, bridged, shifted, smooth_noise
-from ebm_control.planning.shooting import RolledOut
+from ebm_control.planning.shooting import Dynamics, RolledOut
 from ebm_control.samplers.chain import Sampler
 
 
@@ -26,7 +24,7 @@ class Planner:
     energy for a soft constraint of dynamics. Everything is in the units of the trajectory.
 
     Args:
-        energy: over trajectories `(B, T, D)`.
+        energy: over trajectories `(B, T, D)`; None with `dynamics`: then only costs count.
         sampler: `Langevin(...)`, `MPPI(...)`, any sampler.
         horizon: rows of a plan after the start, so `T = horizon + 1`.
         costs: what the plan is for: an energy, a sequence of them, or None. A `GoalCost` among them gets the goal.
@@ -40,13 +38,16 @@ class Planner:
             problem starts without noise.
         restarts: share of chains that start afresh although there is a warm start.
         context: `(context_dim,)` handed to the energy with every plan (a time gap, say), or None.
-        shooting: plan over actions alone, the states those that the transition energy `energy` expects.
+        dynamics: plan over actions alone, the states those that follow from them; None for collocation.
+
+    Raises:
+        InputError: a setting is of no sense by itself or beside the others.
 
     """
 
     def __init__(
         self,
-        energy: Energy,
+        energy: Energy | None,
         sampler: Sampler,
         horizon: int,
         costs: Energy | Sequence[Energy] | None = None,
@@ -60,7 +61,7 @@ class Planner:
         spread: Tensor | float = 0.3,
         restarts: float = 0.25,
         context: Tensor | None = None,
-        shooting: bool = False,
+        dynamics: Dynamics | None = None,
     ) -> None:
         require(horizon >= 1, "horizon", given=horizon, expected="at least 1 step")
         require(chains >= 1, "chains", given=chains, expected="at least 1")
@@ -73,31 +74,23 @@ class Planner:
         self.goal_index = tuple(goal_index) or (tuple(self.goal_costs[0].index) if self.goal_costs else ())
         self.fix_goal, self.restarts, self.context = fix_goal, restarts, context
         self.spread = torch.as_tensor(spread, dtype=torch.float32).expand(layout.dim)
-        # Composed once: an engine that compiles or captures keeps what it made for this very energy.
-        total: Energy = sum(terms, weight * energy)
         require(
             not fix_goal or len(self.goal_index) > 0,
             "goal_index",
             given=self.goal_index,
             expected="the coordinates that fix_goal holds",
         )
+        # Composed once: an engine that compiles or captures keeps what it made for this very energy.
+        total = _composed(energy, weight, terms, dynamics)
         self._rolled: RolledOut | None = None
-        if shooting:
+        if dynamics is not None:
             require(
-                isinstance(energy, TransitionEnergy) and layout.act_dim > 0 and not fix_goal,
-                "shooting",
-                given=f"{type(energy).__name__}, {layout.act_dim} actions, fix_goal={fix_goal}",
-                expected="a TransitionEnergy with actions, and a goal that is a cost",
+                layout.act_dim > 0 and dynamics.layout == layout and not fix_goal,
+                "dynamics",
+                given=f"{dynamics.layout}, fix_goal={fix_goal}",
+                expected=f"the planner's layout {layout} with actions, and a goal that is a cost",
             )
-            assert isinstance(energy, TransitionEnergy)
-            # A base that expects rest everywhere would leave every plan where it starts, and say nothing.
-            require(
-                energy.window == 2 and not isinstance(energy.base, GaussianBase | None),
-                "shooting",
-                given=f"window {energy.window}, base {type(energy.base).__name__}",
-                expected="an energy of window 2 whose base predicts the next state (a RegressionBase, say)",
-            )
-            self._rolled = RolledOut(total, energy, context)
+            self._rolled = RolledOut(total, dynamics)
         self.energy = self._rolled or total
 
     @torch.no_grad()
@@ -208,3 +201,17 @@ class Planner:
             x[:, :, -1, index] = goal[:, None]
             fixed[-1, index] = True
         return x, fixed
+
+
+def _composed(
+    energy: Energy | None, weight: float, costs: Sequence[Energy], dynamics: Dynamics | None
+) -> Energy:
+    """`weight * energy + costs`, either of which may be missing: without an energy the dynamics are all it knows."""
+    require(
+        energy is not None or (dynamics is not None and len(costs) > 0),
+        "energy",
+        given=f"None, {len(costs)} costs, dynamics {type(dynamics).__name__}",
+        expected="an energy, or dynamics and at least one cost",
+    )
+    first, *rest = [*([] if energy is None else [weight * energy]), *costs]
+    return sum(rest, first)

@@ -11,10 +11,13 @@ from gymnasium import spaces
 from torch import Tensor
 
 from ebm_control.checks import InputError
+from ebm_control.data.normalizer import Normalizer
 from ebm_control.energies.base import Energy
 from ebm_control.energies.base_measure import RegressionBase
+from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.trajectory import TransitionEnergy
 from ebm_control.planning.planner import Planner
+from ebm_control.planning.shooting import ExpectedDynamics
 from ebm_control.samplers.langevin import Langevin
 from ebm_control.samplers.population import CEM, MPPI
 from ebm_control.samplers.schedules import Linear
@@ -65,16 +68,13 @@ def planner_for(
     energy, layout = model.energy, model.layout
     if not isinstance(energy, TransitionEnergy):
         raise InputError(f"model: expected kind 'transition', got '{model.settings.kind}'")
-    if isinstance(sampler, str):
-        if sampler not in SAMPLERS:
-            raise InputError(f"sampler: expected one of {sorted(SAMPLERS)}, got '{sampler}'")
-        sampler = SAMPLERS[sampler]()
+    sampler = named_sampler(sampler)
     gradients = isinstance(sampler, Langevin)
     step = energy.displacement_scale
     states = tuple((4 * step).tolist())
     clamp = sampler.clamp
     if clamp is None and action_space is not None and layout.act_dim:
-        clamp = _bounds(model, action_space)
+        clamp = action_bounds(model.normalizer, layout, action_space)
     scale = (*states, *[1.0] * layout.act_dim) if sampler.scale is None else sampler.scale
     context = torch.tensor([math.log2(model.settings.gaps[0])]) if energy.context_dim else None
     stiffness = energy.base.deviation if isinstance(energy.base, RegressionBase) else torch.ones(1)
@@ -92,16 +92,32 @@ def planner_for(
         first=replace(settled, steps=3 * sampler.steps),  # a cold start has further to go
         spread=torch.cat([1.5 * step, step.new_ones(layout.act_dim)]),
         context=context,
-        shooting=shooting,
+        dynamics=ExpectedDynamics(energy, context) if shooting else None,
     )
 
 
-def _bounds(model: TrajectoryModel, action_space: spaces.Box) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Low and high of one row: states are free, actions within the space."""
-    free = [float("inf")] * model.layout.obs_dim
+def named_sampler(sampler: PlanSampler | str) -> PlanSampler:
+    """The sampler itself, or the one of `SAMPLERS` that has this name.
+
+    Raises:
+        InputError: no such sampler.
+
+    """
+    if not isinstance(sampler, str):
+        return sampler
+    if sampler not in SAMPLERS:
+        raise InputError(f"sampler: expected one of {sorted(SAMPLERS)}, got '{sampler}'")
+    return SAMPLERS[sampler]()
+
+
+def action_bounds(
+    normalizer: Normalizer, layout: TrajectoryLayout, action_space: spaces.Box
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Low and high of one normalised row: states are free, actions within the space."""
+    free = [float("inf")] * layout.obs_dim
 
     def normalised(bound: object) -> list[float]:
-        actions: Tensor = model.normalizer.normalize_actions(torch.as_tensor(bound).double())
+        actions: Tensor = normalizer.normalize_actions(torch.as_tensor(bound).double())
         return [float(a) for a in actions]
 
     low, high = normalised(action_space.low), normalised(action_space.high)

@@ -74,6 +74,8 @@ class CEM(KernelSampler):
         elites: best candidates that the Gaussian is fitted to.
         noise: σ, first standard deviation.
         minimum: smallest standard deviation, as a share of `noise`.
+        smoothing: share of the old mean and variance that a refit keeps (PETS, Chua et al. 2018, has 0.1), so
+            that a few lucky elites do not end the search; 0 for none.
         smooth: as in `MPPI`.
         scale: as in `MPPI`.
         clamp: as in `MPPI`.
@@ -88,6 +90,7 @@ class CEM(KernelSampler):
     elites: int = 12
     noise: float = 0.3
     minimum: float = 0.02
+    smoothing: float = 0.1
     smooth: bool = True
     scale: Tensor | tuple[float, ...] | None = None
     clamp: tuple[Bound, Bound] | None = None
@@ -98,6 +101,9 @@ class CEM(KernelSampler):
         require(self.noise > 0, "noise", given=self.noise, expected="a positive number")
         require(0 < self.minimum <= 1, "minimum", given=self.minimum, expected="a share above 0, at most 1")
         require(
+            0 <= self.smoothing < 1, "smoothing", given=self.smoothing, expected="a share from 0, below 1"
+        )
+        require(
             2 <= self.elites <= self.candidates,
             "elites",
             given=self.elites,
@@ -106,7 +112,7 @@ class CEM(KernelSampler):
 
     def kernel(self) -> Kernel:
         """One refit."""
-        return CEMKernel(self.candidates, self.smooth, self.elites)
+        return CEMKernel(self.candidates, self.smooth, self.elites, self.smoothing)
 
     def rows(self) -> Tensor:
         """Figures of each refit: first deviation, smallest deviation."""
@@ -184,6 +190,7 @@ class CEMKernel(_PopulationKernel):
     """One CEM refit."""
 
     elites: int
+    smoothing: float = 0.0
 
     def init(self, target: Target, x: Tensor) -> State:
         """The first mean with the noise's own deviation; it is the best sample until one is evaluated."""
@@ -212,6 +219,9 @@ class CEMKernel(_PopulationKernel):
         mean = (known * elite).sum(dim=1) / count.clamp_min(1)
         variance = (known * (elite - mean.unsqueeze(1)).square()).sum(dim=1) / (count - 1).clamp_min(1)
         deviation = (variance.sqrt() / (sigma * scale)).clamp_min(minimum / sigma)
+        if self.smoothing:
+            mean = torch.lerp(mean, state["x"], self.smoothing)
+            deviation = torch.lerp(deviation.square(), state["deviation"].square(), self.smoothing).sqrt()
         new = {
             "x": target.hold(torch.where(count > 1, mean, state["x"]), state["x"]),
             "energy": torch.minimum(value[:, 0], state["energy"]),

@@ -20,7 +20,15 @@ from ebm_control.training.losses import (
     Softplus,
 )
 from ebm_control.training.model import ModelSettings, TrajectoryModel
-from ebm_control.training.sample_buffer import Fresh, SampleBuffer, displaced, gaussian, uniform
+from ebm_control.training.negatives import RandomNegatives, Together
+from ebm_control.training.sample_buffer import (
+    Fresh,
+    SampleBuffer,
+    displaced,
+    gaussian,
+    scattered,
+    uniform,
+)
 from ebm_control.training.trainer import Trainer, Training
 
 __all__ = [
@@ -36,8 +44,10 @@ __all__ = [
     "Logger",
     "LossTerms",
     "ModelSettings",
+    "RandomNegatives",
     "SampleBuffer",
     "Softplus",
+    "Together",
     "TrainSettings",
     "Trainer",
     "Training",
@@ -50,6 +60,7 @@ __all__ = [
     "latest_checkpoint",
     "load_checkpoint",
     "save_checkpoint",
+    "scattered",
     "trainer_for",
     "uniform",
 ]

@@ -17,6 +17,7 @@ from ebm_control.data.batch import Batch
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.data.windows import WindowBatches, window_batches
 from ebm_control.energies.base_measure import RegressionBase
+from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
 from ebm_control.samplers.langevin import Langevin
 from ebm_control.samplers.schedules import Linear
@@ -26,7 +27,8 @@ from ebm_control.training.guard import Guard
 from ebm_control.training.logger import Logger
 from ebm_control.training.losses import ContrastiveDivergence, ContrastiveLoss, InfoNCE, LogSumExp, Softplus
 from ebm_control.training.model import ModelSettings, TrajectoryModel
-from ebm_control.training.sample_buffer import SampleBuffer, displaced
+from ebm_control.training.negatives import RandomNegatives, Together
+from ebm_control.training.sample_buffer import SampleBuffer, displaced, scattered
 from ebm_control.training.trainer import Negatives, Trainer, Training
 
 LOSSES: Mapping[str, type[ContrastiveLoss]] = {
@@ -49,6 +51,8 @@ class TrainSettings:
         learning_rate: of Adam, falling to a thirtieth along a cosine.
         loss: "cd", "softplus", "logsumexp" or "infonce".
         energy_l2: weight of the squared tilt.
+        random_negatives: windows of noise an update, from anywhere in the data's range, as further negatives; take
+            a loss that is bounded in them ("softplus"). For a joint energy.
         langevin_steps: of each negative chain.
         fresh_fraction: share of chains that start afresh.
         gradient_clip: of each update.
@@ -66,6 +70,7 @@ class TrainSettings:
     learning_rate: float = 3e-4
     loss: str = "cd"
     energy_l2: float = 0.1
+    random_negatives: int = 0
     langevin_steps: int = 20
     fresh_fraction: float = 0.05
     gradient_clip: float = 1.0
@@ -77,6 +82,12 @@ class TrainSettings:
     def __post_init__(self) -> None:
         require(self.loss in LOSSES, "loss", given=self.loss, expected=f"one of {sorted(LOSSES)}")
         require(self.updates >= 1, "updates", given=self.updates, expected="at least 1")
+        require(
+            self.random_negatives == 0 or (self.random_negatives > 0 and self.model.joint),
+            "random_negatives",
+            given=f"{self.random_negatives}, joint={self.model.joint}",
+            expected="0, or more with a joint energy",
+        )
 
 
 def fit_model(
@@ -126,7 +137,8 @@ def fit_model(
     _fit_or_take_up_base(model, train, held, settings, folder, found, progress, device)
     batches = batches_for(train, model, settings.batch, settings.seed, device)
     trainer = trainer_for(model, batches, settings, folder, progress, guard, device)
-    trainer.planned = None if planned is None else planned(model)
+    if planned is not None:
+        trainer.planned = Together([*([] if trainer.planned is None else [trainer.planned]), planned(model)])
     if found is not None:
         trainer.resume(found, batches)
     outcome = trainer.fit(batches, settings.updates)
@@ -170,16 +182,21 @@ def trainer_for(
     guard: Guard | None = None,
     device: torch.device | str = "cpu",
 ) -> Trainer:
-    """Trainer of a trajectory model: one persistent chain a window, conditional on its start and actions."""
-    energy, layout = model.energy, model.layout
+    """Trainer of a trajectory model: one persistent chain a window.
+
+    Chains are conditional on the window's start and actions, or free where the energy is joint.
+    """
+    energy, layout, joint = model.energy, model.layout, model.settings.joint
     rows = model.settings.window
     scale = energy.next_deviation() if isinstance(energy, TransitionEnergy) else energy.displacement_scale
     fixed = torch.ones(rows, layout.dim, dtype=torch.bool, device=device)
     fixed[rows - 1 if model.settings.kind == "transition" else 1 :, : layout.obs_dim] = False
+    low, high = _data_range(batches, layout)
+    fresh = scattered(layout, low, high, scale) if joint else displaced(layout, 3 * scale)
     sample_buffer = SampleBuffer(
         batches.num_windows,
         (rows, layout.dim),
-        displaced(layout, 3 * scale),
+        fresh,
         fresh_fraction=settings.fresh_fraction,
         device=device,
     )
@@ -187,14 +204,17 @@ def trainer_for(
     optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
     return Trainer(
         energy,
-        negative_sampler(model, settings.langevin_steps),
+        negative_sampler(model, settings.langevin_steps, (low, high) if joint else None),
         sample_buffer,
         LOSSES[settings.loss](settings.energy_l2),
         optimizer,
         scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(
             optimizer, settings.updates, settings.learning_rate / 30
         ),
-        fixed=fixed,
+        fixed=None if joint else fixed,
+        planned=RandomNegatives(fresh, settings.random_negatives, seed=settings.seed + 4, device=device)
+        if settings.random_negatives
+        else None,
         gradient_clip=settings.gradient_clip,
         ema=settings.ema,
         guard=guard,
@@ -206,8 +226,13 @@ def trainer_for(
     )
 
 
-def negative_sampler(model: TrajectoryModel, steps: int) -> Langevin:
+def negative_sampler(
+    model: TrajectoryModel, steps: int, bounds: tuple[Tensor, Tensor] | None = None
+) -> Langevin:
     """Langevin for training negatives, preconditioned by the energy's own scale.
+
+    For a joint energy it is exact at temperature 1, and states stay within `bounds` (low, high), `(obs_dim,)`
+    each: there its density has to be learned, which is flat beyond the data otherwise.
 
     Around a regression base the energy is near a standard normal in that scale, and exact Langevin mixes in tens
     of steps. Without one the tilt alone shapes the density; the cold dynamics of Du & Mordatch 2019 are used.
@@ -217,6 +242,11 @@ def negative_sampler(model: TrajectoryModel, steps: int) -> Langevin:
         scale = (*energy.next_deviation().tolist(), *[1.0] * model.layout.act_dim)
         return Langevin(steps, Linear(0.3, 0.06), scale=scale)
     scale = (*energy.displacement_scale.tolist(), *[1.0] * model.layout.act_dim)
+    if bounds is not None:
+        free = [float("inf")] * model.layout.act_dim
+        low, high = (bound.tolist() for bound in bounds)
+        clamp = ((*low, *[-f for f in free]), (*high, *free))
+        return Langevin(steps, Linear(0.3, 0.06), scale=scale, clamp=clamp)
     return Langevin(steps, 0.5, noise=0.02, scale=scale, gradient_clip=1.0)
 
 
@@ -265,6 +295,14 @@ def batches_for(
         seed=seed,
     )
     return StateBatches(batches, model.layout.obs_dim) if settings.states_only else batches
+
+
+def _data_range(batches: WindowBatches | StateBatches, layout: TrajectoryLayout) -> tuple[Tensor, Tensor]:
+    """Corners `(obs_dim,)` of the box of all states, a twentieth wider on each side than the data."""
+    source = batches.batches if isinstance(batches, StateBatches) else batches
+    low, high = (bound[: layout.obs_dim] for bound in source.range())
+    margin = 0.05 * (high - low)
+    return low - margin, high + margin
 
 
 def _take_up(energy: TransitionEnergy | WindowEnergy, path: Path) -> None:

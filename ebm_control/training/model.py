@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ebm_control.checks import InputError, require
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.energies.base_measure import BaseMeasure, GaussianBase, RegressionBase
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.energies.networks import MLP, TemporalConvolution
+from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
 from ebm_control.training.checkpoint import CheckpointError, load_checkpoint
 
@@ -30,9 +30,14 @@ class ModelSettings:
         window: states a window spans: 2 for transitions, the whole length for kind "window".
         gaps: time gaps learned, more than one makes the gap the energy's context.
         states_only: an energy over states alone; actions then come from inverse dynamics.
+        joint: a transition energy for the density of whole windows, which is high where no data were, instead of
+            that of what follows their first state, which says nothing of where a window may begin.
         hidden: widths of the tilt's layers.
         base_hidden: widths of the base's layers.
         spectral: spectral normalisation of the tilt.
+        base_deviation: of a Gaussian base, in units of the data's displacements.
+        frequencies: random Fourier features of the state for tilt and base; 0 for none. Walls need them.
+        bandwidth: deviation of their directions, in radians per unit of a normalised state.
 
     """
 
@@ -41,9 +46,13 @@ class ModelSettings:
     window: int = 2
     gaps: tuple[int, ...] = (1,)
     states_only: bool = False
+    joint: bool = False
     hidden: tuple[int, ...] = (256, 256, 256)
     base_hidden: tuple[int, ...] = (256, 256)
     spectral: bool = False
+    base_deviation: float = 10**0.5
+    frequencies: int = 0
+    bandwidth: float = 2.0
 
     def __post_init__(self) -> None:
         require(
@@ -60,6 +69,12 @@ class ModelSettings:
             "gaps",
             given=self.gaps,
             expected="positive steps",
+        )
+        require(
+            not self.joint or (self.kind == "transition" and self.base != "regression"),
+            "joint",
+            given=f"True with kind {self.kind}, base {self.base}",
+            expected="a transition energy whose base is 'gaussian' or 'none': a regression is conditional",
         )
 
 
@@ -96,7 +111,7 @@ class TrajectoryModel:
             inputs = TransitionEnergy.inputs_of(layout, settings.window, context_dim)
             energy = TransitionEnergy(
                 layout,
-                MLP(inputs, settings.hidden, spectral=settings.spectral),
+                _network(settings, layout, inputs, settings.hidden, 1, settings.spectral),
                 window=settings.window,
                 base=_base(settings, layout, inputs),
                 displacement_scale=displacement_scale,
@@ -143,6 +158,27 @@ def _base(settings: ModelSettings, layout: TrajectoryLayout, inputs: int) -> Bas
     if settings.base == "none":
         return None
     if settings.base == "gaussian":
-        return GaussianBase(layout.obs_dim)
-    network = MLP(inputs - layout.obs_dim, settings.base_hidden, layout.obs_dim)
+        return GaussianBase(layout.obs_dim, settings.base_deviation)
+    network = _network(settings, layout, inputs - layout.obs_dim, settings.base_hidden, layout.obs_dim)
     return RegressionBase(network, layout.obs_dim)
+
+
+def _network(
+    settings: ModelSettings,
+    layout: TrajectoryLayout,
+    inputs: int,
+    hidden: tuple[int, ...],
+    outputs: int,
+    spectral: bool = False,
+) -> nn.Module:
+    if not settings.frequencies:
+        return MLP(inputs, hidden, outputs, spectral=spectral)
+    return FourierMLP(
+        inputs,
+        hidden,
+        outputs,
+        features=layout.feature_dim,
+        frequencies=settings.frequencies,
+        bandwidth=settings.bandwidth,
+        spectral=spectral,
+    )

@@ -67,6 +67,32 @@ def displaced(layout: TrajectoryLayout, std: Tensor, *, actions: bool = False) -
     return fresh
 
 
+def scattered(layout: TrajectoryLayout, low: Tensor, high: Tensor, std: Tensor) -> Fresh:
+    """Fresh trajectories from anywhere: a first state uniform in a box, a Gaussian walk on from it.
+
+    Args:
+        layout: meaning of the coordinates.
+        low: `(obs_dim,)` lower corner of the box, which the walk does not leave either.
+        high: `(obs_dim,)` upper corner.
+        std: `(obs_dim,)` deviation of one displacement.
+
+    """
+    for name, value in (("low", low), ("high", high), ("std", std)):
+        require_shape(name, value, (layout.obs_dim,))
+
+    def fresh(shape: tuple[int, ...], generator: torch.Generator, data: Tensor | None) -> Tensor:
+        device = generator.device
+        box = [bound.to(device) for bound in (low, high)]
+        first = torch.rand(shape[0], 1, layout.obs_dim, generator=generator, device=device)
+        noise = torch.randn(shape, generator=generator, device=device)
+        walk = (layout.states(noise)[:, 1:] * std.to(device)).cumsum(dim=1)
+        start = box[0] + (box[1] - box[0]) * first
+        states = torch.cat([start, (start + walk).clamp(*box)], dim=1)
+        return torch.cat([states, layout.actions(noise)], dim=-1)
+
+    return fresh
+
+
 class SampleBuffer:
     """Persistent chains on the device: most draws go on from where a chain stopped, a few start afresh.
 

@@ -1,4 +1,4 @@
-"""What the environments share: goals, reset options, checks and the L1 reward."""
+"""What the environments share: goals, reset options, checks and rewards by distance."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def box_space(low: ArrayLike, high: ArrayLike) -> spaces.Box:
 
 
 class GoalEnv(gym.Env[dict[str, Array], NDArray[Any]], ABC):
-    """A goal environment whose reward is minus the L1 distance to the goal after the move.
+    """A goal environment whose reward is minus `reward_scale` times the distance to the goal after the move.
 
     Observations are dicts of float64 vectors: `observation`, `achieved_goal`, `desired_goal`. Episodes end by the
     registered step limit alone. `info` holds `distance` and `is_success` (distance at most `success_distance`).
@@ -56,8 +56,9 @@ class GoalEnv(gym.Env[dict[str, Array], NDArray[Any]], ABC):
     Args:
         observation: space of `observation`.
         goal: space of the goals.
-        max_action: bound of each of the two action coordinates; larger actions are clipped.
+        max_action: bound of each action coordinate; larger actions are clipped.
         render_mode: None or "rgb_array".
+        actions: number of action coordinates.
 
     Attributes:
         periods: per observation coordinate its period, 0 where it is not periodic.
@@ -68,11 +69,17 @@ class GoalEnv(gym.Env[dict[str, Array], NDArray[Any]], ABC):
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}  # type: ignore[misc]
     options: ClassVar[frozenset[str]] = frozenset({"start", "goal"})
     success_distance: ClassVar[float] = 0.05
+    reward_scale: ClassVar[float] = 1.0
     periods: tuple[float, ...]
     goal_periods: tuple[float, ...]
 
     def __init__(
-        self, observation: spaces.Box, goal: spaces.Box, max_action: float, render_mode: str | None
+        self,
+        observation: spaces.Box,
+        goal: spaces.Box,
+        max_action: float,
+        render_mode: str | None,
+        actions: int = 2,
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode: expected None or 'rgb_array', got {render_mode!r}")
@@ -82,7 +89,9 @@ class GoalEnv(gym.Env[dict[str, Array], NDArray[Any]], ABC):
             {"observation": observation, "achieved_goal": goal, "desired_goal": goal}
         )
         self.max_action = max_action
-        self.action_space = spaces.Box(-max_action, max_action, shape=(2,), dtype=np.float32)
+        self.action_space: spaces.Box = spaces.Box(
+            -max_action, max_action, shape=(actions,), dtype=np.float32
+        )
         self.goal: Array
         self.trace: list[Array] = []  # places visited in this episode, for drawing
 
@@ -113,28 +122,28 @@ class GoalEnv(gym.Env[dict[str, Array], NDArray[Any]], ABC):
     def step(
         self, action: NDArray[Any] | Sequence[float]
     ) -> tuple[dict[str, Array], float, bool, bool, dict[str, Any]]:
-        """Take `action` (2,), clipped to the action space; the reward is that of the state it leads to.
+        """Take `action` (actions,), clipped to the action space; the reward is that of the state it leads to.
 
         Raises:
             ValueError: an action of another shape or with non-finite figures.
 
         """
         vector = np.asarray(action, dtype=np.float64)
-        if vector.shape != (2,) or not np.all(np.isfinite(vector)):
-            raise ValueError(f"action: expected 2 finite figures, got {action!r}")
+        if vector.shape != self.action_space.shape or not np.all(np.isfinite(vector)):
+            raise ValueError(f"action: expected {self.action_space.low.size} finite figures, got {action!r}")
         self._advance(np.clip(vector, -self.max_action, self.max_action))
         self.trace.append(self._place())
         info = self._info()
-        return self._observation(), -info["distance"], False, False, info
+        return self._observation(), -self.reward_scale * info["distance"], False, False, info
 
     def distance(self, achieved: ArrayLike, desired: ArrayLike) -> Array:
-        """L1 distance of goals `(..., 2) -> (...)`, periodic coordinates by the shorter way round."""
+        """L1 distance of goals `(..., goals) -> (...)`, periodic coordinates by the shorter way round."""
         difference = np.asarray(achieved, np.float64) - np.asarray(desired, np.float64)
         return np.asarray(np.abs(wrap(difference, self.goal_periods)).sum(axis=-1))
 
     def compute_reward(self, achieved_goal: ArrayLike, desired_goal: ArrayLike, info: Any = None) -> Array:
-        """Reward of reaching `achieved_goal` (..., 2) for `desired_goal` (..., 2): shape (...); ignores `info`."""
-        return -self.distance(achieved_goal, desired_goal)
+        """Reward of reaching `achieved_goal` for `desired_goal`, both (..., goals): shape (...); ignores `info`."""
+        return -self.reward_scale * self.distance(achieved_goal, desired_goal)
 
     def _observation(self) -> dict[str, Array]:
         return {
@@ -153,7 +162,7 @@ class GoalEnv(gym.Env[dict[str, Array], NDArray[Any]], ABC):
 
     @abstractmethod
     def _advance(self, action: Array) -> None:
-        """Move the state by one step under a clipped action (2,)."""
+        """Move the state by one step under a clipped action (actions,)."""
 
     @abstractmethod
     def _state(self) -> Array:
@@ -165,4 +174,4 @@ class GoalEnv(gym.Env[dict[str, Array], NDArray[Any]], ABC):
 
     @abstractmethod
     def _place(self) -> Array:
-        """The point (2,) of the plane that the drawing's trace runs through."""
+        """The point, (2,) or (3,), that the drawing's trace runs through."""

@@ -58,8 +58,9 @@ def plain_planner(sampler=DESCENT, horizon=15, costs=None, **given):
     """Planner in the exact energy, weighted as `planner_for` would."""
     costs = goal_cost() if costs is None else costs
     spread = torch.tensor([0.1, 0.1, 1.0, 1.0])
+    energy = given.pop("energy", particle_energy())
     return Planner(
-        particle_energy(),
+        energy,
         sampler,
         horizon,
         costs,

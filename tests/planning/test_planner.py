@@ -2,14 +2,15 @@ import pytest
 import torch
 
 from ebm_control.checks import InputError
-from ebm_control.energies import Energy, TransitionEnergy
+from ebm_control.energies import Energy, GaussianBase, GoalCost, TransitionEnergy
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.planning import Plan, Planner, planner_for
+from ebm_control.planning import ExpectedDynamics, Plan, Planner, RolledOut, planner_for
 from ebm_control.planning.plan import shifted
 from ebm_control.samplers import CEM, MPPI, Langevin
 from tests.planning.helpers import (
     LAYOUT,
     NORMALIZER,
+    SCALE,
     SPACE,
     follow,
     goal_cost,
@@ -167,7 +168,7 @@ def test_a_plan_is_drawn_by_its_energy():
 
 def test_shooting_gives_the_energy_of_the_trajectory_it_leads_to():
     energy, cost = particle_energy(), goal_cost()
-    planner = plain_planner(MPPI(4, candidates=32, noise=1.0), chains=2, shooting=True)
+    planner = plain_planner(MPPI(4, candidates=32, noise=1.0), chains=2, dynamics=ExpectedDynamics(energy))
     plan = planner.plan(STARTS, GOALS, generator=seeded())
     for part in cost.modules():
         if hasattr(part, "set_goal"):
@@ -179,11 +180,55 @@ def test_shooting_gives_the_energy_of_the_trajectory_it_leads_to():
     assert torch.allclose(collocated.energies, plan.energies, rtol=1e-5)
 
 
+class Windy:
+    """The particle's dynamics in winds along the first coordinate, one a particle."""
+
+    layout = LAYOUT
+    winds = torch.tensor([-0.1, 0.0, 0.4])
+
+    def rollout(self, x):
+        paths = x[:, None].repeat(1, 3, 1, 1)
+        paths[:, :, 1:, :2] = paths[:, :, :1, :2] + (SCALE * paths[:, :, :-1, 2:]).cumsum(dim=2)
+        paths[:, :, 1:, 0] += self.winds[:, None]
+        return paths
+
+
+def test_particles_of_a_chain_are_averaged_under_the_goal_of_their_problem():
+    cost = GoalCost(LAYOUT, (0, 1))
+    planner = plain_planner(STILL, 4, cost, chains=2, dynamics=Windy(), energy=None)
+    plan = planner.plan(STARTS, GOALS, generator=seeded())
+    for n in range(3):
+        cost.set_goal(GOALS[n])
+        paths = Windy().rollout(plan.chains[n])
+        each = torch.stack([cost(paths[:, p]) for p in range(3)])
+        assert torch.allclose(plan.energies[n], each.mean(dim=0), rtol=1e-5)
+        assert torch.allclose(plan.chains[n, ..., :2], paths[..., :2].mean(dim=1), atol=1e-6)
+
+
+def test_particles_are_averaged_the_shorter_way_round():
+    class TwoSided:
+        layout = TrajectoryLayout(1, 1, periods=(2.0,))
+
+        def rollout(self, x):
+            paths = x[:, None].repeat(1, 2, 1, 1)
+            paths[:, :, 1:, 0] = torch.tensor([0.9, -0.9])[:, None]
+            return paths
+
+    rolled = RolledOut(GoalCost(TwoSided.layout, (0,)), TwoSided()).roll(torch.zeros(1, 3, 2))
+    assert torch.allclose(rolled[0, :, 0], torch.tensor([0.0, 1.0, 1.0]))
+
+
 def test_shooting_needs_dynamics_that_predict():
     layout = TrajectoryLayout(2, 2)
-    for energy in (TransitionEnergy(layout), TransitionEnergy(layout, window=3, base=particle_energy().base)):
-        with pytest.raises(InputError, match="shooting: expected an energy of window 2 whose base predicts"):
-            Planner(energy, STILL, 5, layout=layout, shooting=True)
+    for energy in (
+        TransitionEnergy(layout),
+        TransitionEnergy(layout, window=3, base=particle_energy().base),
+        TransitionEnergy(layout, base=GaussianBase(2)),
+        TransitionEnergy(TrajectoryLayout(2), base=particle_energy().base),
+        goal_cost(),
+    ):
+        with pytest.raises(InputError, match=r"energy: expected .* whose base predicts the next state"):
+            ExpectedDynamics(energy)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +238,13 @@ def test_shooting_needs_dynamics_that_predict():
         ({"chains": 0}, "chains: expected at least 1"),
         ({"restarts": 1.5}, "restarts: expected between 0 and 1"),
         ({"costs": [], "fix_goal": True}, "goal_index: expected the coordinates that fix_goal holds"),
-        ({"fix_goal": True, "shooting": True}, "shooting: expected .* a goal that is a cost"),
+        ({"energy": None}, "energy: expected an energy, or dynamics and at least one cost"),
+        ({"energy": None, "costs": [], "dynamics": Windy()}, "energy: expected .* at least one cost"),
+        ({"fix_goal": True, "dynamics": Windy()}, "dynamics: expected .* a goal that is a cost"),
+        (
+            {"layout": TrajectoryLayout(3, 1), "dynamics": Windy(), "spread": 1.0},
+            "dynamics: expected the planner's",
+        ),
     ],
 )
 def test_settings_of_no_sense_are_refused(given, message):

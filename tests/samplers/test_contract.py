@@ -275,6 +275,7 @@ BAD_SETTINGS: dict[str, tuple[type, dict[str, Any], str]] = {
     "mppi steps": (MPPI, {"steps": -1}, "steps: expected 0 or more"),
     "elites": (CEM, {"candidates": 8, "elites": 9}, "elites: expected between 2 and candidates = 8, got 9"),
     "minimum": (CEM, {"minimum": 0.0}, "minimum: expected a share"),
+    "smoothing": (CEM, {"smoothing": 1.0}, "smoothing: expected a share from 0, below 1, got 1"),
     "cem noise": (CEM, {"noise": -1.0}, "noise: expected a positive"),
     "geometric": (Geometric, {"start": 0.0, "end": 1.0}, "Geometric: expected positive start and end"),
 }

@@ -111,6 +111,21 @@ def test_cem_keeps_its_deviation_where_nothing_selects() -> None:
     torch.testing.assert_close(state["deviation"], first, rtol=0.15, atol=0)
 
 
+def test_cem_refit_keeps_the_smoothed_share_of_its_mean_and_variance() -> None:
+    x, source = normal(3, 5, 2), normal(3, 16, 5, 2, seed=1)
+    row, one = torch.tensor([0.3, 0.006], dtype=torch.float64), torch.ones(()).double()
+    target, new = Target(Function(lambda x: x.square().flatten(1).sum(dim=1)), None), {}
+    for smoothing in (0.0, 0.25):
+        kernel = CEMKernel(16, False, 4, smoothing)
+        old = kernel.init(target, x)
+        new[smoothing], _ = kernel.step(target, old, (source,), row, one)
+    plain, smoothed = new[0.0], new[0.25]
+    torch.testing.assert_close(smoothed["x"], 0.75 * plain["x"] + 0.25 * x)
+    variance = 0.75 * plain["deviation"].square() + 0.25 * old["deviation"].square()
+    torch.testing.assert_close(smoothed["deviation"].square(), variance)
+    assert torch.equal(smoothed["best"], plain["best"])
+
+
 def test_mppi_weighs_candidates_by_their_energy() -> None:
     """Weights exp(-(E - min) / (λ rms)), written out for one update."""
     x, sampler = normal(2, 3), MPPI(steps=1, candidates=5, noise=0.4, temperature=0.5)

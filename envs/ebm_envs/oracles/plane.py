@@ -41,7 +41,7 @@ def particle_oracle(
     begin, end = np.asarray(start, np.float64), np.asarray(goal, np.float64)
     reach = MAX_STEP * np.arange(steps + 1)[:, None]
     states = begin + np.clip(end - begin, -reach, reach)
-    return _result(states, end, began)
+    return _result(states, end, began, "closed form")
 
 
 def maze_oracle(
@@ -89,7 +89,7 @@ def _grid_oracle(
     for remaining in reversed(to_go):
         options = neighbours[:, path[-1]]
         path.append(int(options[np.argmin((distance + remaining)[options])]))
-    return _result(_walk(env, refine(nodes[path], end, boxes, MAX_STEP), nodes[path]), end, began)
+    return _result(_walk(env, refine(nodes[path], end, boxes, MAX_STEP), nodes[path]), end, began, "grid")
 
 
 def _walk(env: PointEnv, refined: Array, path: Array) -> Array:
@@ -147,10 +147,13 @@ def _lines(anchors: Array) -> Array:
     return np.sort(lines[np.abs(lines) <= 1])
 
 
-def _result(states: Array, goal: Array, began: float) -> OracleResult:
+def _result(states: Array, goal: Array, began: float, method: str) -> OracleResult:
+    return_ = -float(np.abs(states[1:] - goal).sum())
     return OracleResult(
-        return_=-float(np.abs(states[1:] - goal).sum()),
+        return_=return_,
         actions=np.diff(states, axis=0),
         states=states,
         seconds=time.perf_counter() - began,
+        method=method,
+        returns={method: return_},
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,11 @@ class OracleResult:
 
     Attributes:
         return_: sum of rewards.
-        actions: (steps, 2), float64. Cast to the action spaces' float32 they score the same to about 1e-5.
+        actions: (steps, act_dim), float64. Cast to the action spaces' float32 they score the same to about 1e-5.
         states: (steps + 1, obs_dim) observations, the start first.
         seconds: wall-clock time of the search.
+        method: what found the plan.
+        returns: the best return of each method that was tried.
 
     """
 
@@ -24,6 +27,8 @@ class OracleResult:
     actions: NDArray[np.float64]
     states: NDArray[np.float64]
     seconds: float
+    method: str
+    returns: Mapping[str, float] = field(default_factory=dict)
 
 
 def require_steps(steps: int) -> None:

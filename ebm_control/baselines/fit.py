@@ -1,0 +1,272 @@
+"""Baselines from rollouts, in the units and on the split of `fit_model`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ebm_control.baselines.models import Ensemble, FeedForward
+from ebm_control.checks import InputError, require
+from ebm_control.data.batch import Batch
+from ebm_control.data.normalizer import Normalizer
+from ebm_control.data.rollout_buffer import RolloutBuffer
+from ebm_control.data.windows import WindowBatches, window_batches
+from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from ebm_control.training.logger import Logger, as_figures
+
+_KINDS: dict[str, type[FeedForward] | type[Ensemble]] = {"feed-forward": FeedForward, "ensemble": Ensemble}
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """A dynamics model with the units it speaks.
+
+    Attributes:
+        dynamics: over normalised trajectories.
+        normalizer: between them and the environment.
+        updates: that it was trained for.
+        train_seconds: wall clock of the fit.
+        held_out_error: `(obs_dim,)` root mean squared error of one displacement on held-out episodes, in units
+            of the data's: what `fit_base` returns.
+
+    """
+
+    dynamics: FeedForward | Ensemble
+    normalizer: Normalizer
+    updates: int
+    train_seconds: float
+    held_out_error: Tensor
+
+    @property
+    def layout(self) -> TrajectoryLayout:
+        """Layout of the normalised trajectories."""
+        return self.dynamics.layout
+
+    def save(self, folder: Path | str) -> Path:
+        """Write weights (safetensors) and settings (JSON) as a checkpoint of `folder`, and return its path.
+
+        Raises:
+            CheckpointError: it could not be written.
+
+        """
+        dynamics = self.dynamics
+        model: dict[str, Any] = {"hidden": list(dynamics.hidden)}
+        if isinstance(dynamics, Ensemble):
+            model["members"] = dynamics.members
+        settings = {
+            "kind": next(kind for kind, made in _KINDS.items() if type(dynamics) is made),
+            "model": model,
+            "normalizer": self.normalizer.to_dict(),
+            "updates": self.updates,
+            "train_seconds": self.train_seconds,
+            "held_out_error": self.held_out_error.tolist(),
+        }
+        return save_checkpoint(folder, self.updates, Checkpoint(dynamics.state_dict(), settings, {}))
+
+    @classmethod
+    def load(cls, path: Path | str, device: torch.device | str = "cpu") -> Baseline:
+        """Baseline of a checkpoint, or of the newest in a folder of them.
+
+        Raises:
+            CheckpointError: the checkpoint is not sound or not of a baseline.
+
+        """
+        checkpoint = load_checkpoint(path)
+        settings = checkpoint.settings
+        try:
+            normalizer = Normalizer.from_dict(settings["normalizer"])
+            # The scale itself comes with the weights, as a buffer.
+            scale = torch.ones(normalizer.layout.obs_dim)
+            dynamics = _KINDS[settings["kind"]](normalizer.layout, scale, **settings["model"])
+            dynamics.load_state_dict(dict(checkpoint.weights))
+            error = torch.tensor(settings["held_out_error"])
+            seconds = float(settings["train_seconds"])
+            made = cls(dynamics, normalizer, int(settings["updates"]), seconds, error)
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, InputError) as bad:
+            raise CheckpointError(f"{path}: not a checkpoint of a baseline ({bad})") from bad
+        dynamics.to(device).eval().requires_grad_(False)
+        return made
+
+
+def fit_feed_forward(
+    buffer: RolloutBuffer,
+    *,
+    hidden: Sequence[int] = (256, 256),
+    updates: int = 6000,
+    batch: int = 256,
+    learning_rate: float = 1e-3,
+    held_out: float = 0.05,
+    seed: int = 0,
+    progress: bool = False,
+    device: torch.device | str = "cpu",
+) -> Baseline:
+    """Fit `FeedForward` by least squares on displacements in units of the data's own.
+
+    Args:
+        buffer: rollouts, at least 2 episodes.
+        hidden: widths of the network.
+        updates: of Adam, the learning rate falling to 0 along a cosine.
+        batch: windows an update.
+        learning_rate: at the start.
+        held_out: share of the episodes that the error is measured on.
+        seed: of the split, the first weights and the batches.
+        progress: show a progress bar.
+        device: where to train.
+
+    Raises:
+        InputError: fewer than 2 episodes, no updates, or a width of no sense.
+
+    """
+    started = time.perf_counter()
+    data = _Data.of(buffer, held_out, seed, device)
+    with _seeded(seed):
+        model = FeedForward(data.normalizer.layout, data.displacement_scale, hidden).to(device)
+
+    def loss(drawn: Batch) -> Tensor:
+        return model.residual(drawn.x).square().mean()
+
+    _fit(model, loss, data.batches(batch, seed + 1), updates, learning_rate, progress)
+    return _fitted(model, data, updates, started)
+
+
+def fit_ensemble(
+    buffer: RolloutBuffer,
+    *,
+    hidden: Sequence[int] = (200, 200, 200),
+    members: int = 5,
+    updates: int = 6000,
+    batch: int = 256,
+    learning_rate: float = 1e-3,
+    held_out: float = 0.05,
+    seed: int = 0,
+    progress: bool = False,
+    device: torch.device | str = "cpu",
+) -> Baseline:
+    """Fit `Ensemble` by maximum likelihood (PETS, Chua et al. 2018), each member on a bootstrap of its own.
+
+    A member's bootstrap is as many windows as there are, drawn with replacement; how often a window was drawn is
+    its weight in the member's loss. Every member sees `batch` windows of its own an update.
+
+    Args:
+        buffer: rollouts, at least 2 episodes.
+        hidden: widths of each member.
+        members: networks.
+        updates: as in `fit_feed_forward`, and so for the arguments below.
+        batch: windows an update and member.
+        learning_rate: at the start.
+        held_out: share of the episodes that the error is measured on.
+        seed: of the split, the first weights, the bootstraps and the batches.
+        progress: show a progress bar.
+        device: where to train.
+
+    Raises:
+        InputError: fewer than 2 episodes, no updates, no members, or a width of no sense.
+
+    """
+    started = time.perf_counter()
+    data = _Data.of(buffer, held_out, seed, device)
+    with _seeded(seed):
+        model = Ensemble(data.normalizer.layout, data.displacement_scale, hidden, members).to(device)
+    batches = data.batches(members * batch, seed + 1)
+    counts = _bootstrap(members, batches.num_windows, seed).to(device)
+
+    def loss(drawn: Batch) -> Tensor:
+        each = model.negative_log_likelihood(drawn.x.unflatten(0, (members, batch)))
+        assert drawn.index is not None
+        weight = counts.gather(1, drawn.index.unflatten(0, (members, batch)))
+        # Summed over members, whose weights are their own: each learns as fast as it would alone.
+        return (each * weight).sum() / batch + 0.01 * model.slack()
+
+    _fit(model, loss, batches, updates, learning_rate, progress)
+    return _fitted(model, data, updates, started)
+
+
+@dataclass(frozen=True, eq=False)
+class _Data:
+    """Rollouts split and measured as `fit_model` does."""
+
+    train: RolloutBuffer
+    held: RolloutBuffer
+    normalizer: Normalizer
+    displacement_scale: Tensor
+    seed: int
+    device: torch.device | str
+
+    @classmethod
+    def of(cls, buffer: RolloutBuffer, held_out: float, seed: int, device: torch.device | str) -> _Data:
+        episodes = buffer.num_episodes
+        require(episodes >= 2, "buffer", given=f"{episodes} episodes", expected="at least 2")
+        held, train = buffer.split(held_out, np.random.default_rng(seed))
+        normalizer = buffer.normalizer()
+        layout = normalizer.layout
+        windows = window_batches(train, normalizer, 4096, seed=seed)
+        states = layout.states(torch.cat([next(windows).x for _ in range(10)]))
+        scale = layout.difference(states[:, 1], states[:, 0]).std(dim=0)
+        scale = torch.where(scale > 1e-8, scale, torch.ones_like(scale))
+        return cls(train, held, normalizer, scale, seed, device)
+
+    def batches(self, batch: int, seed: int) -> WindowBatches:
+        return window_batches(self.train, self.normalizer, batch, device=self.device, seed=seed)
+
+    def held_out_error(self, model: FeedForward | Ensemble) -> Tensor:
+        windows = window_batches(self.held, self.normalizer, 1024, device=self.device, seed=self.seed + 2)
+        with torch.no_grad():
+            errors = torch.stack([model.residual(next(windows).x).square().mean(dim=0) for _ in range(10)])
+        return errors.mean(dim=0).sqrt().cpu()
+
+
+def _fit(
+    model: FeedForward | Ensemble,
+    loss_of: Callable[[Batch], Tensor],
+    batches: WindowBatches,
+    updates: int,
+    learning_rate: float,
+    progress: bool,
+) -> None:
+    require(updates >= 1, "updates", given=updates, expected="at least 1")
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
+    with Logger(progress=progress) as logger:
+        logger.start(updates, name="baseline")
+        for step in range(1, updates + 1):
+            loss = loss_of(next(batches))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            if step % logger.every == 0:
+                logger.advance(step)
+                logger.figures(step, as_figures(loss=loss.detach()))
+
+
+def _fitted(model: FeedForward | Ensemble, data: _Data, updates: int, started: float) -> Baseline:
+    model.eval().requires_grad_(False)
+    error = data.held_out_error(model)
+    return Baseline(model, data.normalizer, updates, time.perf_counter() - started, error)
+
+
+def _bootstrap(members: int, windows: int, seed: int) -> Tensor:
+    """How often each member drew each window, `(members, windows)`."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(windows, (members, windows), generator=generator)
+    return torch.stack([row.bincount(minlength=windows) for row in drawn]).float()
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Networks take their first weights from the global generator, which is left as it was."""
+    state = torch.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)

@@ -1,0 +1,230 @@
+"""Dynamics models that predict displacements: a feed-forward network, and an ensemble of Gaussian ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu, softplus
+
+from ebm_control.checks import require, require_shape
+from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.energies.networks import MLP
+from ebm_control.planning.shooting import unroll
+
+
+class DisplacementModel(nn.Module):
+    """What the models share: what they see of a row, and the units of what they predict.
+
+    Args:
+        layout: meaning of the coordinates, with actions.
+        displacement_scale: `(obs_dim,)` the data's deviation of one displacement, in the units of `x`.
+        hidden: widths of the hidden layers.
+
+    """
+
+    displacement_scale: Tensor
+
+    def __init__(self, layout: TrajectoryLayout, displacement_scale: Tensor, hidden: Sequence[int]) -> None:
+        super().__init__()
+        require(layout.act_dim > 0, "layout", given=f"{layout}", expected="actions")
+        require(len(hidden) > 0, "hidden", given=tuple(hidden), expected="at least one layer")
+        require_shape("displacement_scale", displacement_scale, (layout.obs_dim,))
+        self.layout, self.hidden = layout, tuple(hidden)
+        self.register_buffer("displacement_scale", displacement_scale.detach().float().clone())
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Inputs and outputs of a network that predicts one displacement."""
+        return self.layout.feature_dim + self.layout.act_dim, self.layout.obs_dim
+
+    def inputs(self, rows: Tensor) -> Tensor:
+        """What a network sees of rows `(..., D)`: features of the state, and the action."""
+        return torch.cat([self.layout.features(self.layout.states(rows)), self.layout.actions(rows)], dim=-1)
+
+    def displacement(self, x: Tensor) -> Tensor:
+        """From the first to the second state of windows `(..., 2, D)`, in units of the data's: `(..., obs_dim)`."""
+        states = self.layout.states(x)
+        return self.layout.difference(states[..., 1, :], states[..., 0, :]) / self.displacement_scale
+
+    def move(self, rows: Tensor, displacement: Tensor) -> Tensor:
+        """States that rows `(..., D)` lead to by a displacement `(..., obs_dim)` in units of the data's."""
+        return self.layout.states(rows) + self.displacement_scale * displacement
+
+
+class FeedForward(DisplacementModel):
+    """`s' = s + scale * f(s, a)`, deterministic: one particle.
+
+    Args:
+        layout: see `DisplacementModel`.
+        displacement_scale: see `DisplacementModel`.
+        hidden: widths of `f`, an `MLP`.
+
+    """
+
+    def __init__(
+        self, layout: TrajectoryLayout, displacement_scale: Tensor, hidden: Sequence[int] = (256, 256)
+    ) -> None:
+        super().__init__(layout, displacement_scale, hidden)
+        inputs, outputs = self.sizes
+        self.network = MLP(inputs, self.hidden, outputs)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Error of the prediction on windows `(B, 2, D)`, in units of the data's displacements: `(B, obs_dim)`."""
+        return self.displacement(x) - self.network(self.inputs(x[..., 0, :]))
+
+    def rollout(self, x: Tensor) -> Tensor:
+        """`(B, T, D) -> (B, 1, T, D)`, see `Dynamics`."""
+        self.layout.check("x", x)
+        return unroll(x, self.layout, lambda row, _: self.move(row, self.network(self.inputs(row))))[:, None]
+
+
+class Ensemble(DisplacementModel):
+    """Probabilistic ensemble (PETS, Chua et al. 2018): each member a Gaussian `p(Δs | s, a)`.
+
+    Members are batched: a layer is one `bmm` with weights `(members, in, out)`. A log variance is kept softly
+    between two learned bounds, so that it says nothing absurd away from the data.
+
+    As a `Dynamics` it is one particle a member, each following its member's mean; `TrajectorySampling` adds the
+    members' noise.
+
+    Args:
+        layout: see `DisplacementModel`.
+        displacement_scale: see `DisplacementModel`.
+        hidden: widths of each member.
+        members: networks.
+
+    """
+
+    def __init__(
+        self,
+        layout: TrajectoryLayout,
+        displacement_scale: Tensor,
+        hidden: Sequence[int] = (200, 200, 200),
+        members: int = 5,
+    ) -> None:
+        super().__init__(layout, displacement_scale, hidden)
+        require(members >= 1, "members", given=members, expected="at least 1")
+        self.members = members
+        inputs, outputs = self.sizes
+        shapes = list(pairwise([inputs, *self.hidden, 2 * outputs]))
+        self.weights = nn.ParameterList(_uniform((members, i, o), i) for i, o in shapes)
+        self.biases = nn.ParameterList(_uniform((members, 1, o), i) for i, o in shapes)
+        self.log_variance_low = nn.Parameter(torch.full((outputs,), -10.0))
+        self.log_variance_high = nn.Parameter(torch.full((outputs,), 0.5))
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance `(members, N, obs_dim)` of the displacement, of `inputs` `(members, N, inputs)`."""
+        h = inputs
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            h = torch.baddbmm(bias, silu(h) if i else h, weight)
+        mean, log_variance = h.chunk(2, dim=-1)
+        log_variance = self.log_variance_high - softplus(self.log_variance_high - log_variance)
+        return mean, self.log_variance_low + softplus(log_variance - self.log_variance_low)
+
+    def negative_log_likelihood(self, x: Tensor) -> Tensor:
+        """Mean over `i` of `(Δs_i - μ_i)² / σ_i² + log σ_i²`, as in PETS.
+
+        Of windows `(members, B, 2, D)`, each member its own: `(members, B)`.
+        """
+        mean, log_variance = self(self.inputs(x[..., 0, :]))
+        error = self.displacement(x) - mean
+        return (error.square() * (-log_variance).exp() + log_variance).mean(dim=-1)
+
+    def slack(self) -> Tensor:
+        """Distance of the log variance's bounds, summed: PETS adds 0.01 of it to the loss."""
+        return (self.log_variance_high - self.log_variance_low).sum()
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Error of the members' mean prediction on windows `(B, 2, D)`, in units of the data's: `(B, obs_dim)`."""
+        inputs = self.inputs(x[..., 0, :]).expand(self.members, -1, -1)
+        return self.displacement(x) - self(inputs)[0].mean(dim=0)
+
+    def rollout(self, x: Tensor) -> Tensor:
+        """`(B, T, D) -> (B, members, T, D)`, noiseless; see `Dynamics`."""
+        return self.follow(x, x.new_zeros(x.shape[1] - 1, self.members, 1, self.layout.obs_dim))
+
+    def follow(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Trajectories under given standard normal noise, each particle keeping its member.
+
+        Args:
+            x: `(B, T, D)`.
+            noise: `(T-1 or more, members, K, obs_dim)`, K particles a member.
+
+        Returns:
+            `(B, members * K, T, D)`.
+
+        """
+        self.layout.check("x", x)
+        per_member = noise.shape[2]
+
+        def step(rows: Tensor, t: int) -> Tensor:
+            mean, log_variance = self(self.inputs(rows).flatten(1, 2))
+            shift = (0.5 * log_variance).exp().unflatten(1, (per_member, -1)) * noise[t][:, :, None]
+            return self.move(rows, mean.unflatten(1, (per_member, -1)) + shift)
+
+        paths = unroll(x.expand(self.members, per_member, -1, -1, -1), self.layout, step)
+        return paths.flatten(0, 1).transpose(0, 1)
+
+
+class TrajectorySampling(nn.Module):
+    """Particles of an ensemble that keep their member for the whole plan (TS∞ of PETS), with its noise.
+
+    The noise is drawn once, here, and shared by all trajectories (common random numbers): candidates are
+    compared in the same weather, and a sampler sees one deterministic energy.
+
+    Args:
+        ensemble: the model.
+        particles: a multiple of its members.
+        horizon: most steps of a trajectory.
+        generator: source of the noise; None seeds from the system.
+
+    Raises:
+        InputError: particles are no multiple of the members, or a trajectory is longer than the horizon.
+
+    """
+
+    noise: Tensor
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        particles: int,
+        horizon: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        require(
+            particles >= 1 and particles % ensemble.members == 0,
+            "particles",
+            given=particles,
+            expected=f"a multiple of the {ensemble.members} members",
+        )
+        require(horizon >= 1, "horizon", given=horizon, expected="at least 1 step")
+        self.ensemble = ensemble
+        device = ensemble.displacement_scale.device
+        if generator is None:
+            generator = torch.Generator(device)
+            generator.seed()
+        shape = (horizon, ensemble.members, particles // ensemble.members, self.layout.obs_dim)
+        noise = torch.randn(shape, generator=generator, device=generator.device)
+        self.register_buffer("noise", noise.to(device))
+
+    @property
+    def layout(self) -> TrajectoryLayout:
+        """The ensemble's."""
+        return self.ensemble.layout
+
+    def rollout(self, x: Tensor) -> Tensor:
+        """`(B, T, D) -> (B, particles, T, D)`, see `Dynamics`."""
+        steps, most = x.shape[1] - 1, len(self.noise)
+        require(steps <= most, "x", given=f"{steps} steps", expected=f"at most horizon = {most}")
+        return self.ensemble.follow(x, self.noise)
+
+
+def _uniform(shape: tuple[int, ...], inputs: int) -> nn.Parameter:
+    """First weights as those of `nn.Linear`."""
+    return nn.Parameter(torch.empty(shape).uniform_(-1 / math.sqrt(inputs), 1 / math.sqrt(inputs)))

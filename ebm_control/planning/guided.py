@@ -1,0 +1,103 @@
+"""Coarse and fine together: a route says where to, a fine planner how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require
+from ebm_control.planning.plan import Plan
+from ebm_control.planning.planner import Planner
+from ebm_control.planning.roadmap import Guide, LineOfSight
+
+
+@dataclass(frozen=True)
+class GuidedPlan(Plan):
+    """A fine plan and the coarse route that it follows.
+
+    Attributes:
+        route: `(N, R, obs_dim)` states to pass, the last one the goal.
+        passed: `(N,)` index of the point of the route that the plan heads for.
+
+    """
+
+    route: Tensor
+    passed: Tensor
+
+
+class Guided:
+    """A fine planner that heads for the farthest point of a coarse route that it sees.
+
+    Plans are those of `planner` with that point for a goal. The route is kept from call to call (`warm`) and
+    made anew where none of its points is in sight any more.
+
+    Args:
+        planner: fine, with a goal (a `GoalCost`, or a fixed goal).
+        guide: makes routes: a `Roadmap`, a `CoarseToFine` of planners.
+        sees: which straight lines are clear.
+
+    """
+
+    def __init__(self, planner: Planner, guide: Guide, sees: LineOfSight) -> None:
+        require(len(planner.goal_index) > 0, "planner", given="no goal", expected="a planner with a goal")
+        self.planner, self.guide, self.sees = planner, guide, sees
+        self.layout, self.goal_index = planner.layout, planner.goal_index
+
+    @torch.no_grad()
+    def plan(
+        self,
+        start: Tensor,
+        goal: Tensor | None = None,
+        *,
+        warm: Plan | None = None,
+        cold: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> GuidedPlan:
+        """Plan from each start `(N, obs_dim)`; arguments and errors as in `Planner.plan`."""
+        require(goal is not None, "goal", given=None, expected=f"shape (N, {len(self.goal_index)})")
+        assert goal is not None
+        if generator is None:
+            generator = torch.Generator(start.device)
+            generator.seed()
+        target = start.clone()
+        target[:, list(self.goal_index)] = goal.to(start)
+        if isinstance(warm, GuidedPlan):
+            route, passed = warm.route, warm.passed
+            ahead, lost = self._ahead(start, route, passed)
+            lost = lost if cold is None else lost | cold.to(lost)
+        else:
+            route = target[:, None]
+            ahead, lost = self._ahead(start, route, torch.zeros(len(start), dtype=torch.long))
+            lost = torch.ones_like(lost)
+        if bool(lost.any()):
+            fresh = self.guide.routes(start[lost], target[lost], generator)
+            seen, unseen = self._ahead(start[lost], fresh, torch.ones(len(fresh), dtype=torch.long))
+            route = _replaced(route, lost, fresh)
+            ahead = ahead.clone()
+            ahead[lost] = torch.where(unseen, torch.ones_like(seen), seen).clamp_max(fresh.shape[1] - 1)
+        waypoint = route.take_along_dim(ahead[:, None, None], 1)[:, 0, list(self.goal_index)]
+        plan = self.planner.plan(start, waypoint, warm=warm, cold=cold, generator=generator)
+        return GuidedPlan(**vars(plan), route=route, passed=ahead)
+
+    def _ahead(self, start: Tensor, route: Tensor, passed: Tensor) -> tuple[Tensor, Tensor]:
+        """Index `(N,)` of the farthest point in sight, not before `passed`, and where there is none."""
+        count, rows = route.shape[:2]
+        seen = self.sees(start.repeat_interleave(rows, dim=0), route.flatten(0, 1)).unflatten(0, (count, rows))
+        place = torch.arange(rows, device=start.device)
+        seen &= place >= passed.to(start.device)[:, None]
+        return torch.where(seen, place, 0).amax(dim=1), ~seen.any(dim=1)
+
+
+def _replaced(routes: Tensor, which: Tensor, fresh: Tensor) -> Tensor:
+    """`routes` `(N, R, D)` with rows `which` replaced by `fresh` `(n, R', D)`, last points repeated to one length."""
+    longest = max(routes.shape[1], fresh.shape[1])
+
+    def stretched(part: Tensor) -> Tensor:
+        missing = longest - part.shape[1]
+        return torch.cat([part, part[:, -1:].expand(-1, missing, -1)], dim=1)
+
+    result = stretched(routes).clone()
+    result[which] = stretched(fresh)
+    return result

@@ -1,0 +1,81 @@
+"""Negatives besides the sampler's own: noise from anywhere, and several sources at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require
+from ebm_control.data.batch import Batch
+from ebm_control.training.sample_buffer import Fresh
+from ebm_control.training.trainer import Negatives
+
+
+class RandomNegatives:
+    """Noise as negatives, for `Trainer(planned=...)`: it lifts what no chain has found yet.
+
+    Persistent chains stay near the data; what lies far off (the inside of a wall) they reach late or never.
+    With `Softplus` and such negatives alone this is noise-contrastive estimation (Gutmann & Hyvärinen 2010).
+
+    Args:
+        fresh: the noise, `scattered(...)` say; it is not given data.
+        count: windows an update.
+        seed: of the noise.
+        device: of the noise.
+
+    """
+
+    def __init__(
+        self, fresh: Fresh, count: int, *, seed: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        require(count >= 1, "count", given=count, expected="at least 1")
+        self.fresh, self.count = fresh, count
+        self._generator = torch.Generator(device).manual_seed(seed)
+
+    def __call__(self, step: int, batch: Batch) -> Batch:
+        """`(count, window, D)` windows, with the first context of the batch where it has any."""
+        x = self.fresh((self.count, *batch.x.shape[1:]), self._generator, None).to(batch.x)
+        return Batch(x, None if batch.context is None else batch.context[:1].expand(self.count, -1))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """State of the draw."""
+        return {"generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where the object that gave `state` would have."""
+        self._generator.set_state(state["generator"])
+
+
+class Together:
+    """Several sources of negatives as one.
+
+    Args:
+        sources: as in `Trainer(planned=...)`.
+
+    """
+
+    def __init__(self, sources: Sequence[Negatives]) -> None:
+        require(len(sources) > 0, "sources", given="none", expected="at least one")
+        self.sources = list(sources)
+
+    def __call__(self, step: int, batch: Batch) -> Batch | None:
+        """The windows of all sources, one after the other; None where none gives any."""
+        given = [source(step, batch) for source in self.sources]
+        parts = [part for part in given if part is not None]
+        if not parts:
+            return None
+        contexts = [part.context for part in parts if part.context is not None]
+        return Batch(torch.cat([part.x for part in parts]), torch.cat(contexts) if contexts else None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """States of those sources that have one, by place."""
+        return {str(i): s.state_dict() for i, s in enumerate(self.sources) if hasattr(s, "state_dict")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where the object that gave `state` would have."""
+        for i, source in enumerate(self.sources):
+            if hasattr(source, "load_state_dict"):
+                source.load_state_dict(state[str(i)])

@@ -1,0 +1,88 @@
+"""Several trajectory optimisers on one problem; the best plan wins."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ebm_envs.base import Array
+from ebm_envs.oracles import trajopt
+from ebm_envs.oracles.problem import Problem
+from ebm_envs.oracles.result import OracleResult
+
+METHODS = ("pursuit", "cem", "ilqr", "refine")
+"""In the order in which they run: see `Contest.run`."""
+
+
+def require_methods(methods: Collection[str], known: Sequence[str]) -> None:
+    """Raise ValueError unless `methods` are some of the `known`, and not a bare string."""
+    if isinstance(methods, str) or not methods or not set(methods) <= set(known):
+        raise ValueError(f"methods: expected a collection of names among {tuple(known)}, got {methods!r}")
+
+
+@dataclass
+class Contest:
+    """Plans for one problem by the names of the methods that found them.
+
+    Attributes:
+        problem: the episode.
+        plans: method -> its best plan (steps, m).
+        returns: method -> the true return of that plan.
+
+    """
+
+    problem: Problem
+    plans: dict[str, Array] = field(default_factory=dict)
+    returns: dict[str, float] = field(default_factory=dict)
+
+    def enter(self, method: str, *plans: Array) -> Array:
+        """Keep and hand back the best of a method's plans, earlier ones included."""
+        entered = [self.plans[method], *plans] if method in self.plans else list(plans)
+        returns = self.problem.returns(entered)
+        self.plans[method], self.returns[method] = entered[returns.argmax()], float(returns.max())
+        return self.plans[method]
+
+    @property
+    def winner(self) -> str:
+        """The method with the best return; of equals the one that was entered first."""
+        return max(self.returns, key=self.returns.__getitem__)
+
+    def run(self, methods: Collection[str], rng: np.random.Generator, plans: Sequence[Array] = ()) -> None:
+        """Enter `methods`, in the order of `METHODS`, and last of all the given `plans` (steps, m) as they are.
+
+        - "pursuit": Jacobian-transpose control, the trivial baseline.
+        - "cem": receding-horizon CEM with coloured noise from the idle plan.
+        - "ilqr": iLQR from the idle plan, from what the two above found, and from each of `plans`.
+        - "refine": hill climbing, then iLQR at a finer smoothing, from the best plan of all.
+        """
+        problem = self.problem
+        if "pursuit" in methods:
+            self.enter("pursuit", trajopt.pursuit(problem))
+        if "cem" in methods:
+            self.enter("cem", trajopt.coloured_noise_cem(problem, rng))
+        if "ilqr" in methods:
+            own = [self.plans[name] for name in ("pursuit", "cem") if name in self.plans]
+            self.enter("ilqr", *(trajopt.ilqr(problem, start) for start in [problem.idle(), *own, *plans]))
+        if "refine" in methods:
+            entered = [*self.plans.values(), *plans] or [problem.idle()]
+            best = entered[problem.returns(entered).argmax()]
+            climbed = trajopt.hill_climb(problem, rng, best, rounds=5)
+            self.enter("refine", trajopt.ilqr(problem, climbed, smoothing=(1e-3, 1e-4)))
+        if plans:
+            self.enter("plans", *plans)
+
+    def result(self, observe: Callable[[Array, Array], Array], began: float) -> OracleResult:
+        """The winner's plan; `observe` makes observations of positions and velocities, `began` is a `perf_counter`."""
+        plan = self.plans[self.winner]
+        qpos, qvel = np.split(self.problem.simulate(plan), 2, axis=-1)
+        return OracleResult(
+            return_=self.returns[self.winner],
+            actions=plan,
+            states=observe(qpos, qvel),
+            seconds=time.perf_counter() - began,
+            method=self.winner,
+            returns=dict(self.returns),
+        )

@@ -1,0 +1,1 @@
+"""Planning experiments: one module per table or figure."""

@@ -1,0 +1,109 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from ebm_control.baselines import Baseline, fit_ensemble, fit_feed_forward
+from ebm_control.checks import InputError
+from ebm_control.data import RolloutBuffer
+from ebm_control.training import CheckpointError, ModelSettings, TrainSettings, fit_model
+from tests.baselines.helpers import ring, rollouts
+
+
+def test_a_fitted_baseline_follows_the_true_dynamics(baseline):
+    fresh = rollouts(episodes=50, steps=10, seed=7)
+    states = np.stack([episode.observations for episode in fresh.episodes()])
+    actions = np.stack([episode.actions for episode in fresh.episodes()])
+    x = baseline.normalizer.normalize(torch.from_numpy(states), torch.from_numpy(actions)).float()
+    paths = baseline.dynamics.rollout(x).mean(dim=1)  # far from the seam of the ring particles agree
+    error = baseline.layout.difference(baseline.layout.states(paths), baseline.layout.states(x))
+    assert error[:, 1].square().mean().sqrt() < 0.02
+    assert error[:, -1].square().mean().sqrt() < 0.1
+    still = baseline.layout.difference(x[:, :1, :2], x[..., :2])
+    assert still[:, -1].square().mean().sqrt() > 0.4
+
+
+def test_held_out_error_is_that_of_episodes_never_seen(baseline):
+    assert baseline.held_out_error.shape == (2,)
+    rng = np.random.default_rng(3)
+    state, action = rng.uniform(-1, 1, (2000, 2)), rng.uniform(-1, 1, (2000, 1))
+    pairs = np.stack([state, ring(state, action)], axis=1)
+    x = baseline.normalizer.normalize(torch.from_numpy(pairs), torch.from_numpy(action[:, None])).float()
+    error = baseline.dynamics.residual(x).square().mean(dim=0).sqrt()
+    assert torch.allclose(error, baseline.held_out_error, rtol=0.6)
+    assert baseline.held_out_error.max() < 0.1
+
+
+def test_units_are_those_of_a_trajectory_model(buffer, baseline):
+    model, _ = fit_model(
+        buffer, TrainSettings(ModelSettings(hidden=(8,), base="none"), updates=1), progress=False
+    )
+    assert model.normalizer.to_dict() == baseline.normalizer.to_dict()
+    assert torch.equal(model.energy.displacement_scale, baseline.dynamics.displacement_scale)
+
+
+def test_an_ensemble_learns_how_noisy_its_data_are():
+    noise = 0.1
+    noisy = fit_ensemble(rollouts(noise=noise), hidden=(32, 32), updates=400)
+    x = torch.rand(500, 2, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    ensemble = noisy.dynamics
+    _, log_variance = ensemble(ensemble.inputs(x[:, 0]).expand(5, -1, -1))
+    raw = noise / noisy.normalizer.obs_std[1] / ensemble.displacement_scale[1]
+    assert torch.allclose((0.5 * log_variance[..., 1]).exp().mean(), raw.float(), rtol=0.15)
+    assert (0.5 * log_variance[..., 0]).exp().mean() < 0.3 * raw
+
+
+def test_members_of_an_ensemble_disagree_more_away_from_the_data(ensemble):
+    generator = torch.Generator().manual_seed(0)
+    near = torch.rand(500, 1, 3, generator=generator) - 0.5
+    far = near.clone()
+    far[..., 1:] *= 20
+    model = ensemble.dynamics
+    apart = [model(model.inputs(x[:, 0]).expand(5, -1, -1))[0].std(dim=0).mean() for x in (near, far)]
+    assert apart[1] > 5 * apart[0]
+    assert apart[0] > 0
+
+
+@pytest.mark.parametrize("fit", [fit_feed_forward, fit_ensemble])
+def test_equal_seeds_give_equal_fits_and_the_global_generator_is_left_alone(buffer, fit):
+    state = torch.get_rng_state()
+    first, second, other = (
+        fit(buffer, hidden=(8,), updates=5, batch=32, seed=seed).dynamics.state_dict() for seed in (0, 0, 1)
+    )
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first if "displacement" not in name)
+
+
+def test_a_saved_baseline_comes_back_as_it_was(baseline, tmp_path):
+    path = baseline.save(tmp_path)
+    back = Baseline.load(tmp_path)
+    x = torch.randn(3, 5, 3)
+    assert type(back.dynamics) is type(baseline.dynamics)
+    assert torch.equal(back.dynamics.rollout(x), baseline.dynamics.rollout(x))
+    assert back.normalizer.to_dict() == baseline.normalizer.to_dict()
+    assert torch.equal(back.held_out_error, baseline.held_out_error)
+    assert (back.updates, back.train_seconds) == (baseline.updates, baseline.train_seconds)
+    assert {"weights.safetensors", "settings.json"} <= {file.name for file in path.iterdir()}
+    assert json.loads((path / "settings.json").read_text())["updates"] == baseline.updates
+
+
+def test_a_checkpoint_of_another_model_is_refused(buffer, tmp_path):
+    fit_model(
+        buffer,
+        TrainSettings(ModelSettings(hidden=(8,), base="none"), updates=1),
+        folder=tmp_path,
+        progress=False,
+    )
+    with pytest.raises(CheckpointError, match="not a checkpoint of a baseline"):
+        Baseline.load(tmp_path / "checkpoints")
+
+
+def test_data_and_settings_of_no_sense_are_refused(buffer):
+    single = RolloutBuffer(2, 1)
+    single.add_episode(np.zeros((4, 2)), np.zeros((3, 1)))
+    with pytest.raises(InputError, match="buffer: expected at least 2, got 1 episodes"):
+        fit_feed_forward(single)
+    with pytest.raises(InputError, match="updates: expected at least 1, got 0"):
+        fit_ensemble(buffer, hidden=(8,), updates=0)
