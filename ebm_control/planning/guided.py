@@ -37,12 +37,13 @@ class Guided:
         planner: fine, with a goal (a `GoalCost`, or a fixed goal).
         guide: makes routes: a `Roadmap`, a `CoarseToFine` of planners.
         sees: which straight lines are clear.
+        reached: how near a point of the route has to be passed, in deviations of the displacement of `sees`.
 
     """
 
-    def __init__(self, planner: Planner, guide: Guide, sees: LineOfSight) -> None:
+    def __init__(self, planner: Planner, guide: Guide, sees: LineOfSight, reached: float = 1.0) -> None:
         require(len(planner.goal_index) > 0, "planner", given="no goal", expected="a planner with a goal")
-        self.planner, self.guide, self.sees = planner, guide, sees
+        self.planner, self.guide, self.sees, self.reached = planner, guide, sees, reached
         self.layout, self.goal_index = planner.layout, planner.goal_index
 
     @torch.no_grad()
@@ -65,14 +66,16 @@ class Guided:
         target[:, list(self.goal_index)] = goal.to(start)
         if isinstance(warm, GuidedPlan):
             route, passed = warm.route, warm.passed
-            ahead, lost = self._ahead(start, route, passed)
+            ahead, unseen = self._ahead(start, route, passed)
+            lost = unseen & ~self._nearing(start, warm)
+            ahead = torch.where(unseen, passed.to(ahead), ahead)
             lost = lost if cold is None else lost | cold.to(lost)
         else:
             route = target[:, None]
             ahead, lost = self._ahead(start, route, torch.zeros(len(start), dtype=torch.long))
             lost = torch.ones_like(lost)
         if bool(lost.any()):
-            fresh = self.guide.routes(start[lost], target[lost], generator)
+            fresh = self._routes(start, target, lost, warm, generator)
             seen, unseen = self._ahead(start[lost], fresh, torch.ones(len(fresh), dtype=torch.long))
             route = _replaced(route, lost, fresh)
             ahead = ahead.clone()
@@ -81,13 +84,42 @@ class Guided:
         plan = self.planner.plan(start, waypoint, warm=warm, cold=cold, generator=generator)
         return GuidedPlan(**vars(plan), route=route, passed=ahead)
 
+    def _routes(
+        self, start: Tensor, target: Tensor, lost: Tensor, warm: Plan | None, generator: torch.Generator
+    ) -> Tensor:
+        """Routes of those that are `lost`, `(n, R, obs_dim)`; those that the last step did not move first step back.
+
+        Learned edges are rounder than real ones: a plan that the world refuses would be made again and again.
+        """
+        if not isinstance(warm, GuidedPlan):
+            return self.guide.routes(start[lost], target[lost], generator)
+        here, expected = warm.states[:, 0], warm.states[:, 1]
+        stuck = (self.sees.length(here, start) < 0.2 * self.sees.length(here, expected))[lost]
+        base = start[lost]
+        tries = 2 * torch.randn(16, *base.shape, generator=generator, device=base.device, dtype=base.dtype)
+        away = base + tries * self.sees.energy.displacement_scale.to(base)
+        worst = self.sees.worst(base.expand_as(away).flatten(0, 1), away.flatten(0, 1)).unflatten(0, (16, -1))
+        back = away.gather(0, worst.argmin(dim=0)[None, :, None].expand(1, -1, base.shape[1]))[0]
+        first = torch.where(stuck[:, None], back, base)
+        return torch.cat([base[:, None], self.guide.routes(first, target[lost], generator)], dim=1)
+
     def _ahead(self, start: Tensor, route: Tensor, passed: Tensor) -> tuple[Tensor, Tensor]:
         """Index `(N,)` of the farthest point in sight, not before `passed`, and where there is none."""
         count, rows = route.shape[:2]
         seen = self.sees(start.repeat_interleave(rows, dim=0), route.flatten(0, 1)).unflatten(0, (count, rows))
         place = torch.arange(rows, device=start.device)
-        seen &= place >= passed.to(start.device)[:, None]
+        passed = passed.to(start.device)[:, None]
+        # A point that is reached gives way to the next one, in sight or not: goals may lie close to a wall.
+        here = self.sees.length(start[:, None], route) < self.reached
+        seen |= here.gather(1, passed) & (place == passed + 1)
+        seen &= place >= passed
         return torch.where(seen, place, 0).amax(dim=1), ~seen.any(dim=1)
+
+    def _nearing(self, start: Tensor, warm: GuidedPlan) -> Tensor:
+        """Whether the last step led nearer to the point headed for: then it need not be in sight."""
+        heading = warm.route.take_along_dim(warm.passed.to(start.device)[:, None, None], 1)[:, 0]
+        before, now = self.sees.length(warm.states[:, 0], heading), self.sees.length(start, heading)
+        return now < before - 0.01
 
 
 def _replaced(routes: Tensor, which: Tensor, fresh: Tensor) -> Tensor:

@@ -23,19 +23,18 @@ class Guide(Protocol):
 
 
 class LineOfSight:
-    """Whether a straight line between states is as likely as data.
+    """Whether a straight line between states runs where data were.
 
-    The line is cut into equal pieces, and each piece is a transition that the energy rates. Displacements of a
-    coarse energy are long, so one piece bridges many steps, and a wall stands out of it.
+    The line is cut into short equal pieces, each a transition that the energy rates.
 
     Args:
         energy: joint, over pairs of states alone (see `ModelSettings.joint`).
-        threshold: highest energy of a piece: a quantile of the data's own.
+        threshold: highest energy of a piece; `of_data` takes a quantile.
         piece: longest piece, in deviations of the energy's displacement.
 
     """
 
-    def __init__(self, energy: TransitionEnergy, threshold: float, piece: float = 1.0) -> None:
+    def __init__(self, energy: TransitionEnergy, threshold: float, piece: float = 0.5) -> None:
         require(
             energy.window == 2 and energy.layout.act_dim == 0,
             "energy",
@@ -46,20 +45,37 @@ class LineOfSight:
         self.energy, self.threshold, self.piece = energy, threshold, piece
         self.layout = energy.layout
 
+    @classmethod
+    def of_data(
+        cls, energy: TransitionEnergy, states: Tensor, quantile: float = 0.9, piece: float = 0.5
+    ) -> LineOfSight:
+        """Lines no piece of which is less likely than `quantile` of the data's `states` `(M, obs_dim)` at rest.
+
+        A learned edge is soft: the share left out is the data's outermost rim, where walls begin.
+        """
+        require(0 < quantile <= 1, "quantile", given=quantile, expected="in (0, 1]")
+        with torch.no_grad():
+            rest = energy(torch.stack([states, states], dim=1))
+        return cls(energy, float(torch.quantile(rest, quantile)), piece)
+
     def length(self, start: Tensor, end: Tensor) -> Tensor:
         """Distance `(...)` of states `(..., obs_dim)` in deviations of the energy's displacement."""
         return (self.layout.difference(end, start) / self.energy.displacement_scale).norm(dim=-1)
 
-    @torch.no_grad()
     def __call__(self, start: Tensor, end: Tensor) -> Tensor:
         """Boolean `(B,)` for lines from `start` to `end`, both `(B, obs_dim)`."""
+        return self.worst(start, end) <= self.threshold
+
+    @torch.no_grad()
+    def worst(self, start: Tensor, end: Tensor) -> Tensor:
+        """Energy `(B,)` of the least likely piece of each line from `start` to `end`, both `(B, obs_dim)`."""
         if len(start) == 0:
-            return torch.zeros(0, dtype=torch.bool, device=start.device)
+            return start.new_zeros(0)
         pieces = max(1, int(np.ceil(float(self.length(start, end).max()) / self.piece)))
         step = self.layout.difference(end, start) / pieces
         points = start[:, None] + step[:, None] * torch.arange(pieces + 1, device=start.device)[:, None]
         pairs = points.unfold(1, 2, 1).transpose(-1, -2).flatten(0, 1)
-        return (self.energy(pairs) <= self.threshold).unflatten(0, (-1, pieces)).all(dim=1)
+        return self.energy(pairs).unflatten(0, (-1, pieces)).amax(dim=1)
 
 
 class Roadmap:
@@ -137,9 +153,11 @@ class Roadmap:
         """Rows, columns and lengths of clear lines from `states` to nodes `near`; `forced`: at least one each."""
         count = near.shape[1]
         ends = self.nodes.to(states)[near]
-        clear = self.clear(states.repeat_interleave(count, dim=0), ends.flatten(0, 1)).unflatten(0, (-1, count))
-        if forced:  # a state that no line leads from (close to a wall, say) is joined to its nearest node
-            clear[:, 0] |= ~clear.any(dim=1)
+        worst = self.clear.worst(states.repeat_interleave(count, dim=0), ends.flatten(0, 1))
+        worst = worst.unflatten(0, (-1, count))
+        clear = worst <= self.clear.threshold
+        if forced:  # a state that no line leads from (close to a wall, say) is joined by the likeliest
+            clear |= ~clear.any(dim=1, keepdim=True) & (worst == worst.amin(dim=1, keepdim=True))
         rows, places = clear.cpu().nonzero(as_tuple=True)
         columns = near.cpu()[rows, places]
         lengths = length.cpu()[rows, places].clamp_min(1e-6)  # 0 would mean no edge
