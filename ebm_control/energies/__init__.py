@@ -8,6 +8,7 @@ from ebm_control.energies.costs import (
     GoalCost,
     RewardCost,
     SmoothnessCost,
+    SpeedCost,
 )
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution
@@ -28,6 +29,7 @@ __all__ = [
     "RewardCost",
     "Scaled",
     "SmoothnessCost",
+    "SpeedCost",
     "Sum",
     "TemporalConvolution",
     "TrajectoryLayout",

@@ -117,7 +117,8 @@ class BoxObstacle(Energy):
     too, so that a plan cannot step over a box wider than `1 / (between + 1)` of its longest step.
 
     Args:
-        boxes: `(M, 2, len(index))` low and high corners, in the units of `x`.
+        boxes: `(M, 2, len(index))` low and high corners, in the units of `x`; or `(N, M, 2, len(index))`, those of
+            each of N problems.
         index: coordinates that the boxes bound.
         margin: distance to keep from the boxes.
         between: points checked between neighbouring rows.
@@ -129,8 +130,8 @@ class BoxObstacle(Energy):
     def __init__(self, boxes: Tensor, index: Sequence[int], *, margin: float = 0.0, between: int = 3) -> None:
         super().__init__()
         _require_index(index)
-        require_shape("boxes", boxes, (None, 2, len(index)))
-        require(bool((boxes[:, 0] < boxes[:, 1]).all()), "boxes", given=boxes.tolist(), expected="low < high")
+        require_shape("boxes", boxes, (*[None] * (boxes.ndim - 2 if boxes.ndim == 4 else 1), 2, len(index)))
+        require(bool((boxes[..., 0, :] < boxes[..., 1, :]).all()), "boxes", given=boxes.tolist(), expected="low < high")
         self.index, self.margin, self.between = list(index), margin, between
         self.register_buffer("boxes", boxes.float())
 
@@ -140,7 +141,8 @@ class BoxObstacle(Energy):
         weight = torch.linspace(0, 1, self.between + 2, device=x.device, dtype=x.dtype)[:-1, None]
         dense = points[:, :-1, None] + weight * (points[:, 1:, None] - points[:, :-1, None])
         dense = torch.cat([dense.flatten(1, 2), points[:, -1:]], dim=1).unsqueeze(2)
-        depth = torch.minimum(dense - self.boxes[:, 0], self.boxes[:, 1] - dense).amin(dim=-1)
+        boxes = per_chain(self.boxes, len(x)).unsqueeze(1) if self.boxes.ndim == 4 else self.boxes
+        depth = torch.minimum(dense - boxes[..., 0, :], boxes[..., 1, :] - dense).amin(dim=-1)
         return torch.relu(depth + self.margin).sum(dim=(1, 2))
 
 
@@ -174,6 +176,31 @@ class BoundCost(Energy):
         part = pick(x, self.index)
         excess = torch.relu(part - self.high) + torch.relu(self.low - part)
         return 0.5 * excess.square().sum(dim=(1, 2))
+
+
+class SpeedCost(Energy):
+    """Half the squared excess of each displacement over a limit: a speed limit, summed over time.
+
+    Args:
+        layout: meaning of the coordinates.
+        limit: `(obs_dim,)` largest displacement of one step, in the units of `x`; infinite for none.
+
+    """
+
+    limit: Tensor
+
+    def __init__(self, layout: TrajectoryLayout, limit: Tensor) -> None:
+        super().__init__()
+        require_shape("limit", limit, (layout.obs_dim,))
+        require(bool((limit >= 0).all()), "limit", given=limit.tolist(), expected="figures of 0 or more")
+        self.layout = layout
+        self.register_buffer("limit", limit.float())
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Cost of trajectories `(B, T, D) -> (B,)`."""
+        states = self.layout.states(x)
+        step = self.layout.difference(states[:, 1:], states[:, :-1]).abs()
+        return 0.5 * torch.relu(step - self.limit).square().sum(dim=(1, 2))
 
 
 class RewardCost(Energy):

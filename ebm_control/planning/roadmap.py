@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 
 from ebm_control.checks import require, require_shape
+from ebm_control.energies.base import Energy
 from ebm_control.energies.trajectory import TransitionEnergy
 
 
@@ -31,10 +32,13 @@ class LineOfSight:
         energy: joint, over pairs of states alone (see `ModelSettings.joint`).
         threshold: highest energy of a piece; `of_data` takes a quantile.
         piece: longest piece, in deviations of the energy's displacement.
+        cost: added to the energy of a piece: an obstacle that no data knew of, say.
 
     """
 
-    def __init__(self, energy: TransitionEnergy, threshold: float, piece: float = 0.5) -> None:
+    def __init__(
+        self, energy: TransitionEnergy, threshold: float, piece: float = 0.5, cost: Energy | None = None
+    ) -> None:
         require(
             energy.window == 2 and energy.layout.act_dim == 0,
             "energy",
@@ -42,12 +46,17 @@ class LineOfSight:
             expected="window 2, over states alone",
         )
         require(piece > 0, "piece", given=piece, expected="a positive number")
-        self.energy, self.threshold, self.piece = energy, threshold, piece
+        self.energy, self.threshold, self.piece, self.cost = energy, threshold, piece, cost
         self.layout = energy.layout
 
     @classmethod
     def of_data(
-        cls, energy: TransitionEnergy, states: Tensor, quantile: float = 0.9, piece: float = 0.5
+        cls,
+        energy: TransitionEnergy,
+        states: Tensor,
+        quantile: float = 0.9,
+        piece: float = 0.5,
+        cost: Energy | None = None,
     ) -> LineOfSight:
         """Lines no piece of which is less likely than `quantile` of the data's `states` `(M, obs_dim)` at rest.
 
@@ -56,7 +65,7 @@ class LineOfSight:
         require(0 < quantile <= 1, "quantile", given=quantile, expected="in (0, 1]")
         with torch.no_grad():
             rest = energy(torch.stack([states, states], dim=1))
-        return cls(energy, float(torch.quantile(rest, quantile)), piece)
+        return cls(energy, float(torch.quantile(rest, quantile)), piece, cost)
 
     def length(self, start: Tensor, end: Tensor) -> Tensor:
         """Distance `(...)` of states `(..., obs_dim)` in deviations of the energy's displacement."""
@@ -75,7 +84,8 @@ class LineOfSight:
         step = self.layout.difference(end, start) / pieces
         points = start[:, None] + step[:, None] * torch.arange(pieces + 1, device=start.device)[:, None]
         pairs = points.unfold(1, 2, 1).transpose(-1, -2).flatten(0, 1)
-        return self.energy(pairs).unflatten(0, (-1, pieces)).amax(dim=1)
+        rated = self.energy(pairs) if self.cost is None else self.energy(pairs) + self.cost(pairs)
+        return rated.unflatten(0, (-1, pieces)).amax(dim=1)
 
 
 class Roadmap:

@@ -1,0 +1,231 @@
+"""The methods: energies and baselines, each trained on the same data and planning with the same costs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from ebm_control.baselines import baseline_planner, fit_ensemble, fit_feed_forward
+from ebm_control.data import RolloutBuffer
+from ebm_control.energies import Energy, GoalCost, SpeedCost, TransitionEnergy
+from ebm_control.planning import (
+    ClosedForm,
+    Guided,
+    InverseDynamics,
+    LearnedInverse,
+    LineOfSight,
+    MPCAgent,
+    Planner,
+    RecursiveLeastSquares,
+    Roadmap,
+    planner_for,
+)
+from ebm_control.samplers import CEM, MPPI, Geometric, Langevin, Linear
+from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, batches_for, fit_model
+from experiments.planning.problems import Problem, box_cost
+
+# Equal budgets: a plan of 80 Langevin steps and 4 chains is 320 evaluations with a gradient, counted as 3 each.
+SEARCHES = {
+    "CEM": CEM(8, candidates=128, elites=12, noise=0.7, smoothing=0.1, smooth=False),
+    "MPPI": MPPI(16, candidates=64, noise=Geometric(0.5, 0.05), temperature=0.05, smooth=False),
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model and what it cost.
+
+    Attributes:
+        model: a `TrajectoryModel` or a `Baseline`.
+        seconds: of training.
+
+    """
+
+    model: Any
+    seconds: float
+
+
+def energy(buffer: RolloutBuffer, seed: int, *, quick: bool = False, **changes: Any) -> Trained:
+    """Transition energy with a regression base."""
+    began = time.perf_counter()
+    settings = TrainSettings(
+        ModelSettings(hidden=(128, 128)), updates=300, base_updates=3000 if quick else 6000, seed=seed
+    )
+    model, _ = fit_model(buffer, replace(settings, **changes), progress=False)
+    return Trained(model, time.perf_counter() - began)
+
+
+def joint(buffer: RolloutBuffer, seed: int, gap: int, **changes: Any) -> Trained:
+    """Joint energy over pairs of states `gap` steps apart: where data were, and how far they moved."""
+    began = time.perf_counter()
+    model = ModelSettings(
+        hidden=(128, 128),
+        base="gaussian",
+        base_deviation=1.2,
+        gaps=(gap,),
+        states_only=True,
+        joint=True,
+        frequencies=64,
+        bandwidth=4.0,
+    )
+    settings = TrainSettings(
+        replace(model, **changes.pop("model", {})),
+        updates=1000,
+        loss="softplus",
+        energy_l2=0.003,
+        learning_rate=1e-3,
+        langevin_steps=10,
+        random_negatives=128,
+        seed=seed,
+    )
+    trained, _ = fit_model(buffer, replace(settings, **changes), progress=False)
+    return Trained(trained, time.perf_counter() - began)
+
+
+def feed_forward(buffer: RolloutBuffer, seed: int, quick: bool = False) -> Trained:
+    fitted = fit_feed_forward(buffer, hidden=(256, 256), updates=3000 if quick else 6000, seed=seed)
+    return Trained(fitted, fitted.train_seconds)
+
+
+def ensemble(buffer: RolloutBuffer, seed: int, quick: bool = False) -> Trained:
+    fitted = fit_ensemble(buffer, hidden=(128, 128), updates=2000 if quick else 4000, seed=seed)
+    return Trained(fitted, fitted.train_seconds)
+
+
+def costs_of(problem: Problem, trained: Trained, boxes: np.ndarray | None) -> list[Energy]:
+    """What the plan is for: the same costs for every method."""
+    costs = [problem.goal_cost(trained.model.layout)]
+    if boxes is not None:
+        costs.append(box_cost(trained.model.normalizer, boxes))
+    return costs
+
+
+def energy_agent(
+    problem: Problem,
+    trained: Trained,
+    space: spaces.Box,
+    *,
+    boxes: np.ndarray | None = None,
+    horizon: int = 15,
+    chains: int = 4,
+    seed: int = 0,
+    engine: str = "auto",
+    steps: int = 80,
+    weight: float = 10.0,
+) -> MPCAgent:
+    """Langevin over states and actions."""
+    sampler = Langevin(steps, Linear(0.1, 0.01), noise=0.0, adapt="rms", engine=engine)  # type: ignore[arg-type]
+    planner = planner_for(
+        trained.model,
+        costs_of(problem, trained, boxes),
+        horizon,
+        sampler=sampler,
+        action_space=space,
+        chains=chains,
+        weight=weight,
+    )
+    return MPCAgent(planner, trained.model.normalizer, space, seed=seed)
+
+
+def search_agent(
+    problem: Problem,
+    trained: Trained,
+    space: spaces.Box,
+    search: str,
+    *,
+    boxes: np.ndarray | None = None,
+    horizon: int = 10,
+    seed: int = 0,
+) -> MPCAgent:
+    """A baseline's model, searched over actions."""
+    planner = baseline_planner(
+        trained.model,
+        costs_of(problem, trained, boxes),
+        horizon,
+        sampler=SEARCHES[search],
+        action_space=space,
+    )
+    return MPCAgent(planner, trained.model.normalizer, space, seed=seed)
+
+
+def states_planner(
+    model: TrajectoryModel,
+    problem: Problem,
+    limit: torch.Tensor,
+    box: Energy | None = None,
+    horizon: int = 10,
+    engine: str = "auto",
+) -> Planner:
+    """Langevin over states alone, displacements within what an action can do."""
+    scale = tuple((4 * limit).tolist())
+    sampler = Langevin(30, Linear(0.1, 0.01), noise=0.0, adapt="rms", scale=scale, engine=engine)  # type: ignore[arg-type]
+    costs: list[Energy] = [20 * GoalCost(model.layout, problem.goal_index, smooth=0.02), 1e4 * SpeedCost(model.layout, limit)]
+    costs += [] if box is None else [box]
+    return Planner(
+        model.energy,
+        sampler,
+        horizon,
+        costs,
+        layout=model.layout,
+        weight=3.0,
+        chains=2,
+        first=replace(sampler, steps=90),
+        spread=1.5 * limit,
+    )
+
+
+def inverse_dynamics(kind: str, buffer: RolloutBuffer, env: Any, model: TrajectoryModel, seed: int) -> InverseDynamics:
+    """Actions for planned states: "closed form", "learned" or "least squares" (recursive)."""
+    normalizer = model.normalizer
+    if kind == "closed form":
+        return ClosedForm(
+            env.unwrapped.inverse_dynamics, normalizer.denormalize_observations, normalizer.normalize_actions
+        )
+    layout, scale = normalizer.layout, model.energy.displacement_scale
+    plain = TrajectoryModel.create(ModelSettings(), normalizer, scale)
+    batches = batches_for(buffer, plain, 256, seed)
+    if kind == "learned":
+        torch.manual_seed(seed)
+        learned = LearnedInverse(layout, scale)
+        learned.fit(batches, 2000)
+        return learned
+    squares = RecursiveLeastSquares(layout, scale)
+    for _ in range(8):
+        x = next(batches).x
+        states = layout.states(x)
+        squares.update(states[:, 0], layout.actions(x)[:, 0], states[:, 1])
+    return squares
+
+
+def guided_agent(
+    problem: Problem,
+    fine: Trained,
+    coarse: Trained,
+    buffer: RolloutBuffer,
+    env: Any,
+    *,
+    inverse: str = "closed form",
+    guided: bool = True,
+    boxes: np.ndarray | None = None,
+    quantile: float = 0.85,
+    seed: int = 0,
+) -> MPCAgent:
+    """Coarse to fine: a roadmap of replay states under the coarse energy, Langevin over states under the fine one."""
+    normalizer, space = fine.model.normalizer, env.action_space
+    limit = (torch.as_tensor(space.high).double() / normalizer.obs_std).float()
+    box = None if boxes is None else box_cost(normalizer, boxes)
+    planner: Any = states_planner(fine.model, problem, limit, box)
+    if guided:
+        sight = coarse.model.energy
+        assert isinstance(sight, TransitionEnergy)
+        pick = np.random.default_rng(seed).choice(len(buffer.observations), 1500, replace=False)
+        nodes = normalizer.normalize_observations(torch.from_numpy(buffer.observations[pick])).float()
+        sees = LineOfSight.of_data(sight, nodes, quantile, cost=box)
+        planner = Guided(planner, Roadmap(sees, nodes), sees)
+    actions = inverse_dynamics(inverse, buffer, env, fine.model, seed)
+    return MPCAgent(planner, normalizer, space, inverse_dynamics=actions, seed=seed)
