@@ -4,6 +4,7 @@ from ebm_control.planning.agent import MPCAgent
 from ebm_control.planning.coarse_to_fine import CoarseToFine
 from ebm_control.planning.episodes import Episodes, run_episodes
 from ebm_control.planning.guided import Guided, GuidedPlan
+from ebm_control.planning.homotopy import side_of, winding
 from ebm_control.planning.inverse_dynamics import (
     ClosedForm,
     InverseDynamics,
@@ -39,5 +40,7 @@ __all__ = [
     "RolledOut",
     "planner_for",
     "run_episodes",
+    "side_of",
     "straightened",
+    "winding",
 ]

@@ -36,6 +36,8 @@ class Planner:
         fix_goal: hold the goal's coordinates fixed in the last row, instead of (or besides) a cost.
         spread: deviation of the smooth noise that chains start with, `(D,)` or a number. The first chain of a
             problem starts without noise.
+        windings: with `fix_goal`, start chains by turns along all ways round of the goal's periodic coordinates
+            (the first by the shorter of each), instead of the shortest alone.
         restarts: share of chains that start afresh although there is a warm start.
         context: `(context_dim,)` handed to the energy with every plan (a time gap, say), or None.
         dynamics: plan over actions alone, the states those that follow from them; None for collocation.
@@ -58,6 +60,7 @@ class Planner:
         first: Sampler | None = None,
         goal_index: Sequence[int] = (),
         fix_goal: bool = False,
+        windings: bool = False,
         spread: Tensor | float = 0.3,
         restarts: float = 0.25,
         context: Tensor | None = None,
@@ -79,6 +82,13 @@ class Planner:
             "goal_index",
             given=self.goal_index,
             expected="the coordinates that fix_goal holds",
+        )
+        self.turning = [i for i in self.goal_index if i in layout.periodic] if windings else []
+        require(
+            not windings or (fix_goal and len(self.turning) > 0),
+            "windings",
+            given=f"True, fix_goal={fix_goal}, goal_index={self.goal_index}",
+            expected=f"fix_goal, and a goal that names some of the periodic coordinates {layout.periodic}",
         )
         # Composed once: an engine that compiles or captures keeps what it made for this very energy.
         total = _composed(energy, weight, terms, dynamics)
@@ -171,13 +181,28 @@ class Planner:
         if goal is not None and self.fix_goal:
             end = start.clone()
             end[:, list(self.goal_index)] = goal
-        line = self.layout.join(bridged(start, end, rows, self.layout))[:, None].expand(
-            -1, self.chains, -1, -1
-        )
+        line = bridged(start, end, rows, self.layout)[:, None].expand(-1, self.chains, -1, -1)
+        if self.turning:
+            line = line + self._longer_ways(line[:, :1])
+        line = self.layout.join(line)
         noise = smooth_noise((count, rows, self.layout.dim), generator, start) * self.spread.to(start)
         noise = noise.unflatten(0, (len(start), self.chains)).clone()
         noise[:, 0] = 0
         return line + noise
+
+    def _longer_ways(self, line: Tensor) -> Tensor:
+        """What takes lines by the shorter ways `(N, 1, T, obs_dim)` round the other way, `(N, K, T, obs_dim)`.
+
+        Bit j of a chain's number says whether it goes the longer way of the j-th turning coordinate.
+        """
+        extra = line.new_zeros(len(line), self.chains, *line.shape[2:])
+        done = torch.linspace(0, 1, line.shape[2], device=line.device, dtype=line.dtype)
+        number = torch.arange(self.chains, device=line.device)[:, None]
+        for j, i in enumerate(self.turning):
+            shorter = line[:, :, -1:, i] - line[:, :, :1, i]
+            away = torch.where(shorter > 0, -self.layout.periods[i], self.layout.periods[i])
+            extra[..., i] = (number >> j & 1) * away * done
+        return extra
 
     def _take_up(self, x: Tensor, warm: Plan, cold: Tensor | None) -> Tensor:
         """The warm plan's chains in place of fresh ones, its worst `restarts` share and `cold` rows excepted."""

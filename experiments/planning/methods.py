@@ -164,7 +164,10 @@ def states_planner(
     """Langevin over states alone, displacements within what an action can do."""
     scale = tuple((4 * limit).tolist())
     sampler = Langevin(30, Linear(0.1, 0.01), noise=0.0, adapt="rms", scale=scale, engine=engine)  # type: ignore[arg-type]
-    costs: list[Energy] = [20 * GoalCost(model.layout, problem.goal_index, smooth=0.02), 1e4 * SpeedCost(model.layout, limit)]
+    costs: list[Energy] = [
+        20 * GoalCost(model.layout, problem.goal_index, norm=problem.norm, smooth=0.02),
+        1e4 * SpeedCost(model.layout, limit),
+    ]
     costs += [] if box is None else [box]
     return Planner(
         model.energy,
@@ -179,7 +182,9 @@ def states_planner(
     )
 
 
-def inverse_dynamics(kind: str, buffer: RolloutBuffer, env: Any, model: TrajectoryModel, seed: int) -> InverseDynamics:
+def inverse_dynamics(
+    kind: str, buffer: RolloutBuffer, env: Any, model: TrajectoryModel, seed: int
+) -> InverseDynamics:
     """Actions for planned states: "closed form", "learned" or "least squares" (recursive)."""
     normalizer = model.normalizer
     if kind == "closed form":

@@ -59,9 +59,7 @@ class Problem:
 def data_of(env: str, seed: int) -> RolloutBuffer:
     """Random transitions, starts spread over the states."""
     if env == "ebm/Reacher-v0":
-        return collect_mujoco(
-            env, TRANSITIONS, episode_length=50, seed=seed, threads=1, starts=spread_starts
-        )
+        return collect_mujoco(env, TRANSITIONS, episode_length=50, seed=seed, threads=1, starts=spread_starts)
     if env == "ebm/Arm7-v0":
         return collect_mujoco(
             env, TRANSITIONS, episode_length=50, seed=seed, threads=1, starts=arm7.spread_starts
@@ -125,4 +123,5 @@ MAZE_PAIRS = Problem(
     0.05,
     _maze,
     arguments=(("start", "random"), ("goal", "random")),
+    norm="l2",  # straight to the next point of the route; L1 hugs walls, which pays on the two pairs above
 )

@@ -1,0 +1,118 @@
+"""The planning table: energies, dynamics models and reinforcement learning beside the oracle.
+
+`python -m experiments.planning [--quick] [--seeds N] [--out DIR]` writes `DIR/planning.json`. Rows of
+`python -m experiments.planning.reinforcement`, which takes hours, are taken from `DIR/reinforcement/`.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from scipy import stats
+
+from ebm_control.provenance import provenance, usable_cores, write_record
+from experiments.planning.jobs import JOBS, timings
+from experiments.planning.report import markdown, table
+
+
+@dataclass
+class Planning:
+    """Every planning problem, every method."""
+
+    seeds: int = 5
+    """Data sets, trainings and evaluations of each method."""
+    quick: bool = False
+    """One seed, fewer episodes, shorter trainings: the main rows."""
+    out: Path = Path("experiments/results")
+    """Folder of planning.json and planning.md."""
+    parts: tuple[str, ...] = ("arm", "maze", "reacher", "particle")
+    """Problems to run."""
+    timing: bool = True
+    """Time single plans at the end, on one thread."""
+
+
+def one(job: tuple[str, int, bool]) -> list[dict[str, Any]]:
+    """Rows of one part and seed."""
+    part, seed, quick = job
+    torch.set_num_threads(1)
+    return JOBS[part](seed, quick)
+
+
+def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a problem and method: mean over seeds, 95 % interval of the mean by Student's t."""
+    merged = []
+    for key in dict.fromkeys((row["env"], row["method"], row["planner"]) for row in rows):
+        group = [row for row in rows if (row["env"], row["method"], row["planner"]) == key]
+        means = np.array([row["return"] for row in group])
+        n = len(means)
+        wide = float(stats.t.ppf(0.975, n - 1) * means.std(ddof=1) / np.sqrt(n)) if n > 1 else None
+        merged.append(
+            {
+                "env": key[0],
+                "method": key[1],
+                "planner": key[2],
+                "data": group[0]["data"],
+                "seeds": n,
+                "episodes": sum(row["episodes"] for row in group),
+                "return_mean": float(means.mean()),
+                "return_ci95": wide,
+                "oracle": float(np.mean([row["oracle"] for row in group])),
+                "success": float(
+                    np.average([row["success"] for row in group], weights=[r["episodes"] for r in group])
+                ),
+                "env_steps": group[0]["env_steps"],
+                "train_seconds": float(np.mean([row["train_seconds"] for row in group])),
+                "returns_by_seed": means.tolist(),
+                "batch_plan_ms_p50": float(np.mean([row["batch_plan_ms_p50"] for row in group])),
+                "plan_ms_p50": None,
+                "plan_ms_p95": None,
+            }
+        )
+    return merged
+
+
+def main() -> None:
+    settings, console, started = tyro.cli(Planning), Console(), time.perf_counter()
+    seeds = range(1 if settings.quick else settings.seeds)
+    flags = " --quick" if settings.quick else f" --seeds {settings.seeds}"
+    flags += f" --parts {' '.join(settings.parts)}"
+    origin = provenance("python -m experiments.planning" + flags, seeds, 0.0)
+    work = [(part, seed, settings.quick) for seed, part in product(seeds, settings.parts)]
+    settings.out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+
+    def write(speed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """All that is known so far: a run that is stopped loses nothing."""
+        summary = summarised(rows)
+        for row, timed in product(summary, speed):
+            same = all(row[name] == timed[name] for name in ("env", "method", "planner"))
+            if same and timed["starts"] == 1:
+                row |= {name: timed[name] for name in ("plan_ms_p50", "plan_ms_p95")}
+        took = origin | {"seconds": round(time.perf_counter() - started, 3)}
+        write_record(
+            settings.out / "planning.json", {"rows": summary, "timing": speed, "by_seed": rows}, took
+        )
+        (settings.out / "planning.md").write_text(markdown(summary, speed))
+        return summary
+
+    with ProcessPoolExecutor(usable_cores()) as pool:
+        for job, made in zip(work, pool.map(one, work), strict=True):
+            console.print(f"{time.perf_counter() - started:6.0f} s  {job[0]}, seed {job[1]}")
+            rows += made
+            write([])
+    torch.set_num_threads(1)
+    summary = write(timings() if settings.timing else [])
+    console.print(table(summary))
+
+
+if __name__ == "__main__":
+    main()

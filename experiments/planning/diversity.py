@@ -1,0 +1,199 @@
+"""Diversity of plans: in how many problems are plans of both homotopy classes found?
+
+A plan counts only where it is valid on the true environment: its actions, executed open loop, end within 0.1 (L1)
+of the goal, through no blocked move; its class is that of the true path.
+
+    python -m experiments.planning.diversity
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ebm_control.data import MujocoSimulator
+from ebm_control.energies import (
+    BoundCost,
+    BoxObstacle,
+    Energy,
+    RegressionBase,
+    SmoothnessCost,
+    TransitionEnergy,
+)
+from ebm_control.planning import Planner, side_of, winding
+from ebm_control.planning.recipe import action_bounds
+from ebm_control.samplers import Langevin, Linear
+from ebm_control.training import TrajectoryModel
+from ebm_envs.point import segments_blocked
+from ebm_envs.reacher import observe, physical_state
+from experiments.planning.methods import energy
+from experiments.planning.problems import data_of, obstacle
+
+TOLERANCE = 0.1
+CHAINS = 32
+# Weight of the energy, Langevin steps, their sizes: a loose constraint finds the way, a stiff one makes it true.
+STAGES = ((10.0, 60, Linear(0.1, 0.03)), (100.0, 60, Linear(0.03, 0.002)))
+
+
+def annealed(
+    model: TrajectoryModel,
+    costs: Sequence[Energy],
+    horizon: int,
+    space: gym.spaces.Box,
+    start: Tensor,
+    goal: Tensor,
+    *,
+    spread: Tensor,
+    windings: bool = False,
+    seed: int = 0,
+) -> Tensor:
+    """Chains `(N, K, T, D)` from each start `(N, obs_dim)` to its goal, held fixed; all in normalised units."""
+    layout, base = model.layout, model.energy.base
+    assert isinstance(model.energy, TransitionEnergy)
+    assert isinstance(base, RegressionBase)
+    scale = (*(4 * model.energy.displacement_scale).tolist(), *[1.0] * layout.act_dim)
+    generator = torch.Generator().manual_seed(seed)
+    chains = None
+    for weight, steps, sizes in STAGES:
+        sampler = Langevin(
+            steps,
+            sizes,
+            noise=0.0,
+            adapt="rms",
+            scale=scale,
+            clamp=action_bounds(model.normalizer, layout, space),
+        )
+        planner = Planner(
+            model.energy,
+            sampler,
+            horizon,
+            costs,
+            layout=layout,
+            weight=weight * float(base.deviation.square().amin()),
+            chains=CHAINS,
+            goal_index=range(goal.shape[1]),
+            fix_goal=True,
+            windings=windings,
+            spread=spread,
+        )
+        chains = planner.plan(start, goal, initial=chains, generator=generator).chains
+    assert chains is not None
+    return chains
+
+
+def particle_paths(
+    actions: NDArray[Any], problem: dict[str, Any], env: Any
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """True paths `(K, T, 2)` of open-loop actions `(K, T-1, 2)`, and whether each is valid `(K,)`."""
+    env.reset(options=problem)
+    path, blocked = [np.tile(problem["start"], (len(actions), 1))], np.zeros(len(actions), dtype=bool)
+    for t in range(actions.shape[1]):
+        aim = np.clip(path[-1] + actions[:, t].clip(-env.max_action, env.max_action), -1, 1)
+        blocked |= segments_blocked(path[-1], aim, env.boxes)
+        path.append(env.dynamics(path[-1], actions[:, t]))
+    reached = np.abs(path[-1] - problem["goal"]).sum(-1) < TOLERANCE
+    return np.stack(path, axis=1), reached & ~blocked
+
+
+def particle(model: TrajectoryModel, problems: int, seed: int, horizon: int = 45) -> NDArray[np.bool_]:
+    """Whether valid plans on both sides of the box are found, `(problems,)`."""
+    env: Any = gym.make("ebm/Particle-v0").unwrapped
+    normalizer, std = model.normalizer, model.normalizer.obs_std
+    spread = torch.cat([0.4 / std, torch.ones(2)]).float()
+    edge = torch.tensor([0.97, 0.97], dtype=torch.float64)
+    low, high = (normalizer.normalize_observations(b).float() for b in (-edge, edge))
+    found = []
+    for block in np.array_split(np.arange(problems), max(1, problems // 5)):
+        posed = [obstacle(1000 * seed + int(i)) for i in block]
+        start, goal, boxes = (
+            normalizer.normalize_observations(torch.from_numpy(np.array([p[name] for p in posed]))).float()
+            for name in ("start", "goal", "obstacles")
+        )
+        costs = [
+            400 * BoxObstacle(boxes, (0, 1), margin=float(0.03 / std.max())),
+            100 * BoundCost(low, high, (0, 1)),
+        ]
+        chains = annealed(model, costs, horizon, env.action_space, start, goal, spread=spread, seed=seed)
+        actions = normalizer.denormalize_actions(model.layout.actions(chains)[:, :, :-1]).double().numpy()
+        for one, taken in zip(posed, actions, strict=True):
+            paths, valid = particle_paths(taken, one, env)
+            side = side_of(torch.from_numpy(paths), torch.from_numpy(np.mean(one["obstacles"][0], axis=0)))
+            found.append(set(side.numpy()[valid]) == {1, -1})
+    return np.array(found)
+
+
+def reacher(model: TrajectoryModel, problems: int, seed: int, horizon: int = 50) -> NDArray[np.bool_]:
+    """Whether valid plans that turn the shoulder either way are found, `(problems,)`."""
+    env: Any = gym.make("ebm/Reacher-v0")
+    normalizer, layout = model.normalizer, model.layout
+    rng = np.random.default_rng(7000 + seed)
+    start = np.concatenate([rng.uniform(-1, 1, (problems, 2)), np.zeros((problems, 2))], axis=1)
+    goal = rng.uniform(-1, 1, (problems, 2))
+    spread = torch.cat([1.5 * model.energy.displacement_scale, torch.ones(2)])
+    costs = [0.01 * SmoothnessCost(layout, order=1, of="actions")]
+    found = []
+    with MujocoSimulator(env, threads=1) as simulator:
+        for block in np.array_split(np.arange(problems), max(1, problems // 5)):
+            begin = normalizer.normalize_observations(torch.from_numpy(start[block])).float()
+            end = torch.from_numpy(goal[block]).float()  # angles / π are normalised as they are
+            chains = annealed(
+                model, costs, horizon, env.action_space, begin, end, spread=spread, windings=True, seed=seed
+            )
+            actions = normalizer.denormalize_actions(layout.actions(chains)[:, :, :-1]).flatten(0, 1)
+            qpos, qvel = physical_state(start[block].repeat(CHAINS, axis=0))
+            paths = torch.from_numpy(
+                observe(*simulator.rollout(simulator.states(qpos, qvel), actions.numpy()))
+            )
+            away = layout.difference(
+                paths[:, -1],
+                torch.from_numpy(np.pad(goal, ((0, 0), (0, 2))))[block].repeat_interleave(CHAINS, 0),
+            )
+            valid = away[:, :2].abs().sum(dim=1) < TOLERANCE
+            turn = torch.where(valid, winding(layout, paths, 0), 0).unflatten(0, (len(block), CHAINS))
+            found.append(((turn > 0).any(dim=1) & (turn < 0).any(dim=1)).numpy())
+    return np.concatenate(found)
+
+
+def diversity(problems: int, seed: int, quick: bool) -> list[dict[str, Any]]:
+    """One row an environment: the share of problems in which valid plans of both classes are found.
+
+    `seconds` are those of planning and checking; `quick` trains for half as long.
+    """
+    rows = []
+    for name, solve, updates in (("Particle", particle, 3000), ("Reacher", reacher, 6000)):
+        base_updates = updates // 2 if quick else updates
+        model = energy(data_of(f"ebm/{name}-v0", seed), seed, base_updates=base_updates).model
+        began = time.perf_counter()
+        found = solve(model, problems, seed)
+        rows.append(
+            {
+                "env": name,
+                "method": "EBM",
+                "planner": "langevin, states and actions",
+                "measure": "both homotopy classes",
+                "problems": problems,
+                "share": float(found.mean()),
+                "seed": seed,
+                "chains": CHAINS,
+                "seconds": round(time.perf_counter() - began, 1),
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--problems", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true")
+    for row in diversity(**vars(parser.parse_args())):
+        print(json.dumps(row))
