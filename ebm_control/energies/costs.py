@@ -131,7 +131,12 @@ class BoxObstacle(Energy):
         super().__init__()
         _require_index(index)
         require_shape("boxes", boxes, (*[None] * (boxes.ndim - 2 if boxes.ndim == 4 else 1), 2, len(index)))
-        require(bool((boxes[..., 0, :] < boxes[..., 1, :]).all()), "boxes", given=boxes.tolist(), expected="low < high")
+        require(
+            bool((boxes[..., 0, :] < boxes[..., 1, :]).all()),
+            "boxes",
+            given=boxes.tolist(),
+            expected="low < high",
+        )
         self.index, self.margin, self.between = list(index), margin, between
         self.register_buffer("boxes", boxes.float())
 

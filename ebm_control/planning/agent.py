@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ebm_control.checks import InputError, require
 from ebm_control.data.normalizer import Normalizer
+from ebm_control.planning.guided import Guided
 from ebm_control.planning.inverse_dynamics import InverseDynamics
 from ebm_control.planning.plan import Plan
 from ebm_control.planning.planner import Planner
@@ -40,7 +41,7 @@ class MPCAgent:
 
     def __init__(
         self,
-        planner: Planner,
+        planner: Planner | Guided,
         normalizer: Normalizer,
         action_space: spaces.Box,
         *,

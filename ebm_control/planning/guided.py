@@ -106,7 +106,9 @@ class Guided:
     def _ahead(self, start: Tensor, route: Tensor, passed: Tensor) -> tuple[Tensor, Tensor]:
         """Index `(N,)` of the farthest point in sight, not before `passed`, and where there is none."""
         count, rows = route.shape[:2]
-        seen = self.sees(start.repeat_interleave(rows, dim=0), route.flatten(0, 1)).unflatten(0, (count, rows))
+        seen = self.sees(start.repeat_interleave(rows, dim=0), route.flatten(0, 1)).unflatten(
+            0, (count, rows)
+        )
         place = torch.arange(rows, device=start.device)
         passed = passed.to(start.device)[:, None]
         # A point that is reached gives way to the next one, in sight or not: goals may lie close to a wall.

@@ -25,7 +25,9 @@ def side_of(paths: Tensor, centre: Tensor) -> Tensor:
         InputError: a shape does not fit.
 
     """
-    require(paths.ndim >= 2 and paths.shape[-1] == 2, "paths", given=tuple(paths.shape), expected="(..., T, 2)")
+    require(
+        paths.ndim >= 2 and paths.shape[-1] == 2, "paths", given=tuple(paths.shape), expected="(..., T, 2)"
+    )
     fits = centre.shape[-1:] == (2,) and centre.shape[:-1] in ((), paths.shape[:-2])
     require(fits, "centre", given=tuple(centre.shape), expected=f"(2,) or {(*paths.shape[:-2], 2)}")
     offset = paths - centre.unsqueeze(-2)

@@ -129,7 +129,9 @@ class Roadmap:
         here = np.arange(count)[direct]
         graph = csr_array(
             (
-                np.concatenate([self._edges[2], lengths, self.clear.length(start, goal).cpu().numpy()[direct]]),
+                np.concatenate(
+                    [self._edges[2], lengths, self.clear.length(start, goal).cpu().numpy()[direct]]
+                ),
                 (
                     np.concatenate([self._edges[0], rows + size, here + size]),
                     np.concatenate([self._edges[1], columns, here + size + count]),
@@ -189,7 +191,9 @@ def straightened(clear: LineOfSight, routes: Tensor) -> Tensor:
     starts, ends = routes[:, i].flatten(0, 1), routes[:, j].flatten(0, 1)
     free = clear(starts, ends).unflatten(0, (count, -1)) | (j == i + 1)
     length = torch.full((count, rows, rows), torch.inf)
-    length[:, i, j] = torch.where(free, clear.length(starts, ends).unflatten(0, (count, -1)), torch.inf).float().cpu()
+    length[:, i, j] = (
+        torch.where(free, clear.length(starts, ends).unflatten(0, (count, -1)), torch.inf).float().cpu()
+    )
     best = torch.full((count, rows), torch.inf)
     best[:, 0] = 0
     before = torch.zeros(count, rows, dtype=torch.long)

@@ -16,6 +16,7 @@ from ebm_control.energies import (
     GoalCost,
     RewardCost,
     SmoothnessCost,
+    SpeedCost,
     TrajectoryLayout,
 )
 from ebm_control.energies.costs import distance
@@ -194,3 +195,22 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
 def test_bad_costs_are_named(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         make()
+
+
+def test_speed_cost_is_half_the_squared_excess_of_each_displacement() -> None:
+    layout = TrajectoryLayout(2, periods=(2.0, 0.0))
+    x = torch.tensor([[[0.9, 0.0], [-0.9, 0.3], [-0.9, 0.3]]])  # 0.2 round the circle, 0.3 straight
+    cost = SpeedCost(layout, torch.tensor([0.15, 0.1]))
+    assert cost(x).item() == pytest.approx(0.5 * (0.05**2 + 0.2**2), rel=1e-5)
+    with pytest.raises(InputError, match="limit"):
+        SpeedCost(layout, torch.tensor([-1.0, 1.0]))
+
+
+def test_boxes_of_each_problem_are_read_problem_by_problem() -> None:
+    boxes = torch.tensor([[[[-1.0, -1.0], [1.0, 1.0]]], [[[4.0, 4.0], [6.0, 6.0]]]])
+    at = torch.tensor([0.0, 0.0, 5.0, 0.0])[:, None, None].expand(4, 3, 2)
+    cost = BoxObstacle(boxes, (0, 1))(at)
+    alone = [BoxObstacle(box, (0, 1)) for box in boxes]
+    expected = torch.cat([alone[0](at[:2]), alone[1](at[2:])])
+    assert torch.equal(cost, expected)
+    assert (cost > 0).tolist() == [True, True, True, False]

@@ -231,9 +231,41 @@ def test_shooting_needs_dynamics_that_predict():
             ExpectedDynamics(energy)
 
 
+class Still(Energy):
+    """Every trajectory is as good as any other."""
+
+    def forward(self, x, context=None):
+        return 0 * x.sum(dim=(1, 2))
+
+
+def test_windings_start_chains_along_all_ways_round():
+    layout = TrajectoryLayout(3, periods=(2.0, 0.0, 6.0))
+    given = {"layout": layout, "fix_goal": True, "goal_index": (0, 1, 2), "spread": 0.0, "chains": 6}
+    start, goal = (
+        torch.tensor([[0.8, 0.0, 1.0], [0.1, 0.0, 0.0]]),
+        torch.tensor([[-0.9, 0.5, 0.0], [-0.2, 0.5, 2.0]]),
+    )
+    both = Planner(Still(), STILL, 20, windings=True, **given).plan(start, goal, generator=seeded()).chains
+    steps = layout.difference(both[:, :, 1:], both[:, :, :-1])
+    shorter, longer = torch.tensor([[0.3, -0.3], [-1.0, 2.0]]), torch.tensor([[-1.7, 1.7], [5.0, -4.0]])
+    turns = steps.sum(dim=2)
+    for chain in range(6):
+        assert torch.allclose(turns[:, chain, 0], (longer if chain & 1 else shorter)[0], atol=1e-5)
+        assert torch.allclose(turns[:, chain, 2], (longer if chain & 2 else shorter)[1], atol=1e-5)
+        assert torch.allclose(turns[:, chain, 1], torch.tensor([0.5, 0.5]))
+    assert torch.allclose(steps, steps[:, :, :1].expand_as(steps), atol=1e-5)  # straight, at one speed
+    once = Planner(Still(), STILL, 20, **given).plan(start, goal, generator=seeded()).chains
+    assert torch.equal(once, both[:, :1].expand_as(once))
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"windings": True}, "windings: expected fix_goal, and a goal that names some of the periodic"),
+        (
+            {"windings": True, "fix_goal": True, "goal_index": (0,)},
+            r"windings: expected .* periodic coordinates \(\)",
+        ),
         ({"horizon": 0}, "horizon: expected at least 1"),
         ({"chains": 0}, "chains: expected at least 1"),
         ({"restarts": 1.5}, "restarts: expected between 0 and 1"),
