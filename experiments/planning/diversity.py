@@ -3,7 +3,7 @@
 A plan counts only where it is valid on the true environment: its actions, executed open loop, end within 0.1 (L1)
 of the goal, through no blocked move; its class is that of the true path.
 
-    python -m experiments.planning.diversity
+`python -m experiments.planning.diversity [--problems N] [--seed S] [--out DIR]` writes `DIR/diversity.json`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -31,6 +32,7 @@ from ebm_control.energies import (
 )
 from ebm_control.planning import Planner, side_of, winding
 from ebm_control.planning.recipe import action_bounds
+from ebm_control.provenance import provenance, write_record
 from ebm_control.samplers import Langevin, Linear
 from ebm_control.training import TrajectoryModel
 from ebm_envs.point import segments_blocked
@@ -190,10 +192,23 @@ def diversity(problems: int, seed: int, quick: bool) -> list[dict[str, Any]]:
     return rows
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--problems", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true")
-    for row in diversity(**vars(parser.parse_args())):
+    parser.add_argument("--out", type=Path, default=Path("experiments/results"))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    command = f"python -m experiments.planning.diversity --problems {given.problems} --seed {given.seed}"
+    origin = provenance(command + (" --quick" if given.quick else ""), [given.seed], 0.0)
+    rows = diversity(given.problems, given.seed, given.quick)
+    took = origin | {"seconds": round(time.perf_counter() - began, 3)}
+    write_record(given.out / "diversity.json", {"rows": rows}, took)
+    for row in rows:
         print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()

@@ -30,7 +30,7 @@ from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, 
 from experiments.planning.problems import Problem, box_cost
 
 # Equal budgets: a plan of 80 Langevin steps and 4 chains is 320 evaluations with a gradient, counted as 3 each.
-SEARCHES = {
+SEARCHES: dict[str, CEM | MPPI] = {
     "CEM": CEM(8, candidates=128, elites=12, noise=0.7, smoothing=0.1, smooth=False),
     "MPPI": MPPI(16, candidates=64, noise=Geometric(0.5, 0.05), temperature=0.05, smooth=False),
 }

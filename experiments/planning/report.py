@@ -1,11 +1,19 @@
-"""The table, for the terminal and for the documentation."""
+"""The table, for the terminal and for the documentation.
+
+`python -m experiments.planning.report` prints what `experiments/results/` holds, reinforcement learning included,
+as Markdown.
+"""
 
 from __future__ import annotations
 
+import json
 import math
+from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 Row = dict[str, Any]
@@ -49,3 +57,46 @@ def markdown(rows: list[Row], timing: list[Row]) -> str:
             for t in timing
         ]
     return "\n".join(lines) + "\n"
+
+
+NAMES = {
+    "particle": "Particle",
+    "reacher": "Reacher",
+    "maze-bend": "Maze, one bend",
+    "maze-s": "Maze, S",
+    "arm7": "Arm7",
+}
+
+
+def learned(folder: Path, oracles: dict[str, float]) -> list[Row]:
+    """Rows of the reinforcement-learning runs in `folder`, in the shape of the others."""
+    groups: dict[tuple[str, str, int], list[Row]] = defaultdict(list)
+    for file in sorted(folder.glob("*.json")):
+        found = json.loads(file.read_text())["results"]
+        learner = file.stem.split("-seed")[0].removeprefix(found["problem"] + "-").split("-")[0]
+        groups[found["problem"], learner, found["env_steps"]].append(found)
+    return [
+        {
+            "env": NAMES[problem],
+            "method": "PPO" if learner == "ppo" else "SAC",
+            "planner": f"none; {steps:,} steps of its own",
+            "return_mean": float(np.mean([run["return_mean"] for run in runs])),
+            "return_ci95": None,
+            "oracle": oracles.get(NAMES[problem]),
+            "success": float(np.mean([run["success"] for run in runs])),
+            "seeds": len(runs),
+            "train_seconds": float(np.mean([run["train_cpu_seconds"] for run in runs])),
+        }
+        for (problem, learner, steps), runs in groups.items()
+    ]
+
+
+def main() -> None:
+    folder = Path("experiments/results")
+    results = json.loads((folder / "planning.json").read_text())["results"]
+    oracles = {row["env"]: row["oracle"] for row in results["rows"] if row["oracle"] is not None}
+    print(markdown(results["rows"] + learned(folder / "reinforcement", oracles), results["timing"]))
+
+
+if __name__ == "__main__":
+    main()
