@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -50,6 +50,7 @@ def one(job: tuple[str, int, bool]) -> list[dict[str, Any]]:
 def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a problem and method: mean over seeds, 95 % interval of the mean by Student's t."""
     merged = []
+    rows = sorted(rows, key=lambda row: (row["env"], row["seed"]))
     for key in dict.fromkeys((row["env"], row["method"], row["planner"]) for row in rows):
         group = [row for row in rows if (row["env"], row["method"], row["planner"]) == key]
         means = np.array([row["return"] for row in group])
@@ -105,9 +106,11 @@ def main() -> None:
         return summary
 
     with ProcessPoolExecutor(usable_cores()) as pool:
-        for job, made in zip(work, pool.map(one, work), strict=True):
-            console.print(f"{time.perf_counter() - started:6.0f} s  {job[0]}, seed {job[1]}")
-            rows += made
+        jobs = {pool.submit(one, job): job for job in work}
+        for done in as_completed(jobs):
+            part, seed, _ = jobs[done]
+            console.print(f"{time.perf_counter() - started:6.0f} s  {part}, seed {seed}")
+            rows += done.result()
             write([])
     torch.set_num_threads(1)
     summary = write(timings() if settings.timing else [])
