@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class Planning:
     """Folder of planning.json and planning.md."""
     parts: tuple[str, ...] = ("arm", "maze", "reacher", "particle")
     """Problems to run."""
+    resume: bool = False
+    """Keep the parts and seeds that planning.json holds already, whatever commit they ran from (each row says)."""
     timing: bool = True
     """Time single plans at the end, on one thread."""
 
@@ -55,6 +58,7 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         group = [row for row in rows if (row["env"], row["method"], row["planner"]) == key]
         means = np.array([row["return"] for row in group])
         n = len(means)
+        oracles = [row["oracle"] for row in group if row["oracle"] is not None]
         wide = float(stats.t.ppf(0.975, n - 1) * means.std(ddof=1) / np.sqrt(n)) if n > 1 else None
         merged.append(
             {
@@ -66,7 +70,7 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "episodes": sum(row["episodes"] for row in group),
                 "return_mean": float(means.mean()),
                 "return_ci95": wide,
-                "oracle": float(np.mean([row["oracle"] for row in group])),
+                "oracle": float(np.mean(oracles)) if oracles else None,
                 "success": float(
                     np.average([row["success"] for row in group], weights=[r["episodes"] for r in group])
                 ),
@@ -87,9 +91,16 @@ def main() -> None:
     flags = " --quick" if settings.quick else f" --seeds {settings.seeds}"
     flags += f" --parts {' '.join(settings.parts)}"
     origin = provenance("python -m experiments.planning" + flags, seeds, 0.0)
-    work = [(part, seed, settings.quick) for seed, part in product(seeds, settings.parts)]
-    settings.out.mkdir(parents=True, exist_ok=True)
+    found = settings.out / "planning.json"
     rows: list[dict[str, Any]] = []
+    if settings.resume and found.exists():
+        rows = json.loads(found.read_text())["results"]["by_seed"]
+    kept = {(row["part"], row["seed"]) for row in rows}
+    work = [
+        (part, seed, settings.quick)
+        for seed, part in product(seeds, settings.parts)
+        if (part, seed) not in kept
+    ]
 
     def write(speed: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """All that is known so far: a run that is stopped loses nothing."""
@@ -99,9 +110,7 @@ def main() -> None:
             if same and timed["starts"] == 1:
                 row |= {name: timed[name] for name in ("plan_ms_p50", "plan_ms_p95")}
         took = origin | {"seconds": round(time.perf_counter() - started, 3)}
-        write_record(
-            settings.out / "planning.json", {"rows": summary, "timing": speed, "by_seed": rows}, took
-        )
+        write_record(found, {"rows": summary, "timing": speed, "by_seed": rows}, took)
         (settings.out / "planning.md").write_text(markdown(summary, speed))
         return summary
 
@@ -110,7 +119,7 @@ def main() -> None:
         for done in as_completed(jobs):
             part, seed, _ = jobs[done]
             console.print(f"{time.perf_counter() - started:6.0f} s  {part}, seed {seed}")
-            rows += done.result()
+            rows += [{"part": part, **row, "commit": origin["commit"]} for row in done.result()]
             write([])
     torch.set_num_threads(1)
     summary = write(timings() if settings.timing else [])

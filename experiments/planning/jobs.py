@@ -46,11 +46,11 @@ def episodes(
             for i, env in enumerate(environments)
         ]
         if oracle
-        else [float("nan")]
+        else []
     )
     return {
         "returns": outcome.returns.tolist(),
-        "oracle": float(np.mean(best)),
+        "oracle": float(np.mean(best)) if best else None,
         "solved": (-outcome.last_rewards / problem.reward_unit <= problem.success).tolist(),
         "milliseconds": float(np.median(outcome.seconds) * 1e3),
     }
@@ -68,9 +68,10 @@ def row(
     trained: Sequence[m.Trained],
     found: dict[str, Any],
 ) -> Row:
+    oracle = "not computed" if found["oracle"] is None else f"{found['oracle']:.2f}"
     print(
         f"{problem.name}, {method}, {planner}, seed {seed}: {np.mean(found['returns']):.2f} "
-        f"({found['oracle']:.2f}), success {np.mean(found['solved']):.2f}",
+        f"(oracle {oracle}), success {np.mean(found['solved']):.2f}",
         flush=True,
     )
     return {

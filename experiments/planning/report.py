@@ -7,7 +7,6 @@ as Markdown.
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +29,7 @@ def cells(rows: list[Row]) -> Iterator[tuple[str, ...]]:
             row["method"],
             row["planner"],
             f"{row['return_mean']:.2f}{spread}",
-            "" if oracle is None or math.isnan(oracle) else f"{oracle:.2f}",
+            "" if oracle is None else f"{oracle:.2f}",
             f"{row['success']:.2f}",
             str(row["seeds"]),
             f"{row['train_seconds']:.0f}",
