@@ -39,8 +39,8 @@ class Planning:
     """Problems to run."""
     resume: bool = False
     """Keep the parts and seeds that planning.json holds already, whatever commit they ran from (each row says)."""
-    timing: bool = True
-    """Time single plans at the end, on one thread."""
+    timing: tuple[int, ...] = (1, 64)
+    """Start states of the plans that are timed at the end, on one thread."""
 
 
 def one(job: tuple[str, int, bool]) -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ def main() -> None:
             rows += [{"part": part, **row, "commit": origin["commit"]} for row in done.result()]
             write([])
     torch.set_num_threads(1)
-    summary = write(timings() if settings.timing else [])
+    summary = write(timings(settings.timing) if settings.timing else [])
     console.print(table(summary))
 
 

@@ -296,14 +296,14 @@ JOBS: dict[str, Callable[[int, bool], list[Row]]] = {
 }
 
 
-def timings() -> list[Row]:
-    """Milliseconds of one call of the planner for 1 and 64 start states, warm-started, compiled, one thread."""
+def timings(batches: Sequence[int] = (1, 64)) -> list[Row]:
+    """Milliseconds of one call of the planner for each number of start states, warm-started, compiled, one thread."""
     rows = []
     for problem, horizon in ((PARTICLE, 12), (REACHER, 15)):
         data = data_of(problem.env, 0)
         trained = m.energy(data, 0, base_updates=500, updates=20)
         space: Any = problem.make().action_space
-        for starts in (1, 64):
+        for starts in batches:
             agent = m.energy_agent(problem, trained, space, horizon=horizon, engine="compile")
             environments = [problem.make() for _ in range(starts)]
             began = time.perf_counter()
