@@ -22,7 +22,7 @@ from scipy import stats
 
 from ebm_control.provenance import provenance, usable_cores, write_record
 from experiments.planning.jobs import JOBS, timings
-from experiments.planning.report import markdown, table
+from experiments.planning.report import table
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Planning:
     quick: bool = False
     """One seed, fewer episodes, shorter trainings: the main rows."""
     out: Path = Path("experiments/results")
-    """Folder of planning.json and planning.md."""
+    """Folder of planning.json."""
     parts: tuple[str, ...] = ("arm", "maze", "reacher", "particle")
     """Problems to run."""
     resume: bool = False
@@ -111,7 +111,6 @@ def main() -> None:
                 row |= {name: timed[name] for name in ("plan_ms_p50", "plan_ms_p95")}
         took = origin | {"seconds": round(time.perf_counter() - started, 3)}
         write_record(found, {"rows": summary, "timing": speed, "by_seed": rows}, took)
-        (settings.out / "planning.md").write_text(markdown(summary, speed))
         return summary
 
     with ProcessPoolExecutor(usable_cores()) as pool:
