@@ -135,6 +135,7 @@ class OnStates(Energy):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Energy of the states of trajectories `(B, T, D) -> (B,)`."""
+        self.layout.check("x", x)
         return self.energy(self.layout.states(x), context)
 
 

@@ -13,10 +13,8 @@ from torch import Tensor
 
 from ebm_control.checks import InputError, require
 from ebm_control.data.normalizer import Normalizer
-from ebm_control.planning.guided import Guided
 from ebm_control.planning.inverse_dynamics import InverseDynamics
-from ebm_control.planning.plan import Plan
-from ebm_control.planning.planner import Planner
+from ebm_control.planning.plan import Plan, Plans
 
 Observation = ArrayLike | Mapping[str, ArrayLike]
 
@@ -28,7 +26,7 @@ class MPCAgent:
     on environments that are monitored, recorded or vectorised too.
 
     Args:
-        planner: plans in normalised units.
+        planner: plans in normalised units: a `Planner`, a `Guided` one, your own.
         normalizer: units of the data that the planner's energy was trained on.
         action_space: where actions are clipped to.
         goal: `(len(goal_index),)` raw goal for environments whose observations hold none ("desired_goal").
@@ -41,7 +39,7 @@ class MPCAgent:
 
     def __init__(
         self,
-        planner: Planner | Guided,
+        planner: Plans,
         normalizer: Normalizer,
         action_space: spaces.Box,
         *,

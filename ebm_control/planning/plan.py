@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -49,6 +50,32 @@ class Plan:
             self.chains.take_along_dim(index[..., None, None], 1),
             self.energies.take_along_dim(index, 1),
         )
+
+
+class Plans(Protocol):
+    """Anything that plans from step to step, as `MPCAgent` needs it."""
+
+    @property
+    def layout(self) -> TrajectoryLayout:
+        """Meaning of the coordinates of its plans."""
+        ...
+
+    @property
+    def goal_index(self) -> tuple[int, ...]:
+        """Observation coordinates that a goal names; none where it takes no goal."""
+        ...
+
+    def plan(
+        self,
+        start: Tensor,
+        goal: Tensor | None = None,
+        *,
+        warm: Plan | None = None,
+        cold: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Plan:
+        """Plan from each start `(N, obs_dim)`; arguments as in `Planner.plan`."""
+        ...
 
 
 def shifted(chains: Tensor, rows: int = 1) -> Tensor:

@@ -120,6 +120,7 @@ class Roadmap:
             `(N, R, obs_dim)`, the start first.
 
         """
+        require_shape("start", start, (None, self.clear.layout.obs_dim))
         require_shape("goal", goal, tuple(start.shape))
         count, size = len(start), len(self.nodes)
         ends = torch.cat([start, goal])
@@ -187,6 +188,8 @@ def straightened(clear: LineOfSight, routes: Tensor) -> Tensor:
 
     """
     count, rows = routes.shape[:2]
+    if count == 0 or rows < 3:
+        return routes
     i, j = torch.triu_indices(rows, rows, offset=1)
     starts, ends = routes[:, i].flatten(0, 1), routes[:, j].flatten(0, 1)
     free = clear(starts, ends).unflatten(0, (count, -1)) | (j == i + 1)

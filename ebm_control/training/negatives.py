@@ -62,12 +62,23 @@ class Together:
         self.sources = list(sources)
 
     def __call__(self, step: int, batch: Batch) -> Batch | None:
-        """The windows of all sources, one after the other; None where none gives any."""
+        """The windows of all sources, one after the other; None where none gives any.
+
+        Raises:
+            InputError: some sources give a context and some do not.
+
+        """
         given = [source(step, batch) for source in self.sources]
         parts = [part for part in given if part is not None]
         if not parts:
             return None
         contexts = [part.context for part in parts if part.context is not None]
+        require(
+            len(contexts) in (0, len(parts)),
+            "sources",
+            given=f"windows with a context from {len(contexts)} of {len(parts)}",
+            expected="a context from all or from none",
+        )
         return Batch(torch.cat([part.x for part in parts]), torch.cat(contexts) if contexts else None)
 
     def state_dict(self) -> dict[str, Any]:

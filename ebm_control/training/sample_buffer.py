@@ -79,6 +79,7 @@ def scattered(layout: TrajectoryLayout, low: Tensor, high: Tensor, std: Tensor) 
     """
     for name, value in (("low", low), ("high", high), ("std", std)):
         require_shape(name, value, (layout.obs_dim,))
+    require(bool((low <= high).all()), "low", given=low.tolist(), expected=f"at most high, {high.tolist()}")
 
     def fresh(shape: tuple[int, ...], generator: torch.Generator, data: Tensor | None) -> Tensor:
         device = generator.device

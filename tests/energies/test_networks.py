@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ebm_control.checks import InputError
-from ebm_control.energies import MLP, TemporalConvolution
+from ebm_control.energies import MLP, FourierMLP, TemporalConvolution
 
 SILU_SLOPE = 1.1  # its largest, 1.0998, at x = 2.4
 
@@ -77,3 +77,42 @@ def test_bad_networks_are_named() -> None:
         MLP(0)
     with pytest.raises(InputError, match="kernel: expected an odd number, got 4"):
         TemporalConvolution(3, kernel=4)
+
+
+def error_at_edges(make: type[MLP] | type[FourierMLP], **given: int | float) -> float:
+    """Mean squared error on a square wave of 4 periods after 150 updates."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = make(1, (32, 32), **given)  # type: ignore[arg-type]
+    x = torch.linspace(-1, 1, 256)[:, None]
+    wave = torch.sign(torch.sin(4 * torch.pi * x))
+    optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = (network(x) - wave).square().mean()
+        loss.backward()
+        optimizer.step()
+    return float(loss.detach())
+
+
+def test_fourier_features_learn_sharp_edges_sooner() -> None:
+    assert error_at_edges(FourierMLP, features=1, bandwidth=15.0) < 0.5 * error_at_edges(MLP)
+
+
+def test_fourier_directions_have_the_bandwidth_for_deviation_and_are_not_trained() -> None:
+    network = FourierMLP(6, (8,), features=4, frequencies=2000, bandwidth=3.0)
+    assert float(network.directions.std()) == pytest.approx(3.0, rel=0.05)
+    assert "directions" not in dict(network.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"features": 0}, "features: expected between 1 and 3, got 0"),
+        ({"features": 1, "frequencies": 0}, "frequencies: expected at least 1, got 0"),
+        ({"features": 1, "bandwidth": 0.0}, "bandwidth: expected a positive number"),
+    ],
+)
+def test_bad_fourier_features_are_named(given: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        FourierMLP(3, **given)

@@ -11,6 +11,7 @@ from ebm_control.checks import InputError
 from ebm_control.energies import (
     Energy,
     GaussianBase,
+    OnStates,
     RegressionBase,
     TemporalConvolution,
     TrajectoryLayout,
@@ -274,3 +275,18 @@ def test_base_measures_are_negative_log_gaussians() -> None:
         law = torch.distributions.Normal(base.mean(inputs), base.deviation)
         constant = law.log_prob(base.mean(inputs)).sum(dim=-1)
         torch.testing.assert_close(base(inputs, delta), constant - law.log_prob(delta).sum(dim=-1))
+
+
+def test_energy_on_states_hands_its_context_on_and_does_not_see_actions() -> None:
+    energy = transition(act_dim=0, context_dim=1)
+    on_states = OnStates(energy, TrajectoryLayout(2, 1, PERIODS))
+    assert torch.equal(on_states(X, CONTEXT), energy(X[..., :2], CONTEXT))
+    actions = X.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(on_states(actions, CONTEXT).sum(), actions)
+    assert (slope[..., 2] == 0).all()
+    assert (slope[..., :2] != 0).any()
+
+
+def test_energy_on_states_refuses_trajectories_of_another_layout() -> None:
+    with pytest.raises(InputError, match="x: expected shape"):
+        OnStates(transition(act_dim=0), TrajectoryLayout(2, 3, PERIODS))(X)

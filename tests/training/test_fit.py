@@ -6,7 +6,7 @@ from ebm_control.checks import InputError
 from ebm_control.data import RolloutBuffer, collect
 from ebm_control.energies import TransitionEnergy
 from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, fit_base, fit_model
-from ebm_control.training.fit import batches_for
+from ebm_control.training.fit import batches_for, trainer_for
 from tests.training.helpers import linear_buffer, same, tiny
 
 
@@ -156,3 +156,29 @@ def test_resuming_under_other_settings_is_refused_and_names_them(tmp_path):
     other = TrainSettings(model, updates=4, base_updates=2)
     with pytest.raises(InputError, match=r"settings: expected .*'updates': 2.*got \{'updates': 4\}"):
         fit_model(buffer, other, folder=tmp_path, resume=True, progress=False)
+
+
+def test_chains_of_a_joint_energy_are_free_but_stay_about_the_data():
+    buffer = linear_buffer()
+    settings = tiny(base="none", joint=True, random_negatives=8, loss="softplus")
+    model = TrajectoryModel.create(settings.model, buffer.normalizer(), torch.ones(2))
+    batches = batches_for(buffer, model, 32, 0)
+    low, high = (bound[:2] for bound in batches.range())
+    seen = model.normalizer.normalize_observations(torch.from_numpy(buffer.observations)).float()
+    torch.testing.assert_close(torch.stack([low, high]), torch.stack([seen.amin(0), seen.amax(0)]))
+    trainer = trainer_for(model, batches, settings)
+    trainer.fit(batches, 20)
+    chains = trainer.buffer.samples[trainer.buffer.filled][..., :2]
+    margin = 0.0501 * (high - low)
+    assert ((chains >= low - margin) & (chains <= high + margin)).all()
+    starts = chains[:, 0]
+    assert (torch.cdist(starts, seen).amin(dim=1) > 1e-4).float().mean() > 0.9
+
+
+def test_a_fourier_model_with_actions_is_loaded_with_the_features_of_base_and_tilt(tmp_path):
+    model, _ = fit_model(linear_buffer(), tiny(frequencies=8, updates=5), folder=tmp_path, progress=False)
+    loaded = TrajectoryModel.load(tmp_path / "checkpoints")
+    x = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(0))
+    assert loaded.settings == model.settings
+    assert sum(name.endswith("directions") for name in loaded.energy.state_dict()) == 2
+    assert torch.equal(loaded.energy(x), model.energy(x))

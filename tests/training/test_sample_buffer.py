@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ebm_control.checks import InputError
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.training import SampleBuffer, displaced, gaussian, uniform
+from ebm_control.training import SampleBuffer, displaced, gaussian, scattered, uniform
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -151,3 +151,24 @@ def test_wrong_shapes_and_types_are_named():
         SampleBuffer(1, (1,), gaussian(), dtype=torch.int64)
     with pytest.raises(InputError, match=r"data: expected windows of shape \(2, 3, 3\), got None"):
         displaced(TrajectoryLayout(2, 1), torch.ones(2))((2, 3, 3), seeded(), None)
+
+
+def test_scattered_chains_stay_in_their_box_however_far_they_walk():
+    low, high = torch.tensor([-1.0, 2.0]), torch.tensor([1.0, 3.0])
+    fresh = scattered(TrajectoryLayout(2, 1), low, high, torch.full((2,), 5.0))
+    x = fresh((2000, 6, 3), seeded(), None)
+    assert ((x[..., :2] >= low) & (x[..., :2] <= high)).all()
+    assert x[..., 2].std().item() == pytest.approx(1, abs=0.04)
+    assert torch.equal(x, fresh((2000, 6, 3), seeded(), None))
+
+
+def test_bad_boxes_are_named():
+    layout, zero, one = TrajectoryLayout(2), torch.zeros(2), torch.ones(2)
+    for name, box in (
+        ("low", (zero[:1], one, one)),
+        ("high", (zero, torch.ones(3), one)),
+        ("std", (zero, one, one[:1])),
+        ("low: expected at most high", (one, zero, one)),
+    ):
+        with pytest.raises(InputError, match=name):
+            scattered(layout, *box)
