@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,11 @@ from ebm_control.checks import InputError, require
 from ebm_control.data.batch import Batch
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.rollout_buffer import RolloutBuffer
-from ebm_control.data.windows import WindowBatches, window_batches
+from ebm_control.data.windows import WindowBatches, displacement_scale, window_batches
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from ebm_control.training.logger import Logger, as_figures
+from ebm_control.training.logger import Logger
+from ebm_control.training.regression import regress, seeded
 
 _KINDS: dict[str, type[FeedForward] | type[Ensemble]] = {"feed-forward": FeedForward, "ensemble": Ensemble}
 
@@ -128,7 +128,7 @@ def fit_feed_forward(
     """
     started = time.perf_counter()
     data = _Data.of(buffer, held_out, seed, device)
-    with _seeded(seed):
+    with seeded(seed):
         model = FeedForward(data.normalizer.layout, data.displacement_scale, hidden).to(device)
 
     def loss(drawn: Batch) -> Tensor:
@@ -174,7 +174,7 @@ def fit_ensemble(
     """
     started = time.perf_counter()
     data = _Data.of(buffer, held_out, seed, device)
-    with _seeded(seed):
+    with seeded(seed):
         model = Ensemble(data.normalizer.layout, data.displacement_scale, hidden, members).to(device)
     batches = data.batches(members * batch, seed + 1)
     counts = _bootstrap(members, batches.num_windows, seed).to(device)
@@ -207,11 +207,7 @@ class _Data:
         require(episodes >= 2, "buffer", given=f"{episodes} episodes", expected="at least 2")
         held, train = buffer.split(held_out, np.random.default_rng(seed))
         normalizer = buffer.normalizer()
-        layout = normalizer.layout
-        windows = window_batches(train, normalizer, 4096, seed=seed)
-        states = layout.states(torch.cat([next(windows).x for _ in range(10)]))
-        scale = layout.difference(states[:, 1], states[:, 0]).std(dim=0)
-        scale = torch.where(scale > 1e-8, scale, torch.ones_like(scale))
+        scale = displacement_scale(window_batches(train, normalizer, 4096, seed=seed), normalizer.layout)
         return cls(train, held, normalizer, scale, seed, device)
 
     def batches(self, batch: int, seed: int) -> WindowBatches:
@@ -233,19 +229,16 @@ def _fit(
     progress: bool,
 ) -> None:
     require(updates >= 1, "updates", given=updates, expected="at least 1")
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
-    with Logger(progress=progress) as logger:
-        logger.start(updates, name="baseline")
-        for step in range(1, updates + 1):
-            loss = loss_of(next(batches))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            scheduler.step()
-            if step % logger.every == 0:
-                logger.advance(step)
-                logger.figures(step, as_figures(loss=loss.detach()))
+    logger = Logger(progress=progress)
+    regress(
+        model.parameters(),
+        loss_of,
+        batches,
+        updates,
+        learning_rate=learning_rate,
+        logger=logger,
+        name="baseline",
+    )
 
 
 def _fitted(model: FeedForward | Ensemble, data: _Data, updates: int, started: float) -> Baseline:
@@ -259,14 +252,3 @@ def _bootstrap(members: int, windows: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(windows, (members, windows), generator=generator)
     return torch.stack([row.bincount(minlength=windows) for row in drawn]).float()
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Networks take their first weights from the global generator, which is left as it was."""
-    state = torch.get_rng_state()
-    torch.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)

@@ -13,6 +13,7 @@ from ebm_control.checks import InputError, require
 from ebm_control.data.batch import Batch
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.rollout_buffer import RolloutBuffer
+from ebm_control.energies.layout import TrajectoryLayout
 
 
 class WindowBatches(Iterator[Batch]):
@@ -129,6 +130,13 @@ def window_batches(
     """
     chosen, with_context = ((gap,), False) if gaps is None else (gaps, True)
     return WindowBatches(buffer, normalizer, batch, length, chosen, with_context, device, dtype, seed)
+
+
+def displacement_scale(batches: Iterator[Batch], layout: TrajectoryLayout, draws: int = 10) -> Tensor:
+    """Deviation `(obs_dim,)` of one displacement over `draws` batches of windows, 1 where nothing moves."""
+    states = layout.states(torch.cat([next(batches).x for _ in range(draws)]))
+    scale = layout.difference(states[:, 1:], states[:, :-1]).flatten(0, 1).std(dim=0)
+    return torch.where(scale > 1e-8, scale, torch.ones_like(scale))
 
 
 def _normalised_rows(buffer: RolloutBuffer, normalizer: Normalizer, gap: int) -> Tensor:

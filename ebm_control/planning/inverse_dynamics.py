@@ -12,6 +12,7 @@ from ebm_control.checks import require, require_shape
 from ebm_control.data.batch import Batch
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP
+from ebm_control.training.regression import regress
 
 
 class InverseDynamics(Protocol):
@@ -75,19 +76,13 @@ class LearnedInverse(nn.Module):
 
     def fit(self, batches: Iterator[Batch], steps: int = 3000, learning_rate: float = 1e-3) -> float:
         """Least squares on the first transition of each window; returns the last mean squared error."""
-        optimizer = torch.optim.Adam(self.parameters(), lr=learning_rate)
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
-        loss = torch.tensor(float("nan"))
-        for _ in range(steps):
-            x = next(batches).x
-            self.layout.check("batches", x)
-            states, actions = self.layout.states(x), self.layout.actions(x)
-            loss = (self(states[:, 0], states[:, 1]) - actions[:, 0]).square().mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            scheduler.step()
-        return float(loss.detach())
+
+        def loss(batch: Batch) -> Tensor:
+            self.layout.check("batches", batch.x)
+            states, actions = self.layout.states(batch.x), self.layout.actions(batch.x)
+            return (self(states[:, 0], states[:, 1]) - actions[:, 0]).square().mean()
+
+        return regress(self.parameters(), loss, batches, steps, learning_rate=learning_rate)
 
 
 class RecursiveLeastSquares:

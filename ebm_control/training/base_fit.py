@@ -11,7 +11,8 @@ from ebm_control.checks import require
 from ebm_control.data.batch import Batch
 from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.trajectory import TransitionEnergy
-from ebm_control.training.logger import Logger, as_figures
+from ebm_control.training.logger import Logger
+from ebm_control.training.regression import regress
 
 
 def fit_base(
@@ -52,21 +53,17 @@ def fit_base(
         expected="a RegressionBase",
     )
     assert isinstance(base, RegressionBase)
-    logger = logger or Logger(progress=False)
-    optimizer = torch.optim.Adam(base.parameters(), lr=learning_rate)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
-    with logger:
-        logger.start(steps, name="base")
-        for step in range(1, steps + 1):
-            loss = _squared_error(energy, base, next(batches)).mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(base.parameters(), 1.0)
-            optimizer.step()
-            scheduler.step()
-            if step % logger.every == 0:
-                logger.advance(step)
-                logger.figures(step, as_figures(base_loss=loss.detach()))
+    regress(
+        base.parameters(),
+        lambda batch: _squared_error(energy, base, batch).mean(),
+        batches,
+        steps,
+        learning_rate=learning_rate,
+        gradient_clip=1.0,
+        logger=logger,
+        name="base",
+        figure="base_loss",
+    )
     base.requires_grad_(False)
     with torch.no_grad():
         error = torch.stack(

@@ -15,7 +15,7 @@ from torch import Tensor
 from ebm_control.checks import InputError, require
 from ebm_control.data.batch import Batch
 from ebm_control.data.rollout_buffer import RolloutBuffer
-from ebm_control.data.windows import WindowBatches, window_batches
+from ebm_control.data.windows import WindowBatches, displacement_scale, window_batches
 from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
@@ -28,6 +28,7 @@ from ebm_control.training.logger import Logger
 from ebm_control.training.losses import ContrastiveDivergence, ContrastiveLoss, InfoNCE, LogSumExp, Softplus
 from ebm_control.training.model import ModelSettings, TrajectoryModel
 from ebm_control.training.negatives import RandomNegatives, Together
+from ebm_control.training.regression import seeded
 from ebm_control.training.sample_buffer import SampleBuffer, displaced, scattered
 from ebm_control.training.trainer import Negatives, Trainer, Training
 
@@ -343,16 +344,9 @@ def _untrained(
     train: RolloutBuffer, buffer: RolloutBuffer, settings: TrainSettings, device: torch.device | str
 ) -> TrajectoryModel:
     normalizer = buffer.normalizer()
-    torch_state = torch.get_rng_state()
-    torch.manual_seed(settings.seed)  # networks take their first weights from the global generator
-    probe = TrajectoryModel.create(settings.model, normalizer, torch.ones(normalizer.layout.obs_dim))
-    batches = batches_for(train, probe, 4096, settings.seed)
-    layout = probe.layout
-    states = layout.states(torch.cat([next(batches).x for _ in range(10)]))
-    step = layout.difference(states[:, 1:], states[:, :-1]).flatten(0, 1)
-    scale = step.std(dim=0)
-    scale = torch.where(scale > 1e-8, scale, torch.ones_like(scale))
-    probe.energy.displacement_scale.copy_(scale)
-    torch.set_rng_state(torch_state)
+    with seeded(settings.seed):
+        probe = TrajectoryModel.create(settings.model, normalizer, torch.ones(normalizer.layout.obs_dim))
+        batches = batches_for(train, probe, 4096, settings.seed)
+        probe.energy.displacement_scale.copy_(displacement_scale(batches, probe.layout))
     probe.energy.to(device)
     return probe

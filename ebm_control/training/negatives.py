@@ -18,7 +18,7 @@ class RandomNegatives:
     """Noise as negatives, for `Trainer(planned=...)`: it lifts what no chain has found yet.
 
     Persistent chains stay near the data; what lies far off (the inside of a wall) they reach late or never.
-    With `Softplus` and such negatives alone this is noise-contrastive estimation (Gutmann & Hyvärinen 2010).
+    With `Softplus` they are told from the data as in noise-contrastive estimation (Gutmann & Hyvärinen 2010).
 
     Args:
         fresh: the noise, `scattered(...)` say; it is not given data.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ebm_envs import drawing
-from ebm_envs.base import Array, GoalEnv, box_space, checked_vector
+from ebm_envs.base import Array, GoalEnv, box_space, checked_vector, require_random
 
 FRAME_SKIP = 2
 """Simulator steps of 0.01 s under one action."""
@@ -204,7 +204,7 @@ class Arm7Env(GoalEnv):
     def _begin(self, options: Mapping[str, Any]) -> None:
         start, goal = options.get("start", self._start), options.get("goal", self._goal)
         if isinstance(start, str):
-            _require_random("start", start)
+            require_random("start", start)
             state = np.concatenate([self._posture(), np.zeros(JOINTS)])
         else:
             state = checked_start("start", start)
@@ -212,7 +212,7 @@ class Arm7Env(GoalEnv):
                 state[:JOINTS] += self.np_random.uniform(-1, 1, size=JOINTS) * self.start_noise
         qpos, qvel = physical_state(state)
         if isinstance(goal, str):
-            _require_random("goal", goal)
+            require_random("goal", goal)
             goal = self._random_goal(joint_points(qpos)[-1])
         self.goal = checked_vector("goal", goal, self.goal_space)
         mujoco.mj_resetData(self.model, self.data)
@@ -257,8 +257,3 @@ def _shade(nearness: float) -> drawing.Colour:
     dark, pale = np.array(drawing.LINK), np.array(drawing.TRACE)
     red, green, blue = (int(c) for c in np.rint(share * dark + (1 - share) * pale))
     return red, green, blue
-
-
-def _require_random(argument: str, value: str) -> None:
-    if value != "random":
-        raise ValueError(f"{argument}: expected figures or 'random', got {value!r}")

@@ -42,6 +42,12 @@ def checked_vector(argument: str, value: ArrayLike, space: spaces.Box) -> Array:
     return vector
 
 
+def require_random(argument: str, value: str) -> None:
+    """Raise `ValueError` unless the word given in place of figures is "random"."""
+    if value != "random":
+        raise ValueError(f"{argument}: expected figures or 'random', got {value!r}")
+
+
 def box_space(low: ArrayLike, high: ArrayLike) -> spaces.Box:
     """Float64 Box between two vectors."""
     return spaces.Box(np.asarray(low, np.float64), np.asarray(high, np.float64), dtype=np.float64)

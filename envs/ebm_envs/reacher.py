@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ebm_envs import drawing
-from ebm_envs.base import Array, GoalEnv, box_space, checked_vector, wrap
+from ebm_envs.base import Array, GoalEnv, box_space, checked_vector, require_random, wrap
 
 FRAME_SKIP = 2
 """Simulator steps of 0.01 s under one action."""
@@ -129,14 +129,14 @@ class ReacherEnv(GoalEnv):
     def _begin(self, options: Mapping[str, Any]) -> None:
         start, goal = options.get("start", self._start), options.get("goal", self._goal)
         if isinstance(start, str):
-            _require_random("start", start)
+            require_random("start", start)
             state = np.concatenate([self.np_random.uniform(-1, 1, size=2), np.zeros(2)])
         else:
             state = checked_start("start", start)
             if "start" not in options:
                 state[:2] += self.np_random.uniform(-1, 1, size=2) * self.start_noise / np.pi
         if isinstance(goal, str):
-            _require_random("goal", goal)
+            require_random("goal", goal)
             goal = self.np_random.uniform(-1, 1, size=2)
         self.goal = checked_vector("goal", goal, self.goal_space)
         mujoco.mj_resetData(self.model, self.data)
@@ -161,8 +161,3 @@ def _joints(qpos: Array) -> Array:
     directions = np.cumsum(qpos)
     links = np.array(_LINKS)[:, None] * np.stack([np.cos(directions), np.sin(directions)], axis=-1)
     return np.concatenate([np.zeros((1, 2)), np.cumsum(links, axis=0)])
-
-
-def _require_random(argument: str, value: str) -> None:
-    if value != "random":
-        raise ValueError(f"{argument}: expected figures or 'random', got {value!r}")

@@ -38,9 +38,10 @@ class Planning:
     parts: tuple[str, ...] = ("arm", "maze", "reacher", "particle")
     """Problems to run."""
     resume: bool = False
-    """Keep the parts and seeds that planning.json holds already, whatever commit they ran from (each row says)."""
+    """Keep the parts and seeds that planning.json holds already, whatever commit they ran from (each row says).
+    Not with `quick`."""
     timing: tuple[int, ...] = (1, 64)
-    """Start states of the plans that are timed at the end, on one thread."""
+    """Start states of the plans that are timed at the end, on one thread (`quick`: 1 alone)."""
 
 
 def one(job: tuple[str, int, bool]) -> list[dict[str, Any]]:
@@ -89,8 +90,10 @@ def main() -> None:
     settings, console, started = tyro.cli(Planning), Console(), time.perf_counter()
     seeds = range(1 if settings.quick else settings.seeds)
     flags = " --quick" if settings.quick else f" --seeds {settings.seeds}"
-    flags += f" --parts {' '.join(settings.parts)}"
+    flags += f" --parts {' '.join(settings.parts)}" + (" --resume" if settings.resume else "")
     origin = provenance("python -m experiments.planning" + flags, seeds, 0.0)
+    if settings.quick and settings.resume:
+        raise SystemExit("--resume: expected without --quick, whose rows are not those of a full run")
     found = settings.out / "planning.json"
     rows: list[dict[str, Any]] = []
     if settings.resume and found.exists():
@@ -121,7 +124,8 @@ def main() -> None:
             rows += [{"part": part, **row, "commit": origin["commit"]} for row in done.result()]
             write([])
     torch.set_num_threads(1)
-    summary = write(timings(settings.timing) if settings.timing else [])
+    starts = tuple(n for n in settings.timing if n == 1) if settings.quick else settings.timing
+    summary = write(timings(starts))
     console.print(table(summary))
 
 
