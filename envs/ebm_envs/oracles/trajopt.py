@@ -107,8 +107,7 @@ def coloured_noise_cem(
     plan, state = first.copy(), problem.start
     for t in range(0, problem.steps, commit):
         ahead = plan[t : t + horizon]  # a view: what is found here is what the next search starts from
-        mean, spread = ahead.copy(), np.full_like(ahead, deviation)
-        kept = mean[None]
+        mean, spread, kept = ahead.copy(), np.full_like(ahead, deviation), ahead[None].copy()
         for _ in range(iterations):
             noise = coloured_noise(rng, (population, *mean.shape), exponent)
             kept = np.concatenate([kept, np.clip(mean + spread * noise, *problem.bounds)])
