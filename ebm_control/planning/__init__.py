@@ -12,7 +12,7 @@ from ebm_control.planning.inverse_dynamics import (
     RecursiveLeastSquares,
 )
 from ebm_control.planning.negatives import PlannedNegatives
-from ebm_control.planning.plan import Plan
+from ebm_control.planning.plan import Plan, Plans
 from ebm_control.planning.planner import Planner
 from ebm_control.planning.recipe import SAMPLERS, planner_for
 from ebm_control.planning.roadmap import Guide, LineOfSight, Roadmap, straightened
@@ -35,6 +35,7 @@ __all__ = [
     "Plan",
     "PlannedNegatives",
     "Planner",
+    "Plans",
     "RecursiveLeastSquares",
     "Roadmap",
     "RolledOut",

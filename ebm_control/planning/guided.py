@@ -20,11 +20,13 @@ class GuidedPlan(Plan):
     Attributes:
         route: `(N, R, obs_dim)` states to pass, the last one the goal.
         passed: `(N,)` index of the point of the route that the plan heads for.
+        threshold: `(N,)` highest energy of a line that counts as clear.
 
     """
 
     route: Tensor
     passed: Tensor
+    threshold: Tensor
 
 
 class Guided:
@@ -33,15 +35,30 @@ class Guided:
     Plans are those of `planner` with that point for a goal. The route is kept from call to call (`warm`) and
     made anew where none of its points is in sight any more, or where the goal has moved.
 
+    Learned edges are rounder than real ones, so a plan that cuts a corner which the world refuses would be made again
+    and again. A refused move says that lines of its energy are not clear: for the rest of the episode the problem's
+    threshold falls below it, and the route is made anew.
+
     Args:
         planner: fine, with a goal (a `GoalCost`, or a fixed goal).
         guide: makes routes: a `Roadmap`, or your own.
         sees: which straight lines are clear.
-        reached: how near a point of the route has to be passed, in deviations of the displacement of `sees`.
+        reached: how near the last point before the goal has to be passed, in deviations of the displacement of
+            `sees`, before the goal is headed for whether in sight or not; other points within a tenth of it.
+        lookahead: farthest that plans head for along the line to that point, in the same unit. Where each coordinate
+            has a speed limit of its own the quickest way is no straight line, and what was in sight is the line:
+            about one step keeps to it (pure pursuit, Coulter 1992).
 
     """
 
-    def __init__(self, planner: Planner, guide: Guide, sees: LineOfSight, reached: float = 1.0) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        guide: Guide,
+        sees: LineOfSight,
+        reached: float = 1.0,
+        lookahead: float = torch.inf,
+    ) -> None:
         require(len(planner.goal_index) > 0, "planner", given="no goal", expected="a planner with a goal")
         require(
             sees.layout.obs_dim == planner.layout.obs_dim,
@@ -50,7 +67,9 @@ class Guided:
             expected=f"the planner's {planner.layout.obs_dim}",
         )
         require(reached > 0, "reached", given=reached, expected="a positive number")
-        self.planner, self.guide, self.sees, self.reached = planner, guide, sees, reached
+        require(lookahead > 0, "lookahead", given=lookahead, expected="a positive number")
+        self.planner, self.guide, self.sees = planner, guide, sees
+        self.reached, self.lookahead = reached, lookahead
         self.layout, self.goal_index = planner.layout, planner.goal_index
 
     @torch.no_grad()
@@ -73,23 +92,27 @@ class Guided:
         if isinstance(warm, GuidedPlan):
             route, passed = warm.route, warm.passed
             require_shape("warm.route", route, (len(start), None, self.layout.obs_dim))
-            ahead, unseen = self._ahead(start, route, passed)
-            lost = unseen & ~self._nearing(start, warm)
+            threshold, refused = self._learned(start, warm, cold.to(start.device))
+            ahead, unseen = self._ahead(start, route, passed, threshold)
             ahead = torch.where(unseen, passed.to(ahead), ahead)
+            lost = (unseen & ~self._nearing(start, warm)) | refused
             lost |= cold.to(lost) | (route[:, -1, index] != target[:, index]).any(dim=1)
         else:
-            route = target[:, None]
-            ahead, lost = self._ahead(start, route, torch.zeros(len(start), dtype=torch.long))
-            lost = torch.ones_like(lost)
+            route, ahead = target[:, None], torch.zeros(len(start), dtype=torch.long, device=start.device)
+            threshold = start.new_full((len(start),), self.sees.threshold)
+            lost = torch.ones(len(start), dtype=torch.bool, device=start.device)
         if bool(lost.any()):
-            fresh = self._routes(start, target, lost, warm, cold, generator)
-            seen, unseen = self._ahead(start[lost], fresh, torch.ones(len(fresh), dtype=torch.long))
+            level = threshold[lost]
+            fresh = self.guide.routes(start[lost], target[lost], generator, level)
+            seen, unseen = self._ahead(start[lost], fresh, torch.ones_like(level, dtype=torch.long), level)
             route = _replaced(route, lost, fresh)
             ahead = ahead.clone()
             ahead[lost] = torch.where(unseen, torch.ones_like(seen), seen).clamp_max(fresh.shape[1] - 1)
-        waypoint = route.take_along_dim(ahead[:, None, None], 1)[:, 0, index]
-        plan = self.planner.plan(start, waypoint, warm=warm, cold=cold, generator=generator)
-        return GuidedPlan(**vars(plan), route=route, passed=ahead)
+        heading = route.take_along_dim(ahead[:, None, None], 1)[:, 0]
+        share = (self.lookahead / self.sees.length(start, heading).clamp_min(1e-6)).clamp_max(1)
+        waypoint = start + self.layout.difference(heading, start) * share[:, None]
+        plan = self.planner.plan(start, waypoint[:, index], warm=warm, cold=cold, generator=generator)
+        return GuidedPlan(**vars(plan), route=route, passed=ahead, threshold=threshold)
 
     def _target(self, start: Tensor, goal: Tensor | None) -> Tensor:
         """Whole goal states `(N, obs_dim)`: the start's coordinates wherever the goal names none."""
@@ -105,43 +128,31 @@ class Guided:
         target[:, list(self.goal_index)] = goal
         return target
 
-    def _routes(
-        self,
-        start: Tensor,
-        target: Tensor,
-        lost: Tensor,
-        warm: Plan | None,
-        cold: Tensor,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Routes of those that are `lost`, `(n, R, obs_dim)`; those that the last step did not move first step back.
-
-        Learned edges are rounder than real ones: a plan that the world refuses would be made again and again.
-        """
-        if not isinstance(warm, GuidedPlan):
-            return self.guide.routes(start[lost], target[lost], generator)
+    def _learned(self, start: Tensor, warm: GuidedPlan, cold: Tensor) -> tuple[Tensor, Tensor]:
+        """Thresholds after the last move, and whether it was refused, both `(N,)`."""
         here, expected = warm.states[:, 0], warm.states[:, 1]
-        unmoved = self.sees.length(here, start) < 0.2 * self.sees.length(here, expected)
-        stuck = (unmoved & ~cold.to(unmoved))[lost]
-        base = start[lost]
-        tries = 2 * torch.randn(16, *base.shape, generator=generator, device=base.device, dtype=base.dtype)
-        away = base + tries * self.sees.energy.displacement_scale.to(base)
-        worst = self.sees.worst(base.expand_as(away).flatten(0, 1), away.flatten(0, 1)).unflatten(0, (16, -1))
-        back = away.gather(0, worst.argmin(dim=0)[None, :, None].expand(1, -1, base.shape[1]))[0]
-        first = torch.where(stuck[:, None], back, base)
-        return torch.cat([base[:, None], self.guide.routes(first, target[lost], generator)], dim=1)
+        meant = self.sees.length(here, expected)
+        refused = (meant > 0.1) & (self.sees.length(here, start) < 0.2 * meant) & ~cold
+        lower = torch.minimum(warm.threshold, self.sees.worst(here, expected)) - 1e-2
+        lower = torch.maximum(lower, warm.threshold.clamp_max(self.sees.floor))
+        threshold = torch.where(refused, lower, warm.threshold)
+        return torch.where(cold, self.sees.threshold, threshold), refused
 
-    def _ahead(self, start: Tensor, route: Tensor, passed: Tensor) -> tuple[Tensor, Tensor]:
+    def _ahead(
+        self, start: Tensor, route: Tensor, passed: Tensor, threshold: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Index `(N,)` of the farthest point in sight, not before `passed`, and where there is none."""
         count, rows = route.shape[:2]
-        seen = self.sees(start.repeat_interleave(rows, dim=0), route.flatten(0, 1)).unflatten(
-            0, (count, rows)
-        )
+        lines = [x.repeat_interleave(rows, dim=0) for x in (start, threshold)]
+        seen = self.sees(lines[0], route.flatten(0, 1), lines[1]).unflatten(0, (count, rows))
         place = torch.arange(rows, device=start.device)
         passed = passed.to(start.device)[:, None]
-        # A point that is reached gives way to the next one, in sight or not: goals may lie close to a wall.
-        here = self.sees.length(start[:, None], route) < self.reached
-        seen |= here.gather(1, passed) & (place == passed + 1)
+        # A point that is reached gives way to the next one, in sight or not: goals may lie close to a wall. Between
+        # corners it has to be reached more closely, or the corner is cut.
+        last = (route == route[:, -1:]).all(dim=-1)
+        reached = torch.where(last, self.reached, 0.1 * self.reached)
+        away = self.sees.length(start[:, None], route).gather(1, passed)
+        seen |= (away < reached) & (place == passed + 1)
         seen &= place >= passed
         return torch.where(seen, place, 0).amax(dim=1), ~seen.any(dim=1)
 

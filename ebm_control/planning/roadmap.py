@@ -18,8 +18,14 @@ from ebm_control.energies.trajectory import TransitionEnergy
 class Guide(Protocol):
     """Anything that says which states to pass on the way to a goal."""
 
-    def routes(self, start: Tensor, goal: Tensor, generator: torch.Generator) -> Tensor:
-        """States `(N, R, obs_dim)` from each start `(N, obs_dim)` to each goal state `(N, obs_dim)`."""
+    def routes(
+        self, start: Tensor, goal: Tensor, generator: torch.Generator, threshold: Tensor | None = None
+    ) -> Tensor:
+        """States `(N, R, obs_dim)` from each start `(N, obs_dim)` to each goal state `(N, obs_dim)`.
+
+        `threshold` `(N,)` is the highest energy that each problem's lines may have, for guides that ask for lines
+        in sight.
+        """
         ...
 
 
@@ -33,11 +39,17 @@ class LineOfSight:
         threshold: highest energy of a piece; `of_data` takes a quantile.
         piece: longest piece, in deviations of the energy's displacement.
         cost: added to the energy of a piece: an obstacle that no data knew of, say.
+        floor: no refused move lowers a threshold below this (see `Guided`).
 
     """
 
     def __init__(
-        self, energy: TransitionEnergy, threshold: float, piece: float = 0.5, cost: Energy | None = None
+        self,
+        energy: TransitionEnergy,
+        threshold: float,
+        piece: float = 0.5,
+        cost: Energy | None = None,
+        floor: float = -torch.inf,
     ) -> None:
         require(
             energy.window == 2 and energy.layout.act_dim == 0,
@@ -46,7 +58,7 @@ class LineOfSight:
             expected="window 2, over states alone",
         )
         require(piece > 0, "piece", given=piece, expected="a positive number")
-        self.energy, self.threshold, self.piece, self.cost = energy, threshold, piece, cost
+        self.energy, self.threshold, self.piece, self.cost, self.floor = energy, threshold, piece, cost, floor
         self.layout = energy.layout
 
     @classmethod
@@ -60,20 +72,22 @@ class LineOfSight:
     ) -> LineOfSight:
         """Lines no piece of which is less likely than `quantile` of the data's `states` `(M, obs_dim)` at rest.
 
-        A learned edge is soft: the share left out is the data's outermost rim, where walls begin.
+        A learned edge is soft: the share left out is the data's outermost rim, where walls begin. The floor is at
+        half the quantile.
         """
         require(0 < quantile <= 1, "quantile", given=quantile, expected="in (0, 1]")
         with torch.no_grad():
             rest = energy(torch.stack([states, states], dim=1))
-        return cls(energy, float(torch.quantile(rest, quantile)), piece, cost)
+        levels = torch.quantile(rest, rest.new_tensor([quantile, quantile / 2])).tolist()
+        return cls(energy, levels[0], piece, cost, floor=levels[1])
 
     def length(self, start: Tensor, end: Tensor) -> Tensor:
         """Distance `(...)` of states `(..., obs_dim)` in deviations of the energy's displacement."""
         return (self.layout.difference(end, start) / self.energy.displacement_scale).norm(dim=-1)
 
-    def __call__(self, start: Tensor, end: Tensor) -> Tensor:
-        """Boolean `(B,)` for lines from `start` to `end`, both `(B, obs_dim)`."""
-        return self.worst(start, end) <= self.threshold
+    def __call__(self, start: Tensor, end: Tensor, threshold: Tensor | None = None) -> Tensor:
+        """Boolean `(B,)` for lines from `start` to `end`, both `(B, obs_dim)`; `threshold` `(B,)` if not its own."""
+        return self.worst(start, end) <= (self.threshold if threshold is None else threshold)
 
     @torch.no_grad()
     def worst(self, start: Tensor, end: Tensor) -> Tensor:
@@ -106,15 +120,22 @@ class Roadmap:
         require(len(nodes) > neighbours, "nodes", given=len(nodes), expected=f"more than {neighbours}")
         self.clear, self.nodes, self.neighbours = clear, nodes, neighbours
         near, length = self._nearest(nodes, neighbours + 1)
-        self._edges = self._clear_edges(nodes, near[:, 1:], length[:, 1:], forced=False)
+        self._edges = self._rated(nodes, near[:, 1:], length[:, 1:])
 
-    def routes(self, start: Tensor, goal: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def routes(
+        self,
+        start: Tensor,
+        goal: Tensor,
+        generator: torch.Generator | None = None,
+        threshold: Tensor | None = None,
+    ) -> Tensor:
         """Corners of the shortest clear route, the goal repeated at its end; straight there where none is found.
 
         Args:
             start: `(N, obs_dim)`.
             goal: `(N, obs_dim)`, whole states.
             generator: not used: there is no noise here.
+            threshold: `(N,)` highest energy of each problem's lines; None takes that of `clear`.
 
         Returns:
             `(N, R, obs_dim)`, the start first.
@@ -122,20 +143,49 @@ class Roadmap:
         """
         require_shape("start", start, (None, self.clear.layout.obs_dim))
         require_shape("goal", goal, tuple(start.shape))
+        if threshold is None:
+            threshold = start.new_full((len(start),), self.clear.threshold)
+        require_shape("threshold", threshold, (len(start),))
+        paths: list[Tensor | None] = [None] * len(start)
+        usual = start.new_full((len(start),), self.clear.threshold)
+        for levels in (threshold, usual):  # rather a route by the usual threshold than none
+            missing = torch.tensor([path is None for path in paths], device=start.device)
+            for level in levels[missing].unique() if len(start) else ():
+                group = (missing & (levels == level)).nonzero()[:, 0]
+                found = self._paths(start[group], goal[group], level)
+                for i, path in zip(group.tolist(), found, strict=True):
+                    paths[i] = path
+        points = [torch.stack([start[i], goal[i]]) if p is None else p for i, p in enumerate(paths)]
+        if not points:
+            return torch.stack([start, goal], dim=1)
+        longest = max(len(path) for path in points)
+        routes = torch.stack([torch.cat([p, p[-1:].expand(longest - len(p), -1)]) for p in points])
+        return straightened(self.clear, routes, threshold)
+
+    def _paths(self, start: Tensor, goal: Tensor, level: Tensor) -> list[Tensor | None]:
+        """Points of the shortest path of each problem over edges no worse than `level`; None where there is none."""
         count, size = len(start), len(self.nodes)
         ends = torch.cat([start, goal])
-        near, length = self._nearest(ends, self.neighbours)
-        rows, columns, lengths = self._clear_edges(ends, near, length, forced=True)
-        direct = self.clear(start, goal).cpu().numpy()
-        here = np.arange(count)[direct]
+        rows, columns, lengths, worst = self._rated(ends, *self._nearest(ends, self.neighbours))
+        # A state that no line leads from (close to a wall, say) is joined by the likeliest.
+        least = np.full(2 * count, np.inf)
+        np.minimum.at(least, rows, worst)
+        clear = worst <= np.maximum(float(level), least)[rows]
+        among = self._edges[3] <= float(level)
+        direct = self.clear(start, goal, level.expand(count)).cpu().numpy()
+        here = np.arange(count)[direct] + size
         graph = csr_array(
             (
                 np.concatenate(
-                    [self._edges[2], lengths, self.clear.length(start, goal).cpu().numpy()[direct]]
+                    [
+                        self._edges[2][among],
+                        lengths[clear],
+                        self.clear.length(start, goal).cpu().numpy()[direct].clip(1e-6),
+                    ]
                 ),
                 (
-                    np.concatenate([self._edges[0], rows + size, here + size]),
-                    np.concatenate([self._edges[1], columns, here + size + count]),
+                    np.concatenate([self._edges[0][among], rows[clear] + size, here]),
+                    np.concatenate([self._edges[1][among], columns[clear], here + count]),
                 ),
             ),
             shape=(size + 2 * count, size + 2 * count),
@@ -143,16 +193,14 @@ class Roadmap:
         goals = size + count + np.arange(count)
         _, before = dijkstra(graph, directed=False, indices=goals, return_predecessors=True)
         points = torch.cat([self.nodes.to(ends), ends])
-        paths = []
+        paths: list[Tensor | None] = []
         for i in range(count):
             path, node = [size + i], size + i
             while node != goals[i] and before[i, node] >= 0:
                 node = int(before[i, node])
                 path.append(node)
-            paths.append(path if node == goals[i] else [size + i, int(goals[i])])
-        longest = max(len(path) for path in paths)
-        index = torch.tensor([path + path[-1:] * (longest - len(path)) for path in paths])
-        return straightened(self.clear, points[index.to(points.device)])
+            paths.append(points[path] if node == goals[i] else None)
+        return paths
 
     def _nearest(self, states: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Index and distance `(n, count)` of the nodes nearest to `states` `(n, obs_dim)`, nearest first."""
@@ -160,28 +208,28 @@ class Roadmap:
         length, index = distance.topk(count, dim=1, largest=False)
         return index, length
 
-    def _clear_edges(
-        self, states: Tensor, near: Tensor, length: Tensor, forced: bool
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows, columns and lengths of clear lines from `states` to nodes `near`; `forced`: at least one each."""
+    def _rated(
+        self, states: Tensor, near: Tensor, length: Tensor
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Rows, columns, lengths and worst energies of the lines from `states` to nodes `near`."""
         count = near.shape[1]
         ends = self.nodes.to(states)[near]
         worst = self.clear.worst(states.repeat_interleave(count, dim=0), ends.flatten(0, 1))
-        worst = worst.unflatten(0, (-1, count))
-        clear = worst <= self.clear.threshold
-        if forced:  # a state that no line leads from (close to a wall, say) is joined by the likeliest
-            clear |= ~clear.any(dim=1, keepdim=True) & (worst == worst.amin(dim=1, keepdim=True))
-        rows, places = clear.cpu().nonzero(as_tuple=True)
-        columns = near.cpu()[rows, places]
-        lengths = length.cpu()[rows, places].clamp_min(1e-6)  # 0 would mean no edge
-        return rows.numpy(), columns.numpy(), lengths.double().numpy()
+        rows = np.repeat(np.arange(len(states)), count)
+        lengths = length.flatten().clamp_min(1e-6)  # 0 would mean no edge
+        return (
+            rows,
+            near.flatten().cpu().numpy(),
+            lengths.double().cpu().numpy(),
+            worst.double().cpu().numpy(),
+        )
 
 
-def straightened(clear: LineOfSight, routes: Tensor) -> Tensor:
+def straightened(clear: LineOfSight, routes: Tensor, threshold: Tensor | None = None) -> Tensor:
     """Routes `(N, R, obs_dim)` without the points that a straight clear line makes needless.
 
-    The shortest way along each route that may skip points wherever the line between two is clear; neighbours
-    stay joined as they were.
+    The shortest way along each route that may skip points wherever the line between two is clear, by `threshold`
+    `(N,)` or by that of `clear`; neighbours stay joined as they were.
 
     Returns:
         `(N, R', obs_dim)`, `R' <= R`, the last point repeated.
@@ -192,7 +240,8 @@ def straightened(clear: LineOfSight, routes: Tensor) -> Tensor:
         return routes
     i, j = torch.triu_indices(rows, rows, offset=1)
     starts, ends = routes[:, i].flatten(0, 1), routes[:, j].flatten(0, 1)
-    free = clear(starts, ends).unflatten(0, (count, -1)) | (j == i + 1)
+    levels = None if threshold is None else threshold.repeat_interleave(len(i))
+    free = clear(starts, ends, levels).unflatten(0, (count, -1)) | (j == i + 1)
     length = torch.full((count, rows, rows), torch.inf)
     length[:, i, j] = (
         torch.where(free, clear.length(starts, ends).unflatten(0, (count, -1)), torch.inf).float().cpu()

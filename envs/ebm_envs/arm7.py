@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib import resources
-from typing import Any, ClassVar
-
 import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ebm_envs import drawing
-from ebm_envs.base import Array, GoalEnv, box_space, checked_vector, require_random
+from ebm_envs.arm import ArmEnv, model_of
+from ebm_envs.base import Array, box_space, checked_vector
 
 FRAME_SKIP = 2
 """Simulator steps of 0.01 s under one action."""
@@ -49,8 +46,7 @@ _LINKS = (
 
 def load_model() -> mujoco.MjModel:
     """The arm as a fresh MuJoCo model: 7 hinges, 7 motors, timestep 0.01 s."""
-    xml = resources.files("ebm_envs").joinpath("assets/arm7.xml").read_text(encoding="utf-8")
-    return mujoco.MjModel.from_xml_string(xml)
+    return model_of("arm7.xml")
 
 
 def joint_points(qpos: ArrayLike) -> Array:
@@ -120,7 +116,7 @@ def checked_start(argument: str, value: ArrayLike) -> Array:
     return state
 
 
-class Arm7Env(GoalEnv):
+class Arm7Env(ArmEnv):
     """Bring the fingertip of an arm to a point in space by the torques of seven joints, in weightlessness.
 
     Observation: 7 joint angles in radians, 7 velocities / 10, and the fingertip's x (ahead), y (left) and z (up)
@@ -141,11 +137,13 @@ class Arm7Env(GoalEnv):
 
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 50}  # type: ignore[misc]
     reward_scale = 10.0
     periods = (0.0,) * (2 * JOINTS + 3)
     goal_periods = (0.0,) * 3
     observe = staticmethod(observe)
+    physical_state = staticmethod(physical_state)
+    checked_start = staticmethod(checked_start)
+    frame_skip = FRAME_SKIP
 
     def __init__(
         self,
@@ -157,21 +155,14 @@ class Arm7Env(GoalEnv):
         reachable = np.full(3, REACH)
         high = np.concatenate([np.full(2 * JOINTS, np.inf), reachable])
         super().__init__(
-            box_space(-high, high), box_space(-reachable, reachable), 1.0, render_mode, actions=JOINTS
+            box_space(-high, high),
+            box_space(-reachable, reachable),
+            load_model(),
+            start,
+            goal,
+            start_noise,
+            render_mode,
         )
-        if not start_noise >= 0:
-            raise ValueError(f"start_noise: expected radians, 0 or more, got {start_noise}")
-        self.start_noise = start_noise
-        self._start = start if isinstance(start, str) else checked_start("start", start)
-        self._goal = goal if isinstance(goal, str) else checked_vector("goal", goal, self.goal_space)
-        self.model = load_model()
-        self.data = mujoco.MjData(self.model)
-
-    def set_state(self, qpos: ArrayLike, qvel: ArrayLike) -> None:
-        """Put the arm at angles `qpos` (7,) in radians and velocities `qvel` (7,) in radians per second."""
-        self.data.qpos[:] = qpos
-        self.data.qvel[:] = qvel
-        mujoco.mj_forward(self.model, self.data)
 
     def distance(self, achieved: ArrayLike, desired: ArrayLike) -> Array:
         """Euclidean distance in metres of fingertip places `(..., 3) -> (...)`."""
@@ -201,39 +192,16 @@ class Arm7Env(GoalEnv):
         canvas.disc(points[-1, :2], 0.022, drawing.PAPER)
         return canvas.array()
 
-    def _begin(self, options: Mapping[str, Any]) -> None:
-        start, goal = options.get("start", self._start), options.get("goal", self._goal)
-        if isinstance(start, str):
-            require_random("start", start)
-            state = np.concatenate([self._posture(), np.zeros(JOINTS)])
-        else:
-            state = checked_start("start", start)
-            if "start" not in options:
-                state[:JOINTS] += self.np_random.uniform(-1, 1, size=JOINTS) * self.start_noise
-        qpos, qvel = physical_state(state)
-        if isinstance(goal, str):
-            require_random("goal", goal)
-            goal = self._random_goal(joint_points(qpos)[-1])
-        self.goal = checked_vector("goal", goal, self.goal_space)
-        mujoco.mj_resetData(self.model, self.data)
-        self.set_state(qpos, qvel)
-
     def _posture(self) -> Array:
         return self.np_random.uniform(LIMITS[:, 0], LIMITS[:, 1])
 
-    def _random_goal(self, fingertip: Array) -> Array:
-        """A reachable place (3,) at least `_GOAL_GAP` from `fingertip`; nearly every first draw is one."""
+    def _random_goal(self, qpos: Array) -> Array:
+        """A reachable place (3,) at least `_GOAL_GAP` from the fingertip's; nearly every first draw is one."""
+        fingertip = joint_points(qpos)[-1]
         while True:
             goal = joint_points(self._posture())[-1]
             if self.distance(goal, fingertip) >= _GOAL_GAP:
                 return goal
-
-    def _advance(self, action: Array) -> None:
-        self.data.ctrl[:] = action
-        mujoco.mj_step(self.model, self.data, FRAME_SKIP)
-
-    def _state(self) -> Array:
-        return observe(self.data.qpos, self.data.qvel)
 
     def _achieved(self) -> Array:
         return joint_points(self.data.qpos)[-1]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib import resources
-from typing import Any, ClassVar
-
 import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ebm_envs import drawing
-from ebm_envs.base import Array, GoalEnv, box_space, checked_vector, require_random, wrap
+from ebm_envs.arm import ArmEnv, model_of
+from ebm_envs.base import Array, box_space, checked_vector, wrap
 
 FRAME_SKIP = 2
 """Simulator steps of 0.01 s under one action."""
@@ -24,8 +21,7 @@ _LINKS = (0.1, 0.11)
 
 def load_model() -> mujoco.MjModel:
     """The arm as a fresh MuJoCo model: 2 hinges, 2 motors, timestep 0.01 s."""
-    xml = resources.files("ebm_envs").joinpath("assets/reacher.xml").read_text(encoding="utf-8")
-    return mujoco.MjModel.from_xml_string(xml)
+    return model_of("reacher.xml")
 
 
 def observe(qpos: ArrayLike, qvel: ArrayLike) -> Array:
@@ -61,7 +57,7 @@ def checked_start(argument: str, value: ArrayLike) -> Array:
     return state
 
 
-class ReacherEnv(GoalEnv):
+class ReacherEnv(ArmEnv):
     """Turn two joints to goal angles by their torques; either way round will do.
 
     Observation: 2 joint angles / π, wrapped to [-1, 1), and 2 velocities / 10. Goals are angles / π. Actions are
@@ -80,10 +76,13 @@ class ReacherEnv(GoalEnv):
 
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 50}  # type: ignore[misc]
     periods = (2.0, 2.0, 0.0, 0.0)
     goal_periods = (2.0, 2.0)
     observe = staticmethod(observe)
+    physical_state = staticmethod(physical_state)
+    checked_start = staticmethod(checked_start)
+    frame_skip = FRAME_SKIP
+    angle_unit = np.pi
 
     def __init__(
         self,
@@ -94,21 +93,14 @@ class ReacherEnv(GoalEnv):
     ) -> None:
         unbounded = (1.0, 1.0, np.inf, np.inf)
         super().__init__(
-            box_space(np.negative(unbounded), unbounded), box_space([-1, -1], [1, 1]), 1.0, render_mode
+            box_space(np.negative(unbounded), unbounded),
+            box_space([-1, -1], [1, 1]),
+            load_model(),
+            start,
+            goal,
+            start_noise,
+            render_mode,
         )
-        if not start_noise >= 0:
-            raise ValueError(f"start_noise: expected radians, 0 or more, got {start_noise}")
-        self.start_noise = start_noise
-        self._start = start if isinstance(start, str) else checked_start("start", start)
-        self._goal = goal if isinstance(goal, str) else checked_vector("goal", goal, self.goal_space)
-        self.model = load_model()
-        self.data = mujoco.MjData(self.model)
-
-    def set_state(self, qpos: ArrayLike, qvel: ArrayLike) -> None:
-        """Put the arm at angles `qpos` (2,) in radians and velocities `qvel` (2,) in radians per second."""
-        self.data.qpos[:] = qpos
-        self.data.qvel[:] = qvel
-        mujoco.mj_forward(self.model, self.data)
 
     def render(self) -> NDArray[np.uint8] | None:
         """Picture (256, 256, 3) of the arm, the fingertip's path and, pale, the arm at its goal."""
@@ -126,28 +118,11 @@ class ReacherEnv(GoalEnv):
         canvas.disc(arm[-1], 0.009, drawing.PAPER)
         return canvas.array()
 
-    def _begin(self, options: Mapping[str, Any]) -> None:
-        start, goal = options.get("start", self._start), options.get("goal", self._goal)
-        if isinstance(start, str):
-            require_random("start", start)
-            state = np.concatenate([self.np_random.uniform(-1, 1, size=2), np.zeros(2)])
-        else:
-            state = checked_start("start", start)
-            if "start" not in options:
-                state[:2] += self.np_random.uniform(-1, 1, size=2) * self.start_noise / np.pi
-        if isinstance(goal, str):
-            require_random("goal", goal)
-            goal = self.np_random.uniform(-1, 1, size=2)
-        self.goal = checked_vector("goal", goal, self.goal_space)
-        mujoco.mj_resetData(self.model, self.data)
-        self.set_state(*physical_state(state))
+    def _posture(self) -> Array:
+        return self.np_random.uniform(-1, 1, size=2)
 
-    def _advance(self, action: Array) -> None:
-        self.data.ctrl[:] = action
-        mujoco.mj_step(self.model, self.data, FRAME_SKIP)
-
-    def _state(self) -> Array:
-        return observe(self.data.qpos, self.data.qvel)
+    def _random_goal(self, qpos: Array) -> Array:
+        return self.np_random.uniform(-1, 1, size=2)
 
     def _achieved(self) -> Array:
         return self._state()[:2]

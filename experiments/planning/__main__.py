@@ -35,7 +35,7 @@ class Planning:
     """One seed, fewer episodes, shorter trainings: the main rows."""
     out: Path = Path("experiments/results")
     """Folder of planning.json."""
-    parts: tuple[str, ...] = ("arm", "maze", "reacher", "particle")
+    parts: tuple[str, ...] = ("arm", "maze", "changes", "reacher", "particle")
     """Problems to run."""
     resume: bool = False
     """Keep the parts and seeds that planning.json holds already, whatever commit they ran from (each row says).
@@ -83,6 +83,8 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "plan_ms_p95": None,
             }
         )
+        for name in group[0].get("extra", {}):
+            merged[-1][name] = float(np.mean([row["extra"][name] for row in group]))
     return merged
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
-from ebm_control.planning import run_episodes
+from ebm_control.data import Normalizer, RolloutBuffer
+from ebm_control.energies import BoundCost
+from ebm_control.planning import PlannedNegatives, run_episodes
+from ebm_control.samplers import Langevin, Linear
+from ebm_envs import arm7
 from experiments.planning import methods as m
+from experiments.planning.changes import changes
 from experiments.planning.problems import (
     ARM,
     MAZE_PAIRS,
@@ -18,149 +24,64 @@ from experiments.planning.problems import (
     PARTICLE,
     REACHER,
     REACHER_GOALS,
-    TRANSITIONS,
     UNSEEN,
+    UNSEEN_FIRST,
     Problem,
     data_of,
     obstacle,
 )
+from experiments.planning.rows import Row, episodes, row, together
 
-Row = dict[str, Any]
 COSTLY_SEEDS = 2  # seeds that ablations and the ensemble on Arm7 are run for
 BASELINES = {"feed-forward": m.feed_forward, "ensemble of 5": m.ensemble}
 
 
-def episodes(
-    problem: Problem, agent: Any, count: int, seed: int, first: int = 0, oracle: bool = True
-) -> dict[str, Any]:
-    """Returns, successes and times of `count` episodes from the same starts for every method."""
-    environments = [problem.make() for _ in range(count)]
-    begin = 10_000 + 1000 * seed
-
-    def options(i: int) -> dict[str, Any]:
-        return {} if problem.options is None else problem.options(first + i)
-
-    outcome = run_episodes(agent, environments, seed=begin + first, options=options)
-    best = (
-        [
-            problem.oracle(outcome.observations[0, i], np.asarray(goal_of(env)), options(i))
-            for i, env in enumerate(environments)
-        ]
-        if oracle
-        else []
-    )
-    return {
-        "returns": outcome.returns.tolist(),
-        "oracle": float(np.mean(best)) if best else None,
-        "solved": (-outcome.last_rewards / problem.reward_unit <= problem.success).tolist(),
-        "milliseconds": float(np.median(outcome.seconds) * 1e3),
-    }
-
-
-def goal_of(env: Any) -> NDArray[Any]:
-    return np.asarray(env.unwrapped.goal)
-
-
-def row(
+def run(
     problem: Problem,
     method: str,
     planner: str,
     seed: int,
     trained: Sequence[m.Trained],
-    found: dict[str, Any],
+    agent: Any,
+    count: int,
+    **options: Any,
 ) -> Row:
-    oracle = "not computed" if found["oracle"] is None else f"{found['oracle']:.2f}"
-    print(
-        f"{problem.name}, {method}, {planner}, seed {seed}: {np.mean(found['returns']):.2f} "
-        f"(oracle {oracle}), success {np.mean(found['solved']):.2f}",
-        flush=True,
-    )
-    return {
-        "env": problem.name,
-        "method": method,
-        "planner": planner,
-        "data": f"{TRANSITIONS:,} random transitions",
-        "seed": seed,
-        "episodes": len(found["returns"]),
-        "return": float(np.mean(found["returns"])),
-        "oracle": found["oracle"],
-        "success": float(np.mean(found["solved"])),
-        "env_steps": TRANSITIONS,
-        "train_seconds": sum(t.seconds for t in trained),
-        "batch_plan_ms_p50": found["milliseconds"],
-    }
-
-
-def together(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Episodes that were run one at a time, as if run side by side."""
-    return {
-        "returns": [r for part in parts for r in part["returns"]],
-        "oracle": float(np.mean([part["oracle"] for part in parts])),
-        "solved": [s for part in parts for s in part["solved"]],
-        "milliseconds": float(np.median([part["milliseconds"] for part in parts])),
-    }
+    """The row of `count` episodes."""
+    return row(problem, method, planner, seed, trained, episodes(problem, agent, count, seed, **options))
 
 
 def particle(seed: int, quick: bool) -> list[Row]:
     data, env = data_of("ebm/Particle-v0", seed), PARTICLE.make()
     space: Any = env.action_space
     trained = m.energy(data, seed, base_updates=1500)
-    rows = [
-        row(
-            PARTICLE,
-            "EBM",
-            "Langevin, states and actions",
-            seed,
-            [trained],
-            episodes(PARTICLE, m.energy_agent(PARTICLE, trained, space, horizon=12, seed=seed), 2, seed),
-        )
-    ]
+    agent = m.energy_agent(PARTICLE, trained, space, horizon=12, seed=seed)
+    rows = [run(PARTICLE, "EBM", "Langevin, states and actions", seed, [trained], agent, 2)]
     fine, coarse = (m.joint(data, seed, gap) for gap in (1, 4))
     for kind in ("closed form", "learned", "least squares"):
         agent = m.guided_agent(PARTICLE, fine, coarse, data, env, inverse=kind, guided=False, seed=seed)
-        rows.append(
-            row(
-                PARTICLE,
-                "EBM",
-                f"Langevin, states, inverse dynamics {kind}",
-                seed,
-                [fine],
-                episodes(PARTICLE, agent, 2, seed),
-            )
-        )
+        planner = f"Langevin, states, inverse dynamics {kind}"
+        rows.append(run(PARTICLE, "EBM", planner, seed, [fine], agent, 2))
     count = 4 if quick else 8
-    boxes = [obstacle(count * seed + i)["obstacles"] for i in range(count)]
-    parts = []
-    for i in range(count):
-        agent = m.guided_agent(
-            UNSEEN, fine, coarse, data, env, boxes=np.array(boxes[i]), quantile=0.995, seed=seed
-        )
-        parts.append(episodes(UNSEEN, agent, 1, seed, first=count * seed + i))
-    rows.append(row(UNSEEN, "EBM", "coarse to fine, closed form", seed, [fine, coarse], together(parts)))
+    first = UNSEEN_FIRST + count * seed
+    boxes = np.array([obstacle(first + i)["obstacles"] for i in range(count)])
+    for name, guided in (("coarse to fine, closed form", True), ("ablation: fine alone", False)):
+        parts = []
+        for i in range(count):
+            agent = m.guided_agent(
+                UNSEEN, fine, coarse, data, env, guided=guided, boxes=boxes[i], quantile=0.995, seed=seed
+            )
+            parts.append(episodes(UNSEEN, agent, 1, seed, first=first + i))
+        rows.append(row(UNSEEN, "EBM", name, seed, [fine, coarse] if guided else [fine], together(parts)))
     for name, fit in BASELINES.items():
         baseline = fit(data, seed, True)
         for search in m.SEARCHES:
             if quick and search == "CEM":
                 continue
+            planner = f"{search}, actions"
             agent = m.search_agent(PARTICLE, baseline, space, search, seed=seed)
-            rows.append(
-                row(
-                    PARTICLE, name, f"{search}, actions", seed, [baseline], episodes(PARTICLE, agent, 2, seed)
-                )
-            )
-            agent = m.search_agent(
-                UNSEEN, baseline, space, search, boxes=np.array(boxes), horizon=25, seed=seed
-            )
-            rows.append(
-                row(
-                    UNSEEN,
-                    name,
-                    f"{search}, actions",
-                    seed,
-                    [baseline],
-                    episodes(UNSEEN, agent, count, seed, first=count * seed),
-                )
-            )
+            rows.append(run(PARTICLE, name, planner, seed, [baseline], agent, 2))
+            agent = m.search_agent(UNSEEN, baseline, space, search, boxes=boxes, horizon=25, seed=seed)
+            rows.append(run(UNSEEN, name, planner, seed, [baseline], agent, count, first=first))
     return rows
 
 
@@ -168,61 +89,41 @@ def maze(seed: int, quick: bool) -> list[Row]:
     data, env = data_of("ebm/Maze-v0", seed), MAZES[0].make()
     space: Any = env.action_space
     fine, coarse = (m.joint(data, seed, gap) for gap in (1, 4))
+    planner, both = "coarse to fine, closed form", [fine, coarse]
     rows = []
     for problem in MAZES:
-        agent = m.guided_agent(problem, fine, coarse, data, env, seed=seed)
-        rows.append(
-            row(
-                problem,
-                "EBM",
-                "coarse to fine, closed form",
-                seed,
-                [fine, coarse],
-                episodes(problem, agent, 1, seed),
-            )
-        )
-        agent = m.guided_agent(problem, fine, coarse, data, env, guided=False, seed=seed)
-        rows.append(
-            row(problem, "EBM", "ablation: fine alone", seed, [fine], episodes(problem, agent, 1, seed))
-        )
-    agent = m.guided_agent(MAZE_PAIRS, fine, coarse, data, env, seed=seed)
-    rows.append(
-        row(
-            MAZE_PAIRS,
-            "EBM",
-            "coarse to fine, closed form",
-            seed,
-            [fine, coarse],
-            episodes(MAZE_PAIRS, agent, 8 if quick else 20, seed),
-        )
-    )
+        agent = m.guided_agent(problem, fine, coarse, data, env, goal=m.MAZE_PULL, seed=seed)
+        rows.append(run(problem, "EBM", planner, seed, both, agent, 1))
+        agent = m.guided_agent(problem, fine, coarse, data, env, guided=False, goal=m.MAZE_PULL, seed=seed)
+        rows.append(run(problem, "EBM", "ablation: fine alone", seed, [fine], agent, 1))
+    agent = m.guided_agent(MAZE_PAIRS, fine, coarse, data, env, goal=m.MAZE_PULL, seed=seed)
+    rows.append(run(MAZE_PAIRS, "EBM", planner, seed, both, agent, 8 if quick else 20))
     baseline = m.ensemble(data, seed, True)
     for problem in MAZES:
         agent = m.search_agent(problem, baseline, space, "MPPI", horizon=25, seed=seed)
-        rows.append(
-            row(
-                problem, "ensemble of 5", "MPPI, actions", seed, [baseline], episodes(problem, agent, 1, seed)
-            )
-        )
+        rows.append(run(problem, "ensemble of 5", "MPPI, actions", seed, [baseline], agent, 1))
     return rows if quick or seed >= COSTLY_SEEDS else rows + ablations(seed, data, env)
 
 
-def ablations(seed: int, data: Any, env: Any) -> list[Row]:
-    """The S without one part of the training at a time."""
+def ablations(seed: int, data: RolloutBuffer, env: Any) -> list[Row]:
+    """The S with one part of the training left out, or put in, at a time."""
+    problem = MAZES[1]
+    limit = m.largest_displacement(env, Normalizer.fit(data.observations, data.actions))
     variants: dict[str, dict[str, Any]] = {
-        "without random negatives": {"random_negatives": 0},
         "without a base measure": {"model": {"base": "none"}},
         "without Fourier features": {"model": {"frequencies": 0}},
+        "with random negatives": {"random_negatives": 128},
+        "with plans as negatives": {
+            "planned": lambda model: PlannedNegatives(
+                m.states_planner(model, problem, limit), count=128, seed=seed
+            )
+        },
     }
     rows = []
-    for name, changes in variants.items():
-        fine, coarse = (m.joint(data, seed, gap, **changes) for gap in (1, 4))
-        agent = m.guided_agent(MAZES[1], fine, coarse, data, env, seed=seed)
-        rows.append(
-            row(
-                MAZES[1], "EBM", f"ablation: {name}", seed, [fine, coarse], episodes(MAZES[1], agent, 1, seed)
-            )
-        )
+    for name, variant in variants.items():
+        fine, coarse = (m.joint(data, seed, gap, **variant) for gap in (1, 4))
+        agent = m.guided_agent(problem, fine, coarse, data, env, goal=m.MAZE_PULL, seed=seed)
+        rows.append(run(problem, "EBM", f"ablation: {name}", seed, [fine, coarse], agent, 1))
     return rows
 
 
@@ -233,64 +134,62 @@ def reacher(seed: int, quick: bool) -> list[Row]:
     rows = []
     for problem, count in ((REACHER, 10), (REACHER_GOALS, 10 if quick else 20)):
         agent = m.energy_agent(problem, trained, space, seed=seed)
-        rows.append(
-            row(
-                problem,
-                "EBM",
-                "Langevin, states and actions",
-                seed,
-                [trained],
-                episodes(problem, agent, count, seed),
-            )
-        )
+        rows.append(run(problem, "EBM", "Langevin, states and actions", seed, [trained], agent, count))
     for name, fit in BASELINES.items():
         if quick and name != "feed-forward":
             continue
         baseline = fit(data, seed, quick)
         for search in m.SEARCHES:
             agent = m.search_agent(REACHER, baseline, space, search, horizon=8, seed=seed)
-            rows.append(
-                row(REACHER, name, f"{search}, actions", seed, [baseline], episodes(REACHER, agent, 10, seed))
-            )
+            rows.append(run(REACHER, name, f"{search}, actions", seed, [baseline], agent, 10))
     return rows
 
 
 def arm(seed: int, quick: bool) -> list[Row]:
     data = data_of("ebm/Arm7-v0", seed)
     space: Any = ARM.make().action_space
-    trained = m.energy(data, seed)
     count = 4 if quick else 10
-    agent = m.energy_agent(ARM, trained, space, steps=60, seed=seed)
-    rows = [
-        row(
-            ARM,
-            "EBM",
-            "Langevin, states and actions",
-            seed,
-            [trained],
-            episodes(ARM, agent, count, seed, oracle=seed == 0),
-        )
-    ]
+    langevin: dict[str, Any] = {"horizon": 15, "chains": 2, "seed": seed}
+
+    def found(method: str, planner: str, trained: m.Trained, agent: Any) -> Row:
+        return run(ARM, method, planner, seed, [trained], agent, count, oracle=seed == 0)
+
+    trained = m.energy(data, seed)
+    agent = m.energy_agent(
+        kept_inside(trained), trained, space, steps=20, step_size=0.2, shooting=True, **langevin
+    )
+    rows = [found("EBM", "Langevin, actions", trained, agent)]
+    forward, sampler = m.feed_forward(data, seed), Langevin(20, Linear(0.2, 0.01), noise=0.0, adapt="rms")
+    agent = m.search_agent(kept_inside(forward), forward, space, "", sampler=sampler, **langevin)
+    rows.append(found("feed-forward", "Langevin, actions", forward, agent))
     if quick or seed >= COSTLY_SEEDS:
         return rows
-    baseline = m.ensemble(data, seed)
+    agent = m.energy_agent(kept_inside(trained), trained, space, steps=60, seed=seed)
+    rows.append(found("EBM", "Langevin, states and actions", trained, agent))
+    ensemble = m.ensemble(data, seed)
     for search in m.SEARCHES:
-        agent = m.search_agent(ARM, baseline, space, search, horizon=15, seed=seed)
-        rows.append(
-            row(
-                ARM,
-                "ensemble of 5",
-                f"{search}, actions",
-                seed,
-                [baseline],
-                episodes(ARM, agent, count, seed, oracle=seed == 0),
-            )
-        )
+        agent = m.search_agent(kept_inside(ensemble), ensemble, space, search, seed=seed)
+        rows.append(found("ensemble of 5", f"{search}, actions", ensemble, agent))
     return rows
+
+
+def kept_inside(trained: m.Trained) -> Problem:
+    """Arm7 with costs against joints within 0.1 rad of their limits, or fast.
+
+    The goal leaves most joints free, and small errors of a model push them to the corners, where it is poor.
+    """
+    rows = np.zeros((2, 17))
+    rows[:, : arm7.JOINTS] = arm7.LIMITS.T + np.array([[0.1], [-0.1]])
+    low, high = trained.model.normalizer.normalize_observations(torch.from_numpy(rows)).float()
+    angles, speeds = list(range(arm7.JOINTS)), list(range(arm7.JOINTS, 2 * arm7.JOINTS))
+    costs = 30 * BoundCost(low[angles], high[angles], angles)
+    costs = costs + 0.3 * BoundCost(low[speeds], high[speeds], speeds)
+    return replace(ARM, further=lambda layout: costs)
 
 
 JOBS: dict[str, Callable[[int, bool], list[Row]]] = {
     "particle": particle,
+    "changes": changes,
     "maze": maze,
     "reacher": reacher,
     "arm": arm,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from gymnasium import spaces
 
 from ebm_control.baselines import baseline_planner, fit_ensemble, fit_feed_forward
-from ebm_control.data import RolloutBuffer
+from ebm_control.data import Normalizer, RolloutBuffer
 from ebm_control.energies import Energy, GoalCost, SpeedCost, TransitionEnergy
 from ebm_control.planning import (
     ClosedForm,
@@ -28,6 +29,10 @@ from ebm_control.planning import (
 from ebm_control.samplers import CEM, MPPI, Geometric, Langevin, Linear
 from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, batches_for, fit_model
 from experiments.planning.problems import Problem, box_cost
+
+MAZE_PULL = (
+    200.0  # of the goal: what is headed for lies one step ahead, so one state of the plan gains by haste
+)
 
 # Equal budgets: a plan of 80 Langevin steps and 4 chains is 320 evaluations with a gradient, counted as 3 each.
 SEARCHES: dict[str, CEM | MPPI] = {
@@ -60,7 +65,14 @@ def energy(buffer: RolloutBuffer, seed: int, *, quick: bool = False, **changes: 
     return Trained(model, time.perf_counter() - began)
 
 
-def joint(buffer: RolloutBuffer, seed: int, gap: int, **changes: Any) -> Trained:
+def joint(
+    buffer: RolloutBuffer,
+    seed: int,
+    gap: int,
+    *,
+    planned: Callable[[TrajectoryModel], Any] | None = None,
+    **changes: Any,
+) -> Trained:
     """Joint energy over pairs of states `gap` steps apart: where data were, and how far they moved."""
     began = time.perf_counter()
     model = ModelSettings(
@@ -70,8 +82,8 @@ def joint(buffer: RolloutBuffer, seed: int, gap: int, **changes: Any) -> Trained
         gaps=(gap,),
         states_only=True,
         joint=True,
-        frequencies=64,
-        bandwidth=4.0,
+        frequencies=128,
+        bandwidth=12.0,
     )
     settings = TrainSettings(
         replace(model, **changes.pop("model", {})),
@@ -80,10 +92,9 @@ def joint(buffer: RolloutBuffer, seed: int, gap: int, **changes: Any) -> Trained
         energy_l2=0.003,
         learning_rate=1e-3,
         langevin_steps=10,
-        random_negatives=128,
         seed=seed,
     )
-    trained, _ = fit_model(buffer, replace(settings, **changes), progress=False)
+    trained, _ = fit_model(buffer, replace(settings, **changes), planned=planned, progress=False)
     return Trained(trained, time.perf_counter() - began)
 
 
@@ -116,10 +127,12 @@ def energy_agent(
     seed: int = 0,
     engine: str = "auto",
     steps: int = 80,
+    step_size: float = 0.1,
     weight: float = 10.0,
+    shooting: bool = False,
 ) -> MPCAgent:
-    """Langevin over states and actions."""
-    sampler = Langevin(steps, Linear(0.1, 0.01), noise=0.0, adapt="rms", engine=engine)  # type: ignore[arg-type]
+    """Langevin over states and actions; over actions alone with `shooting`."""
+    sampler = Langevin(steps, Linear(step_size, 0.01), noise=0.0, adapt="rms", engine=engine)  # type: ignore[arg-type]
     planner = planner_for(
         trained.model,
         costs_of(problem, trained, boxes),
@@ -128,6 +141,7 @@ def energy_agent(
         action_space=space,
         chains=chains,
         weight=weight,
+        shooting=shooting,
     )
     return MPCAgent(planner, trained.model.normalizer, space, seed=seed)
 
@@ -140,17 +154,25 @@ def search_agent(
     *,
     boxes: np.ndarray | None = None,
     horizon: int = 10,
+    chains: int = 1,
     seed: int = 0,
+    sampler: Langevin | None = None,
 ) -> MPCAgent:
-    """A baseline's model, searched over actions."""
+    """A baseline's model, searched over actions by one of `SEARCHES`, or by gradients with a sampler of its own."""
     planner = baseline_planner(
         trained.model,
         costs_of(problem, trained, boxes),
         horizon,
-        sampler=SEARCHES[search],
+        sampler=sampler or SEARCHES[search],
         action_space=space,
+        chains=chains,
     )
     return MPCAgent(planner, trained.model.normalizer, space, seed=seed)
+
+
+def largest_displacement(env: Any, normalizer: Normalizer) -> torch.Tensor:
+    """What the largest action moves a point by, `(obs_dim,)` in the units of the trajectory."""
+    return (torch.as_tensor(env.action_space.high).double() / normalizer.obs_std).float()
 
 
 def states_planner(
@@ -160,12 +182,14 @@ def states_planner(
     box: Energy | None = None,
     horizon: int = 10,
     engine: str = "auto",
+    goal: float = 20.0,
+    weight: float = 3.0,
 ) -> Planner:
     """Langevin over states alone, displacements within what an action can do."""
     scale = tuple((4 * limit).tolist())
     sampler = Langevin(30, Linear(0.1, 0.01), noise=0.0, adapt="rms", scale=scale, engine=engine)  # type: ignore[arg-type]
     costs: list[Energy] = [
-        20 * GoalCost(model.layout, problem.goal_index, norm=problem.norm, smooth=0.02),
+        goal * GoalCost(model.layout, problem.goal_index, norm=problem.norm, smooth=0.02),
         1e4 * SpeedCost(model.layout, limit),
     ]
     costs += [] if box is None else [box]
@@ -175,7 +199,7 @@ def states_planner(
         horizon,
         costs,
         layout=model.layout,
-        weight=3.0,
+        weight=weight,
         chains=2,
         first=replace(sampler, steps=90),
         spread=1.5 * limit,
@@ -218,19 +242,22 @@ def guided_agent(
     guided: bool = True,
     boxes: np.ndarray | None = None,
     quantile: float = 0.85,
+    reached: float = 1.5,
+    lookahead: float = 1.3,
     seed: int = 0,
+    **planner_changes: Any,
 ) -> MPCAgent:
     """Coarse to fine: a roadmap of replay states under the coarse energy, Langevin over states under the fine one."""
     normalizer, space = fine.model.normalizer, env.action_space
-    limit = (torch.as_tensor(space.high).double() / normalizer.obs_std).float()
+    limit = largest_displacement(env, normalizer)
     box = None if boxes is None else box_cost(normalizer, boxes)
-    planner: Any = states_planner(fine.model, problem, limit, box)
+    planner: Any = states_planner(fine.model, problem, limit, box, **planner_changes)
     if guided:
         sight = coarse.model.energy
         assert isinstance(sight, TransitionEnergy)
         pick = np.random.default_rng(seed).choice(len(buffer.observations), 1500, replace=False)
         nodes = normalizer.normalize_observations(torch.from_numpy(buffer.observations[pick])).float()
         sees = LineOfSight.of_data(sight, nodes, quantile, cost=box)
-        planner = Guided(planner, Roadmap(sees, nodes), sees)
+        planner = Guided(planner, Roadmap(sees, nodes), sees, reached, lookahead)
     actions = inverse_dynamics(inverse, buffer, env, fine.model, seed)
     return MPCAgent(planner, normalizer, space, inverse_dynamics=actions, seed=seed)

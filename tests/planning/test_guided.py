@@ -1,4 +1,4 @@
-"""When a guided planner keeps its route, when it makes another, and what it refuses."""
+"""Guided planners: which point of a route they head for, when they make another, and what they refuse."""
 
 from __future__ import annotations
 
@@ -11,34 +11,33 @@ import torch
 from torch import Tensor, nn
 
 from ebm_control.checks import InputError
-from ebm_control.data import Normalizer
-from ebm_control.energies import GaussianBase, GoalCost, SpeedCost, TrajectoryLayout, TransitionEnergy
-from ebm_control.planning import ClosedForm, Guided, GuidedPlan, LineOfSight, MPCAgent, Planner, Roadmap
-from ebm_control.samplers import Langevin
+from ebm_control.energies import BoxObstacle, GaussianBase, TrajectoryLayout, TransitionEnergy
+from ebm_control.planning import (
+    ClosedForm,
+    CoarseToFine,
+    Guided,
+    GuidedPlan,
+    LineOfSight,
+    MPCAgent,
+    Planner,
+    Roadmap,
+    run_episodes,
+)
+from ebm_control.samplers import Langevin, Linear
+from tests.planning.helpers import Zero, seeded
+from tests.planning.walls import (
+    LAYOUT,
+    PILLAR,
+    PLAIN,
+    STEP,
+    Solid,
+    energy_of,
+    fine_planner,
+    free_nodes,
+    sight,
+)
 
-LAYOUT = TrajectoryLayout(2)
-STEP = torch.full((2,), 0.1)
 START, GOAL = torch.tensor([[-0.8, 0.0]]), torch.tensor([[0.8, 0.1]])
-
-
-class Pillar(nn.Module):
-    """Softly 8 where a transition ends in the square |x|, |y| < 0.4."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        depth = (0.4 - (x[..., :2] + x[..., 2:] * STEP).abs()).amin(dim=-1, keepdim=True)
-        return 8 * torch.sigmoid(depth / 0.02)
-
-
-def sight() -> LineOfSight:
-    base = GaussianBase(2, 1.2)
-    return LineOfSight(TransitionEnergy(LAYOUT, Pillar(), base=base, displacement_scale=STEP), 1.0)
-
-
-def fine(sees: LineOfSight, *costs: GoalCost) -> Planner:
-    limit = 1e4 * SpeedCost(LAYOUT, torch.full((2,), 0.05))
-    sampler = Langevin(15, 0.05, noise=0.0, adapt="rms", scale=(0.2, 0.2))
-    terms = [*(20 * cost for cost in costs), limit]
-    return Planner(sees.energy, sampler, 4, terms, layout=LAYOUT, chains=2, spread=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +45,15 @@ def planner() -> Guided:
     sees = sight()
     axis = torch.linspace(-1, 1, 19)
     points = torch.cartesian_prod(axis, axis)
-    nodes = points[sees(points, points)]
-    return Guided(fine(sees, GoalCost(LAYOUT, (0, 1), smooth=0.02)), Roadmap(sees, nodes), sees)
+    return Guided(fine_planner(sees), Roadmap(sees, points[sees(points, points)]), sees)
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def acting_in(planner, env, **given) -> MPCAgent:
+    """Agent that takes planned states for the displacements that they are."""
+    inverse = ClosedForm(
+        env.unwrapped.inverse_dynamics, PLAIN.denormalize_observations, PLAIN.normalize_actions
+    )
+    return MPCAgent(planner, PLAIN, env.action_space, inverse_dynamics=inverse, **given)
 
 
 def moved(plan: GuidedPlan, start: Tensor) -> GuidedPlan:
@@ -70,6 +72,29 @@ def test_one_goal_for_all_is_a_goal_for_each(planner: Guided) -> None:
     one = planner.plan(starts, GOAL[0], generator=seeded())
     each = planner.plan(starts, GOAL.expand(2, -1), generator=seeded())
     assert torch.equal(one.chains, each.chains)
+
+
+def test_plans_head_for_the_farthest_point_in_sight_and_keep_their_route(planner: Guided) -> None:
+    generator = seeded()
+    first = planner.plan(START, GOAL, generator=generator)
+    ahead = int(first.passed)
+    assert planner.sees(START, first.route[:, ahead]).item()
+    beyond = first.route[0, ahead + 1 :]
+    assert len(beyond) > 0
+    assert not planner.sees(START.expand(len(beyond), -1), beyond).any()
+    second = planner.plan(first.states[:, 1], GOAL, warm=first, generator=generator)
+    assert torch.equal(second.route, first.route)
+    assert int(second.passed) >= ahead
+
+
+def test_a_cold_problem_gets_a_route_of_its_own(planner: Guided) -> None:
+    generator = seeded()
+    first = planner.plan(START.repeat(2, 1), GOAL.repeat(2, 1), generator=generator)
+    starts = torch.stack([first.states[0, 1], torch.tensor([0.8, 0.8])])
+    cold = torch.tensor([False, True])
+    second = planner.plan(starts, GOAL.repeat(2, 1), warm=first, cold=cold, generator=generator)
+    assert torch.equal(second.route[1, 0], starts[1])
+    torch.testing.assert_close(second.route[0, : first.route.shape[1]], first.route[0])
 
 
 def test_a_point_that_is_out_of_sight_is_kept_while_steps_lead_nearer(planner: Guided) -> None:
@@ -100,29 +125,52 @@ def test_a_goal_that_moves_gets_a_route_of_its_own(planner: Guided) -> None:
     assert torch.equal(second.route[0, int(second.passed)], elsewhere[0])
 
 
-def test_a_step_that_the_world_refused_is_followed_by_one_away_from_the_wall(planner: Guided) -> None:
-    start = torch.tensor([[-0.42, 0.0]])  # in the soft rim: nothing is in sight from here
-    first = planner.plan(start, GOAL, generator=seeded())
-    blind = replace(first, route=GOAL[:, None].expand(-1, 2, -1), passed=torch.tensor([1]))
-    back = planner.plan(start, GOAL, warm=blind, generator=seeded())
-    assert float(back.route[0, 1, 0]) < -0.45
-    # A new episode that begins where the old one stood has refused nothing: it heads on as from a first call.
-    cold = planner.plan(start, GOAL, warm=blind, cold=torch.tensor([True]), generator=seeded())
-    assert torch.equal(cold.route[0, int(cold.passed)], first.route[0, int(first.passed)])
+def test_a_refused_move_lowers_the_threshold_below_its_own_energy_and_makes_the_route_anew(
+    planner: Guided,
+) -> None:
+    first = planner.plan(START, GOAL, generator=seeded())
+    meant = planner.sees.worst(first.states[:, 0], first.states[:, 1])
+    second = planner.plan(START, GOAL, warm=first, generator=seeded())
+    assert torch.equal(first.threshold, torch.tensor([planner.sees.threshold]))
+    assert float(second.threshold) < float(meant) < planner.sees.threshold
+    # A move that was made leaves it, and a new episode that begins where the old one stood has refused nothing.
+    third = planner.plan(second.states[:, 1], GOAL, warm=second, generator=seeded())
+    assert torch.equal(third.threshold, second.threshold)
+    cold = planner.plan(START, GOAL, warm=second, cold=torch.tensor([True]), generator=seeded())
+    assert torch.equal(cold.threshold, first.threshold)
+
+
+def test_refusals_never_lower_the_threshold_below_the_floor(planner: Guided) -> None:
+    floored = LineOfSight(planner.sees.energy, 1.0, floor=0.9)
+    guided = Guided(planner.planner, planner.guide, floored)
+    plan = guided.plan(START, GOAL, generator=seeded())
+    assert float(guided.plan(START, GOAL, warm=plan, generator=seeded()).threshold) == pytest.approx(0.9)
+
+
+def test_a_corner_that_is_harder_than_its_energy_is_passed_after_refusals() -> None:
+    """The world's pillar is wider by 0.06 than the energy believes."""
+    wall = [[(-0.46, -0.46), (0.46, 0.46)]]
+    env = gym.make(
+        "ebm/Particle-v0", start=(-0.7, -0.3), goal=(0.3, 0.75), obstacles=wall, max_episode_steps=90
+    )
+    sees = LineOfSight(energy_of(Solid(PILLAR)), 1.0)
+    guided = Guided(fine_planner(sees), Roadmap(sees, free_nodes(sees)), sees, lookahead=0.7)
+    outcome = run_episodes(acting_in(guided, env), [env], seed=0)
+    steps = np.abs(np.diff(outcome.observations[:40, 0], axis=0)).max(-1)
+    assert (steps < 1e-9).any()
+    assert -outcome.last_rewards[0] < 0.05
+
+
+def test_plans_head_no_farther_than_the_lookahead(planner: Guided) -> None:
+    near = Guided(planner.planner, planner.guide, planner.sees, lookahead=0.5)
+    plan = near.plan(START, GOAL, generator=seeded())
+    assert planner.sees.length(START, plan.states[:, -1]).item() < 0.7
+    far = planner.plan(START, GOAL, generator=seeded())
+    assert planner.sees.length(START, far.states[:, -1]).item() > 1
 
 
 def test_an_agent_hands_guided_plans_on_and_draws_among_their_chains(planner: Guided) -> None:
-    env = gym.make("ebm/Particle-v0")
-    plain = Normalizer(*(torch.tensor([v, v], dtype=torch.float64) for v in (0.0, 1.0, 0.0, 1.0, 1.0)))
-    particle = env.unwrapped
-    inverse = ClosedForm(
-        particle.inverse_dynamics,  # type: ignore[attr-defined]
-        plain.denormalize_observations,
-        plain.normalize_actions,
-    )
-    space = env.action_space
-    assert isinstance(space, gym.spaces.Box)
-    agent = MPCAgent(planner, plain, space, goal=GOAL[0].numpy(), inverse_dynamics=inverse)
+    agent = acting_in(planner, gym.make("ebm/Particle-v0"), goal=GOAL[0].numpy())
     action, plan = agent.predict(START.numpy())
     assert isinstance(plan, GuidedPlan)
     following = START.numpy() + action
@@ -131,6 +179,48 @@ def test_an_agent_hands_guided_plans_on_and_draws_among_their_chains(planner: Gu
     assert np.isfinite(drawn).all()
     assert isinstance(after, GuidedPlan)
     assert torch.equal(after.route, plan.route)
+
+
+class Solids(nn.Module):
+    """Tilt inside any of the boxes `(M, 2, 2)` or across them."""
+
+    def __init__(self, boxes: Tensor) -> None:
+        super().__init__()
+        self.depth = 200 * BoxObstacle(boxes, (0, 1), margin=0.03)
+
+    def forward(self, x: Tensor) -> Tensor:
+        line = torch.stack([x[..., :2], x[..., :2] + x[..., 2:] * STEP], dim=-2)
+        return self.depth(line.flatten(0, -3)).reshape(*x.shape[:-1], 1)
+
+
+def far_guide(boxes: Tensor) -> CoarseToFine:
+    """64 random curves of 4 rows, the 8 best of them refined to 16; in the square."""
+    solid = 200 * BoxObstacle(boxes, (0, 1), margin=0.03, between=7)
+    descent = Langevin(60, Linear(0.1, 0.01), noise=0.0, adapt="rms", scale=(0.3, 0.3), clamp=(-0.98, 0.98))
+
+    def stage(gap: int, horizon: int, chains: int) -> tuple[int, Planner]:
+        energy = TransitionEnergy(LAYOUT, Zero(), base=GaussianBase(2), displacement_scale=gap * STEP)
+        rest = {"layout": LAYOUT, "spread": 1.0, "goal_index": (0, 1), "fix_goal": True}
+        return gap, Planner(energy + solid, descent, horizon, chains=chains, **rest)
+
+    return CoarseToFine([stage(4, 4, 64), stage(1, 16, 8)])
+
+
+def test_guided_agents_walk_round_the_walls_of_the_maze_that_a_fine_plan_alone_runs_into() -> None:
+    env = gym.make("ebm/Maze-v0", start=(-0.7, -0.6), goal=(0.25, -0.3), max_episode_steps=70)
+    boxes = torch.as_tensor(env.unwrapped.boxes, dtype=torch.float32)
+    sees = LineOfSight(energy_of(Solids(boxes)), 0.5)
+    alone = fine_planner(sees)
+    planners = {
+        "alone": alone,
+        "roadmap": Guided(alone, Roadmap(sees, free_nodes(sees, 800, seed=1)), sees),
+        "coarse": Guided(alone, far_guide(boxes), sees),
+    }
+    left = {
+        name: -run_episodes(acting_in(planner, env), [env], seed=0).last_rewards[0]
+        for name, planner in planners.items()
+    }
+    assert max(left["roadmap"], left["coarse"]) < 0.05 < left["alone"]
 
 
 def test_bad_input_is_named(planner: Guided) -> None:
@@ -146,9 +236,11 @@ def test_bad_input_is_named(planner: Guided) -> None:
     with pytest.raises(InputError, match=r"warm\.route"):
         planner.plan(START.repeat(2, 1), GOAL.repeat(2, 1), warm=plan)
     with pytest.raises(InputError, match="planner: expected a planner with a goal"):
-        Guided(fine(planner.sees), planner.guide, planner.sees)
+        Guided(fine_planner(planner.sees, []), planner.guide, planner.sees)
     with pytest.raises(InputError, match="reached"):
         Guided(planner.planner, planner.guide, planner.sees, reached=0)
+    with pytest.raises(InputError, match="lookahead"):
+        Guided(planner.planner, planner.guide, planner.sees, lookahead=0)
     other = LineOfSight(TransitionEnergy(TrajectoryLayout(3)), 1.0)
     with pytest.raises(InputError, match="sees"):
         Guided(planner.planner, planner.guide, other)

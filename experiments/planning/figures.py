@@ -1,0 +1,394 @@
+"""Pictures for the documentation: plans in the maze and round a box, returns, and what plan time buys.
+
+`python -m experiments.planning.figures [--results DIR] [--out docs/figures] [--only NAME ...]` trains for the first
+two and reads `DIR/planning.json`, `DIR/reinforcement/` and `DIR/budget.json` for the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import matplotlib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from ebm_control.energies import BoundCost, BoxObstacle, Energy
+from ebm_control.planning import Guided, run_episodes, side_of
+from ebm_envs.maze import MazeEnv
+from experiments.planning import methods as m
+from experiments.planning.diversity import annealed, particle_paths
+from experiments.planning.problems import MAZES, START, data_of, obstacle
+from experiments.planning.report import learned
+
+matplotlib.use("Agg")  # pictures go to files; no screen is needed
+import matplotlib.pyplot as plt
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, StrMethodFormatter
+
+Row = dict[str, Any]
+Array = NDArray[np.float64]
+
+# Okabe and Ito's colours, told apart by colour-blind readers too.
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
+    "#000000",
+    "#e69f00",
+    "#56b4e9",
+    "#009e73",
+    "#f0e442",
+    "#0072b2",
+    "#d55e00",
+    "#cc79a7",
+)
+METHODS = {
+    "EBM": (BLUE, "o"),
+    "feed-forward": (ORANGE, "s"),
+    "ensemble of 5": (GREEN, "D"),
+    "PPO": (RED, "^"),
+}
+METHODS["SAC"] = (PINK, "v")
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 110,
+}
+SMALL: dict[str, Any] = {"fontsize": 8, "color": "#444444"}
+LINES = {
+    ("EBM", "Langevin", "eager"): (BLUE, "o", "-"),
+    ("EBM", "Langevin", "compile"): (SKY, "o", "--"),
+    ("EBM", "MPPI", "eager"): (GREEN, "D", "-"),
+    ("feed-forward", "MPPI", "eager"): (RED, "s", "-"),
+    ("feed-forward", "CEM", "eager"): (ORANGE, "^", "-"),
+}
+
+
+def saved(figure: Any, path: Path) -> Path:
+    """Write `path` in 256 colours, which is a third of the bytes and looks the same, and close the figure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)
+    with Image.open(path) as image:
+        small = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
+    return path
+
+
+def minus(value: float) -> str:
+    """One decimal, with a true minus sign."""
+    return f"{value:.1f}".replace("-", "−")
+
+
+def plane(count: int = 161) -> tuple[Array, Array]:
+    """A grid over [-1, 1]²: its axis `(count,)` and its points `(count², 2)`, y the slower one."""
+    axis = np.linspace(-1, 1, count)
+    return axis, np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+
+
+@torch.no_grad()
+def at_rest(energy: Energy, rows: torch.Tensor) -> Array:
+    """Energy `(n,)` of staying at each row `(n, D)` for one step, relative to the median."""
+    rated = energy(torch.stack([rows, rows], dim=1)).double()
+    return (rated - rated.median()).numpy()
+
+
+def draw_plane(axis: Any, title: str) -> None:
+    """Limits, labels and title that pictures of the plane share."""
+    axis.set(xlim=(-1, 1), ylim=(-1, 1), xlabel="x", ylabel="y", title=title, aspect="equal")
+    axis.set_xticks([-1, -0.5, 0, 0.5, 1])
+    axis.set_yticks([-1, -0.5, 0, 0.5, 1])
+    axis.grid(False)
+    axis.spines[["top", "right"]].set_visible(True)
+
+
+def draw_ends(axis: Any, start: Sequence[float], goal: Sequence[float]) -> None:
+    axis.plot(*start, "o", color="white", markeredgecolor="black", markersize=8, label="start", zorder=6)
+    axis.plot(*goal, "*", color=YELLOW, markeredgecolor="black", markersize=14, label="goal", zorder=6)
+
+
+@dataclass(frozen=True)
+class MazePlans:
+    """What `maze_plans` draws: energy `(n, n)`, the roadmap's threshold, and a route and a path for each pair."""
+
+    energy: Array
+    threshold: float
+    routes: list[Array]
+    paths: list[Array]
+    returns: list[float]
+    oracles: list[float]
+
+
+def plan_maze(seed: int = 0) -> MazePlans:
+    """Train both energies on random data of the maze and run an episode of each fixed pair."""
+    data, env = data_of("ebm/Maze-v0", seed), MAZES[0].make()
+    fine, coarse = (m.joint(data, seed, gap) for gap in (1, 4))
+    normalizer = coarse.model.normalizer
+
+    def scaled(places: Any) -> torch.Tensor:
+        return normalizer.normalize_observations(torch.as_tensor(np.atleast_2d(places))).float()
+
+    routes, paths, returns, oracles, threshold = [], [], [], [], 0.0
+    for problem in MAZES:
+        agent = m.guided_agent(problem, fine, coarse, data, env, seed=seed)
+        assert isinstance(agent.planner, Guided)
+        goal = dict(problem.arguments)["goal"]
+        route = agent.planner.guide.routes(scaled(START), scaled(goal), torch.Generator())
+        routes.append(normalizer.denormalize_observations(route[0]).double().numpy())
+        found = run_episodes(agent, [problem.make()], seed=10_000 + 1000 * seed)
+        paths.append(found.observations[:, 0])
+        returns.append(found.mean)
+        oracles.append(problem.oracle(found.observations[0, 0], np.asarray(goal), {}))
+        threshold = agent.planner.sees.threshold
+    axis, points = plane()
+    rated = at_rest(coarse.model.energy, scaled(points))
+    with torch.no_grad():
+        middle = float(coarse.model.energy(scaled(points)[:, None].expand(-1, 2, -1)).median())
+    return MazePlans(rated.reshape(len(axis), -1), threshold - middle, routes, paths, returns, oracles)
+
+
+def maze_plans(path: Path, plans: MazePlans) -> Path:
+    """The coarse energy at rest, the roadmap's route and the path that was driven, a panel a pair."""
+    axis, _ = plane(len(plans.energy))
+    top = float(np.quantile(plans.energy, 0.97))
+    levels = np.linspace(plans.energy.min(), top, 24)
+    figure, axes = plt.subplots(1, 2, figsize=(9.4, 4.6), sharey=True)
+    drawn = zip(axes, MAZES, plans.routes, plans.paths, plans.returns, plans.oracles, strict=True)
+    for panel, problem, route, driven, value, best in drawn:
+        shade = panel.contourf(axis, axis, plans.energy, levels=levels, cmap="Blues", extend="max")
+        panel.contour(axis, axis, plans.energy, levels=[plans.threshold], colors=BLACK, linewidths=0.8)
+        panel.plot([], [], color=BLACK, lw=0.8, label="limit of the roadmap's lines")
+        for low, high in MazeEnv.walls[:2]:
+            panel.add_patch(
+                Rectangle(
+                    low, *(high - low), fill=False, hatch="///", edgecolor="#555555", lw=1.2, label="wall"
+                )
+            )
+        panel.plot(*route.T, "--", color=ORANGE, lw=1.6, marker=".", label="route of the roadmap")
+        panel.plot(*driven.T, color=RED, lw=2.2, label="path driven")
+        goal = dict(problem.arguments)["goal"]
+        draw_ends(panel, START, goal)
+        draw_plane(panel, f"{problem.name}: return {minus(value)} (oracle {minus(best)})")
+    axes[1].set_ylabel("")
+    bar = figure.colorbar(shade, ax=axes, label="coarse energy at rest, above its median", shrink=0.9)
+    bar.set_ticks(range(math.ceil(plans.energy.min()), math.floor(top) + 1))
+    entries = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))  # each label once
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=6, columnspacing=1.4)
+    return saved(figure, path)
+
+
+@dataclass(frozen=True)
+class BoxPlans:
+    """What `obstacle_plans` draws: energy `(n, n)`, the problem, plans `(K, T, 2)` and the `side` of each.
+
+    `side` is 1 where the true path goes round the box anticlockwise, -1 where clockwise, and 0 for plans that do
+    not work on the true environment.
+    """
+
+    energy: Array
+    problem: dict[str, Any]
+    plans: Array
+    side: NDArray[np.int64]
+
+
+def plan_round_box(seed: int = 0, problem: int = 5, horizon: int = 45) -> BoxPlans:
+    """Train on the open plane, and plan round a box that no data knew of from many random curves."""
+    model = m.energy(data_of("ebm/Particle-v0", seed), seed, base_updates=3000).model
+    env: Any = gym.make("ebm/Particle-v0").unwrapped
+    normalizer, layout, std = model.normalizer, model.layout, model.normalizer.obs_std
+    posed = obstacle(problem)
+
+    def scaled(places: Any) -> torch.Tensor:
+        return normalizer.normalize_observations(torch.as_tensor(np.asarray(places))).float()
+
+    box = 400 * BoxObstacle(scaled(posed["obstacles"]), (0, 1), margin=float(0.03 / std.max()))
+    costs = [box, 100 * BoundCost(scaled([-0.97, -0.97]), scaled([0.97, 0.97]), (0, 1))]
+    start, goal = scaled([posed["start"]]), scaled([posed["goal"]])
+    spread = torch.cat([0.4 / std, torch.ones(2)]).float()
+    chains = annealed(model, costs, horizon, env.action_space, start, goal, spread=spread, seed=seed)[0]
+    actions = normalizer.denormalize_actions(layout.actions(chains)[:, :-1]).double().numpy()
+    true, valid = particle_paths(actions, posed, env)
+    side = side_of(torch.from_numpy(true), torch.from_numpy(np.mean(posed["obstacles"][0], axis=0))).numpy()
+    plans = normalizer.denormalize_observations(layout.states(chains)).double().numpy()
+    axis, points = plane()
+    rows = layout.join(scaled(points), torch.zeros(len(points), layout.act_dim))
+    weight = 10 * float(model.energy.base.deviation.square().amin())
+    rated = at_rest(weight * model.energy + box, rows)
+    return BoxPlans(rated.reshape(len(axis), -1), posed, plans, np.where(valid, side, 0))
+
+
+def obstacle_plans(path: Path, found: BoxPlans) -> Path:
+    """Energy and box over the plane, and every chain's plan coloured by the way it goes round the box."""
+    axis, _ = plane(len(found.energy))
+    figure, panel = plt.subplots(figsize=(6.6, 5.2))
+    levels = np.append(found.energy.min(), np.arange(25, found.energy.max() + 50, 50))
+    shade = panel.contourf(axis, axis, found.energy, levels=levels, cmap="Greys")
+    for low, high in found.problem["obstacles"]:
+        panel.add_patch(Rectangle(low, *(high - low), fill=False, edgecolor=BLACK, lw=1.4, zorder=3))
+    for side, colour, name in (
+        (1, BLUE, "anticlockwise"),
+        (-1, RED, "clockwise"),
+        (0, "#b4b4b4", "not valid"),
+    ):
+        group = found.plans[found.side == side]
+        for k, plan in enumerate(group):
+            label = f"{name}, {len(group)} plans" if k == 0 else None
+            panel.plot(*plan.T, color=colour, lw=1.3 if side else 0.8, label=label, zorder=4 if side else 2)
+    draw_ends(panel, found.problem["start"], found.problem["goal"])
+    valid = int((found.side != 0).sum())
+    draw_plane(panel, f"Plans round a box that no data knew of: {valid} of {len(found.plans)} chains work")
+    bar = figure.colorbar(shade, ax=panel, label="energy + box cost at rest, above their median")
+    bar.set_ticks(range(0, int(levels[-1]) + 1, 100))
+    figure.legend(loc="outside lower center", ncols=5, columnspacing=1.2)
+    return saved(figure, path)
+
+
+def label_of(row: Row) -> str:
+    """A row's method and planner, short enough to stand beside its mark."""
+    if row["method"] in ("PPO", "SAC"):
+        steps = int(row["planner"].split()[1].replace(",", ""))
+        return f"{row['method']}, {round(steps, -4):,} steps of its own"
+    return f"{row['method']}: {row['planner']}"
+
+
+def loss_axis(axis: Any, low: float, high: float, ticks: Sequence[float]) -> None:
+    """Axis (`panel.xaxis` or `panel.yaxis`) of the return lost: linear up to 1 %, logarithmic beyond."""
+    panel, which = axis.axes, axis.axis_name
+    getattr(panel, f"set_{which}scale")("symlog", linthresh=0.01, linscale=0.5)
+    getattr(panel, f"set_{which}lim")(low, high)
+    axis.set_major_locator(FixedLocator([tick for tick in ticks if tick <= high]))
+    axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.set_minor_locator(NullLocator())
+
+
+def lost(row: Row) -> tuple[float, float]:
+    """Return lost against the oracle, as a share of the oracle's, and the half-width of its interval (0 for none)."""
+    half = row["return_ci95"] or 0.0
+    return row["return_mean"] / row["oracle"] - 1, half / abs(row["oracle"])
+
+
+def draw_returns(panel: Any, name: str, rows: Iterable[Row]) -> None:
+    """Return lost in each row, best on top, its interval and success beside it."""
+    ordered, beside = sorted(rows, key=lambda row: row["return_mean"]), ("axes fraction", "data")
+    for y, row in enumerate(ordered):
+        colour, marker = METHODS.get(row["method"], (BLACK, "x"))
+        mean, half = lost(row)
+        panel.plot([mean - half, mean + half], [y, y], color=colour, lw=1.6)
+        panel.plot(mean, y, marker, color=colour, markersize=6)
+        panel.annotate(f"{row['success']:.0%}", (1.02, y), xycoords=beside, va="center", **SMALL)
+    panel.annotate("success", (1.02, len(ordered) - 0.4), xycoords=beside, va="bottom", **SMALL)
+    panel.axvline(0, color=BLACK, lw=1, ls=":")
+    panel.set_yticks(range(len(ordered)), [label_of(row) for row in ordered], fontsize=8)
+    panel.set_ylim(-0.6, len(ordered) - 0.4)
+    loss_axis(panel.xaxis, -0.012, 20, (0, 0.01, 0.1, 1, 10))
+    panel.set_title(f"{name} (oracle {minus(ordered[0]['oracle'])})", loc="left")
+    panel.grid(axis="y", visible=False)
+
+
+def returns(path: Path, rows: list[Row], columns: int = 2) -> Path:
+    """Every problem and method that has an oracle: the return lost against it, a panel a problem."""
+    rated = [row for row in rows if row["oracle"] is not None]
+    panels = {
+        name: [row for row in rated if row["env"] == name] for name in sorted({r["env"] for r in rated})
+    }
+    names = sorted(panels, key=lambda name: -len(panels[name]))
+    lines = [names[i : i + columns] for i in range(0, len(names), columns)]
+    heights = [len(panels[line[0]]) + 2.4 for line in lines]
+    figure, axes = plt.subplots(
+        len(lines), columns, figsize=(11.5, 0.23 * sum(heights)), height_ratios=heights, squeeze=False
+    )
+    for panel, name in zip(axes.flat, names, strict=False):
+        draw_returns(panel, name, panels[name])
+    for panel in axes.flat[len(names) :]:
+        panel.remove()
+    caption = (
+        "return lost against the oracle, with 95 % interval over seeds where there are several (0 % = oracle)"
+    )
+    figure.supxlabel(caption, fontsize=9)
+    return saved(figure, path)
+
+
+def budget(path: Path, rows: list[Row]) -> Path:
+    """Plan time against the return lost, a panel a problem, a line a method and engine."""
+    names = list(dict.fromkeys(row["env"] for row in rows))
+    figure, axes = plt.subplots(1, len(names), figsize=(5 * len(names), 4.4), sharey=True, squeeze=False)
+    worst = max(sum(lost(row)) for row in rows)
+    for panel, name in zip(axes[0], names, strict=True):
+        for (method, planner, engine), (colour, marker, dash) in LINES.items():
+            kind = (name, method, planner, engine)
+            line = [
+                r for r in rows if (r["env"], r["method"], r["planner"].split(",")[0], r["engine"]) == kind
+            ]
+            line.sort(key=lambda row: row["updates"])
+            means, halves = np.array([lost(row) for row in line]).reshape(-1, 2).T
+            panel.errorbar(
+                [row["plan_ms_p50"] for row in line],
+                means,
+                halves,
+                color=colour,
+                marker=marker,
+                linestyle=dash,
+                markersize=5,
+                elinewidth=1,
+                label=f"{method}, {planner}" + (", compiled" if engine == "compile" else ""),
+            )
+        panel.axhline(0, color=BLACK, lw=1, ls=":")
+        oracle = next(row["oracle"] for row in rows if row["env"] == name)
+        panel.set(xscale="log", xlabel="median time of a plan from one start, ms (one thread)")
+        panel.set_title(f"{name} (oracle {minus(oracle)})")
+        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        loss_axis(panel.yaxis, -0.012, 1.3 * worst, (0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10))
+    axes[0][0].set_ylabel("return lost against the oracle")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return saved(figure, path)
+
+
+def table_rows(folder: Path) -> list[Row]:
+    """Rows of the planning table, reinforcement learning included."""
+    rows: list[Row] = json.loads((folder / "planning.json").read_text())["results"]["rows"]
+    oracles = {row["env"]: row["oracle"] for row in rows if row["oracle"] is not None}
+    return rows + learned(folder / "reinforcement", oracles)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=Path("experiments/results"))
+    parser.add_argument("--out", type=Path, default=Path("docs/figures"))
+    pictures: dict[str, Callable[[Path, Path], Path]] = {
+        "maze_plans": lambda path, _: maze_plans(path, plan_maze()),
+        "obstacle_plans": lambda path, _: obstacle_plans(path, plan_round_box()),
+        "returns": lambda path, results: returns(path, table_rows(results)),
+        "budget": lambda path, results: budget(
+            path, json.loads((results / "budget.json").read_text())["results"]["rows"]
+        ),
+    }
+    parser.add_argument("--only", nargs="+", choices=pictures, default=list(pictures))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    with plt.rc_context(STYLE):
+        for name in given.only:
+            began = time.perf_counter()
+            made = pictures[name](given.out / f"{name}.png", given.results)
+            print(
+                f"{made}: {made.stat().st_size / 1000:.0f} kB, {time.perf_counter() - began:.0f} s",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

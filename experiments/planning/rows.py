@@ -1,0 +1,96 @@
+"""Episodes of a method, and the row of the table that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebm_control.planning import run_episodes
+from experiments.planning.methods import Trained
+from experiments.planning.problems import TRANSITIONS, Problem
+
+Row = dict[str, Any]
+
+
+def episodes(
+    problem: Problem, agent: Any, count: int, seed: int, first: int = 0, oracle: bool = True
+) -> dict[str, Any]:
+    """Returns, successes, times and paths of `count` episodes from the same starts for every method.
+
+    `observations` is `(T + 1, count, obs_dim)`, the start first.
+    """
+    environments = [problem.make() for _ in range(count)]
+    begin = 10_000 + 1000 * seed
+
+    def options(i: int) -> dict[str, Any]:
+        return {} if problem.options is None else problem.options(first + i)
+
+    outcome = run_episodes(agent, environments, seed=begin + first, options=options)
+    best = (
+        [
+            problem.oracle(outcome.observations[0, i], np.asarray(goal_of(env)), options(i))
+            for i, env in enumerate(environments)
+        ]
+        if oracle
+        else []
+    )
+    return {
+        "returns": outcome.returns.tolist(),
+        "oracle": float(np.mean(best)) if best else None,
+        "solved": (-outcome.last_rewards / problem.reward_unit <= problem.success).tolist(),
+        "milliseconds": float(np.median(outcome.seconds) * 1e3),
+        "observations": outcome.observations,
+    }
+
+
+def goal_of(env: Any) -> NDArray[Any]:
+    return np.asarray(env.unwrapped.goal)
+
+
+def row(
+    problem: Problem,
+    method: str,
+    planner: str,
+    seed: int,
+    trained: Sequence[Trained],
+    found: dict[str, Any],
+    extra: dict[str, float] | None = None,
+) -> Row:
+    """A row of the table; `extra` figures, which only some rows have, under a key of their own."""
+    oracle = "not computed" if found["oracle"] is None else f"{found['oracle']:.2f}"
+    more = "".join(f", {name} {value:.3g}" for name, value in (extra or {}).items())
+    print(
+        f"{problem.name}, {method}, {planner}, seed {seed}: {np.mean(found['returns']):.2f} "
+        f"(oracle {oracle}), success {np.mean(found['solved']):.2f}{more}",
+        flush=True,
+    )
+    made = {
+        "env": problem.name,
+        "method": method,
+        "planner": planner,
+        "data": f"{TRANSITIONS:,} random transitions",
+        "seed": seed,
+        "episodes": len(found["returns"]),
+        "return": float(np.mean(found["returns"])),
+        "oracle": found["oracle"],
+        "success": float(np.mean(found["solved"])),
+        "env_steps": TRANSITIONS,
+        "train_seconds": sum(t.seconds for t in trained),
+        "batch_plan_ms_p50": found["milliseconds"],
+    }
+    return made if extra is None else made | {"extra": extra}
+
+
+def together(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Episodes that were run one at a time, as if run side by side; no oracle unless all have one."""
+    oracles = [part["oracle"] for part in parts]
+    return {
+        "returns": [r for part in parts for r in part["returns"]],
+        "oracle": None if None in oracles else float(np.mean(oracles)),
+        "solved": [s for part in parts for s in part["solved"]],
+        "milliseconds": float(np.median([part["milliseconds"] for part in parts])),
+        "observations": np.concatenate([part["observations"] for part in parts], axis=1),
+    }
