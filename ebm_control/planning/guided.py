@@ -45,9 +45,9 @@ class Guided:
         sees: which straight lines are clear.
         reached: how near the last point before the goal has to be passed, in deviations of the displacement of
             `sees`, before the goal is headed for whether in sight or not; other points within a tenth of it.
-        lookahead: farthest that plans head for along the line to that point, in the same unit. Where each coordinate
-            has a speed limit of its own the quickest way is no straight line, and what was in sight is the line:
-            about one step keeps to it (pure pursuit, Coulter 1992).
+        lookahead: once a move was refused, farthest that plans head for along the line to that point, in the same
+            unit. Where each coordinate has a speed limit of its own the quickest way is no straight line, but what
+            was in sight is the line, and heading for a near point of it keeps to it (pure pursuit, Coulter 1992).
 
     """
 
@@ -110,6 +110,7 @@ class Guided:
             ahead[lost] = torch.where(unseen, torch.ones_like(seen), seen).clamp_max(fresh.shape[1] - 1)
         heading = route.take_along_dim(ahead[:, None, None], 1)[:, 0]
         share = (self.lookahead / self.sees.length(start, heading).clamp_min(1e-6)).clamp_max(1)
+        share = torch.where(threshold < self.sees.threshold, share, 1.0)
         waypoint = start + self.layout.difference(heading, start) * share[:, None]
         plan = self.planner.plan(start, waypoint[:, index], warm=warm, cold=cold, generator=generator)
         return GuidedPlan(**vars(plan), route=route, passed=ahead, threshold=threshold)

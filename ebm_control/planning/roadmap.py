@@ -110,14 +110,20 @@ class Roadmap:
 
     Args:
         clear: which lines are free, and what a distance is.
-        nodes: `(M, obs_dim)` states of the data, in the units of the trajectory.
+        nodes: `(M, obs_dim)` states of the data, in the units of the trajectory; those that are not clear are left out.
         neighbours: nearest nodes that each node may be joined to.
 
     """
 
     def __init__(self, clear: LineOfSight, nodes: Tensor, neighbours: int = 24) -> None:
         require_shape("nodes", nodes, (None, clear.layout.obs_dim))
-        require(len(nodes) > neighbours, "nodes", given=len(nodes), expected=f"more than {neighbours}")
+        nodes = nodes[clear(nodes, nodes)]
+        require(
+            len(nodes) > neighbours,
+            "nodes",
+            given=f"{len(nodes)} clear ones",
+            expected=f"more than {neighbours}",
+        )
         self.clear, self.nodes, self.neighbours = clear, nodes, neighbours
         near, length = self._nearest(nodes, neighbours + 1)
         self._edges = self._rated(nodes, near[:, 1:], length[:, 1:])
@@ -147,8 +153,10 @@ class Roadmap:
             threshold = start.new_full((len(start),), self.clear.threshold)
         require_shape("threshold", threshold, (len(start),))
         paths: list[Tensor | None] = [None] * len(start)
-        usual = start.new_full((len(start),), self.clear.threshold)
-        for levels in (threshold, usual):  # rather a route by the usual threshold than none
+        # Rather a route by the usual threshold, or over states a little less likely, than none.
+        spread = self.clear.threshold - self.clear.floor
+        rises = (0.0, spread, 2 * spread) if np.isfinite(spread) else (0.0,)
+        for levels in (threshold, *(torch.full_like(threshold, self.clear.threshold + r) for r in rises)):
             missing = torch.tensor([path is None for path in paths], device=start.device)
             for level in levels[missing].unique() if len(start) else ():
                 group = (missing & (levels == level)).nonzero()[:, 0]

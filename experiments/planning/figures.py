@@ -85,7 +85,7 @@ def saved(figure: Any, path: Path) -> Path:
     figure.savefig(path)
     plt.close(figure)
     with Image.open(path) as image:
-        small = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        small = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     small.save(path, optimize=True)
     return path
 
@@ -145,7 +145,7 @@ def plan_maze(seed: int = 0) -> MazePlans:
 
     routes, paths, returns, oracles, threshold = [], [], [], [], 0.0
     for problem in MAZES:
-        agent = m.guided_agent(problem, fine, coarse, data, env, seed=seed)
+        agent = m.guided_agent(problem, fine, coarse, data, env, goal=m.MAZE_PULL, seed=seed)
         assert isinstance(agent.planner, Guided)
         goal = dict(problem.arguments)["goal"]
         route = agent.planner.guide.routes(scaled(START), scaled(goal), torch.Generator())
@@ -254,7 +254,7 @@ def obstacle_plans(path: Path, found: BoxPlans) -> Path:
     draw_plane(panel, f"Plans round a box that no data knew of: {valid} of {len(found.plans)} chains work")
     bar = figure.colorbar(shade, ax=panel, label="energy + box cost at rest, above their median")
     bar.set_ticks(range(0, int(levels[-1]) + 1, 100))
-    figure.legend(loc="outside lower center", ncols=5, columnspacing=1.2)
+    figure.legend(loc="outside lower center", ncols=3)
     return saved(figure, path)
 
 
@@ -291,7 +291,7 @@ def draw_returns(panel: Any, name: str, rows: Iterable[Row]) -> None:
         panel.plot([mean - half, mean + half], [y, y], color=colour, lw=1.6)
         panel.plot(mean, y, marker, color=colour, markersize=6)
         panel.annotate(f"{row['success']:.0%}", (1.02, y), xycoords=beside, va="center", **SMALL)
-    panel.annotate("success", (1.02, len(ordered) - 0.4), xycoords=beside, va="bottom", **SMALL)
+    panel.annotate("success", (1.03, len(ordered) - 0.4), xycoords=beside, va="bottom", **SMALL)
     panel.axvline(0, color=BLACK, lw=1, ls=":")
     panel.set_yticks(range(len(ordered)), [label_of(row) for row in ordered], fontsize=8)
     panel.set_ylim(-0.6, len(ordered) - 0.4)
@@ -310,7 +310,7 @@ def returns(path: Path, rows: list[Row], columns: int = 2) -> Path:
     lines = [names[i : i + columns] for i in range(0, len(names), columns)]
     heights = [len(panels[line[0]]) + 2.4 for line in lines]
     figure, axes = plt.subplots(
-        len(lines), columns, figsize=(11.5, 0.23 * sum(heights)), height_ratios=heights, squeeze=False
+        len(lines), columns, figsize=(12, 0.23 * sum(heights)), height_ratios=heights, squeeze=False
     )
     for panel, name in zip(axes.flat, names, strict=False):
         draw_returns(panel, name, panels[name])

@@ -85,7 +85,7 @@ def test_a_start_inside_the_wall_still_gets_a_route() -> None:
 def test_bad_input_is_named(roadmap: Roadmap) -> None:
     with pytest.raises(InputError, match="nodes: expected shape"):
         Roadmap(roadmap.clear, torch.zeros(50, 3))
-    with pytest.raises(InputError, match="nodes: expected more than 24, got 10"):
+    with pytest.raises(InputError, match="nodes: expected more than 24, got 10 clear ones"):
         Roadmap(roadmap.clear, roadmap.nodes[:10])
     with pytest.raises(InputError, match="start"):
         roadmap.routes(torch.zeros(1, 3), torch.zeros(1, 3))
