@@ -164,7 +164,6 @@ MAZE_BOX = Problem(
     _boxed,
     maze_obstacle,
     arguments=(("max_episode_steps", MAZE_STEPS),),
-    norm="l2",
 )
 MOVED = MovedGoals("Particle, goal moved halfway", "ebm/Particle-v0", (0, 1), 0.05, _halves, moved)
 SLOW = Problem("Particle, speed limit", "ebm/Particle-v0", (0, 1), 0.05, _slowly, far)
@@ -262,7 +261,7 @@ def maze_box(seed: int, quick: bool) -> list[Row]:
     boxes = np.array([maze_obstacle(first + i)["obstacles"] for i in range(count)])
     parts = []
     for i in range(count):
-        agent = m.guided_agent(MAZE_BOX, fine, coarse, data, env, boxes=boxes[i], goal=m.MAZE_PULL, seed=seed)
+        agent = m.guided_agent(MAZE_BOX, fine, coarse, data, env, boxes=boxes[i], seed=seed)
         parts.append(episodes(MAZE_BOX, agent, 1, seed, first=first + i))
     found = together(parts)
     rows = [row(MAZE_BOX, "EBM", "coarse to fine, closed form", seed, [fine, coarse], found)]

@@ -145,7 +145,7 @@ def plan_maze(seed: int = 0) -> MazePlans:
 
     routes, paths, returns, oracles, threshold = [], [], [], [], 0.0
     for problem in MAZES:
-        agent = m.guided_agent(problem, fine, coarse, data, env, goal=m.MAZE_PULL, seed=seed)
+        agent = m.guided_agent(problem, fine, coarse, data, env, seed=seed)
         assert isinstance(agent.planner, Guided)
         goal = dict(problem.arguments)["goal"]
         route = agent.planner.guide.routes(scaled(START), scaled(goal), torch.Generator())

@@ -93,11 +93,11 @@ def maze(seed: int, quick: bool) -> list[Row]:
     planner, both = "coarse to fine, closed form", [fine, coarse]
     rows = []
     for problem in MAZES:
-        agent = m.guided_agent(problem, fine, coarse, data, env, goal=m.MAZE_PULL, seed=seed)
+        agent = m.guided_agent(problem, fine, coarse, data, env, seed=seed)
         rows.append(run(problem, "EBM", planner, seed, both, agent, 1))
-        agent = m.guided_agent(problem, fine, coarse, data, env, guided=False, goal=m.MAZE_PULL, seed=seed)
+        agent = m.guided_agent(problem, fine, coarse, data, env, guided=False, seed=seed)
         rows.append(run(problem, "EBM", "ablation: fine alone", seed, [fine], agent, 1))
-    agent = m.guided_agent(MAZE_PAIRS, fine, coarse, data, env, goal=m.MAZE_PULL, seed=seed)
+    agent = m.guided_agent(MAZE_PAIRS, fine, coarse, data, env, seed=seed)
     rows.append(run(MAZE_PAIRS, "EBM", planner, seed, both, agent, 8 if quick else 20))
     baseline = m.ensemble(data, seed, True)
     for problem in MAZES:
@@ -126,7 +126,7 @@ def ablations(seed: int, quick: bool) -> list[Row]:
     rows = []
     for name, variant in variants.items():
         fine, coarse = (m.joint(data, seed, gap, **variant) for gap in (1, 4))
-        agent = m.guided_agent(problem, fine, coarse, data, env, goal=m.MAZE_PULL, seed=seed)
+        agent = m.guided_agent(problem, fine, coarse, data, env, seed=seed)
         rows.append(run(problem, "EBM", f"ablation: {name}", seed, [fine, coarse], agent, 1))
     return rows
 

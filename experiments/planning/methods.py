@@ -30,10 +30,6 @@ from ebm_control.samplers import CEM, MPPI, Geometric, Langevin, Linear
 from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, batches_for, fit_model
 from experiments.planning.problems import Problem, box_cost
 
-MAZE_PULL = (
-    200.0  # of the goal: what is headed for lies one step ahead, so one state of the plan gains by haste
-)
-
 # Equal budgets: a plan of 80 Langevin steps and 4 chains is 320 evaluations with a gradient, counted as 3 each.
 SEARCHES: dict[str, CEM | MPPI] = {
     "CEM": CEM(8, candidates=128, elites=12, noise=0.7, smoothing=0.1, smooth=False),
@@ -82,8 +78,8 @@ def joint(
         gaps=(gap,),
         states_only=True,
         joint=True,
-        frequencies=128,
-        bandwidth=12.0,
+        frequencies=64,
+        bandwidth=4.0,
     )
     settings = TrainSettings(
         replace(model, **changes.pop("model", {})),
@@ -243,7 +239,7 @@ def guided_agent(
     boxes: np.ndarray | None = None,
     quantile: float = 0.85,
     reached: float = 1.5,
-    lookahead: float = 1.3,
+    lookahead: float = 3.0,
     seed: int = 0,
     **planner_changes: Any,
 ) -> MPCAgent:

@@ -124,7 +124,6 @@ MAZES = [
         0.05,
         _maze,
         arguments=(("start", START), ("goal", goal)),
-        norm="l2",
     )
     for name, goal in MAZE_GOALS.items()
 ]
@@ -135,5 +134,4 @@ MAZE_PAIRS = Problem(
     0.05,
     _maze,
     arguments=(("start", "random"), ("goal", "random")),
-    norm="l2",
 )
