@@ -192,21 +192,43 @@ def diversity(problems: int, seed: int, quick: bool) -> list[dict[str, Any]]:
     return rows
 
 
+def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row an environment: shares over all seeds together, and the least of a seed."""
+    merged = []
+    for env in dict.fromkeys(row["env"] for row in rows):
+        group = [row for row in rows if row["env"] == env]
+        problems = sum(row["problems"] for row in group)
+        share = sum(row["share"] * row["problems"] for row in group) / problems
+        fixed = {name: group[0][name] for name in ("env", "method", "planner", "measure", "chains")}
+        merged.append(
+            fixed
+            | {
+                "problems": problems,
+                "share": share,
+                "share_worst_seed": min(row["share"] for row in group),
+                "seeds": len(group),
+            }
+        )
+    return merged
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--problems", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--problems", type=int, default=20, help="of each seed and environment")
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("experiments/results"))
     given = parser.parse_args()
     torch.set_num_threads(1)
     began = time.perf_counter()
-    command = f"python -m experiments.planning.diversity --problems {given.problems} --seed {given.seed}"
-    origin = provenance(command + (" --quick" if given.quick else ""), [given.seed], 0.0)
-    rows = diversity(given.problems, given.seed, given.quick)
-    took = origin | {"seconds": round(time.perf_counter() - began, 3)}
-    write_record(given.out / "diversity.json", {"rows": rows}, took)
-    for row in rows:
+    command = f"python -m experiments.planning.diversity --problems {given.problems} --seeds {given.seeds}"
+    origin = provenance(command + (" --quick" if given.quick else ""), range(given.seeds), 0.0)
+    rows: list[dict[str, Any]] = []
+    for seed in range(given.seeds):
+        rows += diversity(given.problems, seed, given.quick)
+        took = origin | {"seconds": round(time.perf_counter() - began, 3)}
+        write_record(given.out / "diversity.json", {"rows": over_seeds(rows), "by_seed": rows}, took)
+    for row in over_seeds(rows):
         print(json.dumps(row))
 
 
