@@ -18,11 +18,10 @@ import numpy as np
 import torch
 import tyro
 from rich.console import Console
-from scipy import stats
 
 from ebm_control.provenance import provenance, usable_cores, write_record
 from experiments.planning.jobs import JOBS, timings
-from experiments.planning.report import table
+from experiments.planning.report import interval, table
 
 
 @dataclass
@@ -60,7 +59,6 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         means = np.array([row["return"] for row in group])
         n = len(means)
         oracles = [row["oracle"] for row in group if row["oracle"] is not None]
-        wide = float(stats.t.ppf(0.975, n - 1) * means.std(ddof=1) / np.sqrt(n)) if n > 1 else None
         merged.append(
             {
                 "env": key[0],
@@ -70,7 +68,7 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "seeds": n,
                 "episodes": sum(row["episodes"] for row in group),
                 "return_mean": float(means.mean()),
-                "return_ci95": wide,
+                "return_ci95": interval(means.tolist()),
                 "oracle": float(np.mean(oracles)) if oracles else None,
                 "success": float(
                     np.average([row["success"] for row in group], weights=[r["episodes"] for r in group])

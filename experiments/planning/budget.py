@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from scipy import stats
 
 from ebm_control.planning import MPCAgent, planner_for, run_episodes
 from ebm_control.provenance import provenance, usable_cores, write_record
 from experiments.planning import methods as m
 from experiments.planning.problems import PARTICLE, REACHER, Problem, data_of
+from experiments.planning.report import interval
 
 Row = dict[str, Any]
 LANGEVIN, SEARCH = (5, 10, 20, 40, 80, 160), (1, 2, 4, 8, 16, 32)  # updates of a plan
@@ -175,14 +175,13 @@ def summarised(by_seed: list[Row], timed: list[Row]) -> list[Row]:
     for clock in timed:
         group = [row for row in by_seed if all(row[key] == clock[key] for key in name)]
         means, n = np.array([row["return"] for row in group]), len(group)
-        wide = float(stats.t.ppf(0.975, n - 1) * means.std(ddof=1) / np.sqrt(n)) if n > 1 else None
         rows.append(
             clock
             | {
                 "seeds": n,
                 "episodes": sum(row["episodes"] for row in group),
                 "return_mean": float(means.mean()),
-                "return_ci95": wide,
+                "return_ci95": interval(means.tolist()),
                 "oracle": float(np.mean([row["oracle"] for row in group])),
                 "success": float(np.mean([row["success"] for row in group])),
             }

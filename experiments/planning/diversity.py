@@ -3,7 +3,7 @@
 A plan counts only where it is valid on the true environment: its actions, executed open loop, end within 0.1 (L1)
 of the goal, through no blocked move; its class is that of the true path.
 
-`python -m experiments.planning.diversity [--problems N] [--seed S] [--out DIR]` writes `DIR/diversity.json`.
+`python -m experiments.planning.diversity [--problems N] [--seeds S] [--out DIR]` writes `DIR/diversity.json`.
 """
 
 from __future__ import annotations

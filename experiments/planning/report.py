@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
+from scipy import stats
 
 Row = dict[str, Any]
+EXTRAS = {
+    "steps_over_limit": "share of steps over the limit",
+    "jerkiness": "mean squared second difference of positions",
+}
 COLUMNS = ("problem", "method", "planner", "return", "oracle", "success", "seeds", "training, s")
+
+
+def interval(values: Sequence[float]) -> float | None:
+    """Half the 95 % interval of the mean by Student's t; None for one value."""
+    n = len(values)
+    return float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else None
 
 
 def cells(rows: list[Row]) -> Iterator[tuple[str, ...]]:
@@ -55,6 +66,39 @@ def markdown(rows: list[Row], timing: list[Row]) -> str:
             f"| {t['plans_per_second']:.0f} |"
             for t in timing
         ]
+    for name, title in EXTRAS.items():
+        having = [row for row in rows if name in row]
+        if having:
+            lines += ["", f"| problem | method | planner | {title} | seeds |", "|---|---|---|---|---|"]
+            lines += [
+                f"| {r['env']} | {r['method']} | {r['planner']} | {r[name]:.3g} | {r['seeds']} |"
+                for r in having
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def diverse(rows: list[Row]) -> str:
+    """Table of the share of problems with plans of both classes."""
+    lines = ["| problem | both classes | worst seed | problems | seeds |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {r['env']} | {r['share']:.2f} | {r['share_worst_seed']:.2f} | {r['problems']} | {r['seeds']} |"
+        for r in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def budgets(rows: list[Row]) -> str:
+    """Table of plan time against return."""
+    lines = [
+        "| problem | method | planner | updates | p50, ms | return | success |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        spread = "" if r["return_ci95"] is None else f" ± {r['return_ci95']:.2f}"
+        lines.append(
+            f"| {r['env']} | {r['method']} | {r['planner']}, {r['engine']} | {r['updates']} "
+            f"| {r['plan_ms_p50']:.0f} | {r['return_mean']:.2f}{spread} | {r['success']:.2f} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -80,7 +124,7 @@ def learned(folder: Path, oracles: dict[str, float]) -> list[Row]:
             "method": "PPO" if learner == "ppo" else "SAC",
             "planner": f"none; {steps:,} steps of its own",
             "return_mean": float(np.mean([run["return_mean"] for run in runs])),
-            "return_ci95": None,
+            "return_ci95": interval([run["return_mean"] for run in runs]),
             "oracle": oracles.get(NAMES[problem]),
             "success": float(np.mean([run["success"] for run in runs])),
             "seeds": len(runs),
@@ -95,6 +139,10 @@ def main() -> None:
     results = json.loads((folder / "planning.json").read_text())["results"]
     oracles = {row["env"]: row["oracle"] for row in results["rows"] if row["oracle"] is not None}
     print(markdown(results["rows"] + learned(folder / "reinforcement", oracles), results["timing"]))
+    for name, shown in (("diversity", diverse), ("budget", budgets)):
+        file = folder / f"{name}.json"
+        if file.exists():
+            print(shown(json.loads(file.read_text())["results"]["rows"]))
 
 
 if __name__ == "__main__":
