@@ -69,7 +69,7 @@ class CoarseToFine:
         start: Tensor,
         goal: Tensor,
         generator: torch.Generator | None = None,
-        threshold: Tensor | None = None,
+        refused: Tensor | None = None,
     ) -> Tensor:
         """States of the best chain of the finest plan; where it need not arrive (a goal cost), the goal besides.
 
@@ -77,7 +77,7 @@ class CoarseToFine:
             start: `(N, obs_dim)`.
             goal: `(N, obs_dim)`, whole states, of which plans heed the coordinates that a goal names.
             generator: source of noise; None seeds from the system.
-            threshold: not used: no line of sight is asked for.
+            refused: not used: no line of sight is asked for.
 
         Returns:
             `(N, R, obs_dim)`, the start first; R is the finest horizon + 1, or + 2 with the goal besides.

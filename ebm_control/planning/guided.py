@@ -12,6 +12,8 @@ from ebm_control.planning.plan import Plan
 from ebm_control.planning.planner import Planner
 from ebm_control.planning.roadmap import Guide, LineOfSight
 
+REMEMBERED = 16  # refused moves of an episode, the last ones
+
 
 @dataclass(frozen=True)
 class GuidedPlan(Plan):
@@ -20,13 +22,13 @@ class GuidedPlan(Plan):
     Attributes:
         route: `(N, R, obs_dim)` states to pass, the last one the goal.
         passed: `(N,)` index of the point of the route that the plan heads for.
-        threshold: `(N,)` highest energy of a line that counts as clear.
+        refused: `(N, K, obs_dim)` where the world refused the last moves of the episode; NaN is none.
 
     """
 
     route: Tensor
     passed: Tensor
-    threshold: Tensor
+    refused: Tensor
 
 
 class Guided:
@@ -36,18 +38,17 @@ class Guided:
     made anew where none of its points is in sight any more, or where the goal has moved.
 
     Learned edges are rounder than real ones, so a plan that cuts a corner which the world refuses would be made again
-    and again. A refused move says that lines of its energy are not clear: for the rest of the episode the problem's
-    threshold falls below it, and the route is made anew.
+    and again. For the rest of the episode, lines and routes keep away from where a move was refused.
 
     Args:
         planner: fine, with a goal (a `GoalCost`, or a fixed goal).
         guide: makes routes: a `Roadmap`, or your own.
         sees: which straight lines are clear.
         reached: how near the last point before the goal has to be passed, in deviations of the displacement of
-            `sees`, before the goal is headed for whether in sight or not; other points within a tenth of it.
-        lookahead: once a move was refused, farthest that plans head for along the line to that point, in the same
-            unit. Where each coordinate has a speed limit of its own the quickest way is no straight line, but what
-            was in sight is the line, and heading for a near point of it keeps to it (pure pursuit, Coulter 1992).
+            `sees`, before the goal is headed for whether in sight or not; other points within a fifth of it.
+        lookahead: near a refused move, farthest that plans head for along the line to that point, in the same unit.
+            Where each coordinate has a speed limit of its own the quickest way is no straight line, but what was in
+            sight is the line, and heading for a near point of it keeps to it (pure pursuit, Coulter 1992).
 
     """
 
@@ -57,7 +58,7 @@ class Guided:
         guide: Guide,
         sees: LineOfSight,
         reached: float = 1.0,
-        lookahead: float = torch.inf,
+        lookahead: float = 2.0,
     ) -> None:
         require(len(planner.goal_index) > 0, "planner", given="no goal", expected="a planner with a goal")
         require(
@@ -92,28 +93,30 @@ class Guided:
         if isinstance(warm, GuidedPlan):
             route, passed = warm.route, warm.passed
             require_shape("warm.route", route, (len(start), None, self.layout.obs_dim))
-            threshold, refused = self._learned(start, warm, cold.to(start.device))
-            ahead, unseen = self._ahead(start, route, passed, threshold)
+            refused, stopped = self._learned(start, warm, cold.to(start.device))
+            ahead, unseen = self._ahead(start, route, passed, refused)
             ahead = torch.where(unseen, passed.to(ahead), ahead)
-            lost = (unseen & ~self._nearing(start, warm)) | refused
+            lost = (unseen & ~self._nearing(start, warm)) | stopped
             lost |= cold.to(lost) | (route[:, -1, index] != target[:, index]).any(dim=1)
         else:
             route, ahead = target[:, None], torch.zeros(len(start), dtype=torch.long, device=start.device)
-            threshold = start.new_full((len(start),), self.sees.threshold)
+            refused = start.new_full((len(start), REMEMBERED, self.layout.obs_dim), torch.nan)
             lost = torch.ones(len(start), dtype=torch.bool, device=start.device)
         if bool(lost.any()):
-            level = threshold[lost]
-            fresh = self.guide.routes(start[lost], target[lost], generator, level)
-            seen, unseen = self._ahead(start[lost], fresh, torch.ones_like(level, dtype=torch.long), level)
+            places = refused[lost]
+            fresh = self.guide.routes(start[lost], target[lost], generator, places)
+            first = torch.ones(len(fresh), dtype=torch.long, device=start.device)
+            seen, unseen = self._ahead(start[lost], fresh, first, places)
             route = _replaced(route, lost, fresh)
             ahead = ahead.clone()
             ahead[lost] = torch.where(unseen, torch.ones_like(seen), seen).clamp_max(fresh.shape[1] - 1)
         heading = route.take_along_dim(ahead[:, None, None], 1)[:, 0]
+        near = self.sees.length(start[:, None].expand_as(refused), refused) < self.lookahead
         share = (self.lookahead / self.sees.length(start, heading).clamp_min(1e-6)).clamp_max(1)
-        share = torch.where(threshold < self.sees.threshold, share, 1.0)
+        share = torch.where(near.any(dim=1), share, 1.0)
         waypoint = start + self.layout.difference(heading, start) * share[:, None]
         plan = self.planner.plan(start, waypoint[:, index], warm=warm, cold=cold, generator=generator)
-        return GuidedPlan(**vars(plan), route=route, passed=ahead, threshold=threshold)
+        return GuidedPlan(**vars(plan), route=route, passed=ahead, refused=refused)
 
     def _target(self, start: Tensor, goal: Tensor | None) -> Tensor:
         """Whole goal states `(N, obs_dim)`: the start's coordinates wherever the goal names none."""
@@ -130,28 +133,26 @@ class Guided:
         return target
 
     def _learned(self, start: Tensor, warm: GuidedPlan, cold: Tensor) -> tuple[Tensor, Tensor]:
-        """Thresholds after the last move, and whether it was refused, both `(N,)`."""
+        """Refused places after the last move, `(N, K, obs_dim)`, and whether it was one of them, `(N,)`."""
         here, expected = warm.states[:, 0], warm.states[:, 1]
         meant = self.sees.length(here, expected)
-        refused = (meant > 0.1) & (self.sees.length(here, start) < 0.2 * meant) & ~cold
-        lower = torch.minimum(warm.threshold, self.sees.worst(here, expected)) - 1e-2
-        lower = torch.maximum(lower, warm.threshold.clamp_max(self.sees.floor))
-        threshold = torch.where(refused, lower, warm.threshold)
-        return torch.where(cold, self.sees.threshold, threshold), refused
+        stopped = (meant > 0.1) & (self.sees.length(here, start) < 0.2 * meant) & ~cold
+        middle = here + self.layout.difference(expected, here) / 2
+        longer = torch.cat([warm.refused[:, 1:], middle[:, None]], dim=1)
+        refused = torch.where(stopped[:, None, None], longer, warm.refused)
+        return torch.where(cold[:, None, None], torch.nan, refused), stopped
 
-    def _ahead(
-        self, start: Tensor, route: Tensor, passed: Tensor, threshold: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _ahead(self, start: Tensor, route: Tensor, passed: Tensor, refused: Tensor) -> tuple[Tensor, Tensor]:
         """Index `(N,)` of the farthest point in sight, not before `passed`, and where there is none."""
         count, rows = route.shape[:2]
-        lines = [x.repeat_interleave(rows, dim=0) for x in (start, threshold)]
-        seen = self.sees(lines[0], route.flatten(0, 1), lines[1]).unflatten(0, (count, rows))
+        begin, places = (x.repeat_interleave(rows, dim=0) for x in (start, refused))
+        seen = self.sees(begin, route.flatten(0, 1), places).unflatten(0, (count, rows))
         place = torch.arange(rows, device=start.device)
         passed = passed.to(start.device)[:, None]
         # A point that is reached gives way to the next one, in sight or not: goals may lie close to a wall. Between
         # corners it has to be reached more closely, or the corner is cut.
         last = (route == route[:, -1:]).all(dim=-1)
-        reached = torch.where(last, self.reached, 0.1 * self.reached)
+        reached = torch.where(last, self.reached, 0.2 * self.reached)
         away = self.sees.length(start[:, None], route).gather(1, passed)
         seen |= (away < reached) & (place == passed + 1)
         seen &= place >= passed

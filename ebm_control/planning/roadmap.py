@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Protocol
 
 import numpy as np
@@ -19,12 +20,11 @@ class Guide(Protocol):
     """Anything that says which states to pass on the way to a goal."""
 
     def routes(
-        self, start: Tensor, goal: Tensor, generator: torch.Generator, threshold: Tensor | None = None
+        self, start: Tensor, goal: Tensor, generator: torch.Generator, refused: Tensor | None = None
     ) -> Tensor:
         """States `(N, R, obs_dim)` from each start `(N, obs_dim)` to each goal state `(N, obs_dim)`.
 
-        `threshold` `(N,)` is the highest energy that each problem's lines may have, for guides that ask for lines
-        in sight.
+        `refused` `(N, K, obs_dim)` are places where the world refused a move, to be given a wider berth; NaN is none.
         """
         ...
 
@@ -39,7 +39,8 @@ class LineOfSight:
         threshold: highest energy of a piece; `of_data` takes a quantile.
         piece: longest piece, in deviations of the energy's displacement.
         cost: added to the energy of a piece: an obstacle that no data knew of, say.
-        floor: no refused move lowers a threshold below this (see `Guided`).
+        berth: distance that lines keep from refused moves (see `Guided`), in deviations of the displacement.
+        slack: what the threshold may be raised by, twice, where there is no route otherwise (see `Roadmap`).
 
     """
 
@@ -49,7 +50,8 @@ class LineOfSight:
         threshold: float,
         piece: float = 0.5,
         cost: Energy | None = None,
-        floor: float = -torch.inf,
+        berth: float = 0.6,
+        slack: float = 0.0,
     ) -> None:
         require(
             energy.window == 2 and energy.layout.act_dim == 0,
@@ -58,7 +60,10 @@ class LineOfSight:
             expected="window 2, over states alone",
         )
         require(piece > 0, "piece", given=piece, expected="a positive number")
-        self.energy, self.threshold, self.piece, self.cost, self.floor = energy, threshold, piece, cost, floor
+        require(berth >= 0, "berth", given=berth, expected="at least 0")
+        require(slack >= 0, "slack", given=slack, expected="at least 0")
+        self.energy, self.threshold, self.piece, self.cost = energy, threshold, piece, cost
+        self.berth, self.slack = berth, slack
         self.layout = energy.layout
 
     @classmethod
@@ -72,22 +77,39 @@ class LineOfSight:
     ) -> LineOfSight:
         """Lines no piece of which is less likely than `quantile` of the data's `states` `(M, obs_dim)` at rest.
 
-        A learned edge is soft: the share left out is the data's outermost rim, where walls begin. The floor is at
-        half the quantile.
+        A learned edge is soft: the share left out is the data's outermost rim, where walls begin. The slack is
+        what lies between it and half the quantile.
         """
         require(0 < quantile <= 1, "quantile", given=quantile, expected="in (0, 1]")
         with torch.no_grad():
             rest = energy(torch.stack([states, states], dim=1))
         levels = torch.quantile(rest, rest.new_tensor([quantile, quantile / 2])).tolist()
-        return cls(energy, levels[0], piece, cost, floor=levels[1])
+        return cls(energy, levels[0], piece, cost, slack=levels[0] - levels[1])
 
     def length(self, start: Tensor, end: Tensor) -> Tensor:
         """Distance `(...)` of states `(..., obs_dim)` in deviations of the energy's displacement."""
         return (self.layout.difference(end, start) / self.energy.displacement_scale).norm(dim=-1)
 
-    def __call__(self, start: Tensor, end: Tensor, threshold: Tensor | None = None) -> Tensor:
-        """Boolean `(B,)` for lines from `start` to `end`, both `(B, obs_dim)`; `threshold` `(B,)` if not its own."""
-        return self.worst(start, end) <= (self.threshold if threshold is None else threshold)
+    def __call__(self, start: Tensor, end: Tensor, refused: Tensor | None = None) -> Tensor:
+        """Boolean `(B,)` for lines from `start` to `end`, both `(B, obs_dim)`.
+
+        `refused` `(B, K, obs_dim)` are places that each line has to keep away from; NaN is none.
+        """
+        clear = self.worst(start, end) <= self.threshold
+        return clear if refused is None else clear & ~self.nears(start, end, refused)
+
+    def nears(self, start: Tensor, end: Tensor, refused: Tensor) -> Tensor:
+        """Boolean `(B,)`: whether lines come nearer than `berth` to a place `(B, K, obs_dim)`, and than their ends are.
+
+        Ends may be near: a way that leads out of there has to begin somewhere.
+        """
+        scale = self.energy.displacement_scale
+        line = (self.layout.difference(end, start) / scale)[:, None]
+        place = self.layout.difference(refused, start[:, None].expand_as(refused)) / scale
+        share = (place * line).sum(-1) / line.square().sum(-1).clamp_min(1e-12)
+        gap = (place - share.clamp(0, 1)[..., None] * line).norm(dim=-1)
+        ends = torch.minimum(place.norm(dim=-1), (place - line).norm(dim=-1))
+        return (gap < (0.9 * ends).clamp_max(self.berth)).any(dim=-1)
 
     @torch.no_grad()
     def worst(self, start: Tensor, end: Tensor) -> Tensor:
@@ -133,7 +155,7 @@ class Roadmap:
         start: Tensor,
         goal: Tensor,
         generator: torch.Generator | None = None,
-        threshold: Tensor | None = None,
+        refused: Tensor | None = None,
     ) -> Tensor:
         """Corners of the shortest clear route, the goal repeated at its end; straight there where none is found.
 
@@ -141,56 +163,66 @@ class Roadmap:
             start: `(N, obs_dim)`.
             goal: `(N, obs_dim)`, whole states.
             generator: not used: there is no noise here.
-            threshold: `(N,)` highest energy of each problem's lines; None takes that of `clear`.
+            refused: `(N, K, obs_dim)` places to keep away from, as in `LineOfSight`; None is none at all.
 
         Returns:
             `(N, R, obs_dim)`, the start first.
 
         """
-        require_shape("start", start, (None, self.clear.layout.obs_dim))
+        width = self.clear.layout.obs_dim
+        require_shape("start", start, (None, width))
         require_shape("goal", goal, tuple(start.shape))
-        if threshold is None:
-            threshold = start.new_full((len(start),), self.clear.threshold)
-        require_shape("threshold", threshold, (len(start),))
+        if refused is not None:
+            require_shape("refused", refused, (len(start), None, width))
         paths: list[Tensor | None] = [None] * len(start)
-        # Rather a route by the usual threshold, or over states a little less likely, than none.
-        spread = self.clear.threshold - self.clear.floor
-        rises = (0.0, spread, 2 * spread) if np.isfinite(spread) else (0.0,)
-        for levels in (threshold, *(torch.full_like(threshold, self.clear.threshold + r) for r in rises)):
-            missing = torch.tensor([path is None for path in paths], device=start.device)
-            for level in levels[missing].unique() if len(start) else ():
-                group = (missing & (levels == level)).nonzero()[:, 0]
-                found = self._paths(start[group], goal[group], level)
-                for i, path in zip(group.tolist(), found, strict=True):
+        # Rather a route over states a little less likely, or near a refused move, than none.
+        avoiding = [refused, None] if refused is not None else [None]
+        for avoid, rise in product(avoiding, (0, 1, 2)):
+            for group in self._groups(paths, avoid):
+                away = None if avoid is None or torch.isnan(avoid[group]).all() else avoid[group[0]]
+                level = self.clear.threshold + rise * self.clear.slack
+                for i, path in zip(group, self._paths(start[group], goal[group], level, away), strict=True):
                     paths[i] = path
-        points = [torch.stack([start[i], goal[i]]) if p is None else p for i, p in enumerate(paths)]
-        if not points:
+        if not paths:
             return torch.stack([start, goal], dim=1)
+        points = [torch.stack([start[i], goal[i]]) if p is None else p for i, p in enumerate(paths)]
         longest = max(len(path) for path in points)
         routes = torch.stack([torch.cat([p, p[-1:].expand(longest - len(p), -1)]) for p in points])
-        return straightened(self.clear, routes, threshold)
+        return straightened(self.clear, routes, refused)
 
-    def _paths(self, start: Tensor, goal: Tensor, level: Tensor) -> list[Tensor | None]:
-        """Points of the shortest path of each problem over edges no worse than `level`; None where there is none."""
+    @staticmethod
+    def _groups(paths: list[Tensor | None], refused: Tensor | None) -> list[list[int]]:
+        """Problems without a path yet: those that nothing was refused together, the others one by one."""
+        missing = [i for i, path in enumerate(paths) if path is None]
+        free = [i for i in missing if refused is None or bool(torch.isnan(refused[i]).all())]
+        return [group for group in (free, *([i] for i in missing if i not in free)) if group]
+
+    def _paths(
+        self, start: Tensor, goal: Tensor, level: float, refused: Tensor | None
+    ) -> list[Tensor | None]:
+        """Points of the shortest path of each problem over edges no worse than `level`; None where there is none.
+
+        `refused` `(K, obs_dim)` are places that no edge may come near.
+        """
         count, size = len(start), len(self.nodes)
         ends = torch.cat([start, goal])
         rows, columns, lengths, worst = self._rated(ends, *self._nearest(ends, self.neighbours))
         # A state that no line leads from (close to a wall, say) is joined by the likeliest.
         least = np.full(2 * count, np.inf)
         np.minimum.at(least, rows, worst)
-        clear = worst <= np.maximum(float(level), least)[rows]
-        among = self._edges[3] <= float(level)
-        direct = self.clear(start, goal, level.expand(count)).cpu().numpy()
+        clear = worst <= np.maximum(level, least)[rows]
+        among = self._edges[3] <= level
+        direct = (self.clear.worst(start, goal) <= level).cpu().numpy()
+        nodes = self.nodes.to(ends)
+        if refused is not None:
+            clear &= ~self._nears(ends[rows], nodes[columns], refused)
+            among &= ~self._nears(nodes[self._edges[0]], nodes[self._edges[1]], refused)
+            direct &= ~self._nears(start, goal, refused)
         here = np.arange(count)[direct] + size
+        straight = self.clear.length(start, goal).cpu().numpy()[direct].clip(1e-6)
         graph = csr_array(
             (
-                np.concatenate(
-                    [
-                        self._edges[2][among],
-                        lengths[clear],
-                        self.clear.length(start, goal).cpu().numpy()[direct].clip(1e-6),
-                    ]
-                ),
+                np.concatenate([self._edges[2][among], lengths[clear], straight]),
                 (
                     np.concatenate([self._edges[0][among], rows[clear] + size, here]),
                     np.concatenate([self._edges[1][among], columns[clear], here + count]),
@@ -200,7 +232,7 @@ class Roadmap:
         )
         goals = size + count + np.arange(count)
         _, before = dijkstra(graph, directed=False, indices=goals, return_predecessors=True)
-        points = torch.cat([self.nodes.to(ends), ends])
+        points = torch.cat([nodes, ends])
         paths: list[Tensor | None] = []
         for i in range(count):
             path, node = [size + i], size + i
@@ -209,6 +241,9 @@ class Roadmap:
                 path.append(node)
             paths.append(points[path] if node == goals[i] else None)
         return paths
+
+    def _nears(self, start: Tensor, end: Tensor, refused: Tensor) -> np.ndarray:
+        return self.clear.nears(start, end, refused.expand(len(start), -1, -1)).cpu().numpy()
 
     def _nearest(self, states: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Index and distance `(n, count)` of the nodes nearest to `states` `(n, obs_dim)`, nearest first."""
@@ -233,11 +268,11 @@ class Roadmap:
         )
 
 
-def straightened(clear: LineOfSight, routes: Tensor, threshold: Tensor | None = None) -> Tensor:
+def straightened(clear: LineOfSight, routes: Tensor, refused: Tensor | None = None) -> Tensor:
     """Routes `(N, R, obs_dim)` without the points that a straight clear line makes needless.
 
-    The shortest way along each route that may skip points wherever the line between two is clear, by `threshold`
-    `(N,)` or by that of `clear`; neighbours stay joined as they were.
+    The shortest way along each route that may skip points wherever the line between two is clear, of `refused` places
+    `(N, K, obs_dim)` too; neighbours stay joined as they were.
 
     Returns:
         `(N, R', obs_dim)`, `R' <= R`, the last point repeated.
@@ -248,8 +283,8 @@ def straightened(clear: LineOfSight, routes: Tensor, threshold: Tensor | None = 
         return routes
     i, j = torch.triu_indices(rows, rows, offset=1)
     starts, ends = routes[:, i].flatten(0, 1), routes[:, j].flatten(0, 1)
-    levels = None if threshold is None else threshold.repeat_interleave(len(i))
-    free = clear(starts, ends, levels).unflatten(0, (count, -1)) | (j == i + 1)
+    away = None if refused is None else refused.repeat_interleave(len(i), dim=0)
+    free = clear(starts, ends, away).unflatten(0, (count, -1)) | (j == i + 1)
     length = torch.full((count, rows, rows), torch.inf)
     length[:, i, j] = (
         torch.where(free, clear.length(starts, ends).unflatten(0, (count, -1)), torch.inf).float().cpu()

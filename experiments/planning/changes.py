@@ -335,7 +335,15 @@ def composed(models: Models, seed: int, count: int) -> list[Row]:
     parts: dict[str, list[dict[str, Any]]] = {"without": [], "with": []}
     for i in range(count):
         agent = m.guided_agent(
-            COMPOSED, fine, models.coarse, models.data, env, boxes=boxes[i], quantile=0.995, seed=seed
+            COMPOSED,
+            fine,
+            models.coarse,
+            models.data,
+            env,
+            boxes=boxes[i],
+            quantile=0.995,
+            goal=20.0,  # as in every other plan with smoothness
+            seed=seed,
         )
         parts["without"].append(episodes(COMPOSED, agent, 1, seed, first=first + i))
         terms = box_cost(fine.model.normalizer, boxes[i]) + smooth(layout)

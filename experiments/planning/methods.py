@@ -239,7 +239,8 @@ def guided_agent(
     boxes: np.ndarray | None = None,
     quantile: float = 0.85,
     reached: float = 1.5,
-    lookahead: float = 3.0,
+    lookahead: float = 2.0,
+    goal: float = 40.0,
     seed: int = 0,
     **planner_changes: Any,
 ) -> MPCAgent:
@@ -247,7 +248,7 @@ def guided_agent(
     normalizer, space = fine.model.normalizer, env.action_space
     limit = largest_displacement(env, normalizer)
     box = None if boxes is None else box_cost(normalizer, boxes)
-    planner: Any = states_planner(fine.model, problem, limit, box, **planner_changes)
+    planner: Any = states_planner(fine.model, problem, limit, box, goal=goal, **planner_changes)
     if guided:
         sight = coarse.model.energy
         assert isinstance(sight, TransitionEnergy)

@@ -125,26 +125,19 @@ def test_a_goal_that_moves_gets_a_route_of_its_own(planner: Guided) -> None:
     assert torch.equal(second.route[0, int(second.passed)], elsewhere[0])
 
 
-def test_a_refused_move_lowers_the_threshold_below_its_own_energy_and_makes_the_route_anew(
-    planner: Guided,
-) -> None:
+def test_routes_keep_away_from_where_a_move_was_refused(planner: Guided) -> None:
     first = planner.plan(START, GOAL, generator=seeded())
-    meant = planner.sees.worst(first.states[:, 0], first.states[:, 1])
+    assert torch.isnan(first.refused).all()
     second = planner.plan(START, GOAL, warm=first, generator=seeded())
-    assert torch.equal(first.threshold, torch.tensor([planner.sees.threshold]))
-    assert float(second.threshold) < float(meant) < planner.sees.threshold
-    # A move that was made leaves it, and a new episode that begins where the old one stood has refused nothing.
+    place = first.states[:, :2].mean(dim=1)
+    torch.testing.assert_close(second.refused[:, -1], place)
+    legs = second.route[0, 1:-1], second.route[0, 2:]
+    assert not planner.sees.nears(*legs, place[:, None].expand(len(legs[0]), 1, 2)).any()
+    # A move that was made is no refusal, and a new episode that begins where the old one stood has refused nothing.
     third = planner.plan(second.states[:, 1], GOAL, warm=second, generator=seeded())
-    assert torch.equal(third.threshold, second.threshold)
+    torch.testing.assert_close(third.refused, second.refused, equal_nan=True)
     cold = planner.plan(START, GOAL, warm=second, cold=torch.tensor([True]), generator=seeded())
-    assert torch.equal(cold.threshold, first.threshold)
-
-
-def test_refusals_never_lower_the_threshold_below_the_floor(planner: Guided) -> None:
-    floored = LineOfSight(planner.sees.energy, 1.0, floor=0.9)
-    guided = Guided(planner.planner, planner.guide, floored)
-    plan = guided.plan(START, GOAL, generator=seeded())
-    assert float(guided.plan(START, GOAL, warm=plan, generator=seeded()).threshold) == pytest.approx(0.9)
+    assert torch.isnan(cold.refused).all()
 
 
 def test_a_corner_that_is_harder_than_its_energy_is_passed_after_refusals() -> None:
@@ -161,12 +154,12 @@ def test_a_corner_that_is_harder_than_its_energy_is_passed_after_refusals() -> N
     assert -outcome.last_rewards[0] < 0.05
 
 
-def test_plans_head_no_farther_than_the_lookahead(planner: Guided) -> None:
+def test_near_a_refused_move_plans_head_no_farther_than_the_lookahead(planner: Guided) -> None:
     near = Guided(planner.planner, planner.guide, planner.sees, lookahead=0.5)
-    plan = near.plan(START, GOAL, generator=seeded())
-    assert planner.sees.length(START, plan.states[:, -1]).item() < 0.7
-    far = planner.plan(START, GOAL, generator=seeded())
-    assert planner.sees.length(START, far.states[:, -1]).item() > 1
+    first = near.plan(START, GOAL, generator=seeded())
+    assert planner.sees.length(START, first.states[:, -1]).item() > 1
+    second = near.plan(START, GOAL, warm=first, generator=seeded())
+    assert planner.sees.length(START, second.states[:, -1]).item() < 0.7
 
 
 def test_an_agent_hands_guided_plans_on_and_draws_among_their_chains(planner: Guided) -> None:

@@ -53,12 +53,25 @@ def test_without_a_way_the_route_is_the_straight_line(roadmap: Roadmap) -> None:
     assert torch.equal(Roadmap(closed, roadmap.nodes).routes(START, GOAL)[0], torch.cat([START, GOAL]))
 
 
-def test_a_lower_threshold_gives_a_wider_berth_and_one_that_leaves_no_way_is_let_go(roadmap: Roadmap) -> None:
-    starts, goals = START.repeat(3, 1), GOAL.repeat(3, 1)
-    usual, strict, hopeless = roadmap.routes(starts, goals, threshold=torch.tensor([1.0, 0.4, -9.0]))
-    worst = [float(roadmap.clear.worst(route[:-1], route[1:]).max()) for route in (usual, strict)]
-    assert worst[1] <= 0.4 < worst[0]
-    assert not crosses(hopeless)
+def test_routes_keep_away_from_refused_moves_each_from_its_own(roadmap: Roadmap) -> None:
+    nothing = torch.full((2, 3, 2), torch.nan)
+    usual = roadmap.routes(START.repeat(2, 1), GOAL.repeat(2, 1), refused=nothing)
+    torch.testing.assert_close(usual[0], roadmap.routes(START, GOAL)[0])
+    places = nothing.clone()
+    places[1, 0] = torch.tensor([0.0, usual[0, :, 1].max()])  # on the way through the gap
+    kept, wider = roadmap.routes(START.repeat(2, 1), GOAL.repeat(2, 1), refused=places)
+    torch.testing.assert_close(kept[: usual.shape[1]], usual[0])
+    assert not crosses(wider)
+    legs = wider[:-1], wider[1:]
+    assert not roadmap.clear.nears(*legs, places[1].expand(len(legs[0]), -1, -1)).any()
+    assert roadmap.clear.nears(kept[:-1], kept[1:], places[1].expand(len(kept) - 1, -1, -1)).any()
+
+
+def test_refusals_that_leave_no_way_are_let_go(roadmap: Roadmap) -> None:
+    gate = torch.stack([torch.zeros(40), torch.linspace(0.4, 1.1, 40)], dim=1)[None]
+    route = roadmap.routes(START, GOAL, refused=gate)[0]
+    assert not crosses(route)
+    assert torch.equal(route[-1], GOAL[0])
 
 
 def test_no_problems_give_no_routes(roadmap: Roadmap) -> None:
@@ -91,5 +104,5 @@ def test_bad_input_is_named(roadmap: Roadmap) -> None:
         roadmap.routes(torch.zeros(1, 3), torch.zeros(1, 3))
     with pytest.raises(InputError, match="goal"):
         roadmap.routes(torch.zeros(1, 2), torch.zeros(2, 2))
-    with pytest.raises(InputError, match="threshold"):
-        roadmap.routes(START, GOAL, threshold=torch.zeros(2))
+    with pytest.raises(InputError, match="refused"):
+        roadmap.routes(START, GOAL, refused=torch.zeros(2, 3, 2))
