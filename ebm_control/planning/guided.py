@@ -44,8 +44,9 @@ class Guided:
         planner: fine, with a goal (a `GoalCost`, or a fixed goal).
         guide: makes routes: a `Roadmap`, or your own.
         sees: which straight lines are clear.
-        reached: how near the last point before the goal has to be passed, in deviations of the displacement of
-            `sees`, before the goal is headed for whether in sight or not; other points within a fifth of it.
+        reached: how near a point of the route has to be passed, in deviations of the displacement of `sees`, before the
+            next one is headed for although that one is out of sight even from there (goals may lie close to a wall);
+            others within a fifth of it.
         lookahead: near a refused move, farthest that plans head for along the line to that point, in the same unit.
             Where each coordinate has a speed limit of its own the quickest way is no straight line, but what was in
             sight is the line, and heading for a near point of it keeps to it (pure pursuit, Coulter 1992).
@@ -149,12 +150,14 @@ class Guided:
         seen = self.sees(begin, route.flatten(0, 1), places).unflatten(0, (count, rows))
         place = torch.arange(rows, device=start.device)
         passed = passed.to(start.device)[:, None]
-        # A point that is reached gives way to the next one, in sight or not: goals may lie close to a wall. Between
-        # corners it has to be reached more closely, or the corner is cut.
-        last = (route == route[:, -1:]).all(dim=-1)
-        reached = torch.where(last, self.reached, 0.2 * self.reached)
-        away = self.sees.length(start[:, None], route).gather(1, passed)
-        seen |= (away < reached) & (place == passed + 1)
+        # A point that is reached gives way to the next one. One that is out of sight even from there (a goal close to a
+        # wall) is headed for from some way off; otherwise a corner would be cut.
+        rest = (passed + 1).clamp_max(rows - 1)
+        corner, following = (route.take_along_dim(i[..., None], 1)[:, 0] for i in (passed, rest))
+        hidden = ~self.sees(corner, following, refused)
+        reached = self.reached * torch.where(hidden, 1.0, 0.2)
+        near = self.sees.length(start, corner) < reached
+        seen |= near[:, None] & (place == passed + 1)
         seen &= place >= passed
         return torch.where(seen, place, 0).amax(dim=1), ~seen.any(dim=1)
 
