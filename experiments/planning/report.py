@@ -137,7 +137,8 @@ def learned(folder: Path, oracles: dict[str, float]) -> list[Row]:
 def main() -> None:
     folder = Path("experiments/results")
     results = json.loads((folder / "planning.json").read_text())["results"]
-    oracles = {row["env"]: row["oracle"] for row in results["rows"] if row["oracle"] is not None}
+    known = [row for row in results["rows"] if row["oracle"] is not None]
+    oracles = {row["env"]: row["oracle"] for row in sorted(known, key=lambda row: row["seeds"])}
     print(markdown(results["rows"] + learned(folder / "reinforcement", oracles), results["timing"]))
     for name, shown in (("diversity", diverse), ("budget", budgets)):
         file = folder / f"{name}.json"
