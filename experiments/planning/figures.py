@@ -296,7 +296,9 @@ def draw_returns(panel: Any, name: str, rows: Iterable[Row]) -> None:
     panel.set_yticks(range(len(ordered)), [label_of(row) for row in ordered], fontsize=8)
     panel.set_ylim(-0.6, len(ordered) - 0.4)
     loss_axis(panel.xaxis, -0.012, 20, (0, 0.01, 0.1, 1, 10))
-    panel.set_title(f"{name} (oracle {minus(ordered[0]['oracle'])})", loc="left")
+    panel.set_title(
+        f"{name} (oracle {minus(max(ordered, key=lambda row: row['seeds'])['oracle'])})", loc="left"
+    )
     panel.grid(axis="y", visible=False)
 
 
@@ -361,7 +363,11 @@ def budget(path: Path, rows: list[Row]) -> Path:
 def table_rows(folder: Path) -> list[Row]:
     """Rows of the planning table, reinforcement learning included."""
     rows: list[Row] = json.loads((folder / "planning.json").read_text())["results"]["rows"]
-    oracles = {row["env"]: row["oracle"] for row in rows if row["oracle"] is not None}
+    oracles = {
+        row["env"]: row["oracle"]
+        for row in sorted(rows, key=lambda row: row["seeds"])
+        if row["oracle"] is not None
+    }
     return rows + learned(folder / "reinforcement", oracles)
 
 
