@@ -365,7 +365,7 @@ def table_rows(folder: Path) -> list[Row]:
     rows: list[Row] = json.loads((folder / "planning.json").read_text())["results"]["rows"]
     oracles = {
         row["env"]: row["oracle"]
-        for row in sorted(rows, key=lambda row: row["seeds"])
+        for row in sorted(rows, key=lambda row: row.get("seeds", 1))
         if row["oracle"] is not None
     }
     return rows + learned(folder / "reinforcement", oracles)
