@@ -297,7 +297,7 @@ def draw_returns(panel: Any, name: str, rows: Iterable[Row]) -> None:
     panel.set_ylim(-0.6, len(ordered) - 0.4)
     loss_axis(panel.xaxis, -0.012, 20, (0, 0.01, 0.1, 1, 10))
     panel.set_title(
-        f"{name} (oracle {minus(max(ordered, key=lambda row: row['seeds'])['oracle'])})", loc="left"
+        f"{name} (oracle {minus(max(ordered, key=lambda row: row.get('seeds', 1))['oracle'])})", loc="left"
     )
     panel.grid(axis="y", visible=False)
 
