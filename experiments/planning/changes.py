@@ -331,7 +331,7 @@ def composed(models: Models, seed: int, count: int) -> list[Row]:
     first = UNSEEN_FIRST + count * seed
     boxes = np.array([obstacle(first + i)["obstacles"] for i in range(count)])
     fine, layout = models.fine, models.fine.model.layout
-    limit = (torch.as_tensor(space.high).double() / fine.model.normalizer.obs_std).float()
+    limit = m.largest_displacement(env, fine.model.normalizer)
     parts: dict[str, list[dict[str, Any]]] = {"without": [], "with": []}
     for i in range(count):
         agent = m.guided_agent(

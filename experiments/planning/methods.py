@@ -1,4 +1,4 @@
-"""The methods: energies and baselines, each trained on the same data and planning with the same costs."""
+"""The methods: energies and baselines, each trained on the same data."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def ensemble(buffer: RolloutBuffer, seed: int, quick: bool = False) -> Trained:
 
 
 def costs_of(problem: Problem, trained: Trained, boxes: np.ndarray | None) -> list[Energy]:
-    """What the plan is for: the same costs for every method."""
+    """What the plan is for: the same costs for every plan over actions, and over states and actions."""
     costs = [problem.goal_cost(trained.model.layout)]
     if boxes is not None:
         costs.append(box_cost(trained.model.normalizer, boxes))
@@ -179,7 +179,6 @@ def states_planner(
     horizon: int = 10,
     engine: str = "auto",
     goal: float = 20.0,
-    weight: float = 3.0,
 ) -> Planner:
     """Langevin over states alone, displacements within what an action can do."""
     scale = tuple((4 * limit).tolist())
@@ -195,7 +194,7 @@ def states_planner(
         horizon,
         costs,
         layout=model.layout,
-        weight=weight,
+        weight=3.0,
         chains=2,
         first=replace(sampler, steps=90),
         spread=1.5 * limit,
@@ -238,23 +237,23 @@ def guided_agent(
     guided: bool = True,
     boxes: np.ndarray | None = None,
     quantile: float = 0.85,
-    reached: float = 1.5,
-    lookahead: float = 2.0,
     goal: float = 40.0,
     seed: int = 0,
-    **planner_changes: Any,
 ) -> MPCAgent:
-    """Coarse to fine: a roadmap of replay states under the coarse energy, Langevin over states under the fine one."""
+    """Coarse to fine: a roadmap of replay states under the coarse energy, Langevin over states under the fine one.
+
+    `goal` weighs the goal's cost, twice what the searches have: the energy pushes back near walls.
+    """
     normalizer, space = fine.model.normalizer, env.action_space
     limit = largest_displacement(env, normalizer)
     box = None if boxes is None else box_cost(normalizer, boxes)
-    planner: Any = states_planner(fine.model, problem, limit, box, goal=goal, **planner_changes)
+    planner: Any = states_planner(fine.model, problem, limit, box, goal=goal)
     if guided:
         sight = coarse.model.energy
         assert isinstance(sight, TransitionEnergy)
         pick = np.random.default_rng(seed).choice(len(buffer.observations), 1500, replace=False)
         nodes = normalizer.normalize_observations(torch.from_numpy(buffer.observations[pick])).float()
         sees = LineOfSight.of_data(sight, nodes, quantile, cost=box)
-        planner = Guided(planner, Roadmap(sees, nodes), sees, reached, lookahead)
+        planner = Guided(planner, Roadmap(sees, nodes), sees, reached=1.5)
     actions = inverse_dynamics(inverse, buffer, env, fine.model, seed)
     return MPCAgent(planner, normalizer, space, inverse_dynamics=actions, seed=seed)
