@@ -284,7 +284,7 @@ def moved_goal(models: Models, seed: int, count: int) -> list[Row]:
             "EBM",
             "Langevin, states and actions",
             models.energy,
-            m.energy_agent(MOVED, models.energy, space, horizon=12, seed=seed),
+            m.energy_agent(MOVED, models.energy, space, seed=seed),
         )
     ]
     for name, trained in models.baselines.items():
@@ -305,7 +305,7 @@ def speed_limit(models: Models, seed: int, count: int) -> list[Row]:
     limit = slow_limit(models.fine)
     terms = slowness(models.fine.model.layout, limit)
     states = with_terms(plain, SLOW, models.fine, limit, terms, seed, steps=0.25)
-    both = m.energy_agent(slowed(models.energy), models.energy, space, horizon=12, seed=seed)
+    both = m.energy_agent(slowed(models.energy), models.energy, space, seed=seed)
     agents: list[tuple[str, str, m.Trained, MPCAgent]] = [
         ("EBM", "Langevin, states, closed form", models.fine, states),
         ("EBM", "Langevin, states and actions", models.energy, both),

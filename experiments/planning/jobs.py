@@ -55,7 +55,7 @@ def particle(seed: int, quick: bool) -> list[Row]:
     data, env = data_of("ebm/Particle-v0", seed), PARTICLE.make()
     space: Any = env.action_space
     trained = m.energy(data, seed, base_updates=1500)
-    agent = m.energy_agent(PARTICLE, trained, space, horizon=12, seed=seed)
+    agent = m.energy_agent(PARTICLE, trained, space, seed=seed)
     rows = [run(PARTICLE, "EBM", "Langevin, states and actions", seed, [trained], agent, 2)]
     fine, coarse = (m.joint(data, seed, gap) for gap in (1, 4))
     for kind in ("closed form", "learned", "least squares"):
@@ -170,7 +170,8 @@ def arm(seed: int, quick: bool) -> list[Row]:
         return rows
     agent = m.search_agent(kept_inside(forward), forward, space, "MPPI", horizon=15, seed=seed)
     rows.append(found("feed-forward", "MPPI, actions", forward, agent))
-    agent = m.energy_agent(kept_inside(trained), trained, space, steps=60, step_size=0.2, seed=seed)
+    collocation: dict[str, Any] = langevin | {"chains": 4}
+    agent = m.energy_agent(kept_inside(trained), trained, space, steps=60, step_size=0.2, **collocation)
     return [*rows, found("EBM", "Langevin, states and actions", trained, agent)]
 
 
@@ -222,12 +223,12 @@ def timings(batches: Sequence[int] = (1, 64)) -> list[Row]:
     Time does not depend on how well a model is trained, so a few updates do.
     """
     rows = []
-    for problem, horizon in ((PARTICLE, 12), (REACHER, 15)):
+    for problem in (PARTICLE, REACHER):
         data = data_of(problem.env, 0)
         trained = m.energy(data, 0, base_updates=500, updates=20)
         space: Any = problem.make().action_space
         for starts in batches:
-            agent = m.energy_agent(problem, trained, space, horizon=horizon, engine="compile")
+            agent = m.energy_agent(problem, trained, space, engine="compile")
             environments = [problem.make() for _ in range(starts)]
             began = time.perf_counter()
             run_episodes(agent, environments, seed=0)  # the first calls compile
