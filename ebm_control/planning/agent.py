@@ -20,7 +20,7 @@ Observation = ArrayLike | Mapping[str, ArrayLike]
 
 
 class MPCAgent:
-    """Replans at every step and takes the first action of the plan.
+    """Takes the first action of a plan, and replans: at every step, or when reality leaves the plan.
 
     `predict` has the signature of Stable-Baselines3's policies, so `evaluate_policy` takes an agent for a model,
     on environments that are monitored, recorded or vectorised too.
@@ -32,6 +32,9 @@ class MPCAgent:
         goal: `(len(goal_index),)` raw goal for environments whose observations hold none ("desired_goal").
         inverse_dynamics: actions for planned states, where the energy is over states alone.
         temperature: of the draw among chains when `deterministic=False`.
+        rows: steps that a plan is followed for at most before all are made anew.
+        tolerance: a number or `(obs_dim,)`, in the units of the trajectory: a state that is farther than this, in any
+            coordinate, from where its plan had it ends all plans.
         device: where plans are made.
         seed: of the planner's noise.
 
@@ -46,6 +49,8 @@ class MPCAgent:
         goal: ArrayLike | None = None,
         inverse_dynamics: InverseDynamics | None = None,
         temperature: float = 1.0,
+        rows: int = 1,
+        tolerance: Tensor | float = 0.0,
         device: torch.device | str = "cpu",
         seed: int = 0,
     ) -> None:
@@ -56,6 +61,8 @@ class MPCAgent:
             expected="a way to find actions: the planner's energy is over states alone",
         )
         require(temperature > 0, "temperature", given=temperature, expected="a positive number")
+        require(rows >= 1, "rows", given=rows, expected="at least 1 step")
+        self.rows, self.tolerance = rows, torch.as_tensor(tolerance, device=device)
         self.planner, self.normalizer = planner, normalizer.to(torch.float32)
         self.action_space, self.inverse_dynamics = action_space, inverse_dynamics
         self.goal = None if goal is None else np.asarray(goal, np.float32)
@@ -93,12 +100,24 @@ class MPCAgent:
             cold = torch.as_tensor(np.atleast_1d(np.asarray(episode_start, dtype=bool)))
         if cold is not None and bool(cold.all()):
             state = None
-        plan = self.planner.plan(start, goal, warm=state, cold=cold, generator=self.generator)
+        if state is not None and self._holds(state, start, cold):
+            plan = state.advanced(start)
+        else:
+            plan = self.planner.plan(start, goal, warm=state, cold=cold, generator=self.generator)
         acting = plan if deterministic else plan.sample(self.planner.layout, self.generator, self.temperature)
         actions = self._actions(acting).cpu().numpy()
         low, high = self.action_space.low, self.action_space.high
         actions = np.clip(actions, low, high).astype(self.action_space.dtype)
         return (actions[0] if single else actions), plan
+
+    def _holds(self, plan: Plan, start: Tensor, cold: Tensor | None) -> bool:
+        """Whether every plan may be followed for one more step."""
+        if plan.age + 1 >= min(self.rows, plan.states.shape[1] - 1) or (
+            cold is not None and bool(cold.any())
+        ):
+            return False
+        off = self.planner.layout.difference(start, plan.states[:, 1]).abs()
+        return bool((off <= self.tolerance).all())
 
     def _actions(self, plan: Plan) -> Tensor:
         if self.inverse_dynamics is not None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ class Plan:
         energy: `(N,)` of the best chain, costs included.
         chains: `(N, K, T, D)` all chains, for looking at and for warm starts.
         energies: `(N, K)`.
+        age: steps that it has been followed for.
 
     """
 
@@ -30,6 +31,7 @@ class Plan:
     energy: Tensor
     chains: Tensor
     energies: Tensor
+    age: int = field(default=0, kw_only=True)
 
     @classmethod
     def best_of(cls, layout: TrajectoryLayout, chains: Tensor, energies: Tensor) -> Plan:
@@ -39,6 +41,12 @@ class Plan:
         best = chains[torch.arange(len(chains), device=chains.device), index]
         actions = layout.actions(best)[:, :-1]
         return cls(layout.states(best), actions, energy, chains, energies)
+
+    def advanced(self, start: Tensor) -> Self:
+        """The same plan one step later, as it looks from `start` `(N, obs_dim)`, the state that was reached."""
+        states, actions = shifted(self.states), shifted(self.actions)
+        states = torch.cat([start.to(states)[:, None], states[:, 1:]], dim=1)
+        return replace(self, states=states, actions=actions, chains=shifted(self.chains), age=self.age + 1)
 
     def sample(self, layout: TrajectoryLayout, generator: torch.Generator, temperature: float) -> Plan:
         """A plan drawn from the chains by `exp(-energy / temperature)` instead of the best."""

@@ -29,7 +29,7 @@ from ebm_control.training.losses import ContrastiveDivergence, ContrastiveLoss, 
 from ebm_control.training.model import ModelSettings, TrajectoryModel
 from ebm_control.training.negatives import RandomNegatives, Together
 from ebm_control.training.regression import seeded
-from ebm_control.training.sample_buffer import SampleBuffer, displaced, scattered
+from ebm_control.training.sample_buffer import Fresh, SampleBuffer, displaced, scattered
 from ebm_control.training.trainer import Negatives, Trainer, Training
 
 LOSSES: Mapping[str, type[ContrastiveLoss]] = {
@@ -182,20 +182,20 @@ def trainer_for(
     progress: bool = False,
     guard: Guard | None = None,
     device: torch.device | str = "cpu",
+    capacity: int | None = None,
 ) -> Trainer:
     """Trainer of a trajectory model: one persistent chain a window.
 
-    Chains are conditional on the window's start and actions, or free where the energy is joint.
+    Chains are conditional on the window's start and actions, or free where the energy is joint. `capacity` is the most
+    windows there will ever be; None where there will be no more than `batches` has.
     """
     energy, layout, joint = model.energy, model.layout, model.settings.joint
     rows = model.settings.window
-    scale = energy.next_deviation() if isinstance(energy, TransitionEnergy) else energy.displacement_scale
     fixed = torch.ones(rows, layout.dim, dtype=torch.bool, device=device)
     fixed[rows - 1 if model.settings.kind == "transition" else 1 :, : layout.obs_dim] = False
-    low, high = _data_range(batches, layout)
-    fresh = scattered(layout, low, high, scale) if joint else displaced(layout, 3 * scale)
+    sampler, fresh = negatives_for(model, batches, settings.langevin_steps)
     sample_buffer = SampleBuffer(
-        batches.num_windows,
+        capacity or batches.num_windows,
         (rows, layout.dim),
         fresh,
         fresh_fraction=settings.fresh_fraction,
@@ -205,7 +205,7 @@ def trainer_for(
     optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
     return Trainer(
         energy,
-        negative_sampler(model, settings.langevin_steps, (low, high) if joint else None),
+        sampler,
         sample_buffer,
         LOSSES[settings.loss](settings.energy_l2),
         optimizer,
@@ -225,6 +225,18 @@ def trainer_for(
         settings=model.describe() | {"train": _plain(settings)},
         seed=settings.seed + 3,
     )
+
+
+def negatives_for(
+    model: TrajectoryModel, batches: WindowBatches | StateBatches, steps: int
+) -> tuple[Langevin, Fresh]:
+    """Sampler of training negatives and where its fresh chains start: at the model's scale, within the data's range."""
+    energy, layout = model.energy, model.layout
+    scale = energy.next_deviation() if isinstance(energy, TransitionEnergy) else energy.displacement_scale
+    if not model.settings.joint:
+        return negative_sampler(model, steps), displaced(layout, 3 * scale)
+    low, high = _data_range(batches, layout)
+    return negative_sampler(model, steps, (low, high)), scattered(layout, low, high, scale)
 
 
 def negative_sampler(

@@ -1,0 +1,18 @@
+"""Online learning: plan, act and learn from nothing, without a data set."""
+
+from ebm_control.online.experience import Experience
+from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner, PlannedWindows
+from ebm_control.online.loop import Ended, OnlineLearning, OnlineSettings
+from ebm_control.online.units import bounded_normalizer
+
+__all__ = [
+    "BaselineLearner",
+    "Ended",
+    "EnergyLearner",
+    "Experience",
+    "Learner",
+    "OnlineLearning",
+    "OnlineSettings",
+    "PlannedWindows",
+    "bounded_normalizer",
+]

@@ -1,0 +1,144 @@
+"""Exploration without a goal: goals where nothing has been yet, next to where something has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from ebm_control.checks import require, require_shape
+from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.energies.novelty import NoveltyCost
+
+Array = NDArray[np.float64]
+
+
+class Goals(Protocol):
+    """Sets goals while an agent learns, in place of the environment's."""
+
+    def __call__(self, observations: Array, fresh: NDArray[np.bool_]) -> Array | None:
+        """Goals `(N, g)` for observations `(N, obs_dim)`, both raw; None for the environment's own.
+
+        `fresh` `(N,)` is True where an episode has just begun.
+        """
+        ...
+
+
+class FrontierGoals:
+    """Heads for the nearest place that was not visited and lies next to one that was (Yamauchi 1997).
+
+    A goal that is given up nearby counts as visited too: what the world refused is not tried again, so walls need not be
+    known beforehand. Environments side by side share what they know, and head for different places.
+
+    Args:
+        obs_dim: observation coordinates.
+        index: those that make a place, and that a goal names.
+        width: `(len(index),)` or a number: size of a place, raw.
+        low: `(len(index),)` corner of the box that goals lie in, raw; None for no bound.
+        high: the other corner.
+        patience: steps after which a goal is given up.
+        stalled: steps after which it is, where nothing has moved by more than half a width.
+        reach: widths within which a goal that is given up counts as visited.
+        until: calls after which the environment's own goals are left alone; None for never.
+        capacity: places remembered.
+        seed: of ties and of goals where nothing new is left.
+
+    Attributes:
+        memory: what was visited, or tried in vain.
+
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        index: Sequence[int],
+        width: Tensor | float,
+        low: ArrayLike | None = None,
+        high: ArrayLike | None = None,
+        *,
+        patience: int = 80,
+        stalled: int = 4,
+        reach: float = 1.6,
+        until: int | None = None,
+        capacity: int = 4000,
+        seed: int = 0,
+    ) -> None:
+        require(patience >= 1, "patience", given=patience, expected="at least 1 step")
+        require(stalled >= 1, "stalled", given=stalled, expected="at least 1 step")
+        self.memory = NoveltyCost(TrajectoryLayout(obs_dim), index, width, capacity=capacity)
+        self.obs_dim, self.reach = obs_dim, reach
+        self.index, self.patience, self.stalled, self.until = list(index), patience, stalled, until
+        self.width = torch.as_tensor(width, dtype=torch.float32).expand(len(self.index)).numpy()
+        self.low, self.high = (None if b is None else np.asarray(b, np.float32) for b in (low, high))
+        self._offsets = np.array(
+            [o for o in product((-1, 0, 1), repeat=len(self.index)) if any(o)], np.float32
+        )
+        self._candidates = np.empty((0, len(self.index)), np.float32)
+        self._rng = np.random.default_rng(seed)
+        self._goals = np.empty((0, len(self.index)), np.float32)
+        self._calls = 0
+
+    def __call__(self, observations: Array, fresh: NDArray[np.bool_]) -> Array | None:
+        """See `Goals`."""
+        require_shape("observations", torch.as_tensor(observations), (None, self.obs_dim))
+        self._calls += 1
+        here = np.asarray(observations, np.float32)[:, self.index]
+        self._visit(here)
+        if self.until is not None and self._calls > self.until:
+            return None
+        if len(self._goals) != len(here):
+            self._begin(here)
+        self._age += 1
+        moved = self._distance(here, self._anchor) > 0.5
+        self._anchor[moved | fresh] = here[moved | fresh]
+        self._still = np.where(moved | fresh, 0, self._still + 1)
+        reached = self._distance(here, self._goals) < 0.5
+        given_up = ~reached & ~fresh & ((self._age > self.patience) | (self._still >= self.stalled))
+        # One that was given up from afar (a wall in between) may yet be reached another way.
+        close = given_up & (self._distance(here, self._goals) < self.reach)
+        self._visit(self._goals[reached])
+        if close.any():
+            self.memory.visit(torch.from_numpy(self._goals[close]))
+        # Another environment may have been there meanwhile.
+        known = ~self.memory.novel(torch.from_numpy(self._goals)).numpy()
+        for i in np.flatnonzero(reached | given_up | known):
+            self._goals[i] = self._next(i, here[i], anywhere=bool(given_up[i] & ~close[i]))
+            self._age[i], self._still[i], self._anchor[i] = 0, 0, here[i]
+        return self._goals.astype(np.float64)
+
+    def _begin(self, here: NDArray[np.float32]) -> None:
+        self._goals, self._anchor = here.copy(), here.copy()
+        self._age, self._still = np.zeros(len(here), int), np.zeros(len(here), int)
+
+    def _visit(self, here: NDArray[np.float32]) -> None:
+        """Remember, and take the places around what is new for candidates."""
+        if len(here) == 0 or not (new := self.memory.novel(torch.from_numpy(here)).numpy()).any():
+            return
+        self.memory.visit(torch.from_numpy(here[new]))
+        around = (here[new][:, None] + self._offsets * self.width).reshape(-1, len(self.index))
+        if self.low is not None and self.high is not None:
+            around = around[((around >= self.low) & (around <= self.high)).all(axis=1)]
+        self._candidates = np.concatenate([self._candidates, around])
+
+    def _next(self, i: int, here: NDArray[np.float32], anywhere: bool) -> NDArray[np.float32]:
+        """The nearest candidate (or any) that is still new and that no other environment heads for."""
+        self._candidates = self._candidates[self.memory.novel(torch.from_numpy(self._candidates)).numpy()]
+        others = np.delete(self._goals, i, axis=0)
+        apart = self._distance(self._candidates[:, None], others[None])
+        free = self._candidates[(apart > 0.5).all(axis=1)]
+        if len(free) == 0:
+            known = self.memory.remembered().numpy()
+            return known[self._rng.integers(len(known))]
+        if anywhere:
+            return free[self._rng.integers(len(free))]
+        away = self._distance(free, here) + 0.1 * self._rng.random(len(free))
+        return free[away.argmin()]
+
+    def _distance(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+        """In widths."""
+        return np.linalg.norm((a - b) / self.width, axis=-1)

@@ -1,0 +1,300 @@
+"""Models that go on learning from the data there are so far: energies, and what they have to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ebm_control.baselines import Baseline, Ensemble, FeedForward
+from ebm_control.checks import require
+from ebm_control.data import Normalizer, RolloutBuffer
+from ebm_control.data.batch import Batch
+from ebm_control.data.windows import displacement_scale, window_batches
+from ebm_control.energies.base_measure import RegressionBase
+from ebm_control.energies.trajectory import TransitionEnergy
+from ebm_control.training import TrainSettings, TrajectoryModel, batches_for, trainer_for
+from ebm_control.training.base_fit import fit_base
+from ebm_control.training.fit import negatives_for
+from ebm_control.training.negatives import RandomNegatives, Together
+from ebm_control.training.regression import regress, seeded
+from ebm_control.training.trainer import Negatives
+
+Model = TrajectoryModel | Baseline
+
+
+class Learner(Protocol):
+    """A model that is trained again and again, from the weights that it has."""
+
+    @property
+    def model(self) -> Model:
+        """What planners are made of."""
+        ...
+
+    @property
+    def displacement_scale(self) -> Tensor:
+        """`(obs_dim,)` a typical displacement, in the units of the trajectory."""
+        ...
+
+    def begin(self, data: RolloutBuffer, normalizer: Normalizer) -> None:
+        """Make an untrained model in these units, its displacements those of the first data."""
+        ...
+
+    def update(self, data: RolloutBuffer, held: RolloutBuffer, planned: Tensor) -> dict[str, float]:
+        """One round of training.
+
+        Args:
+            data: all that was executed so far, oldest first; earlier rounds saw the beginning of it.
+            held: executed too, but never trained on.
+            planned: `(M, 2, D)` planned transitions, in the units of the trajectory: negatives, where there is an energy.
+
+        Returns:
+            Figures of the round.
+
+        """
+        ...
+
+    def surprise(self, x: Tensor) -> Tensor:
+        """How unlikely transitions `(B, 2, D)` are, `(B,)`: `obs_dim / 2` on average where the model is right."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that it takes to go on: tensors, numbers and containers of them."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there, after `begin` with the same data and normaliser."""
+        ...
+
+
+class EnergyLearner:
+    """A transition energy: its base regressed, then its tilt by contrastive divergence, a little each round.
+
+    What was executed is data; the negatives are the sampler's own and the planner's plans (Du, Lin & Mordatch 2019).
+
+    Args:
+        settings: `base_updates` and `updates` are those of one round; the learning rate stays as it is.
+        transitions: most that there will ever be.
+        planned: planned transitions among the negatives of an update; 0 for none.
+
+    """
+
+    model: TrajectoryModel
+
+    def __init__(self, settings: TrainSettings, transitions: int, planned: int = 64) -> None:
+        # Averaged weights would lag behind a base that is regressed anew every round.
+        self.settings = replace(settings, ema=0.0)
+        self.transitions = transitions
+        self.plans = PlannedWindows(planned, settings.seed + 5) if planned else None
+
+    @property
+    def displacement_scale(self) -> Tensor:
+        """Of the first data."""
+        return self.model.energy.displacement_scale
+
+    def begin(self, data: RolloutBuffer, normalizer: Normalizer) -> None:
+        """See `Learner`."""
+        settings = self.settings
+        with seeded(settings.seed):
+            self.model = TrajectoryModel.create(
+                settings.model, normalizer, torch.ones(normalizer.layout.obs_dim)
+            )
+        batches = batches_for(data, self.model, 4096, settings.seed)
+        self.model.energy.displacement_scale.copy_(displacement_scale(batches, self.model.layout))
+        base = self._base
+        if base is not None:
+            base.requires_grad_(False)
+        self.trainer = trainer_for(self.model, batches, settings, capacity=self.transitions)
+        self.trainer.scheduler = None
+        sources: list[Negatives] = [] if self.trainer.planned is None else [self.trainer.planned]
+        sources += [] if self.plans is None else [self.plans]
+        self.trainer.planned = Together(sources) if sources else None
+
+    def update(self, data: RolloutBuffer, held: RolloutBuffer, planned: Tensor) -> dict[str, float]:
+        """See `Learner`."""
+        settings, seed, figures = self.settings, self.settings.seed + 31 * self.trainer.step, {}
+        batches = batches_for(data, self.model, settings.batch, seed)
+        base = self._base
+        if base is not None:
+            base.requires_grad_(True)
+            energy = self.model.energy
+            assert isinstance(energy, TransitionEnergy)
+            held_out = batches_for(held, self.model, settings.batch, seed + 1)
+            deviation = fit_base(energy, batches, held_out, settings.base_updates)
+            figures["held_out_error"] = float(deviation.square().mean().sqrt())
+        if self.plans is not None:
+            self.plans.windows = planned[..., : self.model.layout.dim]
+        self.trainer.sampler, fresh = negatives_for(self.model, batches, settings.langevin_steps)
+        self.trainer.buffer.fresh = fresh
+        for source in self.trainer.planned.sources if isinstance(self.trainer.planned, Together) else ():
+            if isinstance(source, RandomNegatives):
+                source.fresh = fresh
+        outcome = self.trainer.fit(batches, self.trainer.step + settings.updates)
+        return figures | {name: float(value) for name, value in outcome.figures.items()}
+
+    @torch.no_grad()
+    def surprise(self, x: Tensor) -> Tensor:
+        """The energy."""
+        return self.model.energy(x[..., : self.model.layout.dim])
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Learner`."""
+        return {"trainer": self.trainer.state_dict(), "scale": self.displacement_scale}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Learner`."""
+        self.trainer._restore(state["trainer"])
+
+    @property
+    def _base(self) -> RegressionBase | None:
+        energy = self.model.energy
+        base = energy.base if isinstance(energy, TransitionEnergy) else None
+        return base if isinstance(base, RegressionBase) else None
+
+
+class PlannedWindows:
+    """Planned transitions as negatives, for `Trainer(planned=...)`.
+
+    Args:
+        count: of an update.
+        seed: of the draw.
+
+    Attributes:
+        windows: `(M, 2, D)` what they are drawn from; none as long as there are none.
+
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        require(count >= 1, "count", given=count, expected="at least 1")
+        self.count, self.windows = count, torch.empty(0)
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, step: int, batch: Batch) -> Batch | None:
+        """`(count, 2, D)` windows, some of them twice where there are fewer."""
+        if not len(self.windows):
+            return None
+        pick = torch.randint(len(self.windows), (self.count,), generator=self._generator)
+        return Batch(self.windows[pick].to(batch.x), None)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Windows and the state of the draw."""
+        return {"windows": self.windows, "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where the object that gave `state` would have."""
+        self.windows = state["windows"]
+        self._generator.set_state(state["generator"])
+
+
+class BaselineLearner:
+    """A feed-forward model or a probabilistic ensemble, trained on the same data in the same rounds.
+
+    Args:
+        members: 1 for `FeedForward`, more for an `Ensemble` of so many.
+        hidden: widths.
+        updates: of one round.
+        batch: windows an update (and member).
+        learning_rate: at the start of a round, falling to 0 along a cosine, as that of an energy's base.
+        seed: of weights, batches and bootstraps.
+
+    """
+
+    model: Baseline
+
+    def __init__(
+        self,
+        members: int = 1,
+        hidden: tuple[int, ...] = (256, 256),
+        updates: int = 300,
+        batch: int = 256,
+        learning_rate: float = 1e-3,
+        seed: int = 0,
+    ) -> None:
+        require(members >= 1, "members", given=members, expected="at least 1")
+        self.members, self.hidden, self.updates = members, hidden, updates
+        self.batch, self.learning_rate, self.seed, self.rounds = batch, learning_rate, seed, 0
+
+    @property
+    def displacement_scale(self) -> Tensor:
+        """Of the first data."""
+        return self.model.dynamics.displacement_scale
+
+    def begin(self, data: RolloutBuffer, normalizer: Normalizer) -> None:
+        """See `Learner`."""
+        layout = normalizer.layout
+        scale = displacement_scale(window_batches(data, normalizer, 4096, seed=self.seed), layout)
+        with seeded(self.seed):
+            dynamics: FeedForward | Ensemble = (
+                FeedForward(layout, scale, self.hidden)
+                if self.members == 1
+                else Ensemble(layout, scale, self.hidden, self.members)
+            )
+        self.model = Baseline(dynamics, normalizer, 0, 0.0, torch.ones(layout.obs_dim))
+
+    def update(self, data: RolloutBuffer, held: RolloutBuffer, planned: Tensor) -> dict[str, float]:
+        """See `Learner`; plans mean nothing to a model without an energy."""
+        dynamics, seed = self.model.dynamics, self.seed + 31 * self.rounds
+        dynamics.requires_grad_(True)
+        batches = window_batches(data, self.model.normalizer, self.members * self.batch, seed=seed)
+        loss = regress(
+            dynamics.parameters(),
+            self._loss,
+            batches,
+            self.updates,
+            learning_rate=self.learning_rate,
+            gradient_clip=1.0,
+        )
+        dynamics.requires_grad_(False)
+        drawn = window_batches(held, self.model.normalizer, 1024, seed=seed + 1)
+        with torch.no_grad():
+            error = torch.stack([dynamics.residual(next(drawn).x).square().mean(dim=0) for _ in range(10)])
+        error = error.mean(dim=0).sqrt()
+        self.rounds += 1
+        self.model = replace(self.model, updates=self.model.updates + self.updates, held_out_error=error)
+        return {"loss": loss, "held_out_error": float(error.square().mean().sqrt())}
+
+    def _loss(self, batch: Batch) -> Tensor:
+        dynamics = self.model.dynamics
+        if isinstance(dynamics, FeedForward):
+            return dynamics.residual(batch.x).square().mean()
+        each = dynamics.negative_log_likelihood(batch.x.unflatten(0, (self.members, self.batch)))
+        assert batch.index is not None
+        weight = self._drawn(batch.index.unflatten(0, (self.members, self.batch)))
+        return (each * weight).sum() / self.batch + 0.01 * dynamics.slack()
+
+    def _drawn(self, index: Tensor) -> Tensor:
+        """How often each member's bootstrap holds windows `(members, B)`: a Poisson draw that stays, data coming or not.
+
+        The bootstrap of a stream (Oza & Russell 2001): by a hash of window, member and seed.
+        """
+        member = torch.arange(self.members, device=index.device)[:, None]
+        mixed = (index * 2654435761 + member * 40503 + self.seed * 97 + 12345) % 2147483647
+        share = (mixed * 48271 % 2147483647).double() / 2147483647
+        steps = torch.tensor([0.3679, 0.7358, 0.9197, 0.9810, 0.9963], device=index.device)  # Poisson(1)
+        return torch.bucketize(share.float(), steps).float()
+
+    @torch.no_grad()
+    def surprise(self, x: Tensor) -> Tensor:
+        """Half the squared residual in units of the held-out error."""
+        residual = self.model.dynamics.residual(x) / self.model.held_out_error.clamp_min(1e-3)
+        return 0.5 * residual.square().sum(dim=-1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Learner`."""
+        return {
+            "dynamics": self.model.dynamics.state_dict(),
+            "rounds": self.rounds,
+            "updates": self.model.updates,
+            "held_out_error": self.model.held_out_error,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Learner`."""
+        self.model.dynamics.load_state_dict(state["dynamics"])
+        self.rounds = int(state["rounds"])
+        self.model = replace(
+            self.model, updates=int(state["updates"]), held_out_error=state["held_out_error"]
+        )

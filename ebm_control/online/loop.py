@@ -1,0 +1,347 @@
+"""Plan, act, learn: a model from nothing, in one process, on its own and highly correlated experience."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ebm_control.checks import require
+from ebm_control.data import Normalizer
+from ebm_control.data.environments import (
+    EnvLike,
+    action_box,
+    make_env,
+    observation_box,
+    observation_periods,
+    plain_observation,
+)
+from ebm_control.online.experience import Experience
+from ebm_control.online.frontier import Goals
+from ebm_control.online.learner import Learner, Model
+from ebm_control.online.units import bounded_normalizer
+from ebm_control.planning import Guided, MPCAgent, Planner
+from ebm_control.planning.inverse_dynamics import InverseDynamics
+from ebm_control.planning.plan import Plan, Plans
+from ebm_control.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
+from ebm_control.training.logger import Logger
+
+Array = NDArray[np.float64]
+MakePlanner = Callable[[Model, int], Plans]
+Report = Callable[[int, "OnlineLearning"], None]
+
+
+@dataclass(frozen=True)
+class OnlineSettings:
+    """How an agent learns while it acts.
+
+    Args:
+        steps: in all. A step is one step of one environment, always.
+        environments: side by side.
+        warm_up: steps of random actions at the start.
+        every: steps between the first rounds of training; later rounds are a tenth (`growth`) of all steps apart.
+        growth: see `every`.
+        rows: steps that a plan is followed for at most.
+        tolerance: typical displacements by which a state may be off its plan before all plans are made anew.
+        noise: deviation of the noise on actions, in half-widths of their range.
+        effort: most planning steps, as a multiple of the planner's own, when plans promise what does not happen; 1
+            keeps to the planner's own.
+        planned: planned transitions kept for the next round.
+        seed: of environments, noise and planning.
+
+    """
+
+    steps: int = 50_000
+    environments: int = 8
+    warm_up: int = 400
+    every: int = 200
+    growth: float = 0.1
+    rows: int = 5
+    tolerance: float = 1.0
+    noise: float = 0.0
+    effort: float = 1.0
+    planned: int = 4096
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "environments", "warm_up", "every", "rows", "planned"):
+            value = getattr(self, name)
+            require(value >= 1, name, given=value, expected="at least 1")
+        for name in ("growth", "tolerance", "noise"):
+            value = getattr(self, name)
+            require(value >= 0, name, given=value, expected="at least 0")
+        require(self.effort >= 1, "effort", given=self.effort, expected="at least 1")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An episode that came to its end while learning.
+
+    Attributes:
+        step: single environment steps taken by then.
+        return_: sum of rewards.
+        last_reward: of its last step.
+
+    """
+
+    step: int
+    return_: float
+    last_reward: float
+
+
+@dataclass
+class Progress:
+    """What a run has seen and done so far, beside its experience."""
+
+    step: int = 0
+    rounds: int = 0
+    next_round: int = 0
+    effort: float = 1.0
+    episodes: list[Ended] = field(default_factory=list)
+
+
+class OnlineLearning:
+    """Plan → execute until reality leaves the plan → learn → replan, warm-started.
+
+    What was executed is data, what was planned is negatives (Du, Lin & Mordatch 2019). Planning and learning see one
+    environment step as one step, however many environments run side by side.
+
+    Args:
+        env: id, function or environment; a function is called once for every environment side by side.
+        learner: the model that learns.
+        plan: makes the planner of the model as it is now; it is asked again after every round, with the steps so far, so
+            that weights may be annealed.
+        settings: see `OnlineSettings`.
+        inverse_dynamics: makes what finds actions for planned states, where plans have none; asked as `plan` is.
+        goals: sets goals in place of the environment's (`FrontierGoals`, to explore); None for the environment's.
+        folder: gets checkpoints and TensorBoard events; None writes nothing.
+        resume: go on from the newest checkpoint of `folder`, if there is one. Episodes under way are begun anew.
+        progress: show a progress bar.
+
+    Attributes:
+        model: as it is now.
+        experience: what was executed.
+        progress: counters and episodes that ended.
+
+    Raises:
+        InputError: an environment without flat Boxes.
+        CheckpointError: the newest checkpoint is not sound.
+
+    """
+
+    def __init__(
+        self,
+        env: EnvLike,
+        learner: Learner,
+        plan: MakePlanner,
+        settings: OnlineSettings | None = None,
+        *,
+        inverse_dynamics: Callable[[Model], InverseDynamics] | None = None,
+        goals: Goals | None = None,
+        folder: Path | str | None = None,
+        resume: bool = False,
+        progress: bool = True,
+    ) -> None:
+        self.settings, self.learner = settings or OnlineSettings(), learner
+        self.plan, self.inverse_dynamics, self.goals = plan, inverse_dynamics, goals
+        self.folder = None if folder is None else Path(folder)
+        count = self.settings.environments
+        require(
+            count == 1 or not isinstance(env, gym.Env),
+            "env",
+            given="an environment",
+            expected="an id or a function, to be made several times",
+        )
+        self.environments = SyncVectorEnv(
+            [lambda: make_env(env) for _ in range(count)], autoreset_mode=AutoresetMode.DISABLED
+        )
+        first = self.environments.envs[0]
+        self.observation_space = observation_box(first.observation_space)
+        self.action_space = action_box(first.action_space)
+        self.experience = Experience(
+            self.observation_space.shape[0], self.action_space.shape[0], observation_periods(first), count
+        )
+        self.progress = Progress(next_round=self.settings.warm_up)
+        self.rng = np.random.default_rng(self.settings.seed)
+        self.normalizer: Normalizer | None = None
+        self._agent: MPCAgent | None = None
+        self._planned: list[Tensor] = []
+        self.logger = Logger(
+            None if self.folder is None else self.folder / "events", progress=progress, every=1
+        )
+        found = latest_checkpoint(self._checkpoints) if self._checkpoints is not None else None
+        require(
+            resume or found is None, "folder", given=found, expected="none with checkpoints, or resume=True"
+        )
+        if found is not None:
+            self._resume(found)
+
+    @property
+    def model(self) -> Model:
+        """The learner's model as it is now."""
+        return self.learner.model
+
+    @property
+    def _checkpoints(self) -> Path | None:
+        return None if self.folder is None else self.folder / "checkpoints"
+
+    def agent(self, **changes: Any) -> MPCAgent:
+        """An agent with the model as it is now, that replans at every step; `changes` are arguments of `MPCAgent`."""
+        require(self.normalizer is not None, "agent", given="no data yet", expected="a run that has begun")
+        assert self.normalizer is not None
+        inverse = None if self.inverse_dynamics is None else self.inverse_dynamics(self.model)
+        planner = self.plan(self.model, self.progress.step)
+        options = {"seed": self.settings.seed + self.progress.rounds, "inverse_dynamics": inverse} | changes
+        return MPCAgent(planner, self.normalizer, self.action_space, **options)
+
+    def run(self, steps: int | None = None, report: Report | None = None) -> None:
+        """Act and learn until `steps` steps are done in all, the settings' by default.
+
+        Args:
+            steps: single environment steps, counted from the beginning of the run.
+            report: called after every round of training with the steps so far and this object.
+
+        """
+        steps = self.settings.steps if steps is None else min(steps, self.settings.steps)
+        options = {"reset_mask": np.ones(self.settings.environments, dtype=bool)}
+        observation, _ = self.environments.reset(
+            seed=self.settings.seed * 1000 + self.progress.step, options=options
+        )
+        fresh = np.ones(self.settings.environments, dtype=bool)
+        self.experience.begin(fresh, plain_observation(observation))
+        state: Plan | None = None
+        with self.logger:
+            self.logger.start(steps, self.progress.step, "learning online")
+            while self.progress.step < steps:
+                actions, state = self._act(observation, state, fresh)
+                observation, rewards, terminated, truncated, _ = self.environments.step(actions)
+                self.progress.step += self.settings.environments
+                self.experience.add(plain_observation(observation), actions, rewards)
+                fresh = terminated | truncated
+                if fresh.any():
+                    observation = self._end(fresh, terminated)
+                if self.progress.step >= self.progress.next_round:
+                    self._learn(report)
+
+    def _act(
+        self, observation: Any, state: Plan | None, fresh: NDArray[np.bool_]
+    ) -> tuple[Array, Plan | None]:
+        """Actions `(N, act_dim)`, random as long as there is no model."""
+        low, high = self.action_space.low, self.action_space.high
+        if self.goals is not None:
+            states = plain_observation(observation)
+            goals = self.goals(states, fresh)
+            if goals is not None:
+                observation = {"observation": states, "desired_goal": goals}
+        if self._agent is None:
+            return self.rng.uniform(low, high, (self.settings.environments, len(low))), None
+        actions, plan = self._agent.predict(observation, state, fresh)
+        noise = self.settings.noise * (high - low) / 2 * self.rng.standard_normal(actions.shape)
+        actions = np.clip(actions + noise, low, high)
+        assert self.normalizer is not None
+        # What the planner believed of the very action that was taken.
+        start = torch.cat([plan.states[:, 0], self.normalizer.normalize_actions(torch.as_tensor(actions))], 1)
+        end = torch.cat([plan.states[:, 1], torch.zeros_like(start[:, self.experience.obs_dim :])], 1)
+        self._planned.append(torch.stack([start, end], dim=1).float())
+        return actions, plan
+
+    def _end(self, done: NDArray[np.bool_], terminated: NDArray[np.bool_]) -> Any:
+        """Close the episodes that are done, begin new ones, and hand back all observations."""
+        for return_, last in self.experience.end(done, terminated):
+            self.progress.episodes.append(Ended(self.progress.step, return_, last))
+            self.logger.figures(self.progress.step, {"return": return_, "last_reward": last})
+        observation, _ = self.environments.reset(options={"reset_mask": done})
+        self.experience.begin(done, plain_observation(observation))
+        return observation
+
+    def _learn(self, report: Report | None) -> None:
+        """One round: data so far, plans since the last round, and a new agent."""
+        progress, settings, began = self.progress, self.settings, time.perf_counter()
+        self.experience.flush()
+        if self.normalizer is None:
+            self.normalizer = bounded_normalizer(self.experience.data, self.observation_space)
+            self.learner.begin(self.experience.data, self.normalizer)
+        keep = -(-settings.planned // settings.environments)
+        self._planned = self._planned[-keep:]
+        planned = torch.cat(self._planned) if self._planned else torch.empty(0)
+        figures = self.learner.update(self.experience.data, self.experience.held, planned)
+        figures |= self._judge(planned)
+        self._agent = self.agent(
+            rows=settings.rows, tolerance=settings.tolerance * self.learner.displacement_scale
+        )
+        if progress.effort > 1:
+            exert(self._agent.planner, progress.effort)
+        progress.rounds += 1
+        progress.next_round = progress.step + max(settings.every, int(settings.growth * progress.step))
+        self.logger.advance(progress.step)
+        self.logger.figures(progress.step, figures | {"round_seconds": time.perf_counter() - began})
+        if self.folder is not None:
+            self.save()
+        if report is not None:
+            report(progress.step, self)
+
+    def _judge(self, planned: Tensor) -> dict[str, float]:
+        """Share of the last plans that promised what did not happen, and the effort that follows."""
+        recent = self.experience.recent(len(planned), self.normalizer)
+        if len(recent) == 0 or len(planned) == 0:
+            return {}
+        count = min(len(planned), len(recent))
+        happened, promised = self.learner.surprise(recent[-count:]), self.learner.surprise(planned[-count:])
+        margin = 1.5 * self.experience.obs_dim  # three times what a sound model has on average
+        gap = happened.mean() - promised.mean()
+        exploited = float((happened.mean() > promised.mean() + margin) * (happened > margin).float().mean())
+        self.progress.effort = 1 + (self.settings.effort - 1) * exploited
+        return {"energy_gap": float(gap), "exploited": exploited, "effort": self.progress.effort}
+
+    def save(self) -> Path:
+        """Write a checkpoint now, and the experience beside it."""
+        assert self.folder is not None and self._checkpoints is not None
+        assert self.normalizer is not None
+        self.experience.save(self.folder)
+        progress = {
+            "step": self.progress.step,
+            "rounds": self.progress.rounds,
+            "next_round": self.progress.next_round,
+            "effort": self.progress.effort,
+            "episodes": [(e.step, e.return_, e.last_reward) for e in self.progress.episodes],
+        }
+        settings = {"normalizer": self.normalizer.to_dict(), "progress": progress}
+        model = getattr(self.model, "energy", getattr(self.model, "dynamics", None))
+        assert isinstance(model, torch.nn.Module)
+        content = Checkpoint(model.state_dict(), settings, {"learner": self.learner.state_dict()})
+        return save_checkpoint(self._checkpoints, self.progress.step, content)
+
+    def _resume(self, path: Path) -> None:
+        checkpoint = load_checkpoint(path)
+        assert self.folder is not None
+        self.experience.load(self.folder)
+        self.normalizer = Normalizer.from_dict(checkpoint.settings["normalizer"])
+        self.learner.begin(self.experience.data, self.normalizer)
+        self.learner.load_state_dict(checkpoint.state["learner"])
+        known: Mapping[str, Any] = checkpoint.settings["progress"]
+        episodes = [Ended(int(s), float(r), float(last)) for s, r, last in known["episodes"]]
+        self.progress = Progress(
+            int(known["step"]), int(known["rounds"]), int(known["next_round"]), known["effort"], episodes
+        )
+        self.rng = np.random.default_rng((self.settings.seed, self.progress.step))
+        self._agent = self.agent(
+            rows=self.settings.rows, tolerance=self.settings.tolerance * self.learner.displacement_scale
+        )
+
+
+def exert(planner: Plans, effort: float) -> None:
+    """Let a planner take `effort` times its steps."""
+    inner = planner.planner if isinstance(planner, Guided) else planner
+    assert isinstance(inner, Planner)
+    for name in ("sampler", "first"):
+        sampler: Any = getattr(inner, name)
+        setattr(inner, name, replace(sampler, steps=round(effort * sampler.steps)))

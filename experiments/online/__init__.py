@@ -1,0 +1,1 @@
+"""Online learning: from nothing, beside models that get the same loop."""

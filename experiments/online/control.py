@@ -1,0 +1,79 @@
+"""Control from nothing: returns after so many environment steps, for every model in the same loop."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from ebm_control.online import OnlineLearning, OnlineSettings
+from ebm_control.planning import run_episodes
+from experiments.online.methods import learner_of, planner_of
+from experiments.planning.problems import ARM, PARTICLE, REACHER, Problem
+from experiments.planning.rows import best_return, goal_of
+
+Row = dict[str, Any]
+PROBLEMS = {"particle": PARTICLE, "reacher": REACHER, "arm7": ARM}
+STEPS = {"particle": 10_000, "reacher": 10_000, "arm7": 10_000}
+EPISODES = {"particle": 2, "reacher": 5, "arm7": 10}
+CHECKPOINTS = (400, 1000, 2000, 5000, 10_000, 20_000, 50_000)
+
+
+def control(problem: str, method: str, seed: int, quick: bool, steps: int | None = None) -> list[Row]:
+    """A row a checkpoint: the return of an agent that replans at every step, without noise."""
+    case, count = PROBLEMS[problem], 2 if quick else EPISODES[problem]
+    total = steps or (2000 if quick else STEPS[problem])
+    learner = learner_of(method, seed, total)
+    learning = OnlineLearning(
+        case.make,
+        learner,
+        planner_of(method, case, case.make().action_space),
+        OnlineSettings(steps=total, environments=20, noise=0.1, growth=0.2, seed=seed),
+        progress=False,
+    )
+    rows: list[Row] = []
+    clock = {"evaluating": 0.0}
+    began = time.perf_counter()
+
+    def report(step: int, run: OnlineLearning) -> None:
+        due = [c for c in CHECKPOINTS if c <= step and c not in {row["checkpoint"] for row in rows}]
+        # A round may come late: the model then knows more steps than the checkpoint says, and the row says how many.
+        if not due or (quick and len(rows) and step < total):
+            return
+        paused = time.perf_counter()
+        rows.append(evaluated(case, run, count, seed) | {"checkpoint": due[-1], "env_steps": step})
+        clock["evaluating"] += time.perf_counter() - paused
+        rows[-1] |= {
+            "part": "control",
+            "method": method,
+            "seed": seed,
+            "train_seconds": time.perf_counter() - began - clock["evaluating"],
+            "acting_return": _acting(run),
+        }
+        print({k: v for k, v in rows[-1].items() if k != "part"}, flush=True)
+
+    learning.run(report=report)
+    return rows
+
+
+def evaluated(case: Problem, run: OnlineLearning, count: int, seed: int) -> Row:
+    """Return, success and the oracle of `count` episodes, the same for every method."""
+    environments = [case.make() for _ in range(count)]
+    found = run_episodes(run.agent(), environments, seed=10_000 + 1000 * seed)
+    starts = zip(found.observations[0], environments, strict=True)
+    best = float(np.mean([best_return(case, start, goal_of(env), {}) for start, env in starts]))
+    return {
+        "env": case.name,
+        "episodes": count,
+        "return": found.mean,
+        "oracle": best,
+        "success": float(np.mean(-found.last_rewards / case.reward_unit <= case.success)),
+        "plan_ms_p50": float(np.median(found.seconds) * 1e3),
+    }
+
+
+def _acting(run: OnlineLearning, last: int = 20) -> float | None:
+    """Mean return of the last episodes while learning, noise and stale plans included."""
+    ended = run.progress.episodes[-last:]
+    return float(np.mean([episode.return_ for episode in ended])) if ended else None
