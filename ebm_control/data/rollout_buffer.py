@@ -64,6 +64,9 @@ class RolloutBuffer:
         capacity: most transitions held; beyond it the oldest episodes go. None for no limit.
         periods: per observation coordinate its period, 0 where it is not periodic; () for none.
 
+    Attributes:
+        evicted: transitions that had to go so far.
+
     Raises:
         InputError: a dimension, the capacity or the periods make no sense.
 
@@ -82,6 +85,7 @@ class RolloutBuffer:
         self._spans: deque[_Span] = deque()
         self._end = 0
         self._transitions = 0
+        self.evicted = 0
         self._starts: dict[tuple[int, int], NDArray[np.int64]] = {}
 
     def __len__(self) -> int:
@@ -153,7 +157,9 @@ class RolloutBuffer:
         self._end += steps + 1
         self._transitions += steps
         while self.capacity is not None and self._transitions > self.capacity:
-            self._transitions -= self._spans.popleft().steps
+            dropped = self._spans.popleft().steps
+            self._transitions -= dropped
+            self.evicted += dropped
         self._starts.clear()
 
     def _reserve(self, rows: int) -> None:

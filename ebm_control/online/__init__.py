@@ -1,6 +1,7 @@
 """Online learning: plan, act and learn from nothing, without a data set."""
 
 from ebm_control.online.experience import Experience
+from ebm_control.online.frontier import FrontierGoals, Goals
 from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner, PlannedWindows
 from ebm_control.online.loop import Ended, OnlineLearning, OnlineSettings
 from ebm_control.online.units import bounded_normalizer
@@ -10,6 +11,8 @@ __all__ = [
     "Ended",
     "EnergyLearner",
     "Experience",
+    "FrontierGoals",
+    "Goals",
     "Learner",
     "OnlineLearning",
     "OnlineSettings",

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ebm_control.checks import require
-from ebm_control.data import Normalizer, RolloutBuffer
+from ebm_control.data import Episode, Normalizer, RolloutBuffer
 
 Array = NDArray[np.float64]
 HELD_OUT = 20  # one stretch in so many is held out
 LONGEST = 25  # steps of a stretch
 _PARTS = ("data", "held")
+Parts = tuple[RolloutBuffer, RolloutBuffer]
 
 
 class Experience:
@@ -29,6 +30,7 @@ class Experience:
         act_dim: action coordinates.
         periods: see `RolloutBuffer`.
         environments: side by side.
+        memory: transitions kept in `data`, the last ones; None for all.
 
     Attributes:
         data: stretches to learn from.
@@ -36,10 +38,18 @@ class Experience:
 
     """
 
-    def __init__(self, obs_dim: int, act_dim: int, periods: tuple[float, ...], environments: int) -> None:
+    def __init__(
+        self,
+        obs_dim: int,
+        act_dim: int,
+        periods: tuple[float, ...],
+        environments: int,
+        memory: int | None = None,
+    ) -> None:
         require(environments >= 1, "environments", given=environments, expected="at least 1")
-        self.obs_dim, self.act_dim = obs_dim, act_dim
-        self.data, self.held = (RolloutBuffer(obs_dim, act_dim, periods=periods) for _ in _PARTS)
+        self.obs_dim, self.act_dim, self.periods, self.memory = obs_dim, act_dim, periods, memory
+        self.data, self.held = self._empty()
+        self._pending: list[Episode] = []
         self._observations: list[list[Array]] = [[] for _ in range(environments)]
         self._actions: list[list[Array]] = [[] for _ in range(environments)]
         self._rewards: list[list[float]] = [[] for _ in range(environments)]
@@ -48,7 +58,7 @@ class Experience:
 
     def begin(self, which: NDArray[np.bool_], observations: Array) -> None:
         """New episodes of the environments `which` `(N,)`, at their rows of `observations` `(N, obs_dim)`."""
-        for i in np.flatnonzero(which):
+        for i in np.flatnonzero(which).tolist():
             self._hand_over(i, terminated=False)
             self._observations[i] = [np.array(observations[i], np.float64)]
         self._returns[which] = 0.0
@@ -64,14 +74,43 @@ class Experience:
 
     def end(self, which: NDArray[np.bool_], terminated: NDArray[np.bool_]) -> Iterator[tuple[float, float]]:
         """Close episodes; gives the return and the last reward of each."""
-        for i in np.flatnonzero(which):
+        for i in np.flatnonzero(which).tolist():
             self._hand_over(i, bool(terminated[i]))
             yield float(self._returns[i]), float(self._last[i])
 
     def flush(self) -> None:
-        """Hand over what was executed so far; episodes go on."""
+        """Cut off what was executed so far; episodes go on."""
         for i in range(len(self._observations)):
             self._hand_over(i, terminated=False)
+
+    def pending(self, normalizer: Normalizer) -> Tensor:
+        """Transitions that were cut off but not yet taken in, `(M, 2, D)` in the normaliser's units."""
+        parts = [
+            _windows(e.observations[:-1], e.actions, e.observations[1:], normalizer) for e in self._pending
+        ]
+        return torch.cat(parts) if parts else torch.empty(0)
+
+    def take_in(self) -> None:
+        """Add what is pending to `data`, and one stretch in 20 to `held`."""
+        for episode in self._pending:
+            stretches = self.data.num_episodes + self.held.num_episodes
+            # The second stretch of all is held out: there is something to judge by from the first round on.
+            part = self.held if stretches % HELD_OUT == 1 else self.data
+            part.add_episode(episode.observations, episode.actions, episode.rewards, episode.terminated)
+        self._pending = []
+
+    def exchange(self, parts: Parts | None = None) -> Parts:
+        """Put other `data` and `held` in their place, empty ones by default, and hand back those there were."""
+        before = (self.data, self.held)
+        self.data, self.held = self._empty() if parts is None else parts
+        return before
+
+    def _empty(self) -> Parts:
+        held = None if self.memory is None else max(LONGEST, self.memory // HELD_OUT)
+        return (
+            RolloutBuffer(self.obs_dim, self.act_dim, self.memory, self.periods),
+            RolloutBuffer(self.obs_dim, self.act_dim, held, self.periods),
+        )
 
     def _hand_over(self, i: int, terminated: bool) -> None:
         observations, actions, rewards = self._observations[i], self._actions[i], self._rewards[i]
@@ -80,25 +119,22 @@ class Experience:
         states, length = np.stack(observations), min(LONGEST, -(-len(actions) // 2))
         for first in range(0, len(actions), length):
             rows = slice(first, first + length)
-            last = first + length >= len(actions)
-            stretches = self.data.num_episodes + self.held.num_episodes
-            # The second stretch of all is held out: there is something to judge by from the first round on.
-            (self.held if stretches % HELD_OUT == 1 else self.data).add_episode(
-                states[first : first + length + 1],
-                np.stack(actions[rows]),
-                np.array(rewards[rows]),
-                terminated and last,
+            self._pending.append(
+                Episode(
+                    states[first : first + length + 1],
+                    np.stack(actions[rows]),
+                    np.array(rewards[rows]),
+                    terminated and first + length >= len(actions),
+                )
             )
         self._observations[i], self._actions[i], self._rewards[i] = observations[-1:], [], []
 
-    def recent(self, count: int, normalizer: Normalizer | None) -> Tensor:
-        """The last `count` transitions to learn from, or fewer: `(M, 2, D)` in the normaliser's units."""
-        states, actions, after = (part[-count:] if count else part[:0] for part in self.data.transitions())
-        if normalizer is None or not len(states):
-            return torch.empty(0)
-        first = normalizer.normalize(torch.from_numpy(states), torch.from_numpy(actions))
-        second = normalizer.normalize(torch.from_numpy(after), torch.from_numpy(np.zeros_like(actions)))
-        return torch.stack([first, second], dim=1).float()
+    def recent(self, count: int, normalizer: Normalizer) -> Tensor:
+        """The last `count` transitions of `data`, or fewer: `(M, 2, D)` in the normaliser's units."""
+        states, actions, after = (
+            part[len(part) - min(count, len(part)) :] for part in self.data.transitions()
+        )
+        return _windows(states, actions, after, normalizer)
 
     def save(self, folder: Path) -> None:
         """Write `data.npz` and `held.npz`."""
@@ -109,3 +145,9 @@ class Experience:
     def load(self, folder: Path) -> None:
         """Read what `save` wrote."""
         self.data, self.held = (RolloutBuffer.load(folder / f"{name}.npz") for name in _PARTS)
+
+
+def _windows(states: Array, actions: Array, after: Array, normalizer: Normalizer) -> Tensor:
+    first = normalizer.normalize(torch.from_numpy(states), torch.from_numpy(actions))
+    second = normalizer.normalize(torch.from_numpy(after), torch.zeros(actions.shape, dtype=torch.float64))
+    return torch.stack([first, second], dim=1).float()

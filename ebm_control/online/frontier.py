@@ -32,8 +32,8 @@ class Goals(Protocol):
 class FrontierGoals:
     """Heads for the nearest place that was not visited and lies next to one that was (Yamauchi 1997).
 
-    A goal that is given up nearby counts as visited too: what the world refused is not tried again, so walls need not be
-    known beforehand. Environments side by side share what they know, and head for different places.
+    A goal that is given up nearby counts as visited too: what the world refused is not tried again, so walls need not
+    be known beforehand. Environments side by side share what they know, and head for different places.
 
     Args:
         obs_dim: observation coordinates.
@@ -81,6 +81,8 @@ class FrontierGoals:
         self._candidates = np.empty((0, len(self.index)), np.float32)
         self._rng = np.random.default_rng(seed)
         self._goals = np.empty((0, len(self.index)), np.float32)
+        self._anchor, self._age = self._goals, np.empty(0, int)
+        self._still = self._age
         self._calls = 0
 
     def __call__(self, observations: Array, fresh: NDArray[np.bool_]) -> Array | None:
@@ -106,14 +108,15 @@ class FrontierGoals:
             self.memory.visit(torch.from_numpy(self._goals[close]))
         # Another environment may have been there meanwhile.
         known = ~self.memory.novel(torch.from_numpy(self._goals)).numpy()
-        for i in np.flatnonzero(reached | given_up | known):
+        for i in np.flatnonzero(reached | given_up | known).tolist():
             self._goals[i] = self._next(i, here[i], anywhere=bool(given_up[i] & ~close[i]))
             self._age[i], self._still[i], self._anchor[i] = 0, 0, here[i]
         return self._goals.astype(np.float64)
 
     def _begin(self, here: NDArray[np.float32]) -> None:
         self._goals, self._anchor = here.copy(), here.copy()
-        self._age, self._still = np.zeros(len(here), int), np.zeros(len(here), int)
+        self._age = np.zeros(len(here), int)
+        self._still = self._age.copy()
 
     def _visit(self, here: NDArray[np.float32]) -> None:
         """Remember, and take the places around what is new for candidates."""

@@ -49,7 +49,7 @@ class Learner(Protocol):
         Args:
             data: all that was executed so far, oldest first; earlier rounds saw the beginning of it.
             held: executed too, but never trained on.
-            planned: `(M, 2, D)` planned transitions, in the units of the trajectory: negatives, where there is an energy.
+            planned: `(M, 2, D)` planned transitions, in the units of the trajectory: negatives of an energy.
 
         Returns:
             Figures of the round.
@@ -88,6 +88,7 @@ class EnergyLearner:
         # Averaged weights would lag behind a base that is regressed anew every round.
         self.settings = replace(settings, ema=0.0)
         self.transitions = transitions
+        self._seen: tuple[RolloutBuffer | None, int] = (None, 0)
         self.plans = PlannedWindows(planned, settings.seed + 5) if planned else None
 
     @property
@@ -129,6 +130,10 @@ class EnergyLearner:
             self.plans.windows = planned[..., : self.model.layout.dim]
         self.trainer.sampler, fresh = negatives_for(self.model, batches, settings.langevin_steps)
         self.trainer.buffer.fresh = fresh
+        if (data, data.evicted) != self._seen:
+            # Other windows, or they have moved up: chains would go on against others than their own.
+            self.trainer.buffer.filled.zero_()
+            self._seen = (data, data.evicted)
         for source in self.trainer.planned.sources if isinstance(self.trainer.planned, Together) else ():
             if isinstance(source, RandomNegatives):
                 source.fresh = fresh
@@ -266,7 +271,7 @@ class BaselineLearner:
         return (each * weight).sum() / self.batch + 0.01 * dynamics.slack()
 
     def _drawn(self, index: Tensor) -> Tensor:
-        """How often each member's bootstrap holds windows `(members, B)`: a Poisson draw that stays, data coming or not.
+        """How often each member's bootstrap holds windows `(members, B)`: a Poisson draw that stays.
 
         The bootstrap of a stream (Oza & Russell 2001): by a hash of window, member and seed.
         """

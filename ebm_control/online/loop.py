@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,7 @@ from ebm_control.data.environments import (
     observation_periods,
     plain_observation,
 )
-from ebm_control.online.experience import Experience
+from ebm_control.online.experience import Experience, Parts
 from ebm_control.online.frontier import Goals
 from ebm_control.online.learner import Learner, Model
 from ebm_control.online.units import bounded_normalizer
@@ -37,7 +38,10 @@ from ebm_control.training.logger import Logger
 
 Array = NDArray[np.float64]
 MakePlanner = Callable[[Model, int], Plans]
-Report = Callable[[int, "OnlineLearning"], None]
+Report = Callable[[int, "OnlineLearning"], bool | None]
+
+
+FITS = 0.1  # of the surprise under the present regime: what a known one must be below to be taken up again
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,10 @@ class OnlineSettings:
         effort: most planning steps, as a multiple of the planner's own, when plans promise what does not happen; 1
             keeps to the planner's own.
         planned: planned transitions kept for the next round.
+        memory: transitions kept to learn from, the last ones; None for all.
+        change: how many times more surprising than usual the last transitions must be for the dynamics to have changed:
+            what was learned is then put aside until it fits again, and the last transitions begin a new regime. None:
+            never.
         seed: of environments, noise and planning.
 
     """
@@ -70,6 +78,8 @@ class OnlineSettings:
     noise: float = 0.0
     effort: float = 1.0
     planned: int = 4096
+    memory: int | None = None
+    change: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -98,6 +108,20 @@ class Ended:
     last_reward: float
 
 
+@dataclass(frozen=True)
+class Regime:
+    """Dynamics that were in force once: what was learned of them, and from what.
+
+    Attributes:
+        learner: state of the learner.
+        experience: data and held-out data.
+
+    """
+
+    learner: Mapping[str, Any]
+    experience: Parts
+
+
 @dataclass
 class Progress:
     """What a run has seen and done so far, beside its experience."""
@@ -118,8 +142,8 @@ class OnlineLearning:
     Args:
         env: id, function or environment; a function is called once for every environment side by side.
         learner: the model that learns.
-        plan: makes the planner of the model as it is now; it is asked again after every round, with the steps so far, so
-            that weights may be annealed.
+        plan: makes the planner of the model as it is now; it is asked again after every round, with the steps so far,
+            so that weights may be annealed.
         settings: see `OnlineSettings`.
         inverse_dynamics: makes what finds actions for planned states, where plans have none; asked as `plan` is.
         goals: sets goals in place of the environment's (`FrontierGoals`, to explore); None for the environment's.
@@ -131,6 +155,7 @@ class OnlineLearning:
         model: as it is now.
         experience: what was executed.
         progress: counters and episodes that ended.
+        regimes: dynamics that were in force before, and may come back.
 
     Raises:
         InputError: an environment without flat Boxes.
@@ -168,13 +193,18 @@ class OnlineLearning:
         self.observation_space = observation_box(first.observation_space)
         self.action_space = action_box(first.action_space)
         self.experience = Experience(
-            self.observation_space.shape[0], self.action_space.shape[0], observation_periods(first), count
+            self.observation_space.shape[0],
+            self.action_space.shape[0],
+            observation_periods(first),
+            count,
+            self.settings.memory,
         )
         self.progress = Progress(next_round=self.settings.warm_up)
         self.rng = np.random.default_rng(self.settings.seed)
         self.normalizer: Normalizer | None = None
         self._agent: MPCAgent | None = None
         self._planned: list[Tensor] = []
+        self.regimes: list[Regime] = []
         self.logger = Logger(
             None if self.folder is None else self.folder / "events", progress=progress, every=1
         )
@@ -208,7 +238,7 @@ class OnlineLearning:
 
         Args:
             steps: single environment steps, counted from the beginning of the run.
-            report: called after every round of training with the steps so far and this object.
+            report: called after every round of training with the steps so far and this object; True ends the run.
 
         """
         steps = self.settings.steps if steps is None else min(steps, self.settings.steps)
@@ -230,7 +260,9 @@ class OnlineLearning:
                 if fresh.any():
                     observation = self._end(fresh, terminated)
                 if self.progress.step >= self.progress.next_round:
-                    self._learn(report)
+                    self._learn()
+                    if report is not None and report(self.progress.step, self):
+                        return
 
     def _act(
         self, observation: Any, state: Plan | None, fresh: NDArray[np.bool_]
@@ -263,13 +295,17 @@ class OnlineLearning:
         self.experience.begin(done, plain_observation(observation))
         return observation
 
-    def _learn(self, report: Report | None) -> None:
+    def _learn(self) -> None:
         """One round: data so far, plans since the last round, and a new agent."""
         progress, settings, began = self.progress, self.settings, time.perf_counter()
         self.experience.flush()
         if self.normalizer is None:
+            self.experience.take_in()
             self.normalizer = bounded_normalizer(self.experience.data, self.observation_space)
             self.learner.begin(self.experience.data, self.normalizer)
+        elif settings.change is not None:
+            self._heed_change(settings.change)
+        self.experience.take_in()
         keep = -(-settings.planned // settings.environments)
         self._planned = self._planned[-keep:]
         planned = torch.cat(self._planned) if self._planned else torch.empty(0)
@@ -286,14 +322,12 @@ class OnlineLearning:
         self.logger.figures(progress.step, figures | {"round_seconds": time.perf_counter() - began})
         if self.folder is not None:
             self.save()
-        if report is not None:
-            report(progress.step, self)
 
     def _judge(self, planned: Tensor) -> dict[str, float]:
         """Share of the last plans that promised what did not happen, and the effort that follows."""
-        recent = self.experience.recent(len(planned), self.normalizer)
-        if len(recent) == 0 or len(planned) == 0:
+        if self.normalizer is None or len(planned) == 0:
             return {}
+        recent = self.experience.recent(len(planned), self.normalizer)
         count = min(len(planned), len(recent))
         happened, promised = self.learner.surprise(recent[-count:]), self.learner.surprise(planned[-count:])
         margin = 1.5 * self.experience.obs_dim  # three times what a sound model has on average
@@ -302,9 +336,39 @@ class OnlineLearning:
         self.progress.effort = 1 + (self.settings.effort - 1) * exploited
         return {"energy_gap": float(gap), "exploited": exploited, "effort": self.progress.effort}
 
+    def _heed_change(self, ratio: float) -> None:
+        """If what was just executed is far more surprising than usual, take up another regime, or begin a new one."""
+        assert self.normalizer is not None
+        fresh = self.experience.pending(self.normalizer)
+        surprise = float(self.learner.surprise(fresh).median())
+        usual = float(self.learner.surprise(self.experience.recent(len(fresh), self.normalizer)).median())
+        if surprise <= ratio * max(usual, 0.5 * self.experience.obs_dim):
+            return
+        left = Regime(copy.deepcopy(self.learner.state_dict()), self.experience.exchange())
+        known = [(self._surprise_under(regime, fresh), i) for i, regime in enumerate(self.regimes)]
+        # Where a wrong model led is new to the right one as well, so it need not be as good as usual there.
+        if known and min(known)[0] < FITS * surprise:
+            found = self.regimes.pop(min(known)[1])
+            self.learner.load_state_dict(copy.deepcopy(found.learner))
+            self.experience.exchange(found.experience)
+        else:
+            self.learner.load_state_dict(
+                left.learner
+            )  # the search for a known regime has left another's weights
+        self.regimes.append(left)
+        self._planned = []
+        self.logger.note(
+            f"step {self.progress.step}: dynamics have changed, {len(self.regimes) + 1} regimes known"
+        )
+
+    def _surprise_under(self, regime: Regime, x: Tensor) -> float:
+        self.learner.load_state_dict(copy.deepcopy(regime.learner))
+        return float(self.learner.surprise(x).median())
+
     def save(self) -> Path:
         """Write a checkpoint now, and the experience beside it."""
-        assert self.folder is not None and self._checkpoints is not None
+        assert self.folder is not None
+        assert self._checkpoints is not None
         assert self.normalizer is not None
         self.experience.save(self.folder)
         progress = {

@@ -8,9 +8,23 @@ from itertools import product
 from typing import Any
 
 from experiments.online.control import control
+from experiments.online.exploration import exploration
+from experiments.online.switch import MEMORY, switch
 
-PARTS = ("reacher", "particle", "arm7")
+EXPLORERS = ("random", "EBM, frontier", "feed-forward, frontier", "ensemble of 5, disagreement")
+
 MODELS = ("EBM", "feed-forward", "ensemble of 5")
+CONTRAST_SEEDS = 2  # of the ways to meet a change that only show why regimes are kept apart
+METHODS = {
+    "reacher": MODELS,
+    "particle": MODELS,
+    # On Arm7 the energy plans over actions, as in the planning table.
+    "arm7": ("EBM, actions", *MODELS[1:]),
+    "switch": tuple(f"{model}{way}" for way in ("", ", regimes", f", last {MEMORY:,}") for model in MODELS),
+    "exploration, maze": EXPLORERS,
+    "exploration, arm7": EXPLORERS,
+}
+PARTS = tuple(METHODS)
 
 
 @dataclass(frozen=True)
@@ -27,18 +41,19 @@ class Job:
         return f"{self.part}, {self.method}"
 
 
-def methods_of(part: str) -> tuple[str, ...]:
-    """On Arm7 the energy plans over actions, as in the planning table."""
-    return ("EBM, actions", *MODELS[1:]) if part == "arm7" else MODELS
-
-
 def jobs_of(parts: Iterable[str], seeds: Iterable[int], quick: bool) -> Iterator[Job]:
     """Seed by seed, so that a run that is stopped has whole seeds."""
     for part, seed in product(parts, seeds):
-        for method in methods_of(part):
+        for method in METHODS[part]:
+            if part == "switch" and seed >= CONTRAST_SEEDS and not method.endswith("regimes"):
+                continue
             yield Job(part, method, seed, quick)
 
 
 def run(job: Job) -> list[dict[str, Any]]:
     """Rows of a job."""
+    if job.part == "switch":
+        return switch(job.method, job.seed, job.quick)
+    if job.part.startswith("exploration"):
+        return exploration(job.part.partition(", ")[2], job.method, job.seed, job.quick)
     return control(job.part, job.method, job.seed, job.quick)

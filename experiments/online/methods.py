@@ -43,25 +43,23 @@ def costs_of(problem: Problem, model: Model) -> Energy:
 
 
 def planner_of(
-    method: str, problem: Problem, space: Any, further: Callable[[Model, int], Energy] | None = None
+    method: str, problem: Problem, space: Any, horizon: int = HORIZON
 ) -> Callable[[Model, int], Planner]:
     """How the model as it is now plans: over states and actions for an EBM, over actions for all others."""
 
     def plan(model: Model, step: int) -> Planner:
         costs = costs_of(problem, model)
-        if further is not None:
-            costs = costs + further(model, step)
         if isinstance(model, Baseline):
             noise = torch.Generator().manual_seed(step)
             return baseline_planner(
-                model, costs, HORIZON, sampler=SHOOT, action_space=space, chains=2, generator=noise
+                model, costs, horizon, sampler=SHOOT, action_space=space, chains=2, generator=noise
             )
         assert isinstance(model, TrajectoryModel)
         over_actions = method == "EBM, actions"
         return planner_for(
             model,
             costs,
-            HORIZON,
+            horizon,
             sampler=SHOOT if over_actions else SETTLE,
             action_space=space,
             chains=2,

@@ -1,0 +1,204 @@
+"""Exploration without a goal: how many steps until nearly all places were visited.
+
+Maze: 20 x 20 cells, one long episode from the corner. Arm7: voxels of 10 cm that the fingertip visits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from ebm_control.baselines import baseline_planner
+from ebm_control.baselines.disagreement import DisagreementCost
+from ebm_control.data.occupancy import Occupancy
+from ebm_control.online import FrontierGoals, OnlineLearning, OnlineSettings
+from ebm_control.online.frontier import Goals
+from ebm_control.online.learner import Model
+from ebm_control.planning import Planner
+from ebm_envs.point import segments_blocked
+from experiments.online.methods import SHOOT, learner_of, planner_of
+from experiments.planning.problems import ARM, MAZES, Problem
+
+Row = dict[str, Any]
+Array = NDArray[np.float64]
+ENOUGH = 0.95
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where there is something to explore.
+
+    Attributes:
+        problem: whose environment and goal coordinates.
+        make: an environment whose episodes go on and on.
+        grid: an empty grid of places.
+        mask: those that count.
+        width: of a place to `FrontierGoals`.
+        low: corner of the box of goals.
+        high: the other one.
+        steps: at most, of a method that learns.
+        random_steps: at most, of random actions.
+        horizon: of the plans.
+
+    """
+
+    problem: Problem
+    make: Callable[[], gym.Env[Any, Any]]
+    grid: Callable[[], Occupancy]
+    mask: NDArray[np.bool_] | None
+    width: float
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    steps: int
+    random_steps: int
+    horizon: int
+
+
+@lru_cache
+def place_of(name: str) -> Place:
+    """The maze or the arm."""
+    if name == "maze":
+        problem = MAZES[1]
+        grid = Occupancy([-1, -1], [1, 1], 20)
+        walls = problem.make().unwrapped.walls  # type: ignore[attr-defined]
+        free = ~segments_blocked(grid.centres, grid.centres, walls)
+        return Place(
+            problem,
+            lambda: gym.make(problem.env, max_episode_steps=10**6),
+            lambda: Occupancy([-1, -1], [1, 1], 20),
+            free,
+            0.14,
+            (-1, -1),
+            (1, 1),
+            6000,
+            60_000,
+            6,
+        )
+    return Place(
+        ARM,
+        lambda: gym.make(ARM.env, max_episode_steps=10**6),
+        lambda: Occupancy([-1] * 3, [1] * 3, 20),
+        None,
+        0.14,
+        (-0.9,) * 3,
+        (0.9,) * 3,
+        6000,
+        60_000,
+        12,
+    )
+
+
+class Watched:
+    """Counts the places that observations visit, and hands on to whatever sets goals."""
+
+    def __init__(self, place: Place, goals: Goals | None) -> None:
+        self.place, self.goals = place, goals
+        self.grid = place.grid()
+        self.curve: list[tuple[int, float]] = []
+        self.steps, self.enough = 0, None if place.mask is None else 10**9
+
+    def __call__(self, observations: Array, fresh: NDArray[np.bool_]) -> Array | None:
+        """See `Goals`."""
+        self.see(observations)
+        return None if self.goals is None else self.goals(observations, fresh)
+
+    def see(self, observations: Array) -> None:
+        """One more step of every environment."""
+        self.grid.visit(observations[:, list(self.place.problem.goal_index)])
+        share = self.visited
+        if self.steps % 100 == 0:
+            self.curve.append((self.steps, share))
+        if self.enough == 10**9 and share >= ENOUGH:
+            self.enough = self.steps
+        self.steps += len(observations)
+
+    @property
+    def visited(self) -> float:
+        """Share of the cells, or their number where it is not known which can be visited."""
+        mask = self.place.mask
+        return float(self.grid.visited.sum()) if mask is None else self.grid.fraction(mask)
+
+    @property
+    def done(self) -> bool:
+        """Whether nearly all cells were visited."""
+        return self.enough is not None and self.enough < 10**9
+
+
+def exploration(name: str, method: str, seed: int, quick: bool) -> list[Row]:
+    """One row: steps until 95 % of the cells were visited (None: not within the run), and the curve."""
+    place, began = place_of(name), time.perf_counter()
+    watched = random_walk(place, seed, quick) if method == "random" else learned(place, method, seed, quick)
+    enough = watched.enough if watched.done else None
+    row: Row = {
+        "part": f"exploration, {name}",
+        "env": place.problem.env,
+        "method": method,
+        "seed": seed,
+        "checkpoint": 0,
+        "env_steps": watched.steps,
+        "steps_to_95": enough,
+        "visited": watched.visited,
+        "curve": watched.curve,
+        "seconds": time.perf_counter() - began,
+    }
+    print({key: value for key, value in row.items() if key != "curve"}, flush=True)
+    return [row]
+
+
+def random_walk(place: Place, seed: int, quick: bool) -> Watched:
+    """Actions drawn uniformly, one long episode."""
+    watched, env = Watched(place, None), place.make()
+    rng = np.random.default_rng(seed)
+    observation, _ = env.reset(seed=seed)
+    low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
+    for _ in range(5000 if quick else place.random_steps):
+        watched.see(observation["observation"][None])
+        if watched.done:
+            break
+        observation, *_ = env.step(rng.uniform(low, high))
+    return watched
+
+
+def learned(place: Place, method: str, seed: int, quick: bool) -> Watched:
+    """Goals at the frontier, or actions on whose outcome the members of an ensemble disagree most."""
+    model, _, how = method.partition(", ")
+    steps = 600 if quick else place.steps
+    index = place.problem.goal_index
+    env = place.make()
+    width = len(env.observation_space["observation"].low)  # type: ignore[index]
+    goals = None
+    if how == "frontier":
+        goals = FrontierGoals(width, index, place.width, place.low, place.high, seed=seed)
+    watched = Watched(place, goals)
+    plans = planner_of(
+        "EBM, actions" if model == "EBM" else model, place.problem, env.action_space, place.horizon
+    )
+
+    def curious(learner: Model, step: int) -> Planner:
+        cost = DisagreementCost(learner.dynamics)  # type: ignore[arg-type, union-attr]
+        return baseline_planner(
+            learner,  # type: ignore[arg-type]
+            cost,
+            place.horizon,
+            sampler=SHOOT,
+            action_space=env.action_space,  # type: ignore[arg-type]
+            chains=2,
+        )
+
+    learning = OnlineLearning(
+        place.make,
+        learner_of(model, seed, steps),
+        plans if how == "frontier" else curious,
+        OnlineSettings(steps=steps, environments=1, warm_up=100, every=200, growth=0.3, rows=3, seed=seed),
+        goals=watched,
+        progress=False,
+    )
+    learning.run(report=lambda step, run: watched.done)
+    return watched
