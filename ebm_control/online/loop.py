@@ -260,7 +260,7 @@ class OnlineLearning:
                 if fresh.any():
                     observation = self._end(fresh, terminated)
                 if self.progress.step >= self.progress.next_round:
-                    self._learn()
+                    self.learn()
                     if report is not None and report(self.progress.step, self):
                         return
 
@@ -295,7 +295,7 @@ class OnlineLearning:
         self.experience.begin(done, plain_observation(observation))
         return observation
 
-    def _learn(self) -> None:
+    def learn(self) -> None:
         """One round: data so far, plans since the last round, and a new agent."""
         progress, settings, began = self.progress, self.settings, time.perf_counter()
         self.experience.flush()

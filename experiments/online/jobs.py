@@ -9,17 +9,19 @@ from typing import Any
 
 from experiments.online.control import control
 from experiments.online.exploration import exploration
+from experiments.online.maze import maze
 from experiments.online.switch import MEMORY, switch
 
 EXPLORERS = ("random", "EBM, frontier", "feed-forward, frontier", "ensemble of 5, disagreement")
 
 MODELS = ("EBM", "feed-forward", "ensemble of 5")
-CONTRAST_SEEDS = 2  # of the ways to meet a change that only show why regimes are kept apart
+CONTRAST_SEEDS = 2  # of what is there to be compared with and takes long
 METHODS = {
     "reacher": MODELS,
     "particle": MODELS,
     # On Arm7 the energy plans over actions, as in the planning table.
     "arm7": ("EBM, actions", *MODELS[1:]),
+    "maze": MODELS,
     "switch": tuple(f"{model}{way}" for way in ("", ", regimes", f", last {MEMORY:,}") for model in MODELS),
     "exploration, maze": EXPLORERS,
     "exploration, arm7": EXPLORERS,
@@ -45,15 +47,25 @@ def jobs_of(parts: Iterable[str], seeds: Iterable[int], quick: bool) -> Iterator
     """Seed by seed, so that a run that is stopped has whole seeds."""
     for part, seed in product(parts, seeds):
         for method in METHODS[part]:
-            if part == "switch" and seed >= CONTRAST_SEEDS and not method.endswith("regimes"):
-                continue
-            yield Job(part, method, seed, quick)
+            if seed < CONTRAST_SEEDS or not contrast(part, method):
+                yield Job(part, method, seed, quick)
+
+
+def contrast(part: str, method: str) -> bool:
+    """Whether two seeds have to do."""
+    if part == "switch":
+        return not method.endswith("regimes")
+    if part.startswith("exploration"):
+        return method not in ("random", "EBM, frontier")
+    return part == "maze" and method != "EBM" or part == "arm7" and method == "ensemble of 5"
 
 
 def run(job: Job) -> list[dict[str, Any]]:
     """Rows of a job."""
     if job.part == "switch":
         return switch(job.method, job.seed, job.quick)
+    if job.part == "maze":
+        return maze(job.method, job.seed, job.quick)
     if job.part.startswith("exploration"):
         return exploration(job.part.partition(", ")[2], job.method, job.seed, job.quick)
     return control(job.part, job.method, job.seed, job.quick)

@@ -1,0 +1,86 @@
+"""The maze from nothing: explore at the frontier, then find the way to either goal from what was seen.
+
+Exploration has no episodes: it goes on from where it is. Energies of pairs of states, which routes are found over, are
+fitted to the experience at each checkpoint; dynamics models search over actions, as in the planning table.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from ebm_control.online import FrontierGoals, OnlineLearning, OnlineSettings
+from experiments.online.exploration import place_of
+from experiments.online.methods import learner_of, planner_of
+from experiments.planning import methods as m
+from experiments.planning.problems import MAZES
+from experiments.planning.rows import episodes
+
+Row = dict[str, Any]
+CHECKPOINTS = (2000, 5000)
+ENVIRONMENTS = 4
+
+
+def maze(method: str, seed: int, quick: bool) -> list[Row]:
+    """A row a checkpoint and goal."""
+    place, case = place_of("maze"), MAZES[0]
+    checkpoints = (2000,) if quick else CHECKPOINTS
+    space: Any = case.make().action_space
+    goals = FrontierGoals(2, (0, 1), place.width, place.low, place.high, seed=seed)
+    model = "EBM, actions" if method == "EBM" else method
+    learning = OnlineLearning(
+        place.make,
+        learner_of(model, seed, checkpoints[-1]),
+        planner_of(model, case, space, place.horizon),
+        OnlineSettings(
+            steps=checkpoints[-1], environments=ENVIRONMENTS, warm_up=100, growth=0.3, rows=3, seed=seed
+        ),
+        goals=goals,
+        progress=False,
+    )
+    rows: list[Row] = []
+    for checkpoint in checkpoints:
+        began = time.perf_counter()
+        learning.run(checkpoint)
+        learning.learn()
+        exploring = time.perf_counter() - began
+        for row in found(method, learning, seed):
+            rows.append(row | {"checkpoint": checkpoint, "explore_seconds": exploring})
+            print(rows[-1], flush=True)
+    return rows
+
+
+def found(method: str, learning: OnlineLearning, seed: int) -> list[Row]:
+    """Rows of both goals, from what is known now."""
+    began = time.perf_counter()
+    data = learning.experience.data
+    if method == "EBM":
+        pair = [m.joint(data, seed, gap) for gap in (1, 4)]
+    rows = []
+    for problem in MAZES:
+        env: Any = problem.make()
+        agent = (
+            m.guided_agent(problem, *pair, data, env, seed=seed)
+            if method == "EBM"
+            else m.search_agent(
+                problem, m.Trained(learning.model, 0.0), env.action_space, "MPPI", horizon=25, seed=seed
+            )
+        )
+        outcome = episodes(problem, agent, 1, seed)
+        rows.append(
+            {
+                "part": "maze",
+                "env": problem.name,
+                "method": method,
+                "seed": seed,
+                "episodes": 1,
+                "env_steps": learning.progress.step,
+                "return": float(np.mean(outcome["returns"])),
+                "oracle": outcome["oracle"],
+                "success": float(np.mean(outcome["solved"])),
+                "train_seconds": time.perf_counter() - began,
+            }
+        )
+    return rows
