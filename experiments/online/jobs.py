@@ -57,7 +57,7 @@ def contrast(part: str, method: str) -> bool:
         return not method.endswith("regimes")
     if part.startswith("exploration"):
         return method not in ("random", "EBM, frontier")
-    return part == "maze" and method != "EBM" or part == "arm7" and method == "ensemble of 5"
+    return (part == "maze" and method != "EBM") or (part == "arm7" and method == "ensemble of 5")
 
 
 def run(job: Job) -> list[dict[str, Any]]:

@@ -56,14 +56,13 @@ def found(method: str, learning: OnlineLearning, seed: int) -> list[Row]:
     """Rows of both goals, from what is known now."""
     began = time.perf_counter()
     data = learning.experience.data
-    if method == "EBM":
-        pair = [m.joint(data, seed, gap) for gap in (1, 4)]
+    fine, coarse = (m.joint(data, seed, gap) if method == "EBM" else None for gap in (1, 4))
     rows = []
     for problem in MAZES:
         env: Any = problem.make()
         agent = (
-            m.guided_agent(problem, *pair, data, env, seed=seed)
-            if method == "EBM"
+            m.guided_agent(problem, fine, coarse, data, env, seed=seed)
+            if fine is not None and coarse is not None
             else m.search_agent(
                 problem, m.Trained(learning.model, 0.0), env.action_space, "MPPI", horizon=25, seed=seed
             )
