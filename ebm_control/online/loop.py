@@ -259,7 +259,7 @@ class OnlineLearning:
                 fresh = terminated | truncated
                 if fresh.any():
                     observation = self._end(fresh, terminated)
-                if self.progress.step >= self.progress.next_round:
+                if self.progress.step >= min(self.progress.next_round, steps):
                     self.learn()
                     if report is not None and report(self.progress.step, self):
                         return

@@ -44,7 +44,6 @@ def maze(method: str, seed: int, quick: bool) -> list[Row]:
     for checkpoint in checkpoints:
         began = time.perf_counter()
         learning.run(checkpoint)
-        learning.learn()
         exploring = time.perf_counter() - began
         for row in found(method, learning, seed):
             rows.append(row | {"checkpoint": checkpoint, "explore_seconds": exploring})
