@@ -10,6 +10,8 @@ from typing import Any
 from experiments.online.control import control
 from experiments.online.exploration import exploration
 from experiments.online.maze import maze
+from experiments.online.sequential import METHODS as IN_ORDER
+from experiments.online.sequential import sequential
 from experiments.online.switch import MEMORY, switch
 
 EXPLORERS = ("random", "EBM, frontier", "feed-forward, frontier", "ensemble of 5, disagreement")
@@ -23,6 +25,7 @@ METHODS = {
     "arm7": ("EBM, actions", *MODELS[1:]),
     "maze": MODELS,
     "switch": tuple(f"{model}{way}" for way in ("", ", regimes", f", last {MEMORY:,}") for model in MODELS),
+    "sequential": IN_ORDER,
     "exploration, maze": EXPLORERS,
     "exploration, arm7": EXPLORERS,
 }
@@ -64,6 +67,8 @@ def run(job: Job) -> list[dict[str, Any]]:
     """Rows of a job."""
     if job.part == "switch":
         return switch(job.method, job.seed, job.quick)
+    if job.part == "sequential":
+        return sequential(job.method, job.seed, job.quick)
     if job.part == "maze":
         return maze(job.method, job.seed, job.quick)
     if job.part.startswith("exploration"):

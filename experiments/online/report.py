@@ -1,7 +1,13 @@
-"""Tables of online learning."""
+"""Tables of online learning, for the terminal and for the documentation.
+
+`python -m experiments.online.report` prints what `experiments/results/online.json` holds, as Markdown.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,40 +16,140 @@ from rich.table import Table
 from experiments.planning.report import interval
 
 Row = dict[str, Any]
-KEYS = ("part", "env", "method", "checkpoint")
+KEYS = ("part", "env", "method", "stage", "checkpoint")
+CONTROL = ("problem", "method", "steps", "return", "oracle", "success", "return while learning", "seeds")
+SWITCH = (
+    "method",
+    "stage",
+    "return 400 steps on",
+    "800 steps on",
+    "2,000 steps on",
+    "other regime, then",
+    "seeds",
+)
+EXPLORATION = ("place", "method", "steps to 95 %", "seeds that got there", "visited at the end")
+LEVELS = {"Particle": -5.5, "Reacher": -7.5, "Maze, one bend": -28.55 * 1.3, "Maze, S": -73.82 * 1.3}
+NAMES = {
+    "Particle": "particle",
+    "Reacher": "reacher",
+    "Maze, one bend": "maze-bend",
+    "Maze, S": "maze-s",
+}
 
 
 def summarised(rows: list[Row]) -> list[Row]:
     """One row a problem, method and checkpoint: mean over seeds, 95 % interval of the mean by Student's t."""
     made = []
-    for key in dict.fromkeys(tuple(row[name] for name in KEYS) for row in rows):
-        group = [row for row in rows if tuple(row[name] for name in KEYS) == key]
-        figures = [n for n, v in group[0].items() if isinstance(v, float | int) and n not in (*KEYS, "seed")]
+    for key in dict.fromkeys(tuple(row.get(name) for name in KEYS) for row in rows):
+        group = [row for row in rows if tuple(row.get(name) for name in KEYS) == key]
+        known = {n for row in group for n, v in row.items() if isinstance(v, float | int)}
         summary: Row = dict(zip(KEYS, key, strict=True)) | {"seeds": len(group)}
-        for name in figures:
-            values = [row[name] for row in group if row[name] is not None]
+        for name in sorted(known - {*KEYS, "seed"}):
+            values = [row[name] for row in group if row.get(name) is not None]
             summary[name] = float(np.mean(values)) if values else None
-        summary["return_ci95"] = interval([row["return"] for row in group]) if "return" in group[0] else None
+            if name in ("return", "steps_to_95"):
+                summary[f"{name}_ci95"] = interval(values)
+                summary[f"{name}_by_seed"] = values
         made.append(summary)
     return made
 
 
-def table(rows: list[Row]) -> Table:
-    """For the terminal."""
-    made = Table(
-        "problem", "method", "steps", "return", "oracle", "success", "seeds", title="Online learning"
-    )
-    for row in rows:
-        if "return" not in row:
-            continue
-        spread = "" if row["return_ci95"] is None else f" ± {row['return_ci95']:.2f}"
-        made.add_row(
+def spread(row: Row, name: str = "return", digits: int = 2) -> str:
+    """Mean ± half its interval."""
+    if row.get(name) is None:
+        return "–"
+    half = row.get(f"{name}_ci95")
+    return f"{row[name]:,.{digits}f}" + ("" if half is None else f" ± {half:,.{digits}f}")
+
+
+def control(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
+    """Cells of the rows that have an oracle."""
+    for row in sorted(
+        (r for r in rows if r.get("oracle")), key=lambda r: (r["env"], r["checkpoint"], r["method"])
+    ):
+        yield (
             row["env"],
             row["method"],
-            f"{row['checkpoint']:,}",
-            f"{row['return']:.2f}{spread}",
+            f"{row['env_steps']:,.0f}",
+            spread(row),
             f"{row['oracle']:.2f}",
             f"{row['success']:.2f}",
+            spread({"return": row.get("acting_return")}),
             str(row["seeds"]),
         )
+
+
+def switch(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
+    """Cells of the part "switch"."""
+    found = [row for row in rows if row["part"] == "switch"]
+    for method, stage in dict.fromkeys((row["method"], row["stage"]) for row in found):
+        group = [row for row in found if (row["method"], row["stage"]) == (method, stage)]
+        by_time = {int(row["since_change"]): row for row in group}
+        last = by_time[max(by_time)]
+        other = last.get("return_other")
+        yield (
+            method,
+            stage,
+            *(spread(by_time[t]) if t in by_time else "–" for t in (400, 800, 2000)),
+            "–" if other is None else f"{other:.2f}",
+            str(last["seeds"]),
+        )
+
+
+def exploration(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
+    """Cells of the parts "exploration"."""
+    for row in (row for row in rows if str(row["part"]).startswith("exploration")):
+        reached = row.get("steps_to_95_by_seed", [])
+        yield (
+            row["part"].partition(", ")[2],
+            row["method"],
+            spread(row, "steps_to_95", 0),
+            f"{len(reached)} of {row['seeds']}",
+            f"{row['visited']:.2f} after {row['env_steps']:,.0f} steps",
+        )
+
+
+def levels(rows: Sequence[Row], folder: Path) -> Iterator[tuple[str, ...]]:
+    """First checkpoint at which every seed of a method is at a level, beside the first 5,000 training steps of SAC."""
+    for env, level in LEVELS.items():
+        methods = dict.fromkeys(
+            row["method"] for row in rows if row["env"] == env and row["part"] != "switch"
+        )
+        for method in methods:
+            group = [r for r in rows if (r["env"], r["method"]) == (env, method) and r["part"] != "switch"]
+            there = [r["env_steps"] for r in group if min(r["return_by_seed"]) >= level]
+            yield env, f"{level:.1f}", method, f"{min(there):,.0f}" if there else "not reached"
+        for file in sorted(folder.glob(f"{NAMES[env]}-sac-100000-seed*.json")):
+            curve = json.loads(file.read_text())["results"]["training_curve"]
+            when = [step for step, value in curve if value >= level]
+            yield env, f"{level:.1f}", f"SAC, seed {file.stem[-1]}", f"{when[0]:,}" if when else "not reached"
+
+
+def markdown(titles: Sequence[str], lines: Iterator[tuple[str, ...]]) -> str:
+    """A table for the documentation; empty where there are no lines."""
+    body = ["| " + " | ".join(line) + " |" for line in lines]
+    head = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    return "\n".join(head + body) + "\n" if body else ""
+
+
+def table(rows: list[Row]) -> Table:
+    """For the terminal."""
+    made = Table(*CONTROL, title="Online learning")
+    for line in control(rows):
+        made.add_row(*line)
     return made
+
+
+def main() -> None:
+    folder = Path("experiments/results")
+    rows = json.loads((folder / "online.json").read_text())["results"]["rows"]
+    print(markdown(CONTROL, control(rows)))
+    print(
+        markdown(("problem", "return", "method", "steps until then"), levels(rows, folder / "reinforcement"))
+    )
+    print(markdown(SWITCH, switch(rows)))
+    print(markdown(EXPLORATION, exploration(rows)))
+
+
+if __name__ == "__main__":
+    main()

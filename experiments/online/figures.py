@@ -1,0 +1,76 @@
+"""Learning curves: return against environment steps, with intervals, beside reinforcement learning.
+
+`python -m experiments.online.figures [--out docs/figures]` draws what `experiments/results/` holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+Row = dict[str, Any]
+PANELS = {"Particle": "particle", "Reacher": "reacher", "Arm7": "arm7", "Maze, S": "maze-s"}
+COLOURS = {"EBM": "#1f5fa8", "feed-forward": "#d98324", "ensemble of 5": "#5a8f4e"}
+
+
+def curves(path: Path, rows: list[Row], folder: Path) -> Path:
+    """One panel a problem: what is lost to the oracle, both axes logarithmic."""
+    known = [name for name in PANELS if any(row["env"] == name and row.get("oracle") for row in rows)]
+    figure, panels = plt.subplots(1, len(known), figsize=(3.6 * len(known), 3.2), squeeze=False)
+    for panel, name in zip(panels[0], known, strict=True):
+        draw(panel, name, [row for row in rows if row["env"] == name and row.get("oracle")])
+        draw_sac(panel, name, rows, folder)
+        panel.set(title=name, xscale="log", yscale="log", xlabel="environment steps")
+    panels[0][0].set_ylabel("return lost to the oracle")
+    panels[0][0].legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path
+
+
+def draw(panel: Any, name: str, rows: list[Row]) -> None:
+    """Each method's mean, and the band of its 95 % interval."""
+    for method in dict.fromkeys(row["method"] for row in rows):
+        group = sorted((row for row in rows if row["method"] == method), key=lambda row: row["checkpoint"])
+        steps = [row["env_steps"] for row in group]
+        lost = np.array([row["oracle"] - row["return"] for row in group]).clip(1e-3)
+        half = np.array([row["return_ci95"] or 0.0 for row in group])
+        colour = COLOURS[method.removesuffix(", actions")]
+        panel.plot(steps, lost, "o-", ms=3, color=colour, label=method.removesuffix(", actions"))
+        panel.fill_between(steps, (lost - half).clip(1e-3), lost + half, color=colour, alpha=0.2, lw=0)
+
+
+def draw_sac(panel: Any, name: str, rows: list[Row], folder: Path) -> None:
+    """Returns of SAC while it trains, a line a seed."""
+    oracle = next(row["oracle"] for row in rows if row["env"] == name and row.get("oracle"))
+    for i, file in enumerate(sorted(folder.glob(f"{PANELS[name]}-sac-100000-seed*.json"))):
+        curve = np.array(json.loads(file.read_text())["results"]["training_curve"])
+        panel.plot(
+            curve[:, 0],
+            oracle - curve[:, 1],
+            color="#888888",
+            lw=1,
+            label=None if i else "SAC, while training",
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("docs/figures"))
+    out = parser.parse_args().out
+    folder = Path("experiments/results")
+    rows = json.loads((folder / "online.json").read_text())["results"]["rows"]
+    print(curves(out / "online.png", rows, folder / "reinforcement"))
+
+
+if __name__ == "__main__":
+    main()
