@@ -34,6 +34,8 @@ class Online:
     """Folder of online.json."""
     parts: tuple[str, ...] = PARTS
     """In this order."""
+    methods: tuple[str, ...] = ()
+    """Only runs whose method is named here; all by default."""
     first: int = 0
     """The first seed: others than the table's, to try settings on."""
     resume: bool = False
@@ -51,14 +53,22 @@ def main() -> None:
     count = 1 if settings.quick else settings.seeds
     seeds = range(settings.first, settings.first + count)
     flags = " --quick" if settings.quick else f" --seeds {count}"
-    flags += f" --parts {' '.join(settings.parts)}" + (" --resume" if settings.resume else "")
+    flags += f" --parts {' '.join(settings.parts)}" + (
+        f" --methods {settings.methods}" if settings.methods else ""
+    )
+    flags += " --resume" if settings.resume else ""
     origin = provenance("python -m experiments.online" + flags, seeds, 0.0)
     found = settings.out / "online.json"
     rows: list[dict[str, Any]] = []
     if settings.resume and found.exists():
         rows = json.loads(found.read_text())["results"]["by_seed"]
+    chosen = settings.methods
     kept = {(row["job"], row["seed"]) for row in rows}
-    work = [job for job in jobs_of(settings.parts, seeds, settings.quick) if (job.name, job.seed) not in kept]
+    work = [
+        job
+        for job in jobs_of(settings.parts, seeds, settings.quick)
+        if (job.name, job.seed) not in kept and (not chosen or job.method in chosen)
+    ]
     with ProcessPoolExecutor(usable_cores()) as pool:
         running = {pool.submit(worker, job): job for job in work}
         for done in as_completed(running):
