@@ -3,7 +3,9 @@
 from ebm_control.online.experience import Experience
 from ebm_control.online.frontier import FrontierGoals, Goals
 from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner, PlannedWindows
-from ebm_control.online.loop import Ended, OnlineLearning, OnlineSettings
+from ebm_control.online.loop import Ended, OnlineLearning
+from ebm_control.online.regimes import Regime
+from ebm_control.online.settings import OnlineSettings
 from ebm_control.online.units import bounded_normalizer
 
 __all__ = [
@@ -17,5 +19,6 @@ __all__ = [
     "OnlineLearning",
     "OnlineSettings",
     "PlannedWindows",
+    "Regime",
     "bounded_normalizer",
 ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,33 @@ Array = NDArray[np.float64]
 HELD_OUT = 20  # one stretch in so many is held out
 LONGEST = 25  # steps of a stretch
 _PARTS = ("data", "held")
-Parts = tuple[RolloutBuffer, RolloutBuffer]
+
+
+class Parts(NamedTuple):
+    """Where stretches go.
+
+    Attributes:
+        data: to learn from.
+        held: to judge by.
+        stretches: taken in so far, also those that have been forgotten.
+
+    """
+
+    data: RolloutBuffer
+    held: RolloutBuffer
+    stretches: int = 0
+
+    def save(self, folder: Path) -> None:
+        """Write `data.npz` and `held.npz`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _PARTS:
+            getattr(self, name).save(folder / f"{name}.npz")
+
+    @classmethod
+    def load(cls, folder: Path) -> Parts:
+        """Read what `save` wrote; what was forgotten is not counted any more."""
+        data, held = (RolloutBuffer.load(folder / f"{name}.npz") for name in _PARTS)
+        return cls(data, held, data.num_episodes + held.num_episodes)
 
 
 class Experience:
@@ -30,7 +56,7 @@ class Experience:
         act_dim: action coordinates.
         periods: see `RolloutBuffer`.
         environments: side by side.
-        memory: transitions kept in `data`, the last ones; None for all.
+        memory: transitions kept in `data`, the last ones, at least 25; None for all.
 
     Attributes:
         data: stretches to learn from.
@@ -47,8 +73,14 @@ class Experience:
         memory: int | None = None,
     ) -> None:
         require(environments >= 1, "environments", given=environments, expected="at least 1")
+        require(
+            memory is None or memory >= LONGEST,
+            "memory",
+            given=memory,
+            expected=f"None or at least {LONGEST}, the longest stretch",
+        )
         self.obs_dim, self.act_dim, self.periods, self.memory = obs_dim, act_dim, periods, memory
-        self.data, self.held = self._empty()
+        self.data, self.held, self._stretches = self._empty()
         self._pending: list[Episode] = []
         self._observations: list[list[Array]] = [[] for _ in range(environments)]
         self._actions: list[list[Array]] = [[] for _ in range(environments)]
@@ -72,11 +104,12 @@ class Experience:
         self._returns += rewards
         self._last = np.array(rewards, np.float64)
 
-    def end(self, which: NDArray[np.bool_], terminated: NDArray[np.bool_]) -> Iterator[tuple[float, float]]:
+    def end(self, which: NDArray[np.bool_], terminated: NDArray[np.bool_]) -> list[tuple[float, float]]:
         """Close episodes; gives the return and the last reward of each."""
-        for i in np.flatnonzero(which).tolist():
+        ended = np.flatnonzero(which).tolist()
+        for i in ended:
             self._hand_over(i, bool(terminated[i]))
-            yield float(self._returns[i]), float(self._last[i])
+        return [(float(self._returns[i]), float(self._last[i])) for i in ended]
 
     def flush(self) -> None:
         """Cut off what was executed so far; episodes go on."""
@@ -93,21 +126,21 @@ class Experience:
     def take_in(self) -> None:
         """Add what is pending to `data`, and one stretch in 20 to `held`."""
         for episode in self._pending:
-            stretches = self.data.num_episodes + self.held.num_episodes
             # The second stretch of all is held out: there is something to judge by from the first round on.
-            part = self.held if stretches % HELD_OUT == 1 else self.data
+            part = self.held if self._stretches % HELD_OUT == 1 else self.data
+            self._stretches += 1
             part.add_episode(episode.observations, episode.actions, episode.rewards, episode.terminated)
         self._pending = []
 
     def exchange(self, parts: Parts | None = None) -> Parts:
         """Put other `data` and `held` in their place, empty ones by default, and hand back those there were."""
-        before = (self.data, self.held)
-        self.data, self.held = self._empty() if parts is None else parts
+        before = Parts(self.data, self.held, self._stretches)
+        self.data, self.held, self._stretches = self._empty() if parts is None else parts
         return before
 
     def _empty(self) -> Parts:
         held = None if self.memory is None else max(LONGEST, self.memory // HELD_OUT)
-        return (
+        return Parts(
             RolloutBuffer(self.obs_dim, self.act_dim, self.memory, self.periods),
             RolloutBuffer(self.obs_dim, self.act_dim, held, self.periods),
         )
@@ -137,14 +170,12 @@ class Experience:
         return _windows(states, actions, after, normalizer)
 
     def save(self, folder: Path) -> None:
-        """Write `data.npz` and `held.npz`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in _PARTS:
-            getattr(self, name).save(folder / f"{name}.npz")
+        """Write what was taken in: `data.npz` and `held.npz`."""
+        Parts(self.data, self.held).save(folder)
 
     def load(self, folder: Path) -> None:
         """Read what `save` wrote."""
-        self.data, self.held = (RolloutBuffer.load(folder / f"{name}.npz") for name in _PARTS)
+        self.exchange(Parts.load(folder))
 
 
 def _windows(states: Array, actions: Array, after: Array, normalizer: Normalizer) -> Tensor:

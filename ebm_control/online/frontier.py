@@ -16,6 +16,7 @@ from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.novelty import NoveltyCost
 
 Array = NDArray[np.float64]
+NEAR = 24  # places that a goal is drawn from where nothing new is left
 
 
 class Goals(Protocol):
@@ -39,17 +40,20 @@ class FrontierGoals:
         obs_dim: observation coordinates.
         index: those that make a place, and that a goal names.
         width: `(len(index),)` or a number: size of a place, raw.
-        low: `(len(index),)` corner of the box that goals lie in, raw; None for no bound.
+        low: `(len(index),)` or a number: corner of the box that goals lie in, raw; None for no bound.
         high: the other corner.
         patience: steps after which a goal is given up.
         stalled: steps after which it is, where nothing has moved by more than half a width.
         reach: widths within which a goal that is given up counts as visited.
-        until: calls after which the environment's own goals are left alone; None for never.
+        until: calls after which it sets no more goals, and the environment's own hold; None for never.
         capacity: places remembered.
         seed: of ties and of goals where nothing new is left.
 
     Attributes:
         memory: what was visited, or tried in vain.
+
+    Raises:
+        InputError: a setting is of no sense.
 
     """
 
@@ -70,11 +74,20 @@ class FrontierGoals:
     ) -> None:
         require(patience >= 1, "patience", given=patience, expected="at least 1 step")
         require(stalled >= 1, "stalled", given=stalled, expected="at least 1 step")
+        require(reach > 0, "reach", given=reach, expected="a positive number of widths")
         self.memory = NoveltyCost(TrajectoryLayout(obs_dim), index, width, capacity=capacity)
         self.obs_dim, self.reach = obs_dim, reach
         self.index, self.patience, self.stalled, self.until = list(index), patience, stalled, until
         self.width = torch.as_tensor(width, dtype=torch.float32).expand(len(self.index)).numpy()
-        self.low, self.high = (None if b is None else np.asarray(b, np.float32) for b in (low, high))
+        self.low = np.asarray(-np.inf if low is None else low, np.float32)
+        self.high = np.asarray(np.inf if high is None else high, np.float32)
+        for name, bound in (("low", self.low), ("high", self.high)):
+            require(
+                bound.shape in ((), (len(self.index),)),
+                name,
+                given=f"shape {bound.shape}",
+                expected=f"one figure, or one for each of {len(self.index)} coordinates",
+            )
         self._offsets = np.array(
             [o for o in product((-1, 0, 1), repeat=len(self.index)) if any(o)], np.float32
         )
@@ -124,8 +137,7 @@ class FrontierGoals:
             return
         self.memory.visit(torch.from_numpy(here[new]))
         around = (here[new][:, None] + self._offsets * self.width).reshape(-1, len(self.index))
-        if self.low is not None and self.high is not None:
-            around = around[((around >= self.low) & (around <= self.high)).all(axis=1)]
+        around = around[((around >= self.low) & (around <= self.high)).all(axis=1)]
         self._candidates = np.concatenate([self._candidates, around])
 
     def _next(self, i: int, here: NDArray[np.float32], anywhere: bool) -> NDArray[np.float32]:
@@ -135,8 +147,10 @@ class FrontierGoals:
         apart = self._distance(self._candidates[:, None], others[None])
         free = self._candidates[(apart > 0.5).all(axis=1)]
         if len(free) == 0:
+            # Nearby, so that the way there is likely free: far ones would have it run into walls most of the time.
             known = self.memory.remembered().numpy()
-            return known[self._rng.integers(len(known))]
+            near = self._distance(known, here).argsort()[:NEAR]
+            return known[self._rng.choice(near)]
         if anywhere:
             return free[self._rng.integers(len(free))]
         away = self._distance(free, here) + 0.1 * self._rng.random(len(free))

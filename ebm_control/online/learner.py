@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -80,11 +81,21 @@ class EnergyLearner:
         transitions: most that there will ever be.
         planned: planned transitions among the negatives of an update; 0 for none.
 
+    Raises:
+        InputError: an energy over anything but single transitions.
+
     """
 
     model: TrajectoryModel
 
     def __init__(self, settings: TrainSettings, transitions: int, planned: int = 64) -> None:
+        model = settings.model
+        require(
+            model.kind == "transition" and model.window == 2 and model.gaps == (1,),
+            "settings.model",
+            given=f"kind {model.kind}, window {model.window}, gaps {model.gaps}",
+            expected="an energy of transitions: kind transition, window 2, gaps (1,)",
+        )
         # Averaged weights would lag behind a base that is regressed anew every round.
         self.settings = replace(settings, ema=0.0)
         self.transitions = transitions
@@ -113,6 +124,7 @@ class EnergyLearner:
         sources: list[Negatives] = [] if self.trainer.planned is None else [self.trainer.planned]
         sources += [] if self.plans is None else [self.plans]
         self.trainer.planned = Together(sources) if sources else None
+        self._seen = (data, data.evicted)
 
     def update(self, data: RolloutBuffer, held: RolloutBuffer, planned: Tensor) -> dict[str, float]:
         """See `Learner`."""
@@ -147,7 +159,7 @@ class EnergyLearner:
 
     def state_dict(self) -> dict[str, Any]:
         """See `Learner`."""
-        return {"trainer": self.trainer.state_dict(), "scale": self.displacement_scale}
+        return {"trainer": self.trainer.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Learner`."""
@@ -237,6 +249,7 @@ class BaselineLearner:
                 if self.members == 1
                 else Ensemble(layout, scale, self.hidden, self.members)
             )
+        dynamics.requires_grad_(False)
         self.model = Baseline(dynamics, normalizer, 0, 0.0, torch.ones(layout.obs_dim))
 
     def update(self, data: RolloutBuffer, held: RolloutBuffer, planned: Tensor) -> dict[str, float]:
@@ -244,9 +257,10 @@ class BaselineLearner:
         dynamics, seed = self.model.dynamics, self.seed + 31 * self.rounds
         dynamics.requires_grad_(True)
         batches = window_batches(data, self.model.normalizer, self.members * self.batch, seed=seed)
+        counts = bootstrap_counts(self.members, batches.num_windows, self.seed)
         loss = regress(
             dynamics.parameters(),
-            self._loss,
+            lambda batch: self._loss(batch, counts),
             batches,
             self.updates,
             learning_rate=self.learning_rate,
@@ -261,25 +275,14 @@ class BaselineLearner:
         self.model = replace(self.model, updates=self.model.updates + self.updates, held_out_error=error)
         return {"loss": loss, "held_out_error": float(error.square().mean().sqrt())}
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _loss(self, batch: Batch, counts: Tensor) -> Tensor:
         dynamics = self.model.dynamics
         if isinstance(dynamics, FeedForward):
             return dynamics.residual(batch.x).square().mean()
         each = dynamics.negative_log_likelihood(batch.x.unflatten(0, (self.members, self.batch)))
         assert batch.index is not None
-        weight = self._drawn(batch.index.unflatten(0, (self.members, self.batch)))
+        weight = counts.gather(1, batch.index.unflatten(0, (self.members, self.batch)))
         return (each * weight).sum() / self.batch + 0.01 * dynamics.slack()
-
-    def _drawn(self, index: Tensor) -> Tensor:
-        """How often each member's bootstrap holds windows `(members, B)`: a Poisson draw that stays.
-
-        The bootstrap of a stream (Oza & Russell 2001): by a hash of window, member and seed.
-        """
-        member = torch.arange(self.members, device=index.device)[:, None]
-        mixed = (index * 2654435761 + member * 40503 + self.seed * 97 + 12345) % 2147483647
-        share = (mixed * 48271 % 2147483647).double() / 2147483647
-        steps = torch.tensor([0.3679, 0.7358, 0.9197, 0.9810, 0.9963], device=index.device)  # Poisson(1)
-        return torch.bucketize(share.float(), steps).float()
 
     @torch.no_grad()
     def surprise(self, x: Tensor) -> Tensor:
@@ -303,3 +306,13 @@ class BaselineLearner:
         self.model = replace(
             self.model, updates=int(state["updates"]), held_out_error=state["held_out_error"]
         )
+
+
+def bootstrap_counts(members: int, windows: int, seed: int) -> Tensor:
+    """How often each member's bootstrap holds each window, `(members, windows)`: independent Poisson(1) draws.
+
+    The bootstrap of a stream (Oza & Russell 2001). They are drawn window by window, so that the counts of windows
+    that are there already stay as they are when more come.
+    """
+    drawn = np.random.default_rng(seed).poisson(1.0, (windows, members))
+    return torch.from_numpy(drawn).float().T.contiguous()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import InputError, require
 from ebm_control.data import Normalizer
 from ebm_control.data.environments import (
     EnvLike,
@@ -29,6 +29,8 @@ from ebm_control.data.environments import (
 from ebm_control.online.experience import Experience, Parts
 from ebm_control.online.frontier import Goals
 from ebm_control.online.learner import Learner, Model
+from ebm_control.online.regimes import Regime, heed_change
+from ebm_control.online.settings import OnlineSettings
 from ebm_control.online.units import bounded_normalizer
 from ebm_control.planning import Guided, MPCAgent, Planner
 from ebm_control.planning.inverse_dynamics import InverseDynamics
@@ -39,57 +41,6 @@ from ebm_control.training.logger import Logger
 Array = NDArray[np.float64]
 MakePlanner = Callable[[Model, int], Plans]
 Report = Callable[[int, "OnlineLearning"], bool | None]
-
-
-FITS = 0.1  # of the surprise under the present regime: what a known one must be below to be taken up again
-
-
-@dataclass(frozen=True)
-class OnlineSettings:
-    """How an agent learns while it acts.
-
-    Args:
-        steps: in all. A step is one step of one environment, always.
-        environments: side by side.
-        warm_up: steps of random actions at the start.
-        every: steps between the first rounds of training; later rounds are a tenth (`growth`) of all steps apart.
-        growth: see `every`.
-        rows: steps that a plan is followed for at most.
-        tolerance: typical displacements by which a state may be off its plan before all plans are made anew.
-        noise: deviation of the noise on actions, in half-widths of their range.
-        effort: most planning steps, as a multiple of the planner's own, when plans promise what does not happen; 1
-            keeps to the planner's own.
-        planned: planned transitions kept for the next round.
-        memory: transitions kept to learn from, the last ones; None for all.
-        change: how many times more surprising than usual the last transitions must be for the dynamics to have changed:
-            what was learned is then put aside until it fits again, and the last transitions begin a new regime. None:
-            never.
-        seed: of environments, noise and planning.
-
-    """
-
-    steps: int = 50_000
-    environments: int = 8
-    warm_up: int = 400
-    every: int = 200
-    growth: float = 0.1
-    rows: int = 5
-    tolerance: float = 1.0
-    noise: float = 0.0
-    effort: float = 1.0
-    planned: int = 4096
-    memory: int | None = None
-    change: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "environments", "warm_up", "every", "rows", "planned"):
-            value = getattr(self, name)
-            require(value >= 1, name, given=value, expected="at least 1")
-        for name in ("growth", "tolerance", "noise"):
-            value = getattr(self, name)
-            require(value >= 0, name, given=value, expected="at least 0")
-        require(self.effort >= 1, "effort", given=self.effort, expected="at least 1")
 
 
 @dataclass(frozen=True)
@@ -106,20 +57,6 @@ class Ended:
     step: int
     return_: float
     last_reward: float
-
-
-@dataclass(frozen=True)
-class Regime:
-    """Dynamics that were in force once: what was learned of them, and from what.
-
-    Attributes:
-        learner: state of the learner.
-        experience: data and held-out data.
-
-    """
-
-    learner: Mapping[str, Any]
-    experience: Parts
 
 
 @dataclass
@@ -142,13 +79,14 @@ class OnlineLearning:
     Args:
         env: id, function or environment; a function is called once for every environment side by side.
         learner: the model that learns.
-        plan: makes the planner of the model as it is now; it is asked again after every round, with the steps so far,
-            so that weights may be annealed.
+        plan: makes the planner of the model as it is now, a new one each time; it is asked again after every round,
+            with the steps so far, so that weights may be annealed.
         settings: see `OnlineSettings`.
         inverse_dynamics: makes what finds actions for planned states, where plans have none; asked as `plan` is.
         goals: sets goals in place of the environment's (`FrontierGoals`, to explore); None for the environment's.
         folder: gets checkpoints and TensorBoard events; None writes nothing.
-        resume: go on from the newest checkpoint of `folder`, if there is one. Episodes under way are begun anew.
+        resume: go on from the newest checkpoint of `folder`, if there is one. Episodes under way are begun anew, noise
+            is drawn afresh, and `goals` come as they are given: what they know is not part of a checkpoint.
         progress: show a progress bar.
 
     Attributes:
@@ -158,7 +96,8 @@ class OnlineLearning:
         regimes: dynamics that were in force before, and may come back.
 
     Raises:
-        InputError: an environment without flat Boxes.
+        InputError: an environment without flat Boxes, or a folder that holds checkpoints of another learner, or any
+            without `resume`.
         CheckpointError: the newest checkpoint is not sound.
 
     """
@@ -303,25 +242,35 @@ class OnlineLearning:
             self.experience.take_in()
             self.normalizer = bounded_normalizer(self.experience.data, self.observation_space)
             self.learner.begin(self.experience.data, self.normalizer)
-        elif settings.change is not None:
-            self._heed_change(settings.change)
+        elif settings.change is not None and heed_change(
+            self.regimes, self.learner, self.experience, self.normalizer, settings.change
+        ):
+            self._planned = []
+            self.logger.note(
+                f"step {progress.step}: dynamics have changed, {len(self.regimes) + 1} regimes known"
+            )
         self.experience.take_in()
         keep = -(-settings.planned // settings.environments)
         self._planned = self._planned[-keep:]
         planned = torch.cat(self._planned) if self._planned else torch.empty(0)
         figures = self.learner.update(self.experience.data, self.experience.held, planned)
         figures |= self._judge(planned)
-        self._agent = self.agent(
-            rows=settings.rows, tolerance=settings.tolerance * self.learner.displacement_scale
-        )
-        if progress.effort > 1:
-            exert(self._agent.planner, progress.effort)
+        self._renew_agent()
         progress.rounds += 1
         progress.next_round = progress.step + max(settings.every, int(settings.growth * progress.step))
         self.logger.advance(progress.step)
         self.logger.figures(progress.step, figures | {"round_seconds": time.perf_counter() - began})
         if self.folder is not None:
             self.save()
+
+    def _renew_agent(self) -> None:
+        """The agent that acts until the next round."""
+        settings = self.settings
+        self._agent = self.agent(
+            rows=settings.rows, tolerance=settings.tolerance * self.learner.displacement_scale
+        )
+        if self.progress.effort > 1:
+            exert(self._agent.planner, self.progress.effort)
 
     def _judge(self, planned: Tensor) -> dict[str, float]:
         """Share of the last plans that promised what did not happen, and the effort that follows."""
@@ -336,41 +285,24 @@ class OnlineLearning:
         self.progress.effort = 1 + (self.settings.effort - 1) * exploited
         return {"energy_gap": float(gap), "exploited": exploited, "effort": self.progress.effort}
 
-    def _heed_change(self, ratio: float) -> None:
-        """If what was just executed is far more surprising than usual, take up another regime, or begin a new one."""
-        assert self.normalizer is not None
-        fresh = self.experience.pending(self.normalizer)
-        surprise = float(self.learner.surprise(fresh).median())
-        usual = float(self.learner.surprise(self.experience.recent(len(fresh), self.normalizer)).median())
-        if surprise <= ratio * max(usual, 0.5 * self.experience.obs_dim):
-            return
-        left = Regime(copy.deepcopy(self.learner.state_dict()), self.experience.exchange())
-        known = [(self._surprise_under(regime, fresh), i) for i, regime in enumerate(self.regimes)]
-        # Where a wrong model led is new to the right one as well, so it need not be as good as usual there.
-        if known and min(known)[0] < FITS * surprise:
-            found = self.regimes.pop(min(known)[1])
-            self.learner.load_state_dict(copy.deepcopy(found.learner))
-            self.experience.exchange(found.experience)
-        else:
-            self.learner.load_state_dict(
-                left.learner
-            )  # the search for a known regime has left another's weights
-        self.regimes.append(left)
-        self._planned = []
-        self.logger.note(
-            f"step {self.progress.step}: dynamics have changed, {len(self.regimes) + 1} regimes known"
-        )
-
-    def _surprise_under(self, regime: Regime, x: Tensor) -> float:
-        self.learner.load_state_dict(copy.deepcopy(regime.learner))
-        return float(self.learner.surprise(x).median())
-
     def save(self) -> Path:
-        """Write a checkpoint now, and the experience beside it."""
+        """Write a checkpoint now; before it, so that it is whole once it is there, `experience/` of the same step.
+
+        Raises:
+            InputError: there is no folder, or no round of training has been yet.
+            CheckpointError: it could not be written.
+
+        """
+        require(self.folder is not None, "folder", given=None, expected="a folder to write to")
+        require(self.normalizer is not None, "save", given="no data yet", expected="a run that has begun")
         assert self.folder is not None
         assert self._checkpoints is not None
         assert self.normalizer is not None
-        self.experience.save(self.folder)
+        kept = self.folder / "experience"
+        here = kept / f"step_{self.progress.step:08d}"
+        self.experience.save(here)
+        for i, regime in enumerate(self.regimes):
+            regime.experience.save(here / f"regime_{i}")
         progress = {
             "step": self.progress.step,
             "rounds": self.progress.rounds,
@@ -381,30 +313,56 @@ class OnlineLearning:
         settings = {"normalizer": self.normalizer.to_dict(), "progress": progress}
         model = getattr(self.model, "energy", getattr(self.model, "dynamics", None))
         assert isinstance(model, torch.nn.Module)
-        content = Checkpoint(model.state_dict(), settings, {"learner": self.learner.state_dict()})
-        return save_checkpoint(self._checkpoints, self.progress.step, content)
+        state = {
+            "learner": self.learner.state_dict(),
+            "regimes": [regime.learner for regime in self.regimes],
+            "planned": torch.cat(self._planned) if self._planned else torch.empty(0),
+        }
+        path = save_checkpoint(
+            self._checkpoints, self.progress.step, Checkpoint(model.state_dict(), settings, state)
+        )
+        for old in kept.glob("step_*"):
+            if not (self._checkpoints / old.name).exists():
+                shutil.rmtree(old)
+        return path
 
     def _resume(self, path: Path) -> None:
         checkpoint = load_checkpoint(path)
         assert self.folder is not None
-        self.experience.load(self.folder)
+        here, state = self.folder / "experience" / path.name, checkpoint.state
+        self.experience.load(here)
         self.normalizer = Normalizer.from_dict(checkpoint.settings["normalizer"])
         self.learner.begin(self.experience.data, self.normalizer)
-        self.learner.load_state_dict(checkpoint.state["learner"])
+        try:
+            self.learner.load_state_dict(state["learner"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise InputError(f"learner: expected the one that {path} is of, got another: {error}") from error
+        self.regimes = [
+            Regime(learner, Parts.load(here / f"regime_{i}")) for i, learner in enumerate(state["regimes"])
+        ]
+        if len(state["planned"]):
+            self._planned = list(state["planned"].split(self.settings.environments))
         known: Mapping[str, Any] = checkpoint.settings["progress"]
         episodes = [Ended(int(s), float(r), float(last)) for s, r, last in known["episodes"]]
         self.progress = Progress(
             int(known["step"]), int(known["rounds"]), int(known["next_round"]), known["effort"], episodes
         )
         self.rng = np.random.default_rng((self.settings.seed, self.progress.step))
-        self._agent = self.agent(
-            rows=self.settings.rows, tolerance=self.settings.tolerance * self.learner.displacement_scale
-        )
+        self._renew_agent()
 
 
 def exert(planner: Plans, effort: float) -> None:
-    """Let a planner take `effort` times its steps."""
+    """Let a planner take `effort` times its steps, in place.
+
+    Raises:
+        InputError: it is neither a `Planner` nor a `Guided` one.
+
+    """
     inner = planner.planner if isinstance(planner, Guided) else planner
+    kind = type(inner).__name__
+    require(
+        isinstance(inner, Planner), "plan", given=kind, expected="a Planner or Guided, for effort above 1"
+    )
     assert isinstance(inner, Planner)
     for name in ("sampler", "first"):
         sampler: Any = getattr(inner, name)

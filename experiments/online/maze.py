@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ebm_control.data.balance import balanced
 from ebm_control.online import FrontierGoals, OnlineLearning, OnlineSettings
 from experiments.online.exploration import place_of
 from experiments.online.methods import learner_of, planner_of
@@ -19,14 +20,15 @@ from experiments.planning.problems import MAZES
 from experiments.planning.rows import episodes
 
 Row = dict[str, Any]
-CHECKPOINTS = (2000, 5000)
+CHECKPOINTS = (3000,)
 ENVIRONMENTS = 4
+MOST = 20  # states of a place that energies of pairs are fitted to
 
 
 def maze(method: str, seed: int, quick: bool) -> list[Row]:
     """A row a checkpoint and goal."""
     place, case = place_of("maze"), MAZES[0]
-    checkpoints = (2000,) if quick else CHECKPOINTS
+    checkpoints = (1500,) if quick else CHECKPOINTS
     space: Any = case.make().action_space
     goals = FrontierGoals(2, (0, 1), place.width, place.low, place.high, seed=seed)
     model = "EBM, actions" if method == "EBM" else method
@@ -54,7 +56,7 @@ def maze(method: str, seed: int, quick: bool) -> list[Row]:
 def found(method: str, learning: OnlineLearning, seed: int) -> list[Row]:
     """Rows of both goals, from what is known now."""
     began = time.perf_counter()
-    data = learning.experience.data
+    data = balanced(learning.experience.data, (0, 1), 0.1, MOST)
     fine, coarse = (m.joint(data, seed, gap) if method == "EBM" else None for gap in (1, 4))
     rows = []
     for problem in MAZES:
@@ -78,6 +80,7 @@ def found(method: str, learning: OnlineLearning, seed: int) -> list[Row]:
                 "return": float(np.mean(outcome["returns"])),
                 "oracle": outcome["oracle"],
                 "success": float(np.mean(outcome["solved"])),
+                "transitions_fitted": len(data),
                 "train_seconds": time.perf_counter() - began,
             }
         )

@@ -252,7 +252,8 @@ def guided_agent(
     if guided:
         sight = coarse.model.energy
         assert isinstance(sight, TransitionEnergy)
-        pick = np.random.default_rng(seed).choice(len(buffer.observations), 1500, replace=False)
+        count = len(buffer.observations)
+        pick = np.random.default_rng(seed).choice(count, min(count, 1500), replace=False)
         nodes = normalizer.normalize_observations(torch.from_numpy(buffer.observations[pick])).float()
         sees = LineOfSight.of_data(sight, nodes, quantile, cost=box)
         planner = Guided(planner, Roadmap(sees, nodes), sees, reached=1.5)

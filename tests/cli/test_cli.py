@@ -111,7 +111,7 @@ def test_plan_leaves_figure_and_summary(runs, tmp_path, more):
     assert read(tmp_path, "settings.json")["sampler"] == "cem"
 
 
-@pytest.mark.parametrize("command", ["collect", "train", "predict", "plan", "demo"])
+@pytest.mark.parametrize("command", ["collect", "train", "predict", "plan", "online", "demo"])
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

@@ -1,0 +1,74 @@
+"""Dynamics that change, and may change back: what was learned of each is kept apart."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ebm_control.data import Normalizer
+from ebm_control.online.experience import Experience, Parts
+from ebm_control.online.learner import Learner
+
+FITS = 0.1  # of the surprise under the present regime: what a known one must be below to be taken up again
+
+
+@dataclass(frozen=True)
+class Regime:
+    """Dynamics that were in force once: what was learned of them, and from what.
+
+    Attributes:
+        learner: state of the learner.
+        experience: data and held-out data.
+
+    """
+
+    learner: Mapping[str, Any]
+    experience: Parts
+
+
+def heed_change(
+    regimes: list[Regime], learner: Learner, experience: Experience, normalizer: Normalizer, ratio: float
+) -> bool:
+    """If what was just executed is far more surprising than usual, take up another regime, or begin a new one.
+
+    A new one goes on from the weights that there are, without the data.
+
+    Args:
+        regimes: put aside so far; what is left goes there, what is taken up again comes out.
+        learner: of the regime in force; gets the state of the one that is taken up.
+        experience: what was just executed is what is pending; `data` and `held` change with the regime.
+        normalizer: units of the transitions.
+        ratio: how many times the usual surprise is a change.
+
+    Returns:
+        Whether the dynamics have changed.
+
+    """
+    fresh = experience.pending(normalizer)
+    if len(fresh) < 2:  # a new regime needs something to learn from and something to judge by
+        return False
+    surprise = float(learner.surprise(fresh).median())
+    usual = float(learner.surprise(experience.recent(len(fresh), normalizer)).median())
+    if surprise <= ratio * max(usual, 0.5 * experience.obs_dim):
+        return False
+    left = Regime(copy.deepcopy(learner.state_dict()), experience.exchange())
+    known = [(_surprise_under(regime, learner, fresh), i) for i, regime in enumerate(regimes)]
+    # Where a wrong model led is new to the right one as well, so it need not be as good as usual there.
+    if known and min(known)[0] < FITS * surprise:
+        found = regimes.pop(min(known)[1])
+        learner.load_state_dict(copy.deepcopy(found.learner))
+        experience.exchange(found.experience)
+    else:
+        # The search for a known regime has left another's weights.
+        learner.load_state_dict(copy.deepcopy(left.learner))
+    regimes.append(left)
+    return True
+
+
+def _surprise_under(regime: Regime, learner: Learner, x: Tensor) -> float:
+    learner.load_state_dict(copy.deepcopy(regime.learner))
+    return float(learner.surprise(x).median())
