@@ -62,6 +62,13 @@ class Learner(Protocol):
         """How unlikely transitions `(B, 2, D)` are, `(B,)`: `obs_dim / 2` on average where the model is right."""
         ...
 
+    def error(self, x: Tensor) -> Tensor:
+        """Root mean square of what is wrong about the second states of transitions `(B, 2, D)`, `(B,)`.
+
+        In typical displacements.
+        """
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """All that it takes to go on: tensors, numbers and containers of them."""
         ...
@@ -156,6 +163,15 @@ class EnergyLearner:
     def surprise(self, x: Tensor) -> Tensor:
         """The energy."""
         return self.model.energy(x[..., : self.model.layout.dim])
+
+    @torch.no_grad()
+    def error(self, x: Tensor) -> Tensor:
+        """Of the base's expectation: no displacement, where the base predicts none."""
+        energy, x = self.model.energy, x[..., : self.model.layout.dim]
+        assert isinstance(energy, TransitionEnergy)
+        inputs, displacement = energy.windows(x)
+        expected = torch.zeros_like(displacement) if energy.base is None else energy.base.mean(inputs)
+        return (displacement - expected).square().mean(dim=(1, 2)).sqrt()
 
     def state_dict(self) -> dict[str, Any]:
         """See `Learner`."""
@@ -289,6 +305,12 @@ class BaselineLearner:
         """Half the squared residual in units of the held-out error."""
         residual = self.model.dynamics.residual(x) / self.model.held_out_error.clamp_min(1e-3)
         return 0.5 * residual.square().sum(dim=-1)
+
+    @torch.no_grad()
+    def error(self, x: Tensor) -> Tensor:
+        """Of the prediction, the members' mean."""
+        residual: Tensor = self.model.dynamics.residual(x)
+        return residual.square().mean(dim=-1).sqrt()
 
     def state_dict(self) -> dict[str, Any]:
         """See `Learner`."""

@@ -13,7 +13,8 @@ from ebm_control.data import Normalizer
 from ebm_control.online.experience import Experience, Parts
 from ebm_control.online.learner import Learner
 
-FITS = 0.1  # of the surprise under the present regime: what a known one must be below to be taken up again
+FITS = 0.3  # of the error under the present regime: what a known one must be below to be taken up again
+LEAST = 0.1  # typical displacements: an error below this is none that matters, however precise the model was
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,19 @@ class Regime:
 def heed_change(
     regimes: list[Regime], learner: Learner, experience: Experience, normalizer: Normalizer, ratio: float
 ) -> bool:
-    """If what was just executed is far more surprising than usual, take up another regime, or begin a new one.
+    """If what was just executed is far from what was expected, take up another regime, or begin a new one.
 
-    A new one goes on from the weights that there are, without the data.
+    Errors are compared in typical displacements and not in deviations of the model (`Learner.surprise`): a model of few
+    and similar data has a narrow one, and any new state would be a change.
+
+    A new regime goes on from the weights that there are, without the data.
 
     Args:
         regimes: put aside so far; what is left goes there, what is taken up again comes out.
         learner: of the regime in force; gets the state of the one that is taken up.
         experience: what was just executed is what is pending; `data` and `held` change with the regime.
         normalizer: units of the transitions.
-        ratio: how many times the usual surprise is a change.
+        ratio: how many times the usual error is a change.
 
     Returns:
         Whether the dynamics have changed.
@@ -51,14 +55,14 @@ def heed_change(
     fresh = experience.pending(normalizer)
     if len(fresh) < 2:  # a new regime needs something to learn from and something to judge by
         return False
-    surprise = float(learner.surprise(fresh).median())
-    usual = float(learner.surprise(experience.recent(len(fresh), normalizer)).median())
-    if surprise <= ratio * max(usual, 0.5 * experience.obs_dim):
+    error = float(learner.error(fresh).median())
+    usual = float(learner.error(experience.recent(len(fresh), normalizer)).median())
+    if error <= max(ratio * usual, LEAST):
         return False
     left = Regime(copy.deepcopy(learner.state_dict()), experience.exchange())
-    known = [(_surprise_under(regime, learner, fresh), i) for i, regime in enumerate(regimes)]
+    known = [(_error_under(regime, learner, fresh), i) for i, regime in enumerate(regimes)]
     # Where a wrong model led is new to the right one as well, so it need not be as good as usual there.
-    if known and min(known)[0] < FITS * surprise:
+    if known and min(known)[0] < FITS * error:
         found = regimes.pop(min(known)[1])
         learner.load_state_dict(copy.deepcopy(found.learner))
         experience.exchange(found.experience)
@@ -69,6 +73,6 @@ def heed_change(
     return True
 
 
-def _surprise_under(regime: Regime, learner: Learner, x: Tensor) -> float:
+def _error_under(regime: Regime, learner: Learner, x: Tensor) -> float:
     learner.load_state_dict(copy.deepcopy(regime.learner))
-    return float(learner.surprise(x).median())
+    return float(learner.error(x).median())

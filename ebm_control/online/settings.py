@@ -25,7 +25,7 @@ class OnlineSettings:
             keeps to the planner's own.
         planned: planned transitions kept for the next round.
         memory: transitions kept to learn from, the last ones, at least 25; None for all.
-        change: how many times more surprising than usual the last transitions must be for the dynamics to have changed:
+        change: how many times larger than usual errors of prediction must be for the dynamics to have changed:
             what was learned is then put aside until it fits again, and the last transitions begin a new regime. None:
             never.
         seed: of environments, noise and planning.

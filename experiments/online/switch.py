@@ -20,7 +20,7 @@ from experiments.planning.problems import REACHER
 Row = dict[str, Any]
 ENVIRONMENTS, EPISODES = 20, 5
 MEMORY = 2000  # transitions, of the methods that forget
-CHANGE = 30.0  # times the usual surprise
+CHANGE = 5.0  # times the usual error
 STAGES = ("first", "changed", "changed back")
 
 

@@ -41,7 +41,7 @@ def run(tmp_path_factory):
         surprise = now.learner.surprise(windows(probe, now.normalizer))
         told.append((step, len(now.regimes), sum(map(len, parts)), surprise))
 
-    learning = switched(folder=folder, change=30.0)
+    learning = switched(folder=folder, change=5.0)
     learning.run(report=report)
     learning.told, learning.probe = told, probe
     return learning
@@ -70,7 +70,7 @@ def test_what_was_learned_under_other_dynamics_is_kept_while_they_are_gone(run):
 
 
 def test_a_resumed_run_knows_its_regimes(run):
-    resumed = switched(lambda: switching(1), 4 * STAGE, folder=run.folder, resume=True, change=30.0)
+    resumed = switched(lambda: switching(1), 4 * STAGE, folder=run.folder, resume=True, change=5.0)
     (kept,), (found,) = run.regimes, resumed.regimes
     for part in ("data", "held"):
         before, after = (getattr(regime.experience, part) for regime in (kept, found))
@@ -106,7 +106,7 @@ class Bench:
         self.experience.flush()
 
     def heed(self):
-        return heed_change(self.regimes, self.learner, self.experience, self.normalizer, 30.0)
+        return heed_change(self.regimes, self.learner, self.experience, self.normalizer, 5.0)
 
     def learn(self, rounds=3):
         self.experience.take_in()
