@@ -92,6 +92,7 @@ class FrontierGoals:
             [o for o in product((-1, 0, 1), repeat=len(self.index)) if any(o)], np.float32
         )
         self._candidates = np.empty((0, len(self.index)), np.float32)
+        self._been = self._candidates  # unlike the memory, without what was tried in vain
         self._rng = np.random.default_rng(seed)
         self._goals = np.empty((0, len(self.index)), np.float32)
         self._anchor, self._age = self._goals, np.empty(0, int)
@@ -136,6 +137,7 @@ class FrontierGoals:
         if len(here) == 0 or not (new := self.memory.novel(torch.from_numpy(here)).numpy()).any():
             return
         self.memory.visit(torch.from_numpy(here[new]))
+        self._been = np.concatenate([self._been, here[new]])
         around = (here[new][:, None] + self._offsets * self.width).reshape(-1, len(self.index))
         around = around[((around >= self.low) & (around <= self.high)).all(axis=1)]
         self._candidates = np.concatenate([self._candidates, around])
@@ -148,9 +150,8 @@ class FrontierGoals:
         free = self._candidates[(apart > 0.5).all(axis=1)]
         if len(free) == 0:
             # Nearby, so that the way there is likely free: far ones would have it run into walls most of the time.
-            known = self.memory.remembered().numpy()
-            near = self._distance(known, here).argsort()[:NEAR]
-            return known[self._rng.choice(near)]
+            near = self._distance(self._been, here).argsort()[:NEAR]
+            return self._been[self._rng.choice(near)]
         if anywhere:
             return free[self._rng.integers(len(free))]
         away = self._distance(free, here) + 0.1 * self._rng.random(len(free))

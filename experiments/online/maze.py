@@ -22,7 +22,8 @@ from experiments.planning.rows import episodes
 Row = dict[str, Any]
 CHECKPOINTS = (3000,)
 ENVIRONMENTS = 4
-MOST = 20  # states of a place that energies of pairs are fitted to
+NOISE = 0.5  # of actions: an energy of pairs of states has to see steps of all lengths, everywhere
+MOST = 60  # states of a place that energies of pairs are fitted to
 
 
 def maze(method: str, seed: int, quick: bool) -> list[Row]:
@@ -37,7 +38,13 @@ def maze(method: str, seed: int, quick: bool) -> list[Row]:
         learner_of(model, seed, checkpoints[-1]),
         planner_of(model, case, space, place.horizon),
         OnlineSettings(
-            steps=checkpoints[-1], environments=ENVIRONMENTS, warm_up=100, growth=0.3, rows=3, seed=seed
+            steps=checkpoints[-1],
+            environments=ENVIRONMENTS,
+            warm_up=100,
+            growth=0.3,
+            rows=3,
+            noise=NOISE,
+            seed=seed,
         ),
         goals=goals,
         progress=False,
