@@ -66,6 +66,19 @@ def test_reversed_actions_are_surprising_and_what_was_never_seen_but_true_is_not
 
 
 @every_learner
+def test_errors_are_in_typical_displacements(make):
+    learner = make()
+    taught(learner, rounds=4)
+    usual, turned = (
+        learner.error(windows(rollouts(4, seed=9, degrees=d), learner.model.normalizer)).median()
+        for d in (0, 90)
+    )
+    assert usual < 0.2
+    # A displacement that is turned by a right angle is wrong by the square root of 2 of its length.
+    assert 0.8 < turned < 2.0
+
+
+@every_learner
 def test_a_state_taken_up_predicts_alike_and_learns_on_alike(make):
     learner, other, planned = make(), make(seed=3), windows(HELD, begun(make(), HELD).model.normalizer)[:50]
     data, _ = taught(learner, planned=planned)
