@@ -1,6 +1,6 @@
 """Exploration without a goal: how many steps until nearly all places were visited.
 
-Maze: 20 x 20 cells, one long episode from the corner. Arm7: voxels of 10 cm that the fingertip visits.
+Maze: 20 x 20 cells, long episodes from the corner, one at random and four side by side for methods that learn. Arm7: voxels of 10 cm that the fingertip visits.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from experiments.planning.problems import ARM, MAZES, Problem
 Row = dict[str, Any]
 Array = NDArray[np.float64]
 ENOUGH = 0.95
+ENVIRONMENTS, NOISE = 4, 0.5
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,16 @@ def learned(place: Place, method: str, seed: int, quick: bool) -> Watched:
         place.make,
         learner_of(model, seed, steps),
         plans if how == "frontier" else curious,
-        OnlineSettings(steps=steps, environments=1, warm_up=100, every=200, growth=0.3, rows=3, seed=seed),
+        # Side by side they head for different places, and noise frees one that leans against a wall.
+        OnlineSettings(
+            steps=steps,
+            environments=ENVIRONMENTS,
+            warm_up=100,
+            growth=0.3,
+            rows=3,
+            noise=NOISE,
+            seed=seed,
+        ),
         goals=watched,
         progress=False,
     )

@@ -1,6 +1,7 @@
 """The maze from nothing: explore at the frontier, then find the way to either goal from what was seen.
 
-Exploration has no episodes: it goes on from where it is. Energies of pairs of states, which routes are found over, are
+Exploration has no episodes: it goes on from where it is, with noisy actions, since an energy of pairs of states has to see
+steps of all lengths everywhere. Energies of pairs of states, which routes are found over, are
 fitted to the experience at each checkpoint; dynamics models search over actions, as in the planning table.
 """
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from ebm_control.data.balance import balanced
 from ebm_control.online import FrontierGoals, OnlineLearning, OnlineSettings
-from experiments.online.exploration import place_of
+from experiments.online.exploration import ENVIRONMENTS, NOISE, place_of
 from experiments.online.methods import learner_of, planner_of
 from experiments.planning import methods as m
 from experiments.planning.problems import MAZES
@@ -21,8 +22,6 @@ from experiments.planning.rows import episodes
 
 Row = dict[str, Any]
 CHECKPOINTS = (3000,)
-ENVIRONMENTS = 4
-NOISE = 0.5  # of actions: an energy of pairs of states has to see steps of all lengths, everywhere
 MOST = 60  # states of a place that energies of pairs are fitted to
 
 
