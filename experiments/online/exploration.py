@@ -1,6 +1,7 @@
 """Exploration without a goal: how many steps until nearly all places were visited.
 
-Maze: 20 x 20 cells, long episodes from the corner, one at random and four side by side for methods that learn. Arm7: voxels of 10 cm that the fingertip visits.
+Maze: 20 x 20 cells, from the corner, one long episode of random actions and four side by side of methods that learn, all
+steps counted. Arm7: voxels of 10 cm that the fingertip visits.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The maze from nothing: explore at the frontier, then find the way to either goal from what was seen.
 
-Exploration has no episodes: it goes on from where it is, with noisy actions, since an energy of pairs of states has to see
-steps of all lengths everywhere. Energies of pairs of states, which routes are found over, are
-fitted to the experience at each checkpoint; dynamics models search over actions, as in the planning table.
+Exploration has no episodes: it goes on from where it is, with noisy actions, since an energy of pairs of states has
+to see steps of all lengths everywhere. Energies of pairs, which routes are found over, are fitted to the experience
+at each checkpoint; dynamics models search over actions, as in the planning table.
 """
 
 from __future__ import annotations
