@@ -1,6 +1,6 @@
 """Exploration without a goal: how many steps until nearly all places were visited.
 
-Maze: 20 x 20 cells, from the corner, one long episode of random actions and four side by side of methods that learn, all
+Maze: 20 x 20 cells, from the corner, one long episode of random actions, four side by side of methods that learn, all
 steps counted. Arm7: voxels of 10 cm that the fingertip visits.
 """
 
