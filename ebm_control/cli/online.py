@@ -13,32 +13,19 @@ import torch
 from gymnasium.spaces import Box, Dict
 from matplotlib.figure import Figure
 
-from ebm_control.baselines import Baseline, baseline_planner
 from ebm_control.checks import InputError, require
 from ebm_control.cli.commands import Plan
 from ebm_control.cli.run_folder import RunFolder, plain
 from ebm_control.data.environments import action_box, make_env, observation_box, observation_periods
 from ebm_control.energies.costs import GoalCost
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.online import (
-    BaselineLearner,
-    EnergyLearner,
-    FrontierGoals,
-    Learner,
-    OnlineLearning,
-    OnlineSettings,
-)
-from ebm_control.online.learner import Model
+from ebm_control.online import FrontierGoals, OnlineLearning, OnlineSettings, learner_for, planner_of
 from ebm_control.online.loop import Progress
-from ebm_control.planning import Episodes, Planner, planner_for, run_episodes
+from ebm_control.planning import Episodes, run_episodes
 from ebm_control.provenance import provenance
-from ebm_control.samplers import Langevin, Linear
-from ebm_control.training import ModelSettings, TrainSettings, latest_checkpoint
+from ebm_control.training import latest_checkpoint
 
-ROUND = 200  # regression updates of a round of training, whatever the model
-CHAINS = 2  # of a plan
 PLACE = 0.07  # of the range of goals: size of a place to explore
-OVER_ACTIONS = Langevin(20, Linear(0.2, 0.01), noise=0.0, adapt="rms")  # how models without an energy plan
 
 
 @dataclass
@@ -80,8 +67,14 @@ class Online:
         started = time.perf_counter()
         learning = OnlineLearning(
             self.env,
-            self._learner(),
-            lambda model, step: self._planner(model, step, world.action),
+            learner_for(self.model, self.online.steps + self.online.environments, self.seed),
+            lambda model, step: planner_of(
+                model,
+                self.goal_weight * GoalCost(model.layout, self.goal_index, smooth=0.02),
+                self.horizon,
+                action_space=world.action,
+                seed=step,
+            ),
             replace(self.online, seed=self.seed),
             goals=goals,
             folder=self.out,
@@ -135,31 +128,6 @@ class Online:
 
     def _same(self, name: str, before: object, now: object) -> None:
         require(before == now, name, given=now, expected=f"{before}, as in the run that is resumed")
-
-    def _learner(self) -> Learner:
-        """An untrained model; a regression of `ROUND` updates a round whatever its kind."""
-        if self.model == "energy":
-            model = ModelSettings(hidden=(128, 128))
-            settings = TrainSettings(model, updates=30, base_updates=ROUND, seed=self.seed)
-            return EnergyLearner(settings, transitions=self.online.steps + self.online.environments)
-        if self.model == "feed-forward":
-            return BaselineLearner(1, (256, 256), ROUND, seed=self.seed)
-        return BaselineLearner(5, (128, 128), ROUND, seed=self.seed)
-
-    def _planner(self, model: Model, step: int, space: Box) -> Planner:
-        """Over states and actions with an energy, over actions alone without one."""
-        cost = self.goal_weight * GoalCost(model.layout, self.goal_index, smooth=0.02)
-        if not isinstance(model, Baseline):
-            return planner_for(model, cost, self.horizon, action_space=space, chains=CHAINS)
-        return baseline_planner(
-            model,
-            cost,
-            self.horizon,
-            sampler=OVER_ACTIONS,
-            action_space=space,
-            chains=CHAINS,
-            generator=torch.Generator().manual_seed(step),
-        )
 
 
 @dataclass(frozen=True)

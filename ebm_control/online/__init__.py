@@ -4,6 +4,7 @@ from ebm_control.online.experience import Experience
 from ebm_control.online.frontier import FrontierGoals, Goals
 from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner, PlannedWindows
 from ebm_control.online.loop import Ended, OnlineLearning
+from ebm_control.online.recipe import learner_for, planner_of
 from ebm_control.online.regimes import Regime
 from ebm_control.online.settings import OnlineSettings
 from ebm_control.online.units import bounded_normalizer
@@ -21,4 +22,6 @@ __all__ = [
     "PlannedWindows",
     "Regime",
     "bounded_normalizer",
+    "learner_for",
+    "planner_of",
 ]

@@ -179,7 +179,7 @@ class EnergyLearner:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Learner`."""
-        self.trainer._restore(state["trainer"])
+        self.trainer.load_state_dict(state["trainer"])
 
     @property
     def _base(self) -> RegressionBase | None:

@@ -230,7 +230,7 @@ class Trainer:
 
     def _roll_back(self, snapshot: dict[str, Any], complaint: str) -> None:
         rollbacks, seen = self.rollbacks + 1, self.step
-        self._restore(snapshot)
+        self.load_state_dict(snapshot)
         if rollbacks > self.guard.max_rollbacks:
             raise DivergenceError(self.guard.advice(complaint))
         self.rollbacks = rollbacks
@@ -274,7 +274,8 @@ class Trainer:
     def _snapshot(self) -> dict[str, Any]:
         return copy.deepcopy(self.state_dict())
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where the trainer that gave `state` would have; the state itself is left alone."""
         for name, part in self._modules().items():
             part.load_state_dict(copy.deepcopy(state[name]))
         self.generator.set_state(state["generator"])
@@ -300,7 +301,7 @@ class Trainer:
         """
         state = load_checkpoint(path).state
         try:
-            self._restore(state)
+            self.load_state_dict(state)
         except (KeyError, RuntimeError, ValueError) as error:
             raise InputError(f"path: expected a checkpoint of this model, {path} is not: {error}") from error
         if "batches" in state and hasattr(batches, "load_state_dict"):

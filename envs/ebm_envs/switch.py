@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ class RotatedActions(Regime):
 
 
 @dataclass(frozen=True)
-class _Scaled(Regime):
+class _Scaled(Regime, ABC):
     """Rows of some arrays of the MuJoCo model at `env.unwrapped.model`, times a factor."""
 
     fields: ClassVar[tuple[str, ...]]
@@ -145,8 +146,9 @@ class _Scaled(Regime):
                 f"joints: expected names among {names} or indices below {model.njnt}, got {self.joints}"
             ) from None
 
+    @abstractmethod
     def _rows(self, model: mujoco.MjModel, joint_ids: list[int]) -> NDArray[np.bool_]:
-        raise NotImplementedError
+        """Which rows of the fields belong to these joints."""
 
 
 @dataclass(frozen=True)

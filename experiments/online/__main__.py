@@ -54,7 +54,7 @@ def main() -> None:
     seeds = range(settings.first, settings.first + count)
     flags = " --quick" if settings.quick else f" --seeds {count}"
     flags += f" --parts {' '.join(settings.parts)}" + (
-        f" --methods {settings.methods}" if settings.methods else ""
+        "".join([" --methods", *(f" '{name}'" for name in settings.methods)]) if settings.methods else ""
     )
     flags += " --resume" if settings.resume else ""
     origin = provenance("python -m experiments.online" + flags, seeds, 0.0)
@@ -69,14 +69,20 @@ def main() -> None:
         for job in jobs_of(settings.parts, seeds, settings.quick)
         if (job.name, job.seed) not in kept and (not chosen or job.method in chosen)
     ]
+
+    def write() -> None:
+        """All that is known so far: a run that is stopped loses nothing."""
+        took = origin | {"seconds": round(time.perf_counter() - started, 3)}
+        write_record(found, {"rows": summarised(rows), "by_seed": rows}, took)
+
     with ProcessPoolExecutor(usable_cores()) as pool:
         running = {pool.submit(worker, job): job for job in work}
         for done in as_completed(running):
             job = running[done]
             console.print(f"{time.perf_counter() - started:6.0f} s  {job.name}, seed {job.seed}")
             rows += [{"job": job.name, **row, "commit": origin["commit"]} for row in done.result()]
-            took = origin | {"seconds": round(time.perf_counter() - started, 3)}
-            write_record(found, {"rows": summarised(rows), "by_seed": rows}, took)
+            write()
+    write()
     console.print(table(summarised(rows)))
 
 

@@ -9,26 +9,25 @@ import numpy as np
 
 from ebm_control.online import OnlineLearning, OnlineSettings
 from ebm_control.planning import run_episodes
-from experiments.online.methods import learner_of, planner_of
+from experiments.online.methods import learner_of, planners
 from experiments.planning.problems import ARM, PARTICLE, REACHER, Problem
 from experiments.planning.rows import best_return, goal_of
 
 Row = dict[str, Any]
 PROBLEMS = {"particle": PARTICLE, "reacher": REACHER, "arm7": ARM}
-STEPS = {"particle": 10_000, "reacher": 10_000, "arm7": 10_000}
+STEPS = 10_000
 EPISODES = {"particle": 2, "reacher": 5, "arm7": 10}
-CHECKPOINTS = (400, 1000, 2000, 5000, 10_000, 20_000, 50_000)
+CHECKPOINTS = (400, 1000, 2000, 5000, 10_000)
 
 
-def control(problem: str, method: str, seed: int, quick: bool, steps: int | None = None) -> list[Row]:
+def control(problem: str, method: str, seed: int, quick: bool) -> list[Row]:
     """A row a checkpoint: the return of an agent that replans at every step, without noise."""
     case, count = PROBLEMS[problem], 2 if quick else EPISODES[problem]
-    total = steps or (2000 if quick else STEPS[problem])
-    learner = learner_of(method, seed, total)
+    total = 2000 if quick else STEPS
     learning = OnlineLearning(
         case.make,
-        learner,
-        planner_of(method, case, case.make().action_space),
+        learner_of(method, seed, total),
+        planners(method, case, case.make().action_space),
         OnlineSettings(steps=total, environments=20, noise=0.1, growth=0.2, seed=seed),
         progress=False,
     )

@@ -16,15 +16,15 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from ebm_control.baselines import baseline_planner
+from ebm_control.baselines import Baseline, Ensemble
 from ebm_control.baselines.disagreement import DisagreementCost
 from ebm_control.data.occupancy import Occupancy
-from ebm_control.online import FrontierGoals, OnlineLearning, OnlineSettings
+from ebm_control.online import FrontierGoals, OnlineLearning, OnlineSettings, planner_of
 from ebm_control.online.frontier import Goals
 from ebm_control.online.learner import Model
 from ebm_control.planning import Planner
 from ebm_envs.point import segments_blocked
-from experiments.online.methods import SHOOT, learner_of, planner_of
+from experiments.online.methods import learner_of, planners
 from experiments.planning.problems import ARM, MAZES, Problem
 
 Row = dict[str, Any]
@@ -104,7 +104,8 @@ class Watched:
         self.place, self.goals = place, goals
         self.grid = place.grid()
         self.curve: list[tuple[int, float]] = []
-        self.steps, self.enough = 0, None if place.mask is None else 10**9
+        self.steps = 0
+        self.enough: int | None = None
 
     def __call__(self, observations: Array, fresh: NDArray[np.bool_]) -> Array | None:
         """See `Goals`."""
@@ -117,7 +118,7 @@ class Watched:
         share = self.visited
         if self.steps % 100 == 0:
             self.curve.append((self.steps, share))
-        if self.enough == 10**9 and share >= ENOUGH:
+        if self.enough is None and self.place.mask is not None and share >= ENOUGH:
             self.enough = self.steps
         self.steps += len(observations)
 
@@ -130,14 +131,13 @@ class Watched:
     @property
     def done(self) -> bool:
         """Whether nearly all cells were visited."""
-        return self.enough is not None and self.enough < 10**9
+        return self.enough is not None
 
 
 def exploration(name: str, method: str, seed: int, quick: bool) -> list[Row]:
     """One row: steps until 95 % of the cells were visited (None: not within the run), and the curve."""
     place, began = place_of(name), time.perf_counter()
     watched = random_walk(place, seed, quick) if method == "random" else learned(place, method, seed, quick)
-    enough = watched.enough if watched.done else None
     row: Row = {
         "part": f"exploration, {name}",
         "env": place.problem.env,
@@ -145,7 +145,7 @@ def exploration(name: str, method: str, seed: int, quick: bool) -> list[Row]:
         "seed": seed,
         "checkpoint": 0,
         "env_steps": watched.steps,
-        "steps_to_95": enough,
+        "steps_to_95": watched.enough,
         "visited": watched.visited,
         "curve": watched.curve,
         "seconds": time.perf_counter() - began,
@@ -171,34 +171,46 @@ def random_walk(place: Place, seed: int, quick: bool) -> Watched:
 def learned(place: Place, method: str, seed: int, quick: bool) -> Watched:
     """Goals at the frontier, or actions on whose outcome the members of an ensemble disagree most."""
     model, _, how = method.partition(", ")
-    steps = 600 if quick else place.steps
-    index = place.problem.goal_index
-    env = place.make()
-    width = len(env.observation_space["observation"].low)  # type: ignore[index]
-    goals = None
-    if how == "frontier":
-        goals = FrontierGoals(width, index, place.width, place.low, place.high, seed=seed)
-    watched = Watched(place, goals)
-    plans = planner_of(
-        "EBM, actions" if model == "EBM" else model, place.problem, env.action_space, place.horizon
-    )
+    watched = Watched(place, frontier(place, seed) if how == "frontier" else None)
+    space: Any = place.make().action_space
 
     def curious(learner: Model, step: int) -> Planner:
-        cost = DisagreementCost(learner.dynamics)  # type: ignore[arg-type, union-attr]
-        return baseline_planner(
-            learner,  # type: ignore[arg-type]
-            cost,
-            place.horizon,
-            sampler=SHOOT,
-            action_space=env.action_space,  # type: ignore[arg-type]
-            chains=2,
-        )
+        assert isinstance(learner, Baseline)
+        assert isinstance(learner.dynamics, Ensemble)
+        cost = DisagreementCost(learner.dynamics)
+        return planner_of(learner, cost, place.horizon, action_space=space)
 
-    learning = OnlineLearning(
+    learning = explorer(
+        place, model, seed, 600 if quick else place.steps, watched, curious if how != "frontier" else None
+    )
+    learning.run(report=lambda step, run: watched.done)
+    return watched
+
+
+def frontier(place: Place, seed: int) -> FrontierGoals:
+    """Goals next to where something has been."""
+    space: Any = place.make().observation_space["observation"]  # type: ignore[index]
+    return FrontierGoals(
+        space.shape[0], place.problem.goal_index, place.width, place.low, place.high, seed=seed
+    )
+
+
+def explorer(
+    place: Place,
+    model: str,
+    seed: int,
+    steps: int,
+    goals: Goals,
+    plan: Callable[[Model, int], Planner] | None = None,
+) -> OnlineLearning:
+    """A run that explores, all models planning over actions; `plan` where it is not towards goals."""
+    method = "EBM, actions" if model == "EBM" else model
+    return OnlineLearning(
         place.make,
-        learner_of(model, seed, steps),
-        plans if how == "frontier" else curious,
-        # Side by side they head for different places, and noise frees one that leans against a wall.
+        learner_of(method, seed, steps),
+        plan or planners(method, place.problem, place.make().action_space, place.horizon),
+        # Side by side they head for different places. Noise frees one that leans against a wall, and gives energies of
+        # pairs of states, if they are to be fitted afterwards, steps of all lengths.
         OnlineSettings(
             steps=steps,
             environments=ENVIRONMENTS,
@@ -208,8 +220,6 @@ def learned(place: Place, method: str, seed: int, quick: bool) -> Watched:
             noise=NOISE,
             seed=seed,
         ),
-        goals=watched,
+        goals=goals,
         progress=False,
     )
-    learning.run(report=lambda step, run: watched.done)
-    return watched

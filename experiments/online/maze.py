@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from ebm_control.data.balance import balanced
-from ebm_control.online import FrontierGoals, OnlineLearning, OnlineSettings
-from experiments.online.exploration import ENVIRONMENTS, NOISE, place_of
-from experiments.online.methods import learner_of, planner_of
+from ebm_control.online import OnlineLearning
+from experiments.online.exploration import explorer, frontier, place_of
 from experiments.planning import methods as m
 from experiments.planning.problems import MAZES
 from experiments.planning.rows import episodes
@@ -27,27 +26,9 @@ MOST = 60  # states of a place that energies of pairs are fitted to
 
 def maze(method: str, seed: int, quick: bool) -> list[Row]:
     """A row a checkpoint and goal."""
-    place, case = place_of("maze"), MAZES[0]
+    place = place_of("maze")
     checkpoints = (1500,) if quick else CHECKPOINTS
-    space: Any = case.make().action_space
-    goals = FrontierGoals(2, (0, 1), place.width, place.low, place.high, seed=seed)
-    model = "EBM, actions" if method == "EBM" else method
-    learning = OnlineLearning(
-        place.make,
-        learner_of(model, seed, checkpoints[-1]),
-        planner_of(model, case, space, place.horizon),
-        OnlineSettings(
-            steps=checkpoints[-1],
-            environments=ENVIRONMENTS,
-            warm_up=100,
-            growth=0.3,
-            rows=3,
-            noise=NOISE,
-            seed=seed,
-        ),
-        goals=goals,
-        progress=False,
-    )
+    learning = explorer(place, method, seed, checkpoints[-1], frontier(place, seed))
     rows: list[Row] = []
     for checkpoint in checkpoints:
         began = time.perf_counter()

@@ -20,7 +20,7 @@ from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.planning import MPCAgent, run_episodes
 from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, batches_for, trainer_for
 from ebm_control.training.regression import regress, seeded
-from experiments.online.methods import planner_of
+from experiments.online.methods import planners
 from experiments.planning.problems import PARTICLE, data_of
 
 Row = dict[str, Any]
@@ -54,7 +54,7 @@ def sequential(method: str, seed: int, quick: bool) -> list[Row]:
         began = time.perf_counter()
         model = _trained(method, stream, elsewhere, shuffled, seed)
         agent = MPCAgent(
-            planner_of("EBM" if method.startswith("EBM") else method, PARTICLE, env.action_space)(model, 0),
+            planners("EBM" if method.startswith("EBM") else method, PARTICLE, env.action_space)(model, 0),
             model.normalizer,
             env.action_space,
             seed=seed,

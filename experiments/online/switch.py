@@ -14,7 +14,7 @@ import numpy as np
 from ebm_control.online import OnlineLearning, OnlineSettings
 from ebm_control.planning import run_episodes
 from ebm_envs.switch import DynamicsSwitch, ScaledGear
-from experiments.online.methods import learner_of, planner_of
+from experiments.online.methods import learner_of, planners
 from experiments.planning.problems import REACHER
 
 Row = dict[str, Any]
@@ -37,7 +37,7 @@ def switch(method: str, seed: int, quick: bool) -> list[Row]:
     learning = OnlineLearning(
         lambda: switching(stage // ENVIRONMENTS),
         learner_of(model, seed, total),
-        planner_of(model, REACHER, REACHER.make().action_space),
+        planners(model, REACHER, REACHER.make().action_space),
         OnlineSettings(
             steps=total,
             environments=ENVIRONMENTS,

@@ -1,0 +1,78 @@
+"""Learners and planners of sizes that work, the same for an energy and for the models beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from gymnasium import spaces
+
+from ebm_control.baselines import Baseline, baseline_planner
+from ebm_control.checks import require
+from ebm_control.energies.base import Energy
+from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner, Model
+from ebm_control.planning import Planner, planner_for
+from ebm_control.samplers import Langevin, Linear
+from ebm_control.training import ModelSettings, TrainSettings
+
+ROUND = 200  # regression updates of a round of training, whatever the model
+CHAINS = 2  # of a plan
+OVER_ACTIONS = Langevin(20, Linear(0.2, 0.01), noise=0.0, adapt="rms")
+KINDS = ("energy", "feed-forward", "ensemble")
+
+
+def learner_for(kind: str, transitions: int, seed: int = 0) -> Learner:
+    """An untrained model: an energy, a feed-forward network or an ensemble of five.
+
+    Args:
+        kind: "energy", "feed-forward" or "ensemble".
+        transitions: most that there will ever be.
+        seed: of weights, batches and noise.
+
+    Raises:
+        InputError: no such kind.
+
+    """
+    require(kind in KINDS, "kind", given=kind, expected=f"one of {KINDS}")
+    if kind == "energy":
+        settings = TrainSettings(ModelSettings(hidden=(128, 128)), updates=30, base_updates=ROUND, seed=seed)
+        return EnergyLearner(settings, transitions)
+    if kind == "feed-forward":
+        return BaselineLearner(1, (256, 256), ROUND, seed=seed)
+    return BaselineLearner(5, (128, 128), ROUND, seed=seed)
+
+
+def planner_of(
+    model: Model,
+    costs: Energy | Sequence[Energy],
+    horizon: int = 12,
+    *,
+    action_space: spaces.Box | None = None,
+    shooting: bool = False,
+    seed: int = 0,
+) -> Planner:
+    """How a model plans while it learns, by Langevin.
+
+    Args:
+        model: a learner's.
+        costs: what the plan is for, in normalised units.
+        horizon: steps ahead.
+        action_space: bounds on actions; None for none.
+        shooting: with an energy plan over actions alone instead of states and actions; models without one always do.
+        seed: of the particles' noise of an ensemble.
+
+    """
+    if isinstance(model, Baseline):
+        return baseline_planner(
+            model,
+            costs,
+            horizon,
+            sampler=OVER_ACTIONS,
+            action_space=action_space,
+            chains=CHAINS,
+            generator=torch.Generator().manual_seed(seed),
+        )
+    sampler: Langevin | str = OVER_ACTIONS if shooting else "langevin"
+    return planner_for(
+        model, costs, horizon, sampler=sampler, action_space=action_space, chains=CHAINS, shooting=shooting
+    )
