@@ -17,6 +17,9 @@ from ebm_control.training import ModelSettings, TrainSettings
 
 ROUND = 200  # regression updates of a round of training, whatever the model
 CHAINS = 2  # of a plan
+# Half of what plans offline have: the better a base knows all coordinates, the more of them are as stiff as the
+# stiffest one, and 80 steps no longer settle.
+WEIGHT = 5.0
 OVER_ACTIONS = Langevin(20, Linear(0.2, 0.01), noise=0.0, adapt="rms")
 KINDS = ("energy", "feed-forward", "ensemble")
 
@@ -74,5 +77,12 @@ def planner_of(
         )
     sampler: Langevin | str = OVER_ACTIONS if shooting else "langevin"
     return planner_for(
-        model, costs, horizon, sampler=sampler, action_space=action_space, chains=CHAINS, shooting=shooting
+        model,
+        costs,
+        horizon,
+        sampler=sampler,
+        action_space=action_space,
+        chains=CHAINS,
+        shooting=shooting,
+        weight=WEIGHT,
     )

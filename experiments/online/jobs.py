@@ -10,6 +10,7 @@ from typing import Any
 from experiments.online.control import control
 from experiments.online.exploration import exploration
 from experiments.online.maze import maze
+from experiments.online.model_free import model_free
 from experiments.online.sequential import METHODS as IN_ORDER
 from experiments.online.sequential import sequential
 from experiments.online.switch import MEMORY, switch
@@ -19,10 +20,10 @@ EXPLORERS = ("random", "EBM, frontier", "feed-forward, frontier", "ensemble of 5
 MODELS = ("EBM", "feed-forward", "ensemble of 5")
 CONTRAST_SEEDS = 2  # of what is there to be compared with and takes long
 METHODS = {
-    "reacher": MODELS,
-    "particle": MODELS,
+    "reacher": (*MODELS, "SAC"),
+    "particle": (*MODELS, "SAC"),
     # On Arm7 the energy plans over actions, as in the planning table.
-    "arm7": ("EBM, actions", *MODELS[1:]),
+    "arm7": ("EBM, actions", *MODELS[1:], "SAC"),
     "maze": MODELS,
     "switch": tuple(f"{model}{way}" for way in ("", ", regimes", f", last {MEMORY:,}") for model in MODELS),
     "sequential": IN_ORDER,
@@ -61,7 +62,7 @@ def contrast(part: str, method: str) -> bool:
         return not method.endswith("regimes")
     if part.startswith("exploration"):
         return method not in ("random", "EBM, frontier")
-    return (part == "maze" and method != "EBM") or (part == "arm7" and method == "ensemble of 5")
+    return (part == "maze" and method != "EBM") or (part == "arm7" and method in ("ensemble of 5", "SAC"))
 
 
 def run(job: Job) -> list[dict[str, Any]]:
@@ -74,4 +75,6 @@ def run(job: Job) -> list[dict[str, Any]]:
         return maze(job.method, job.seed, job.quick)
     if job.part.startswith("exploration"):
         return exploration(job.part.partition(", ")[2], job.method, job.seed, job.quick)
+    if job.method == "SAC":
+        return model_free(job.part, job.seed, job.quick)  # type: ignore[arg-type]
     return control(job.part, job.method, job.seed, job.quick)

@@ -1,0 +1,62 @@
+"""SAC on the same problems, evaluated as the others are: without noise, on the same episodes, along its training."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from stable_baselines3 import SAC
+from stable_baselines3.common.callbacks import BaseCallback
+
+from experiments.online.control import EPISODES, PROBLEMS, Row, evaluated
+from experiments.planning import reinforcement as rl
+
+STEPS: dict[str, int] = {"particle": 20_000, "reacher": 20_000, "arm7": 50_000}
+EVERY = 1000
+
+
+def model_free(problem: rl.ProblemName, seed: int, quick: bool) -> list[Row]:
+    """A row every 1,000 environment steps, all environments together; settings are those of the planning table."""
+    steps = 2000 if quick else STEPS[problem]
+    posed = rl.PROBLEMS[problem]
+    model = rl.build(posed, rl.LEARNERS["sac"], seed, steps)
+    assert isinstance(model, SAC)
+    watch = Evaluations(problem, posed, seed)
+    model.learn(steps, callback=watch)
+    return watch.rows
+
+
+class Evaluations(BaseCallback):
+    """Evaluates at every multiple of 1,000 steps; `rows` are what came out."""
+
+    def __init__(self, problem: rl.ProblemName, posed: rl.Problem, seed: int) -> None:
+        super().__init__()
+        self.problem, self.posed, self.seed = problem, posed, seed
+        self.rows: list[Row] = []
+        self.began, self.evaluating = time.perf_counter(), 0.0
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps % EVERY:
+            return True
+        paused = time.perf_counter()
+        assert isinstance(self.model, SAC)
+        agent = rl.Deterministic(self.model)
+        found = evaluated(
+            PROBLEMS[self.problem], agent, EPISODES[self.problem], self.seed, lambda: rl.make(self.posed)
+        )
+        ended = [episode["r"] for episode in self.model.ep_info_buffer or ()][-20:]
+        self.evaluating += time.perf_counter() - paused
+        self.rows.append(
+            found
+            | {
+                "part": "control",
+                "method": "SAC",
+                "seed": self.seed,
+                "checkpoint": self.num_timesteps,
+                "env_steps": self.num_timesteps,
+                "train_seconds": time.perf_counter() - self.began - self.evaluating,
+                "acting_return": sum(ended) / len(ended) if ended else None,
+            }
+        )
+        print({key: value for key, value in self.rows[-1].items() if key != "part"}, flush=True)
+        return True
