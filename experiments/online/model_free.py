@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
