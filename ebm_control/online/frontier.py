@@ -14,9 +14,11 @@ from torch import Tensor
 from ebm_control.checks import require, require_shape
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.novelty import NoveltyCost
+from ebm_control.online.ways import NONE, Ways
 
 Array = NDArray[np.float64]
-NEAR = 24  # places that a goal is drawn from where nothing new is left
+SPARED = 0.2  # visits that a width of way is worth, where nothing new is left
+AHEAD = 4  # places along a way that are headed for
 
 
 class Goals(Protocol):
@@ -33,8 +35,10 @@ class Goals(Protocol):
 class FrontierGoals:
     """Heads for the nearest place that was not visited and lies next to one that was (Yamauchi 1997).
 
-    A goal that is given up nearby counts as visited too: what the world refused is not tried again, so walls need not
-    be known beforehand. Environments side by side share what they know, and head for different places.
+    Nearest along ways that were gone before (`Ways`); what is handed out is the goal itself, once it is next, and
+    until then a place a little ahead on the way there. A goal that is given up nearby counts as visited too: what the
+    world refused is not tried again, so walls need not be known beforehand. Environments side by side share what they
+    know, and head for different places.
 
     Args:
         obs_dim: observation coordinates.
@@ -47,10 +51,11 @@ class FrontierGoals:
         reach: widths within which a goal that is given up counts as visited.
         until: calls after which it sets no more goals, and the environment's own hold; None for never.
         capacity: places remembered.
-        seed: of ties and of goals where nothing new is left.
+        seed: of ties, and of goals where none was reached from afar.
 
     Attributes:
         memory: what was visited, or tried in vain.
+        ways: what was visited, and how it hangs together.
 
     Raises:
         InputError: a setting is of no sense.
@@ -91,12 +96,13 @@ class FrontierGoals:
         self._offsets = np.array(
             [o for o in product((-1, 0, 1), repeat=len(self.index)) if any(o)], np.float32
         )
+        self.ways = Ways(self.width)
         self._candidates = np.empty((0, len(self.index)), np.float32)
-        self._been = self._candidates  # unlike the memory, without what was tried in vain
+        self._beside = np.empty(0, np.intp)  # the place that each candidate is next to
         self._rng = np.random.default_rng(seed)
         self._goals = np.empty((0, len(self.index)), np.float32)
         self._anchor, self._age = self._goals, np.empty(0, int)
-        self._still = self._age
+        self._still, self._place, self._last = self._age, self._age, self._age
         self._calls = 0
 
     def __call__(self, observations: Array, fresh: NDArray[np.bool_]) -> Array | None:
@@ -104,58 +110,85 @@ class FrontierGoals:
         require_shape("observations", torch.as_tensor(observations), (None, self.obs_dim))
         self._calls += 1
         here = np.asarray(observations, np.float32)[:, self.index]
-        self._visit(here)
-        if self.until is not None and self._calls > self.until:
-            return None
         if len(self._goals) != len(here):
             self._begin(here)
+        self._visit(here, fresh)
+        if self.until is not None and self._calls > self.until:
+            return None
         self._age += 1
         moved = self._distance(here, self._anchor) > 0.5
         self._anchor[moved | fresh] = here[moved | fresh]
         self._still = np.where(moved | fresh, 0, self._still + 1)
-        reached = self._distance(here, self._goals) < 0.5
+        away = self._distance(here, self._goals)
+        reached = away < 0.5
         given_up = ~reached & ~fresh & ((self._age > self.patience) | (self._still >= self.stalled))
         # One that was given up from afar (a wall in between) may yet be reached another way.
-        close = given_up & (self._distance(here, self._goals) < self.reach)
-        self._visit(self._goals[reached])
-        if close.any():
-            self.memory.visit(torch.from_numpy(self._goals[close]))
+        close = given_up & (away < self.reach)
+        self._remember(self._goals[reached | close])
         # Another environment may have been there meanwhile.
         known = ~self.memory.novel(torch.from_numpy(self._goals)).numpy()
         for i in np.flatnonzero(reached | given_up | known).tolist():
-            self._goals[i] = self._next(i, here[i], anywhere=bool(given_up[i] & ~close[i]))
+            self._next(i, anywhere=bool(given_up[i] & ~close[i]))
             self._age[i], self._still[i], self._anchor[i] = 0, 0, here[i]
-        return self._goals.astype(np.float64)
+        return np.stack([self._heading(i) for i in range(len(here))]).astype(np.float64)
 
     def _begin(self, here: NDArray[np.float32]) -> None:
         self._goals, self._anchor = here.copy(), here.copy()
         self._age = np.zeros(len(here), int)
         self._still = self._age.copy()
+        self._place = np.full(len(here), NONE, np.intp)
+        self._last = np.zeros(len(here), np.intp)
 
-    def _visit(self, here: NDArray[np.float32]) -> None:
-        """Remember, and take the places around what is new for candidates."""
-        if len(here) == 0 or not (new := self.memory.novel(torch.from_numpy(here)).numpy()).any():
+    def _visit(self, here: NDArray[np.float32], fresh: NDArray[np.bool_]) -> None:
+        """Remember where everyone is, and take what is around a new place for candidates."""
+        self._place, new = self.ways.visit(here, np.where(fresh, NONE, self._place))
+        if len(new) == 0:
             return
-        self.memory.visit(torch.from_numpy(here[new]))
-        self._been = np.concatenate([self._been, here[new]])
-        around = (here[new][:, None] + self._offsets * self.width).reshape(-1, len(self.index))
-        around = around[((around >= self.low) & (around <= self.high)).all(axis=1)]
-        self._candidates = np.concatenate([self._candidates, around])
+        places = self.ways.places[new]
+        self._remember(places)
+        around = (places[:, None] + self._offsets * self.width).reshape(-1, len(self.index))
+        inside = ((around >= self.low) & (around <= self.high)).all(axis=1)
+        self._candidates = np.concatenate([self._candidates, around[inside]])
+        self._beside = np.concatenate([self._beside, new.repeat(len(self._offsets))[inside]])
 
-    def _next(self, i: int, here: NDArray[np.float32], anywhere: bool) -> NDArray[np.float32]:
+    def _remember(self, places: NDArray[np.float32]) -> None:
+        if len(places):
+            self.memory.visit(torch.from_numpy(places))
+
+    def _next(self, i: int, anywhere: bool) -> None:
         """The nearest candidate (or any) that is still new and that no other environment heads for."""
-        self._candidates = self._candidates[self.memory.novel(torch.from_numpy(self._candidates)).numpy()]
+        new = self.memory.novel(torch.from_numpy(self._candidates)).numpy()
+        self._candidates, self._beside = self._candidates[new], self._beside[new]
         others = np.delete(self._goals, i, axis=0)
-        apart = self._distance(self._candidates[:, None], others[None])
-        free = self._candidates[(apart > 0.5).all(axis=1)]
-        if len(free) == 0:
-            # Nearby, so that the way there is likely free: far ones would have it run into walls most of the time.
-            near = self._distance(self._been, here).argsort()[:NEAR]
-            return self._been[self._rng.choice(near)]
+        free = (self._distance(self._candidates[:, None], others[None]) > 0.5).all(axis=1)
+        candidates, beside = self._candidates[free], self._beside[free]
+        length, _ = self.ways.lengths(int(self._place[i]))
+        if len(candidates) == 0:
+            # Where it was least often, and of several such places the nearest.
+            visits = self.ways.visits + SPARED * length + 0.1 * self._rng.random(len(length))
+            self._last[i] = visits.argmin()
+            self._goals[i] = self.ways.places[self._last[i]]
+            return
         if anywhere:
-            return free[self._rng.integers(len(free))]
-        away = self._distance(free, here) + 0.1 * self._rng.random(len(free))
-        return free[away.argmin()]
+            chosen = int(self._rng.integers(len(candidates)))
+        else:
+            step = self._distance(candidates, self.ways.places[beside])
+            chosen = int((length[beside] + step + 0.1 * self._rng.random(len(candidates))).argmin())
+        self._goals[i], self._last[i] = candidates[chosen], beside[chosen]
+
+    def _heading(self, i: int) -> NDArray[np.float32]:
+        """The goal, or a place on the way to what it is next to."""
+        place, last = int(self._place[i]), int(self._last[i])
+        if place == last or self._distance(self._goals[i], self.ways.places[place]) < 1.5:
+            return self._goals[i]
+        length, following = self.ways.lengths(last)
+        if not np.isfinite(length[place]):
+            return self._goals[i]
+        for _ in range(AHEAD):
+            if place == last:
+                return self._goals[i]
+            place = int(following[place])
+        return self.ways.places[place]
 
     def _distance(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
         """In widths."""

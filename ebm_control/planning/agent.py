@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ class MPCAgent:
         goal: `(len(goal_index),)` raw goal for environments whose observations hold none ("desired_goal").
         inverse_dynamics: actions for planned states, where the energy is over states alone.
         temperature: of the draw among chains when `deterministic=False`.
-        rows: steps that a plan is followed for at most before all are made anew.
+        rows: steps that a plan is followed for at most before all are made anew; another goal ends them too.
         tolerance: a number or `(obs_dim,)`, in the units of the trajectory: a state that is farther than this, in any
             coordinate, from where its plan had it ends all plans.
         device: where plans are made.
@@ -100,18 +101,21 @@ class MPCAgent:
             cold = torch.as_tensor(np.atleast_1d(np.asarray(episode_start, dtype=bool)))
         if cold is not None and bool(cold.all()):
             state = None
-        if state is not None and self._holds(state, start, cold):
+        if state is not None and self._holds(state, start, goal, cold):
             plan = state.advanced(start)
         else:
             plan = self.planner.plan(start, goal, warm=state, cold=cold, generator=self.generator)
+            plan = replace(plan, goal=goal)
         acting = plan if deterministic else plan.sample(self.planner.layout, self.generator, self.temperature)
         actions = self._actions(acting).cpu().numpy()
         low, high = self.action_space.low, self.action_space.high
         actions = np.clip(actions, low, high).astype(self.action_space.dtype)
         return (actions[0] if single else actions), plan
 
-    def _holds(self, plan: Plan, start: Tensor, cold: Tensor | None) -> bool:
+    def _holds(self, plan: Plan, start: Tensor, goal: Tensor | None, cold: Tensor | None) -> bool:
         """Whether every plan may be followed for one more step."""
+        if goal is not None and (plan.goal is None or not torch.equal(plan.goal, goal)):
+            return False
         if plan.age + 1 >= min(self.rows, plan.states.shape[1] - 1) or (
             cold is not None and bool(cold.any())
         ):

@@ -23,6 +23,7 @@ class Plan:
         chains: `(N, K, T, D)` all chains, for looking at and for warm starts.
         energies: `(N, K)`.
         age: steps that it has been followed for.
+        goal: what it was made for, where an agent says so: `(N, goal)`, normalised.
 
     """
 
@@ -32,6 +33,7 @@ class Plan:
     chains: Tensor
     energies: Tensor
     age: int = field(default=0, kw_only=True)
+    goal: Tensor | None = field(default=None, kw_only=True)
 
     @classmethod
     def best_of(cls, layout: TrajectoryLayout, chains: Tensor, energies: Tensor) -> Plan:

@@ -7,6 +7,7 @@ steps counted. Arm7: voxels of 10 cm that the fingertip visits.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,13 +25,14 @@ from ebm_control.online.frontier import Goals
 from ebm_control.online.learner import Model
 from ebm_control.planning import Planner
 from ebm_envs.point import segments_blocked
+from experiments.online.bonus import CountBonus, counting_sac
 from experiments.online.methods import learner_of, planners
 from experiments.planning.problems import ARM, MAZES, Problem
 
 Row = dict[str, Any]
 Array = NDArray[np.float64]
 ENOUGH = 0.95
-ENVIRONMENTS, NOISE = 4, 0.5
+ENVIRONMENTS, NOISE = 4, 0.2
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def place_of(name: str) -> Place:
             lambda: gym.make(problem.env, max_episode_steps=10**6),
             lambda: Occupancy([-1, -1], [1, 1], 20),
             free,
-            0.14,
+            0.12,
             (-1, -1),
             (1, 1),
             6000,
@@ -137,7 +139,12 @@ class Watched:
 def exploration(name: str, method: str, seed: int, quick: bool) -> list[Row]:
     """One row: steps until 95 % of the cells were visited (None: not within the run), and the curve."""
     place, began = place_of(name), time.perf_counter()
-    watched = random_walk(place, seed, quick) if method == "random" else learned(place, method, seed, quick)
+    if method == "random":
+        watched = random_walk(place, seed, quick)
+    elif method.startswith("SAC"):
+        watched = rewarded(place, seed, quick)
+    else:
+        watched = learned(place, method, seed, quick)
     row: Row = {
         "part": f"exploration, {name}",
         "env": place.problem.env,
@@ -187,11 +194,30 @@ def learned(place: Place, method: str, seed: int, quick: bool) -> Watched:
     return watched
 
 
+def rewarded(place: Place, seed: int, quick: bool) -> Watched:
+    """SAC with a bonus for places of the same grid."""
+    watched, counts = Watched(place, None), Counter[tuple[int, ...]]()
+    grid, index = place.grid(), list(place.problem.goal_index)
+    size = (grid.high - grid.low) / grid.cells
+
+    def cell(observation: NDArray[Any]) -> tuple[int, ...]:
+        return tuple(np.floor((observation[index] - grid.low) / size).astype(int).tolist())
+
+    counting_sac(
+        lambda: CountBonus(place.make(), cell, counts, watched.see),
+        ENVIRONMENTS,
+        600 if quick else 2 * place.steps if place.mask is None else place.random_steps // 3,
+        seed,
+        lambda: watched.done,
+    )
+    return watched
+
+
 def frontier(place: Place, seed: int) -> FrontierGoals:
     """Goals next to where something has been."""
     space: Any = place.make().observation_space["observation"]  # type: ignore[index]
     return FrontierGoals(
-        space.shape[0], place.problem.goal_index, place.width, place.low, place.high, seed=seed
+        space.shape[0], place.problem.goal_index, place.width, place.low, place.high, stalled=2, seed=seed
     )
 
 
@@ -216,7 +242,7 @@ def explorer(
             environments=ENVIRONMENTS,
             warm_up=100,
             growth=0.3,
-            rows=3,
+            rows=1,
             noise=NOISE,
             seed=seed,
         ),

@@ -15,7 +15,13 @@ from experiments.online.sequential import METHODS as IN_ORDER
 from experiments.online.sequential import sequential
 from experiments.online.switch import MEMORY, switch
 
-EXPLORERS = ("random", "EBM, frontier", "feed-forward, frontier", "ensemble of 5, disagreement")
+EXPLORERS = (
+    "random",
+    "EBM, frontier",
+    "feed-forward, frontier",
+    "ensemble of 5, disagreement",
+    "SAC, count bonus",
+)
 
 MODELS = ("EBM", "feed-forward", "ensemble of 5")
 CONTRAST_SEEDS = 2  # of what is there to be compared with and takes long

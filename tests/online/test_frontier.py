@@ -108,6 +108,33 @@ def test_a_goal_given_up_from_afar_stays_new(plane):
     assert goals.memory.novel(torch.from_numpy(first[0])).all()
 
 
+def test_the_way_to_a_goal_far_off_is_one_that_was_gone():
+    goals, up = explorer(), np.linspace(0, 0.7, 11)
+    there = [(0.0, y) for y in up] + [(x, 0.7) for x in up[1:6]] + [(0.35, y) for y in up[-2::-1]]
+    for t, place in enumerate(there):
+        goals(np.array([place]), np.array([t == 0]))
+    new = np.array(
+        [-WIDTH, 0.0], np.float32
+    )  # beside where it began: 3.5 widths away, the way there is 12 long
+    rest = goals._candidates[apart(goals._candidates, new)[:, 0] > 0.6]
+    goals.memory.visit(torch.from_numpy(rest))
+    heading = goals(np.array([there[-1]]), LATER)
+    assert apart(heading, there).min() < 0.5
+    assert heading[0, 0] == pytest.approx(0.35)
+    assert 0.1 < heading[0, 1] < 0.5
+    for place in there[::-1]:
+        last = goals(np.array([place]), LATER)
+    assert apart(last, new)[0, 0] < 0.6
+
+
+def test_nearly_all_of_the_maze_is_covered_by_a_team(maze):
+    goals, grid = explorer(stalled=2), Occupancy([-1, -1], [1, 1], 20)
+    free = ~segments_blocked(grid.centres, grid.centres, maze.walls)
+    path, _ = walk(goals, maze, np.array([[-0.85, -0.85]] * 4), 500)
+    grid.visit(path.reshape(-1, 2))
+    assert grid.fraction(free) >= 0.93
+
+
 def test_after_so_many_calls_the_environments_own_goals_are_left_alone():
     goals = explorer(until=3)
     given = [goals(np.zeros((2, 2)), np.array([t == 0] * 2)) for t in range(5)]

@@ -112,3 +112,15 @@ def test_planning_after_following_takes_chains_up_where_they_have_come_to():
 def test_rows_of_no_sense_are_refused():
     with pytest.raises(InputError, match="rows: expected at least 1 step, got 0"):
         agent(rows=0)
+
+
+def test_another_goal_ends_a_plan_at_once():
+    mpc = agent(rows=3, tolerance=1.0)
+    here, plan, followed = np.zeros((2, 2)), None, []
+    for goal in (GOAL, GOAL, -GOAL, -GOAL):
+        observation = {"observation": here, "desired_goal": np.stack([GOAL, goal])}
+        actions, plan = mpc.predict(observation, plan)
+        followed.append(plan.age)
+    assert followed == [0, 1, 0, 1]
+    assert (actions[1] < 0).all()
+    assert (actions[0] > 0).all()
