@@ -169,6 +169,12 @@ class Experience:
         )
         return _windows(states, actions, after, normalizer)
 
+    def held_out(self, normalizer: Normalizer) -> Tensor:
+        """All transitions of `held`, `(M, 2, D)` in the normaliser's units."""
+        if len(self.held) == 0:
+            return torch.empty(0)
+        return _windows(*self.held.transitions(), normalizer)
+
     def save(self, folder: Path) -> None:
         """Write what was taken in: `data.npz` and `held.npz`."""
         Parts(self.data, self.held).save(folder)

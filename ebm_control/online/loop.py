@@ -238,6 +238,7 @@ class OnlineLearning:
         """One round: data so far, plans since the last round, and a new agent."""
         progress, settings, began = self.progress, self.settings, time.perf_counter()
         self.experience.flush()
+        figures = self._judge()
         if self.normalizer is None:
             self.experience.take_in()
             self.normalizer = bounded_normalizer(self.experience.data, self.observation_space)
@@ -253,8 +254,7 @@ class OnlineLearning:
         keep = -(-settings.planned // settings.environments)
         self._planned = self._planned[-keep:]
         planned = torch.cat(self._planned) if self._planned else torch.empty(0)
-        figures = self.learner.update(self.experience.data, self.experience.held, planned)
-        figures |= self._judge(planned)
+        figures |= self.learner.update(self.experience.data, self.experience.held, planned)
         self._renew_agent()
         progress.rounds += 1
         progress.next_round = progress.step + max(settings.every, int(settings.growth * progress.step))
@@ -272,18 +272,24 @@ class OnlineLearning:
         if self.progress.effort > 1:
             exert(self._agent.planner, self.progress.effort)
 
-    def _judge(self, planned: Tensor) -> dict[str, float]:
-        """Share of the last plans that promised what did not happen, and the effort that follows."""
-        if self.normalizer is None or len(planned) == 0:
+    def _judge(self) -> dict[str, float]:
+        """How far what was executed is beyond what its model was judged by, and the effort that follows.
+
+        A planner that exploits its model is led to where the model is wrong, and there what happens has a high energy.
+        """
+        if self.normalizer is None:
             return {}
-        recent = self.experience.recent(len(planned), self.normalizer)
-        count = min(len(planned), len(recent))
-        happened, promised = self.learner.surprise(recent[-count:]), self.learner.surprise(planned[-count:])
-        margin = 1.5 * self.experience.obs_dim  # three times what a sound model has on average
-        gap = happened.mean() - promised.mean()
-        exploited = float((happened.mean() > promised.mean() + margin) * (happened > margin).float().mean())
+        pending, held = (
+            windows(self.normalizer) for windows in (self.experience.pending, self.experience.held_out)
+        )
+        if len(pending) == 0 or len(held) == 0:
+            return {}
+        happened, usual = self.learner.surprise(pending), self.learner.surprise(held)
+        beyond = float((happened > usual.quantile(0.95)).float().mean())
+        exploited = max(0.0, beyond - 0.05) / 0.95
         self.progress.effort = 1 + (self.settings.effort - 1) * exploited
-        return {"energy_gap": float(gap), "exploited": exploited, "effort": self.progress.effort}
+        gap = float(happened.median() - usual.median())
+        return {"energy_gap": gap, "exploited": exploited, "effort": self.progress.effort}
 
     def save(self) -> Path:
         """Write a checkpoint now; before it, so that it is whole once it is there, `experience/` of the same step.

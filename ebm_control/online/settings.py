@@ -21,8 +21,8 @@ class OnlineSettings:
         rows: steps that a plan is followed for at most.
         tolerance: typical displacements by which a state may be off its plan before all plans are made anew.
         noise: deviation of the noise on actions, in half-widths of their range.
-        effort: most planning steps, as a multiple of the planner's own, when plans promise what does not happen; 1
-            keeps to the planner's own.
+        effort: most planning steps, as a multiple of the planner's own, taken where all that was executed since the
+            last round has a higher energy than 95 % of the held-out transitions have; 1 keeps to the planner's own.
         planned: planned transitions kept for the next round.
         memory: transitions kept to learn from, the last ones, at least 25; None for all.
         change: how many times larger than usual errors of prediction must be for the dynamics to have changed:

@@ -9,6 +9,7 @@ from ebm_control.online.loop import exert
 from ebm_control.planning import run_episodes
 from ebm_control.planning.plan import Plan
 from ebm_envs.oracles import particle_oracle
+from ebm_envs.switch import DynamicsSwitch, RotatedActions
 from tests.online.helpers import PARTICLE, baseline_learner, energy_learner, online, plan, windows
 
 
@@ -214,6 +215,25 @@ def test_effort_is_a_multiple_of_the_planners_steps(run, effort):
     exert(planner, effort)
     assert planner.sampler.steps == effort * plain.sampler.steps
     assert planner.first.steps == effort * plain.first.steps
+
+
+@pytest.mark.parametrize("learner", [energy_learner, baseline_learner])
+def test_more_is_planned_while_what_happens_is_not_what_the_model_knows(learner):
+    told = []
+
+    def report(step, learning):
+        steps = learning._agent.planner.sampler.steps / plan(learning.model, 0).sampler.steps
+        told.append((step, learning.progress.effort, steps))
+
+    turned = {100: RotatedActions(180.0)}
+    learning = online(
+        lambda: DynamicsSwitch(gym.make(PARTICLE), turned), learner(), steps=600, noise=0.3, effort=3.0
+    )
+    learning.run(report=report)
+    efforts = {step: effort for step, effort, _ in told}
+    assert max(efforts[300], efforts[400]) < 2
+    assert efforts[500] > 2.5
+    assert all(steps == pytest.approx(effort, abs=0.1) for _, effort, steps in told)
 
 
 def test_effort_on_a_planner_of_your_own_is_refused(run):
