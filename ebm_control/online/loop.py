@@ -218,6 +218,9 @@ class OnlineLearning:
         actions, plan = self._agent.predict(observation, state, fresh)
         noise = self.settings.noise * (high - low) / 2 * self.rng.standard_normal(actions.shape)
         actions = np.clip(actions + noise, low, high)
+        if self.settings.epsilon > 0:
+            random = self.rng.random((len(actions), 1)) < self.settings.epsilon
+            actions = np.where(random, self.rng.uniform(low, high, actions.shape), actions)
         assert self.normalizer is not None
         # What the planner believed of the very action that was taken.
         start = torch.cat([plan.states[:, 0], self.normalizer.normalize_actions(torch.as_tensor(actions))], 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -228,6 +228,7 @@ def explorer(
     steps: int,
     goals: Goals,
     plan: Callable[[Model, int], Planner] | None = None,
+    **changes: Any,
 ) -> OnlineLearning:
     """A run that explores, all models planning over actions; `plan` where it is not towards goals."""
     method = "EBM, actions" if model == "EBM" else model
@@ -235,16 +236,18 @@ def explorer(
         place.make,
         learner_of(method, seed, steps),
         plan or planners(method, place.problem, place.make().action_space, place.horizon),
-        # Side by side they head for different places. Noise frees one that leans against a wall, and gives energies of
-        # pairs of states, if they are to be fitted afterwards, steps of all lengths.
-        OnlineSettings(
-            steps=steps,
-            environments=ENVIRONMENTS,
-            warm_up=100,
-            growth=0.3,
-            rows=1,
-            noise=NOISE,
-            seed=seed,
+        # Side by side they head for different places; noise frees one that leans against a wall.
+        replace(
+            OnlineSettings(
+                steps=steps,
+                environments=ENVIRONMENTS,
+                warm_up=100,
+                growth=0.3,
+                rows=1,
+                noise=NOISE,
+                seed=seed,
+            ),
+            **changes,
         ),
         goals=goals,
         progress=False,

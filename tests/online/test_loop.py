@@ -209,6 +209,21 @@ def test_nothing_is_saved_without_a_folder_or_before_the_first_round(tmp_path):
         online().agent()
 
 
+@pytest.mark.parametrize(("epsilon", "share"), [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)])
+def test_so_many_actions_are_random(epsilon, share):
+    diaries = []
+
+    def make():
+        diaries.append(Diary())
+        return gym.wrappers.TimeLimit(diaries[-1], 50)
+
+    goal = np.array([0.9, 0.9])  # far off: planned actions are as large as they can be
+    online(make, goals=lambda seen, _: np.tile(goal, (len(seen), 1)), steps=600, epsilon=epsilon).run()
+    actions = np.concatenate([diary.executed[50:] for diary in diaries])[:, 2:4]
+    smaller = (np.abs(actions) < 0.04).any(axis=1).mean()
+    assert smaller == pytest.approx(share * (1 - 0.2**2), abs=0.08)
+
+
 @pytest.mark.parametrize("effort", [1.0, 2.5])
 def test_effort_is_a_multiple_of_the_planners_steps(run, effort):
     planner, plain = plan(run.model, 0), plan(run.model, 0)
@@ -258,6 +273,7 @@ def test_effort_on_a_planner_of_your_own_is_refused(run):
         ("growth", -0.1, "growth: expected at least 0, got -0.1"),
         ("tolerance", -1.0, "tolerance: expected at least 0, got -1.0"),
         ("noise", -1.0, "noise: expected at least 0, got -1.0"),
+        ("epsilon", 1.5, r"epsilon: expected in \[0, 1\], got 1.5"),
         ("effort", 0.5, "effort: expected at least 1, got 0.5"),
         ("memory", 24, "memory: expected None or at least 25, the longest stretch, got 24"),
         ("change", 0.9, "change: expected None or at least 1, got 0.9"),
