@@ -27,7 +27,8 @@ class Goals(Protocol):
     def __call__(self, observations: Array, fresh: NDArray[np.bool_]) -> Array | None:
         """Goals `(N, g)` for observations `(N, obs_dim)`, both raw; None for the environment's own.
 
-        `fresh` `(N,)` is True where an episode has just begun.
+        NaN is no goal: the next action of that environment is drawn at random. `fresh` `(N,)` is True where an episode
+        has just begun.
         """
         ...
 
@@ -49,6 +50,8 @@ class FrontierGoals:
         patience: steps after which a goal is given up.
         stalled: steps after which it is, where nothing has moved by more than half a width.
         reach: widths within which a goal that is given up counts as visited.
+        spell: steps at random, once nothing new is left, in each of the places that were visited least: data of all
+            directions and lengths, for energies of pairs of states.
         until: calls after which it sets no more goals, and the environment's own hold; None for never.
         capacity: places remembered.
         seed: of ties, and of goals where none was reached from afar.
@@ -73,6 +76,7 @@ class FrontierGoals:
         patience: int = 80,
         stalled: int = 4,
         reach: float = 1.6,
+        spell: int = 0,
         until: int | None = None,
         capacity: int = 4000,
         seed: int = 0,
@@ -81,7 +85,8 @@ class FrontierGoals:
         require(stalled >= 1, "stalled", given=stalled, expected="at least 1 step")
         require(reach > 0, "reach", given=reach, expected="a positive number of widths")
         self.memory = NoveltyCost(TrajectoryLayout(obs_dim), index, width, capacity=capacity)
-        self.obs_dim, self.reach = obs_dim, reach
+        require(spell >= 0, "spell", given=spell, expected="0 or more steps")
+        self.obs_dim, self.reach, self.spell = obs_dim, reach, spell
         self.index, self.patience, self.stalled, self.until = list(index), patience, stalled, until
         self.width = torch.as_tensor(width, dtype=torch.float32).expand(len(self.index)).numpy()
         self.low = np.asarray(-np.inf if low is None else low, np.float32)
@@ -102,7 +107,8 @@ class FrontierGoals:
         self._rng = np.random.default_rng(seed)
         self._goals = np.empty((0, len(self.index)), np.float32)
         self._anchor, self._age = self._goals, np.empty(0, int)
-        self._still, self._place, self._last = self._age, self._age, self._age
+        self._still, self._place, self._last, self._left = self._age, self._age, self._age, self._age
+        self._back = np.empty(0, bool)
         self._calls = 0
 
     def __call__(self, observations: Array, fresh: NDArray[np.bool_]) -> Array | None:
@@ -124,13 +130,20 @@ class FrontierGoals:
         given_up = ~reached & ~fresh & ((self._age > self.patience) | (self._still >= self.stalled))
         # One that was given up from afar (a wall in between) may yet be reached another way.
         close = given_up & (away < self.reach)
-        self._remember(self._goals[reached | close])
+        self._remember(self._goals[(reached | close) & ~self._back])
         # Another environment may have been there meanwhile.
-        known = ~self.memory.novel(torch.from_numpy(self._goals)).numpy()
-        for i in np.flatnonzero(reached | given_up | known).tolist():
-            self._next(i, anywhere=bool(given_up[i] & ~close[i]))
+        known = ~self._back & ~self.memory.novel(torch.from_numpy(self._goals)).numpy()
+        free = self._left > 0
+        self._left[free] -= 1
+        begun = ~free & self._back & (reached | given_up)
+        self._left[begun] = self.spell
+        over = np.where(self._back, (free | begun) & (self._left == 0), reached | given_up | known)
+        for i in np.flatnonzero(over).tolist():
+            self._next(i, anywhere=bool(given_up[i] & ~close[i] & ~self._back[i]))
             self._age[i], self._still[i], self._anchor[i] = 0, 0, here[i]
-        return np.stack([self._heading(i) for i in range(len(here))]).astype(np.float64)
+        headings = np.stack([self._heading(i) for i in range(len(here))]).astype(np.float64)
+        headings[self._left > 0] = np.nan
+        return headings
 
     def _begin(self, here: NDArray[np.float32]) -> None:
         self._goals, self._anchor = here.copy(), here.copy()
@@ -138,6 +151,8 @@ class FrontierGoals:
         self._still = self._age.copy()
         self._place = np.full(len(here), NONE, np.intp)
         self._last = np.zeros(len(here), np.intp)
+        self._back = np.zeros(len(here), bool)  # on the way to a known place, nothing new being left
+        self._left = np.zeros(len(here), int)  # steps of a spell that are left
 
     def _visit(self, here: NDArray[np.float32], fresh: NDArray[np.bool_]) -> None:
         """Remember where everyone is, and take what is around a new place for candidates."""
@@ -163,7 +178,8 @@ class FrontierGoals:
         free = (self._distance(self._candidates[:, None], others[None]) > 0.5).all(axis=1)
         candidates, beside = self._candidates[free], self._beside[free]
         length, _ = self.ways.lengths(int(self._place[i]))
-        if len(candidates) == 0:
+        self._back[i] = len(candidates) == 0
+        if self._back[i]:
             # Where it was least often, and of several such places the nearest.
             visits = self.ways.visits + SPARED * length + 0.1 * self._rng.random(len(length))
             self._last[i] = visits.argmin()

@@ -143,6 +143,7 @@ class OnlineLearning:
         self.normalizer: Normalizer | None = None
         self._agent: MPCAgent | None = None
         self._planned: list[Tensor] = []
+        self._free = np.zeros(count, dtype=bool)  # acted at random in the last step
         self.regimes: list[Regime] = []
         self.logger = Logger(
             None if self.folder is None else self.folder / "events", progress=progress, every=1
@@ -206,27 +207,43 @@ class OnlineLearning:
     def _act(
         self, observation: Any, state: Plan | None, fresh: NDArray[np.bool_]
     ) -> tuple[Array, Plan | None]:
-        """Actions `(N, act_dim)`, random as long as there is no model."""
+        """Actions `(N, act_dim)`, random as long as there is no model, and wherever no goal is set."""
         low, high = self.action_space.low, self.action_space.high
+        free = np.full(self.settings.environments, self._agent is None)
         if self.goals is not None:
-            states = plain_observation(observation)
-            goals = self.goals(states, fresh)
-            if goals is not None:
-                observation = {"observation": states, "desired_goal": goals}
-        if self._agent is None:
-            return self.rng.uniform(low, high, (self.settings.environments, len(low))), None
-        actions, plan = self._agent.predict(observation, state, fresh)
-        noise = self.settings.noise * (high - low) / 2 * self.rng.standard_normal(actions.shape)
-        actions = np.clip(actions + noise, low, high)
-        if self.settings.epsilon > 0:
-            random = self.rng.random((len(actions), 1)) < self.settings.epsilon
-            actions = np.where(random, self.rng.uniform(low, high, actions.shape), actions)
+            observation, aimless = self._aimed(plain_observation(observation), fresh, observation)
+            free |= aimless
+        actions = self.rng.uniform(low, high, (self.settings.environments, len(low)))
+        if self._agent is None or free.all():
+            self._free = free
+            return actions, None
+        planned, plan = self._agent.predict(observation, state, fresh | self._free)
+        noise = self.settings.noise * (high - low) / 2 * self.rng.standard_normal(planned.shape)
+        actions = np.where(free[:, None], actions, np.clip(planned + noise, low, high))
+        self._free = free
+        self._planned.append(self._believed(plan, actions)[torch.from_numpy(~free)])
+        return actions, plan
+
+    def _aimed(
+        self, states: Array, fresh: NDArray[np.bool_], observation: Any
+    ) -> tuple[Any, NDArray[np.bool_]]:
+        """Observations with the goals that are set, and where there is none: the planner is then told to stay."""
+        assert self.goals is not None
+        goals = self.goals(states, fresh)
+        if goals is None:
+            return observation, np.zeros(len(states), dtype=bool)
+        aimless: NDArray[np.bool_] = np.asarray(np.isnan(goals).any(axis=1))
+        if self._agent is not None and aimless.any():
+            index = list(self._agent.planner.goal_index)
+            goals = np.where(aimless[:, None], states[:, index], goals)
+        return {"observation": states, "desired_goal": goals}, aimless
+
+    def _believed(self, plan: Plan, actions: Array) -> Tensor:
+        """What the planner believed of the very actions that were taken, `(N, 2, D)`."""
         assert self.normalizer is not None
-        # What the planner believed of the very action that was taken.
         start = torch.cat([plan.states[:, 0], self.normalizer.normalize_actions(torch.as_tensor(actions))], 1)
         end = torch.cat([plan.states[:, 1], torch.zeros_like(start[:, self.experience.obs_dim :])], 1)
-        self._planned.append(torch.stack([start, end], dim=1).float())
-        return actions, plan
+        return torch.stack([start, end], dim=1).float()
 
     def _end(self, done: NDArray[np.bool_], terminated: NDArray[np.bool_]) -> Any:
         """Close the episodes that are done, begin new ones, and hand back all observations."""

@@ -14,7 +14,10 @@ from ebm_control.online.experience import Experience, Parts
 from ebm_control.online.learner import Learner
 
 FITS = 0.3  # of the error under the present regime: what a known one must be below to be taken up again
-LEAST = 0.1  # typical displacements: an error below this is none that matters, however precise the model was
+# Typical displacements: an error below this is no change, however precise the model was. A young regime that is led
+# to new states errs by a tenth, motors that turn the other way make it two.
+LEAST = 0.3
+GROWN = 2  # times what contradicts it: a regime of less data errs because it is young
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ def heed_change(
     Errors are compared in typical displacements and not in deviations of the model (`Learner.surprise`): a model of few
     and similar data has a narrow one, and any new state would be a change.
 
-    A new regime goes on from the weights that there are, without the data.
+    A new regime goes on from the weights that there are, without the data. While it has little data of its own no other
+    is begun: a model that has just been led elsewhere errs there without any change.
 
     Args:
         regimes: put aside so far; what is left goes there, what is taken up again comes out.
@@ -59,17 +63,14 @@ def heed_change(
     usual = float(learner.error(experience.recent(len(fresh), normalizer)).median())
     if error <= max(ratio * usual, LEAST):
         return False
-    left = Regime(copy.deepcopy(learner.state_dict()), experience.exchange())
+    here = copy.deepcopy(learner.state_dict())
     known = [(_error_under(regime, learner, fresh), i) for i, regime in enumerate(regimes)]
     # Where a wrong model led is new to the right one as well, so it need not be as good as usual there.
-    if known and min(known)[0] < FITS * error:
-        found = regimes.pop(min(known)[1])
-        learner.load_state_dict(copy.deepcopy(found.learner))
-        experience.exchange(found.experience)
-    else:
-        # The search for a known regime has left another's weights.
-        learner.load_state_dict(copy.deepcopy(left.learner))
-    regimes.append(left)
+    found = regimes.pop(min(known)[1]) if known and min(known)[0] < FITS * error else None
+    learner.load_state_dict(here if found is None else copy.deepcopy(found.learner))
+    if found is None and len(experience.data) + len(experience.held) < GROWN * len(fresh):
+        return False
+    regimes.append(Regime(here, experience.exchange(None if found is None else found.experience)))
     return True
 
 

@@ -21,7 +21,6 @@ class OnlineSettings:
         rows: steps that a plan is followed for at most.
         tolerance: typical displacements by which a state may be off its plan before all plans are made anew.
         noise: deviation of the noise on actions, in half-widths of their range.
-        epsilon: share of actions, each on its own, that are drawn uniformly in place of planned ones.
         effort: most planning steps, as a multiple of the planner's own, taken where all that was executed since the
             last round has a higher energy than 95 % of the held-out transitions have; 1 keeps to the planner's own.
         planned: planned transitions kept for the next round.
@@ -41,7 +40,6 @@ class OnlineSettings:
     rows: int = 5
     tolerance: float = 1.0
     noise: float = 0.0
-    epsilon: float = 0.0
     effort: float = 1.0
     planned: int = 4096
     memory: int | None = None
@@ -55,7 +53,6 @@ class OnlineSettings:
         for name in ("growth", "tolerance", "noise"):
             value = getattr(self, name)
             require(value >= 0, name, given=value, expected="at least 0")
-        require(0 <= self.epsilon <= 1, "epsilon", given=self.epsilon, expected="in [0, 1]")
         require(self.effort >= 1, "effort", given=self.effort, expected="at least 1")
         require(self.warm_up >= 2, "warm_up", given=self.warm_up, expected="at least 2")
         require(

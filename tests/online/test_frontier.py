@@ -97,6 +97,28 @@ def test_where_nothing_new_is_left_goals_are_known_places():
     assert len(known) == 4
 
 
+def test_where_nothing_new_is_left_there_are_spells_without_a_goal_where_it_was_least_often(plane):
+    box, rng = {"low": (0, 0), "high": (0.45, 0.45)}, np.random.default_rng(0)
+    goals = explorer(**box, stalled=2, spell=5)
+    goals.memory.visit(torch.from_numpy(rng.uniform(-0.1, 0.55, (3000, 2)).astype(np.float32)))  # all tried
+    places = np.array([(0.05 + 0.1 * i, 0.05) for i in range(5)])
+    for t, place in enumerate(
+        [*places, *places[::-1], *places[:4], *places[3::-1]]
+    ):  # the last one only twice
+        goals(place[None], np.array([t == 0]))
+    here, free, at = places[:1], [], []
+    for _ in range(60):
+        goal = goals(here, LATER)[0]
+        free.append(bool(np.isnan(goal).any()))
+        at.append(here[0])
+        step = rng.uniform(-0.02, 0.02, 2) if free[-1] else goal - here[0]
+        here = plane.dynamics(here, step[None]).clip(0, 0.45)
+    spells = "".join("x" if f else "." for f in free).split(".")
+    assert {len(spell) for spell in spells[:-1]} == {0, 5}
+    starts = [at[t] for t in range(1, 60) if free[t] and not free[t - 1]]
+    assert apart(starts[:2], places[-1]).min() < 0.6  # a spell may have been under way before
+
+
 def test_a_goal_given_up_from_afar_stays_new(plane):
     goals, env = explorer(patience=5, reach=0.6), plane
     _, first = walk(goals, env, np.zeros((1, 2)), 1)
@@ -176,6 +198,7 @@ def test_the_maze_is_covered_far_faster_than_at_random(maze):
         ({"stalled": 0}, "stalled: expected at least 1 step, got 0"),
         ({"reach": 0.0}, "reach: expected a positive number of widths, got 0"),
         ({"low": (0, 0, 0)}, r"low: expected one figure, or one for each of 2 coordinates, got shape \(3,\)"),
+        ({"spell": -1}, "spell: expected 0 or more steps, got -1"),
         ({"capacity": 0}, "capacity: expected at least 1, got 0"),
     ],
 )

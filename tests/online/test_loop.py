@@ -209,20 +209,30 @@ def test_nothing_is_saved_without_a_folder_or_before_the_first_round(tmp_path):
         online().agent()
 
 
-@pytest.mark.parametrize(("epsilon", "share"), [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)])
-def test_so_many_actions_are_random(epsilon, share):
-    diaries = []
+@pytest.mark.parametrize("learner", [energy_learner, baseline_learner])
+def test_where_no_goal_is_set_actions_are_random_and_nothing_is_planned(learner):
+    diaries, planned = [], []
 
     def make():
         diaries.append(Diary())
         return gym.wrappers.TimeLimit(diaries[-1], 15)
 
-    goal = np.array([0.9, 0.9])  # far off: planned actions lead nowhere else
-    goals = lambda seen, _: np.tile(goal, (len(seen), 1))  # noqa: E731
-    online(make, baseline_learner(), goals=goals, steps=600, epsilon=epsilon).run()
-    actions = np.concatenate([diary.executed[50:] for diary in diaries])[:, 2:4]
-    away = (actions[:, 0] < -0.005).mean()
-    assert away == pytest.approx(0.45 * share, abs=0.05)
+    def goals(observations, fresh):
+        """The first two environments have one, the others now and then."""
+        free = np.arange(len(observations)) >= (2 if sum(map(len, (d.executed for d in diaries))) % 3 else 0)
+        return np.where(free[:, None], np.nan, 0.9)
+
+    def remember(step, run):
+        planned.append(sum(map(len, run._planned)))
+
+    learning = online(make, learner(), goals=goals, steps=600)
+    learning.run(report=remember)
+    led, free = (
+        np.concatenate([d.executed[60:] for d in part])[:, 2:4] for part in (diaries[:2], diaries[2:])
+    )
+    assert (free[:, 0] < -0.005).mean() == pytest.approx(0.45, abs=0.1)
+    assert (led[:, 0] < -0.005).mean() == pytest.approx(0.45 / 3, abs=0.07)
+    assert planned[1] == pytest.approx(2 * 25 * 2 / 3, abs=2)
 
 
 @pytest.mark.parametrize("effort", [1.0, 2.5])
@@ -274,7 +284,6 @@ def test_effort_on_a_planner_of_your_own_is_refused(run):
         ("growth", -0.1, "growth: expected at least 0, got -0.1"),
         ("tolerance", -1.0, "tolerance: expected at least 0, got -1.0"),
         ("noise", -1.0, "noise: expected at least 0, got -1.0"),
-        ("epsilon", 1.5, r"epsilon: expected in \[0, 1\], got 1.5"),
         ("effort", 0.5, "effort: expected at least 1, got 0.5"),
         ("memory", 24, "memory: expected None or at least 25, the longest stretch, got 24"),
         ("change", 0.9, "change: expected None or at least 1, got 0.9"),

@@ -162,6 +162,8 @@ def test_regimes_are_told_apart_by_what_was_executed(bench):
 
 
 def test_dynamics_that_fit_no_known_regime_begin_another_and_leave_the_weights(bench):
+    bench.execute(90, seed=7)
+    bench.learn()
     turned = bench.surprise(90)
     bench.execute(135, seed=5)
     assert bench.heed()
@@ -184,3 +186,25 @@ def test_a_single_transition_is_no_change(make):
     bench.execute(180, 1, length=1)
     assert not bench.heed()
     assert bench.regimes == []
+
+
+@every_learner
+@pytest.mark.parametrize(("degrees", "changed"), [(12, False), (30, True)])
+def test_a_small_error_is_no_change_however_precise_the_model_is(make, degrees, changed):
+    bench = Bench(make)
+    bench.execute(0, stretches=16)
+    bench.learn(6)
+    bench.execute(degrees, seed=3)
+    pending = bench.experience.pending(bench.normalizer)
+    usual = bench.learner.error(bench.experience.recent(200, bench.normalizer)).median()
+    assert bench.learner.error(pending).median() > 5 * usual
+    assert bench.heed() == changed
+
+
+def test_a_young_regime_is_not_put_aside_for_another_new_one(bench):
+    turned = bench.surprise(90)
+    bench.execute(180, seed=5)
+    assert not bench.heed()
+    assert len(bench.regimes) == 1
+    assert torch.equal(bench.surprise(90), turned)
+    assert len(bench.experience.data) + len(bench.experience.held) == 8 * 25
