@@ -18,7 +18,7 @@ import numpy as np
 
 Row = dict[str, Any]
 PANELS = {"Particle": "particle", "Reacher": "reacher", "Arm7": "arm7", "Maze, S": "maze-s"}
-COLOURS = {"EBM": "#1f5fa8", "feed-forward": "#d98324", "ensemble of 5": "#5a8f4e"}
+COLOURS = {"EBM": "#1f5fa8", "feed-forward": "#d98324", "ensemble of 5": "#5a8f4e", "SAC": "#888888"}
 
 
 def curves(path: Path, rows: list[Row], folder: Path) -> Path:
@@ -27,7 +27,8 @@ def curves(path: Path, rows: list[Row], folder: Path) -> Path:
     figure, panels = plt.subplots(1, len(known), figsize=(3.6 * len(known), 3.2), squeeze=False)
     for panel, name in zip(panels[0], known, strict=True):
         draw(panel, name, [row for row in rows if row["env"] == name and row.get("oracle")])
-        draw_sac(panel, name, rows, folder)
+        if not any(row["env"] == name and row["method"] == "SAC" for row in rows):
+            draw_sac(panel, name, rows, folder)
         panel.set(title=name, xscale="log", yscale="log", xlabel="environment steps")
     panels[0][0].set_ylabel("return lost to the oracle")
     panels[0][0].legend(frameon=False, fontsize=8)
@@ -45,7 +46,14 @@ def draw(panel: Any, name: str, rows: list[Row]) -> None:
         lost = np.array([row["oracle"] - row["return"] for row in group]).clip(1e-3)
         half = np.array([row["return_ci95"] or 0.0 for row in group])
         colour = COLOURS[method.removesuffix(", actions")]
-        panel.plot(steps, lost, "o-", ms=3, color=colour, label=method.removesuffix(", actions"))
+        panel.plot(
+            steps,
+            lost,
+            "-" if method == "SAC" else "o-",
+            ms=3,
+            color=colour,
+            label=method.removesuffix(", actions"),
+        )
         panel.fill_between(steps, (lost - half).clip(1e-3), lost + half, color=colour, alpha=0.2, lw=0)
 
 

@@ -27,8 +27,11 @@ SWITCH = (
     "other regime, then",
     "seeds",
 )
+REACHED = ("problem", "level", "method", "steps until all seeds are there", "until training episodes are")
+SAC_SHOWN = (1000, 5000, 10_000, 20_000, 50_000)  # it was evaluated every 1,000 steps
 EXPLORATION = ("place", "method", "steps to 95 %", "seeds that got there", "visited at the end")
 LEVELS = {"Particle": -5.5, "Reacher": -7.5, "Maze, one bend": -28.55 * 1.3, "Maze, S": -73.82 * 1.3}
+WITHIN = 0.75  # of Arm7's goals within 5 cm, mean over seeds
 NAMES = {
     "Particle": "particle",
     "Reacher": "reacher",
@@ -64,9 +67,12 @@ def spread(row: Row, name: str = "return", digits: int = 2) -> str:
 
 def control(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
     """Cells of the rows that have an oracle."""
-    for row in sorted(
-        (r for r in rows if r.get("oracle")), key=lambda r: (r["env"], r["checkpoint"], r["method"])
-    ):
+    shown = [
+        row
+        for row in rows
+        if row.get("oracle") and (row["method"] != "SAC" or row["checkpoint"] in SAC_SHOWN)
+    ]
+    for row in sorted(shown, key=lambda r: (r["env"], r["checkpoint"], r["method"])):
         yield (
             row["env"],
             row["method"],
@@ -110,19 +116,37 @@ def exploration(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 
 
 def levels(rows: Sequence[Row], folder: Path) -> Iterator[tuple[str, ...]]:
-    """First checkpoint at which every seed of a method is at a level, beside the first 5,000 training steps of SAC."""
+    """First checkpoint at which every seed of a method is at a level, and at which its training episodes are."""
     for env, level in LEVELS.items():
-        methods = dict.fromkeys(
-            row["method"] for row in rows if row["env"] == env and row["part"] != "switch"
-        )
-        for method in methods:
-            group = [r for r in rows if (r["env"], r["method"]) == (env, method) and r["part"] != "switch"]
-            there = [r["env_steps"] for r in group if min(r["return_by_seed"]) >= level]
-            yield env, f"{level:.1f}", method, f"{min(there):,.0f}" if there else "not reached"
+        here = [row for row in rows if row["env"] == env and row["part"] in ("control", "maze")]
+        for method in dict.fromkeys(row["method"] for row in here):
+            group = [row for row in here if row["method"] == method]
+            there = [row["env_steps"] for row in group if min(row["return_by_seed"]) >= level]
+            acting = [row["env_steps"] for row in group if (row.get("acting_return") or -np.inf) >= level]
+            last = max(row["env_steps"] for row in group)
+            yield (
+                env,
+                f"{level:.1f}",
+                method,
+                first(there, last),
+                "–" if env.startswith("Maze") else first(acting, last),
+            )
         for file in sorted(folder.glob(f"{NAMES[env]}-sac-100000-seed*.json")):
+            if any(row["method"] == "SAC" for row in here):
+                continue
             curve = json.loads(file.read_text())["results"]["training_curve"]
             when = [step for step, value in curve if value >= level]
-            yield env, f"{level:.1f}", f"SAC, seed {file.stem[-1]}", f"{when[0]:,}" if when else "not reached"
+            yield env, f"{level:.1f}", f"SAC, seed {file.stem[-1]}", "–", first(when, curve[-1][0])
+
+    for method in dict.fromkeys(row["method"] for row in rows if row["env"] == "Arm7" and row.get("oracle")):
+        group = [row for row in rows if (row["env"], row["method"]) == ("Arm7", method) and row.get("oracle")]
+        there = [row["env_steps"] for row in group if row["success"] >= WITHIN]
+        yield "Arm7", "75 % of goals", method, first(there, max(r["env_steps"] for r in group)), "–"
+
+
+def first(steps: Sequence[float], last: float) -> str:
+    """The least of `steps`, or that it was not within `last`."""
+    return f"{min(steps):,.0f}" if steps else f"not in {last:,.0f}"
 
 
 def markdown(titles: Sequence[str], lines: Iterator[tuple[str, ...]]) -> str:
@@ -144,9 +168,7 @@ def main() -> None:
     folder = Path("experiments/results")
     rows = json.loads((folder / "online.json").read_text())["results"]["rows"]
     print(markdown(CONTROL, control(rows)))
-    print(
-        markdown(("problem", "return", "method", "steps until then"), levels(rows, folder / "reinforcement"))
-    )
+    print(markdown(REACHED, levels(rows, folder / "reinforcement")))
     print(markdown(SWITCH, switch(rows)))
     print(markdown(EXPLORATION, exploration(rows)))
 
