@@ -31,6 +31,12 @@ def test_example_on_an_own_environment_balances_the_pendulum(capsys):
     assert printed >= 50, "random actions keep it up for about 10 steps"
 
 
+def test_example_that_learns_online_reaches_the_goal(capsys):
+    exec(example("online"), {})
+    printed = float(capsys.readouterr().out.split("return")[-1])
+    assert printed > -7.5, "random actions give -50"
+
+
 def test_example_on_a_minari_dataset_predicts(capsys):
     to_minari(collect("Pendulum-v1", 4000, progress=False, num_envs=4), "pendulum/random-v0", "Pendulum-v1")
     assert "pendulum/random-v0" in minari.list_local_datasets()

@@ -213,11 +213,18 @@ def rewarded(place: Place, seed: int, quick: bool) -> Watched:
     return watched
 
 
-def frontier(place: Place, seed: int) -> FrontierGoals:
-    """Goals next to where something has been."""
+def frontier(place: Place, seed: int, spell: int = 0) -> FrontierGoals:
+    """Goals next to where something has been, and spells of random actions once nothing is new."""
     space: Any = place.make().observation_space["observation"]  # type: ignore[index]
     return FrontierGoals(
-        space.shape[0], place.problem.goal_index, place.width, place.low, place.high, stalled=2, seed=seed
+        space.shape[0],
+        place.problem.goal_index,
+        place.width,
+        place.low,
+        place.high,
+        stalled=2,
+        spell=spell,
+        seed=seed,
     )
 
 

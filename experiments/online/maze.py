@@ -1,8 +1,9 @@
 """The maze from nothing: explore at the frontier, then find the way to either goal from what was seen.
 
-Exploration has no episodes: it goes on from where it is, with noisy actions, since an energy of pairs of states has
-to see steps of all lengths everywhere. Energies of pairs, which routes are found over, are fitted to the experience
-at each checkpoint; dynamics models search over actions, as in the planning table.
+Exploration has no episodes: it goes on from where it is, and once nothing is new takes spells of random actions in the
+places where it was least, since an energy of pairs of states has to see steps of all directions and lengths everywhere.
+Energies of pairs, which routes are found over, are fitted to the experience at each checkpoint; dynamics models search
+over actions, as in the planning table.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from ebm_control.data.balance import balanced
 from ebm_control.online import OnlineLearning
 from experiments.online.exploration import explorer, frontier, place_of
 from experiments.planning import methods as m
@@ -20,15 +20,15 @@ from experiments.planning.problems import MAZES
 from experiments.planning.rows import episodes
 
 Row = dict[str, Any]
-CHECKPOINTS = (3000,)
-MOST = 60  # states of a place that energies of pairs are fitted to
+CHECKPOINTS = (10_000,)
+SPELL = 40  # steps at random
 
 
 def maze(method: str, seed: int, quick: bool) -> list[Row]:
     """A row a checkpoint and goal."""
     place = place_of("maze")
     checkpoints = (1500,) if quick else CHECKPOINTS
-    learning = explorer(place, method, seed, checkpoints[-1], frontier(place, seed))
+    learning = explorer(place, method, seed, checkpoints[-1], frontier(place, seed, SPELL), rows=3)
     rows: list[Row] = []
     for checkpoint in checkpoints:
         began = time.perf_counter()
@@ -43,7 +43,7 @@ def maze(method: str, seed: int, quick: bool) -> list[Row]:
 def found(method: str, learning: OnlineLearning, seed: int) -> list[Row]:
     """Rows of both goals, from what is known now."""
     began = time.perf_counter()
-    data = balanced(learning.experience.data, (0, 1), 0.1, MOST)
+    data = learning.experience.data
     fine, coarse = (m.joint(data, seed, gap) if method == "EBM" else None for gap in (1, 4))
     rows = []
     for problem in MAZES:

@@ -1,0 +1,62 @@
+"""Online experiments: what is counted, what is compared, and with what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from experiments.online.bonus import CountBonus
+from experiments.online.control import PROBLEMS, evaluated
+from experiments.online.report import first, levels, summarised
+from experiments.planning import reinforcement as rl
+
+
+def test_a_place_is_worth_less_at_each_visit() -> None:
+    counts, seen = Counter[tuple[int, ...]](), []
+    make = lambda: CountBonus(  # noqa: E731
+        gym.make("ebm/Particle-v0"), lambda x: tuple(np.floor(x / 0.5).astype(int)), counts, seen.append
+    )
+    one, other = make(), make()
+    for env in (one, other):
+        observation, _ = env.reset()
+        assert observation.shape == (2,)
+    rest, right = np.zeros(2, np.float32), np.array([1.0, 0.0], np.float32)
+    rewards = [env.step(rest)[1] for env in (one, other, one)]
+    assert rewards == pytest.approx([1, 2**-0.5, 3**-0.5])
+    moved = [one.step(right) for _ in range(10)]
+    assert np.allclose(moved[-1][0], [0.5, 0.0])
+    assert moved[-1][1] == pytest.approx(1.0)
+    assert [len(batch) for batch in seen] == [1] * 13
+
+
+@pytest.mark.parametrize("problem", ["reacher", "particle"])
+def test_reinforcement_learning_meets_the_episodes_that_planners_meet(problem: Any) -> None:
+    class Rest:
+        """Does nothing, whatever it is shown."""
+
+        def predict(self, observation: Any, state: Any = None, *_: Any, **__: Any) -> Any:
+            return np.zeros((2, 2), np.float32), state
+
+    plain = evaluated(PROBLEMS[problem], Rest(), 2, seed=3)
+    flat = evaluated(PROBLEMS[problem], Rest(), 2, 3, lambda: rl.make(rl.PROBLEMS[problem]))
+    same = ("return", "oracle", "success", "episodes")
+    assert {k: plain[k] for k in same} == pytest.approx({k: flat[k] for k in same}, rel=1e-5)
+    assert plain["return"] < plain["oracle"] - 10
+
+
+def test_a_level_is_reached_when_every_seed_is_there(tmp_path: Any) -> None:
+    plain = {"part": "control", "env": "Reacher", "oracle": -5.3, "success": 1.0, "stage": None}
+    rows = [
+        plain
+        | {"method": "EBM", "checkpoint": step, "env_steps": step, "seed": seed}
+        | {"return": value, "acting_return": None if step == 400 else -7.0}
+        for step, values in ((400, (-7.0, -8.0)), (1000, (-7.0, -7.4)), (2000, (-6.0, -6.0)))
+        for seed, value in enumerate(values)
+    ]
+    (line,) = levels(summarised(rows), tmp_path)
+    assert line == ("Reacher", "-7.5", "EBM", "1,000", "1,000")
+    assert first([], 2000) == "not in 2,000"
