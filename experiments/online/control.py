@@ -22,6 +22,7 @@ PROBLEMS = {"particle": PARTICLE, "reacher": REACHER, "arm7": ARM}
 # better than one network from 1,000 steps on, take 10,000.
 LONG = {"reacher": (50_000, 5), "particle": (50_000, 2), "arm7": (20_000, 2)}
 STEPS = 10_000
+EFFORT, EFFORT_STEPS = ", up to three times the steps", 2100  # of a plan, where the energy gap calls for them
 EPISODES = {"particle": 2, "reacher": 5, "arm7": 10}
 CHECKPOINTS = (400, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 
@@ -31,11 +32,14 @@ def control(problem: str, method: str, seed: int, quick: bool) -> list[Row]:
     case, count = PROBLEMS[problem], 2 if quick else EPISODES[problem]
     long, seeds = LONG[problem]
     total = 2000 if quick else long if seed < seeds and "ensemble" not in method else STEPS
+    model, effort = method.removesuffix(EFFORT), 1.0
+    if method.endswith(EFFORT):
+        total, effort = EFFORT_STEPS, 3.0
     learning = OnlineLearning(
         case.make,
-        learner_of(method, seed, total),
-        planners(method, case, case.make().action_space),
-        OnlineSettings(steps=total, environments=20, noise=0.1, growth=0.2, seed=seed),
+        learner_of(model, seed, total),
+        planners(model, case, case.make().action_space),
+        OnlineSettings(steps=total, environments=20, noise=0.1, growth=0.2, effort=effort, seed=seed),
         progress=False,
     )
     rows: list[Row] = []
@@ -56,6 +60,7 @@ def control(problem: str, method: str, seed: int, quick: bool) -> list[Row]:
             "seed": seed,
             "train_seconds": time.perf_counter() - began - clock["evaluating"],
             "acting_return": _acting(run),
+            "effort": run.progress.effort,
         }
         print({k: v for k, v in rows[-1].items() if k != "part"}, flush=True)
 

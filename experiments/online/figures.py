@@ -1,6 +1,7 @@
 """Learning curves: return against environment steps, with intervals, beside reinforcement learning.
 
-`python -m experiments.online.figures [--out docs/figures]` draws what `experiments/results/` holds.
+`python -m experiments.online.figures [--out docs/figures]` draws what `experiments/results/` holds: `online.png`, and
+`exploration.png`, the share of the maze that was visited against steps.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 Row = dict[str, Any]
+ENOUGH = 0.95  # of the maze's cells
 PANELS = {"Particle": "particle", "Reacher": "reacher", "Arm7": "arm7", "Maze, S": "maze-s"}
 COLOURS = {"EBM": "#1f5fa8", "feed-forward": "#d98324", "ensemble of 5": "#5a8f4e", "SAC": "#888888"}
 
@@ -40,7 +42,8 @@ def curves(path: Path, rows: list[Row], folder: Path) -> Path:
 
 def draw(panel: Any, name: str, rows: list[Row]) -> None:
     """Each method's mean, and the band of its 95 % interval."""
-    for method in dict.fromkeys(row["method"] for row in rows):
+    known = dict.fromkeys(row["method"] for row in rows)
+    for method in (method for method in known if method.removesuffix(", actions") in COLOURS):
         group = sorted((row for row in rows if row["method"] == method), key=lambda row: row["checkpoint"])
         steps = [row["env_steps"] for row in group]
         lost = np.array([row["oracle"] - row["return"] for row in group]).clip(1e-3)
@@ -71,13 +74,33 @@ def draw_sac(panel: Any, name: str, rows: list[Row], folder: Path) -> None:
         )
 
 
+def exploration(path: Path, by_seed: list[Row]) -> Path:
+    """What was visited of the maze, a line a seed."""
+    figure, panel = plt.subplots(figsize=(5.2, 3.4))
+    rows = [row for row in by_seed if row["part"] == "exploration, maze"]
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    for row in rows:
+        steps, share = np.array(row["curve"]).T
+        first = row["seed"] == min(r["seed"] for r in rows if r["method"] == row["method"])
+        label = row["method"] if first else None
+        panel.plot(steps.clip(50), share, color=f"C{methods.index(row['method'])}", lw=1, label=label)
+    panel.axhline(ENOUGH, color="#bbbbbb", lw=0.8, zorder=0)
+    panel.set(xscale="log", xlabel="environment steps", ylabel="cells visited", ylim=(0, 1), xlim=(50, None))
+    panel.legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
     out = parser.parse_args().out
     folder = Path("experiments/results")
-    rows = json.loads((folder / "online.json").read_text())["results"]["rows"]
-    print(curves(out / "online.png", rows, folder / "reinforcement"))
+    found = json.loads((folder / "online.json").read_text())["results"]
+    print(curves(out / "online.png", found["rows"], folder / "reinforcement"))
+    print(exploration(out / "exploration.png", found["by_seed"]))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from experiments.online.control import control
+from experiments.online.control import EFFORT, control
 from experiments.online.exploration import exploration
 from experiments.online.maze import maze
 from experiments.online.model_free import model_free
@@ -26,7 +26,7 @@ EXPLORERS = (
 MODELS = ("EBM", "feed-forward", "ensemble of 5")
 CONTRAST_SEEDS = 2  # of what is there to be compared with and takes long
 METHODS = {
-    "reacher": (*MODELS, "SAC"),
+    "reacher": (*MODELS, "SAC", f"EBM{EFFORT}"),
     "particle": (*MODELS, "SAC"),
     # On Arm7 the energy plans over actions, as in the planning table, which has SAC too.
     "arm7": ("EBM, actions", *MODELS[1:]),
@@ -58,6 +58,7 @@ def jobs_of(parts: Iterable[str], seeds: Iterable[int], quick: bool) -> Iterator
     for part, seed in product(parts, seeds):
         for method in METHODS[part]:
             left_out = contrast(part, method) or "ensemble" in method or part == "exploration, arm7"
+            left_out |= method.endswith(EFFORT)
             if not left_out if quick else seed < CONTRAST_SEEDS or not contrast(part, method):
                 yield Job(part, method, seed, quick)
 

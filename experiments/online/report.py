@@ -27,6 +27,7 @@ SWITCH = (
     "other regime, then",
     "seeds",
 )
+SEQUENTIAL = ("method", "each transition 100 times, in order", "as often, shuffled", "seeds")
 REACHED = ("problem", "level", "method", "steps until all seeds are there", "until training episodes are")
 SAC_SHOWN = (1000, 5000, 10_000, 20_000, 50_000)  # it was evaluated every 1,000 steps
 EXPLORATION = ("place", "method", "steps to 95 %", "seeds that got there", "visited at the end")
@@ -102,6 +103,15 @@ def switch(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
         )
 
 
+def sequential(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
+    """Cells of the part "sequential"."""
+    found = [row for row in rows if row["part"] == "sequential"]
+    for method in dict.fromkeys(row["method"] for row in found):
+        by_order = {row["stage"]: row for row in found if row["method"] == method}
+        seeds = str(min(row["seeds"] for row in by_order.values()))
+        yield method, spread(by_order["in order"]), spread(by_order["shuffled"]), seeds
+
+
 def exploration(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
     """Cells of the parts "exploration"."""
     for row in (row for row in rows if str(row["part"]).startswith("exploration")):
@@ -170,6 +180,7 @@ def main() -> None:
     print(markdown(CONTROL, control(rows)))
     print(markdown(REACHED, levels(rows, folder / "reinforcement")))
     print(markdown(SWITCH, switch(rows)))
+    print(markdown(SEQUENTIAL, sequential(rows)))
     print(markdown(EXPLORATION, exploration(rows)))
 
 
