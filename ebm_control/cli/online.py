@@ -1,4 +1,4 @@
-"""`ebm-control online`: from nothing to a model that plans, in an environment with goals."""
+"""`ebm-control online`: from nothing to a model that plans, for goals or for the reward, which is learned too."""
 
 from __future__ import annotations
 
@@ -17,11 +17,20 @@ from ebm_control.checks import InputError, require
 from ebm_control.cli.commands import Plan
 from ebm_control.cli.run_folder import RunFolder, plain
 from ebm_control.data.environments import action_box, make_env, observation_box, observation_periods
+from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.online import FrontierGoals, OnlineLearning, OnlineSettings, learner_for, planner_of
+from ebm_control.online import (
+    FrontierGoals,
+    LearnedReward,
+    OnlineLearning,
+    OnlineSettings,
+    learner_for,
+    planner_of,
+)
+from ebm_control.online.learner import Model
 from ebm_control.online.loop import Progress
-from ebm_control.planning import Episodes, run_episodes
+from ebm_control.planning import Episodes, Planner, run_episodes
 from ebm_control.provenance import provenance
 from ebm_control.training import latest_checkpoint
 
@@ -30,10 +39,10 @@ PLACE = 0.07  # of the range of goals: size of a place to explore
 
 @dataclass
 class Online:
-    """Learn a goal environment while acting in it, by planning with what was learned so far."""
+    """Learn an environment while acting in it, by planning with what was learned so far."""
 
     env: str
-    """A goal environment (observation, achieved_goal, desired_goal), such as ebm/Reacher-v0."""
+    """Any with Boxes: for its goals (observation, achieved_goal, desired_goal), or for its reward where it has none."""
     out: Path = Path("runs/online")
     """Run folder: settings, experience, events, checkpoints, figure, summary."""
     model: Literal["energy", "feed-forward", "ensemble"] = "energy"
@@ -46,6 +55,10 @@ class Online:
     """Observation coordinates that the environment's goal names."""
     goal_weight: float = Plan.goal_weight
     """Of the goal's L1 distance, in normalised units."""
+    reward_weight: float = 20.0
+    """Of a learned reward, in deviations of the first ones, where the environment has no goals."""
+    sampler: Literal["langevin", "cem", "mppi"] = "langevin"
+    """How plans are made: cem and mppi search over actions, as swinging up a pendulum needs."""
     evaluate: int = 10
     """Episodes at the end, without noise, a plan a step."""
     explore: bool = False
@@ -65,16 +78,28 @@ class Online:
         if not self.resume:
             folder.clear()
         started = time.perf_counter()
+        reward = LearnedReward(seed=self.seed)
+
+        def cost(model: Model) -> Energy:
+            if world.goal is None:
+                return self.reward_weight * reward.cost(learning)
+            return self.goal_weight * GoalCost(model.layout, self.goal_index, smooth=0.02)
+
+        def planner(model: Model, step: int) -> Planner:
+            return planner_of(
+                model,
+                cost(model),
+                self.horizon,
+                action_space=world.action,
+                sampler=self.sampler,
+                shooting=world.goal is None,
+                seed=step,
+            )
+
         learning = OnlineLearning(
             self.env,
             learner_for(self.model, self.online.steps + self.online.environments, self.seed),
-            lambda model, step: planner_of(
-                model,
-                self.goal_weight * GoalCost(model.layout, self.goal_index, smooth=0.02),
-                self.horizon,
-                action_space=world.action,
-                seed=step,
-            ),
+            planner,
             replace(self.online, seed=self.seed),
             goals=goals,
             folder=self.out,
@@ -96,6 +121,7 @@ class Online:
             "return_mean": episodes.mean,
             "return_ci95": episodes.ci95,
             "last_reward_mean": float(episodes.last_rewards.mean()),
+            **({} if world.goal is not None else {"reward_error": reward.error}),
             **({} if goals is None else {"places": len(goals.memory.remembered())}),
             "plan_seconds_p50": float(np.quantile(episodes.seconds, 0.5)),
             "seconds": seconds,
@@ -132,19 +158,19 @@ class Online:
 
 @dataclass(frozen=True)
 class _World:
-    """Spaces of a goal environment.
+    """Spaces of an environment.
 
     Attributes:
         states: flat observations.
         action: flat actions.
-        goal: goals, which name the observation coordinates `index`.
+        goal: goals, which name the observation coordinates `index`; None where there are none.
         index: see `goal`.
 
     """
 
     states: Box
     action: Box
-    goal: Box
+    goal: Box | None
     index: tuple[int, ...]
 
     @classmethod
@@ -152,8 +178,8 @@ class _World:
         """Spaces of the environment of this id.
 
         Raises:
-            InputError: no such environment, spaces other than flat Boxes, no goals, or goals that name other
-                coordinates than `index`.
+            InputError: no such environment, spaces other than flat Boxes, or goals that name other coordinates than
+                `index`.
 
         """
         env = make_env(name)
@@ -161,10 +187,8 @@ class _World:
         parts = env.observation_space.spaces if isinstance(env.observation_space, Dict) else {}
         goal = parts.get("desired_goal")
         if not isinstance(goal, Box) or "achieved_goal" not in parts:
-            raise InputError(
-                f"env: expected a goal environment (observation, achieved_goal, desired_goal), got {name} without "
-                "goals; what else a plan may be for is said in Python: OnlineLearning(plan=...) with a RewardCost"
-            )
+            env.close()
+            return cls(states, action, None, index)
         width = states.shape[0]
         require(
             len(index) == goal.shape[0] and all(0 <= i < width for i in index),
@@ -190,6 +214,10 @@ class _World:
 
     def frontier(self, place: float | None, seed: int) -> FrontierGoals:
         """Goals next to where something has been, places of raw width `place`."""
+        if self.goal is None:
+            raise InputError(
+                "explore: expected an environment with goals, to head for places, got one without"
+            )
         if place is None:
             require(
                 self.goal.is_bounded(),

@@ -12,6 +12,7 @@ from ebm_control.energies.costs import (
 )
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution
+from ebm_control.energies.reward import RewardNetwork
 from ebm_control.energies.trajectory import OnStates, TransitionEnergy, WindowEnergy
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "OnStates",
     "RegressionBase",
     "RewardCost",
+    "RewardNetwork",
     "Scaled",
     "SmoothnessCost",
     "SpeedCost",

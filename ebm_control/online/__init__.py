@@ -6,6 +6,7 @@ from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner, 
 from ebm_control.online.loop import Ended, OnlineLearning
 from ebm_control.online.recipe import learner_for, planner_of
 from ebm_control.online.regimes import Regime
+from ebm_control.online.reward import LearnedReward
 from ebm_control.online.settings import OnlineSettings
 from ebm_control.online.units import bounded_normalizer
 
@@ -16,6 +17,7 @@ __all__ = [
     "Experience",
     "FrontierGoals",
     "Goals",
+    "LearnedReward",
     "Learner",
     "OnlineLearning",
     "OnlineSettings",

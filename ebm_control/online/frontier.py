@@ -141,8 +141,9 @@ class FrontierGoals:
         for i in np.flatnonzero(over).tolist():
             self._next(i, anywhere=bool(given_up[i] & ~close[i] & ~self._back[i]))
             self._age[i], self._still[i], self._anchor[i] = 0, 0, here[i]
-        headings = np.stack([self._heading(i) for i in range(len(here))]).astype(np.float64)
-        headings[self._left > 0] = np.nan
+        headings = np.full(here.shape, np.nan)
+        for i in np.flatnonzero(self._left == 0).tolist():
+            headings[i] = self._heading(i)
         return headings
 
     def _begin(self, here: NDArray[np.float32]) -> None:

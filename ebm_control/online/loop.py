@@ -189,6 +189,8 @@ class OnlineLearning:
         fresh = np.ones(self.settings.environments, dtype=bool)
         self.experience.begin(fresh, plain_observation(observation))
         state: Plan | None = None
+        if self._agent is None and self.normalizer is not None:
+            self._renew_agent()  # of a run that is resumed
         with self.logger:
             self.logger.start(steps, self.progress.step, "learning online")
             while self.progress.step < steps:
@@ -374,7 +376,6 @@ class OnlineLearning:
             int(known["step"]), int(known["rounds"]), int(known["next_round"]), known["effort"], episodes
         )
         self.rng = np.random.default_rng((self.settings.seed, self.progress.step))
-        self._renew_agent()
 
 
 def exert(planner: Plans, effort: float) -> None:

@@ -12,7 +12,7 @@ from ebm_control.checks import require
 from ebm_control.energies.base import Energy
 from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner, Model
 from ebm_control.planning import Planner, planner_for
-from ebm_control.samplers import Langevin, Linear
+from ebm_control.samplers import CEM, MPPI, Langevin, Linear
 from ebm_control.training import ModelSettings, TrainSettings
 
 ROUND = 200  # regression updates of a round of training, whatever the model
@@ -21,6 +21,11 @@ CHAINS = 2  # of a plan
 # stiffest one, and 80 steps no longer settle.
 WEIGHT = 5.0
 OVER_ACTIONS = Langevin(20, Linear(0.2, 0.01), noise=0.0, adapt="rms")
+SEARCHES: dict[str, CEM | MPPI] = {
+    "cem": CEM(5, candidates=100, elites=10, noise=1.0),
+    "mppi": MPPI(5, candidates=100, noise=1.0, temperature=0.5),
+}
+SAMPLERS = ("langevin", *SEARCHES)
 KINDS = ("energy", "feed-forward", "ensemble")
 
 
@@ -51,38 +56,44 @@ def planner_of(
     horizon: int = 12,
     *,
     action_space: spaces.Box | None = None,
+    sampler: str = "langevin",
     shooting: bool = False,
     seed: int = 0,
 ) -> Planner:
-    """How a model plans while it learns, by Langevin.
+    """How a model plans while it learns.
 
     Args:
         model: a learner's.
         costs: what the plan is for, in normalised units.
         horizon: steps ahead.
         action_space: bounds on actions; None for none.
+        sampler: "langevin", or "cem" or "mppi", which search over actions: for costs that lead a gradient astray.
         shooting: with an energy plan over actions alone instead of states and actions; models without one always do.
         seed: of the particles' noise of an ensemble.
 
+    Raises:
+        InputError: no such sampler.
+
     """
+    require(sampler in SAMPLERS, "sampler", given=sampler, expected=f"one of {SAMPLERS}")
+    search = SEARCHES.get(sampler)
     if isinstance(model, Baseline):
         return baseline_planner(
             model,
             costs,
             horizon,
-            sampler=OVER_ACTIONS,
+            sampler=search or OVER_ACTIONS,
             action_space=action_space,
-            chains=CHAINS,
+            chains=1 if search else CHAINS,
             generator=torch.Generator().manual_seed(seed),
         )
-    sampler: Langevin | str = OVER_ACTIONS if shooting else "langevin"
     return planner_for(
         model,
         costs,
         horizon,
-        sampler=sampler,
+        sampler=search or (OVER_ACTIONS if shooting else "langevin"),
         action_space=action_space,
-        chains=CHAINS,
-        shooting=shooting,
+        chains=1 if search else CHAINS,
+        shooting=shooting or search is not None,
         weight=WEIGHT,
     )

@@ -21,6 +21,7 @@ from ebm_control.training.losses import (
 )
 from ebm_control.training.model import ModelSettings, TrajectoryModel
 from ebm_control.training.negatives import RandomNegatives, Together
+from ebm_control.training.reward_fit import fit_reward
 from ebm_control.training.sample_buffer import (
     Fresh,
     SampleBuffer,
@@ -56,6 +57,7 @@ __all__ = [
     "displaced",
     "fit_base",
     "fit_model",
+    "fit_reward",
     "gaussian",
     "latest_checkpoint",
     "load_checkpoint",

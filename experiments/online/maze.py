@@ -20,8 +20,8 @@ from experiments.planning.problems import MAZES
 from experiments.planning.rows import episodes
 
 Row = dict[str, Any]
-CHECKPOINTS = (10_000,)
-SPELL = 40  # steps at random
+CHECKPOINTS = (40_000,)
+SPELL = 200  # steps at random
 
 
 def maze(method: str, seed: int, quick: bool) -> list[Row]:

@@ -101,6 +101,17 @@ def test_an_ensemble_reaches_the_goal_too(tmp_path):
     assert OPTIMUM - 0.3 < summary["return_mean"] < OPTIMUM + 1e-6
 
 
+def test_without_goals_the_reward_is_learned_and_planned_for(tmp_path):
+    arguments = ["--model", "feed-forward", "--sampler", "cem", "--horizon", "15", "--online.rows", "2"]
+    arguments += ["--online.warm-up", "400", "--online.every", "400", "--evaluate", "2"]
+    summary = online(tmp_path, *arguments, "--online.steps", "1600", env="Pendulum-v1")
+    assert summary["reward_error"] < 0.3
+    assert summary["return_mean"] > -700  # random actions and the first plans are below -900
+    again = online(tmp_path, *arguments, "--online.steps", "1600", "--resume", env="Pendulum-v1")
+    assert again["steps"] == 1600
+    assert again["return_mean"] > -700
+
+
 def test_a_run_that_was_killed_goes_on_where_it_stopped(tmp_path, frail, monkeypatch, capfd):
     model = ["--model", "feed-forward"]
     monkeypatch.setattr(Frail, "fails_at", 350)
@@ -139,11 +150,7 @@ def test_exploring_leads_where_the_goal_does_not_and_is_remembered(tmp_path):
         ("--env ebm/Particl-v0", "'ebm/Particl-v0'; close to ebm/Particle-v0"),
         ("--env CartPole-v1", "env: expected a continuous action space"),
         ("--env FrozenLake-v1", "env: expected a flat Box as observation space"),
-        (
-            "--env Pendulum-v1",
-            "got Pendulum-v1 without goals; what else a plan may be for is said in Python: "
-            "OnlineLearning(plan=...) with a RewardCost",
-        ),
+        ("--env Pendulum-v1 --explore", "explore: expected an environment with goals"),
         ("--env ebm/Arm7-v0", "goal_index: expected the 3 coordinates in 0..16"),
         ("--env ebm/Particle-v0 --goal-index 0 2", "goal_index: expected the 2 coordinates in 0..1"),
         ("--env ebm/Particle-v0 --goal-index 1 0", "goal_index: expected coordinates that hold the achieved"),

@@ -1,0 +1,95 @@
+"""Fitting a reward network to rewards that were received."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require
+from ebm_control.data.batch import Batch
+from ebm_control.data.normalizer import Normalizer
+from ebm_control.data.rollout_buffer import RolloutBuffer
+from ebm_control.energies.reward import RewardNetwork
+from ebm_control.training.regression import regress
+
+
+def fit_reward(
+    network: RewardNetwork,
+    data: RolloutBuffer,
+    normalizer: Normalizer,
+    updates: int = 300,
+    *,
+    batch: int = 256,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> float:
+    """Go on fitting a reward network by least squares, in place.
+
+    Its units of reward are those of the data of the first call: what plans weigh does not change under way.
+
+    Args:
+        network: to fit.
+        data: transitions and their rewards.
+        normalizer: units of the trajectory.
+        updates: of Adam.
+        batch: transitions an update.
+        learning_rate: at the start, falling to 0.
+        seed: of the draw.
+
+    Returns:
+        Root mean square error on a thousand of the transitions, in deviations of the rewards.
+
+    Raises:
+        InputError: no data.
+
+    """
+    require(len(data) > 0, "data", given="no transitions", expected="at least 1")
+    pairs, rewards = _rewarded(data, normalizer)
+    if not bool(network.fitted):
+        spread = rewards.std() if len(rewards) > 1 else rewards.new_zeros(())
+        network.mean.copy_(rewards.mean())
+        network.deviation.copy_(torch.where(spread > 1e-8, spread, torch.ones_like(spread)))
+        network.fitted.fill_(True)
+    targets = (rewards - network.mean) / network.deviation
+
+    def squared(drawn: Batch) -> Tensor:
+        assert drawn.index is not None
+        return (_value(network, drawn.x) - targets[drawn.index]).square().mean()
+
+    network.requires_grad_(True)
+    regress(
+        network.parameters(),
+        squared,
+        _drawn(pairs, batch, seed),
+        updates,
+        learning_rate=learning_rate,
+        gradient_clip=1.0,
+    )
+    network.requires_grad_(False)
+    with torch.no_grad():
+        return float(squared(next(_drawn(pairs, min(len(pairs), 1000), seed + 1))).sqrt())
+
+
+def _value(network: RewardNetwork, x: Tensor) -> Tensor:
+    layout = network.layout
+    states = layout.states(x)
+    value: Tensor = network(states[:, 0], layout.actions(x)[:, 0], states[:, 1])
+    return value
+
+
+def _rewarded(data: RolloutBuffer, normalizer: Normalizer) -> tuple[Tensor, Tensor]:
+    """All transitions `(N, 2, D)`, normalised, and their rewards `(N,)`."""
+    states, actions, after = (torch.from_numpy(part) for part in data.transitions())
+    first, second = (normalizer.normalize(part, actions) for part in (states, after))
+    rewards = np.concatenate([episode.rewards for episode in data.episodes()])
+    return torch.stack([first, second], dim=1).float(), torch.from_numpy(rewards).float()
+
+
+def _drawn(pairs: Tensor, batch: int, seed: int) -> Iterator[Batch]:
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        index = torch.randint(len(pairs), (batch,), generator=generator)
+        yield Batch(pairs[index], None, index)
