@@ -50,8 +50,8 @@ class FrontierGoals:
         patience: steps after which a goal is given up.
         stalled: steps after which it is, where nothing has moved by more than half a width.
         reach: widths within which a goal that is given up counts as visited.
-        spell: steps at random, once nothing new is left, in each of the places that were visited least: data of all
-            directions and lengths, for energies of pairs of states.
+        spell: steps at random, once nothing new is left, in the places that were visited least: data of all directions
+            and lengths, for energies of pairs of states. All environments take it together, and wait for the last.
         until: calls after which it sets no more goals, and the environment's own hold; None for never.
         capacity: places remembered.
         seed: of ties, and of goals where none was reached from afar.
@@ -107,8 +107,9 @@ class FrontierGoals:
         self._rng = np.random.default_rng(seed)
         self._goals = np.empty((0, len(self.index)), np.float32)
         self._anchor, self._age = self._goals, np.empty(0, int)
-        self._still, self._place, self._last, self._left = self._age, self._age, self._age, self._age
-        self._back = np.empty(0, bool)
+        self._still, self._place, self._last = self._age, self._age, self._age
+        self._back = self._arrived = np.empty(0, bool)
+        self._left = 0
         self._calls = 0
 
     def __call__(self, observations: Array, fresh: NDArray[np.bool_]) -> Array | None:
@@ -133,18 +134,26 @@ class FrontierGoals:
         self._remember(self._goals[(reached | close) & ~self._back])
         # Another environment may have been there meanwhile.
         known = ~self._back & ~self.memory.novel(torch.from_numpy(self._goals)).numpy()
-        free = self._left > 0
-        self._left[free] -= 1
-        begun = ~free & self._back & (reached | given_up)
-        self._left[begun] = self.spell
-        over = np.where(self._back, (free | begun) & (self._left == 0), reached | given_up | known)
+        self._arrived |= self._back & (reached | given_up)
+        over = np.where(self._back, self._arrived & self._spell_is_over(), reached | given_up | known)
         for i in np.flatnonzero(over).tolist():
+            self._arrived[i] = False
             self._next(i, anywhere=bool(given_up[i] & ~close[i] & ~self._back[i]))
             self._age[i], self._still[i], self._anchor[i] = 0, 0, here[i]
         headings = np.full(here.shape, np.nan)
-        for i in np.flatnonzero(self._left == 0).tolist():
+        for i in np.flatnonzero(~self._arrived).tolist():
             headings[i] = self._heading(i)
         return headings
+
+    def _spell_is_over(self) -> bool:
+        """Count the steps of the spell; it begins once everyone is there: steps without goals need no plans."""
+        if self.spell == 0:
+            return True
+        if self._left == 0:
+            self._left = self.spell if self._arrived.all() else 0
+            return False
+        self._left -= 1
+        return self._left == 0
 
     def _begin(self, here: NDArray[np.float32]) -> None:
         self._goals, self._anchor = here.copy(), here.copy()
@@ -153,7 +162,8 @@ class FrontierGoals:
         self._place = np.full(len(here), NONE, np.intp)
         self._last = np.zeros(len(here), np.intp)
         self._back = np.zeros(len(here), bool)  # on the way to a known place, nothing new being left
-        self._left = np.zeros(len(here), int)  # steps of a spell that are left
+        self._arrived = np.zeros(len(here), bool)  # there, at random until the spell is over
+        self._left = 0  # steps of the spell
 
     def _visit(self, here: NDArray[np.float32], fresh: NDArray[np.bool_]) -> None:
         """Remember where everyone is, and take what is around a new place for candidates."""

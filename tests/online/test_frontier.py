@@ -119,6 +119,23 @@ def test_where_nothing_new_is_left_there_are_spells_without_a_goal_where_it_was_
     assert apart(starts[:2], places[-1]).min() < 0.6  # a spell may have been under way before
 
 
+def test_a_spell_begins_when_everyone_is_there_and_ends_for_all_at_once(plane):
+    goals = explorer(low=(0, 0), high=(0.45, 0.45), stalled=2, spell=8)
+    goals.memory.visit(torch.cartesian_prod(*[torch.linspace(-0.1, 0.55, 40)] * 2))  # all tried
+    for t, x in enumerate(np.linspace(0.05, 0.45, 9)):
+        goals(np.array([[x, 0.05], [0.05, x]]), np.full(2, t == 0))
+    here, free, rng = np.array([[0.05, 0.05], [0.2, 0.05]]), [], np.random.default_rng(0)
+    for _ in range(80):
+        goal = goals(here, np.zeros(2, bool))
+        free.append(np.isnan(goal).any(axis=1))
+        step = np.where(np.isnan(goal), rng.uniform(-0.02, 0.02, (2, 2)), goal - here)
+        here = plane.dynamics(here, step).clip(0, 0.45)
+    together, ends = np.array(free).all(axis=1), np.diff(np.array(free).astype(int), axis=0) == -1
+    assert together.sum() >= 16
+    assert (ends[:, 0] == ends[:, 1]).all()
+    assert ends.any()
+
+
 def test_a_goal_given_up_from_afar_stays_new(plane):
     goals, env = explorer(patience=5, reach=0.6), plane
     _, first = walk(goals, env, np.zeros((1, 2)), 1)
