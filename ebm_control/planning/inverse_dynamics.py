@@ -128,7 +128,9 @@ class RecursiveLeastSquares:
             spread = self.covariance @ feature
             gain = spread / (self.forgetting + feature @ spread)
             self.weights += torch.outer(gain, action - feature @ self.weights)
-            self.covariance = (self.covariance - torch.outer(gain, spread)) / self.forgetting
+            shrunk = (self.covariance - torch.outer(gain, spread)) / self.forgetting
+            # Rounding makes it lopsided, forgetting makes that grow, and in the end variances are negative.
+            self.covariance = (shrunk + shrunk.T) / 2
             self.covariance *= (self._largest / self.covariance.trace()).clamp(max=1.0)
 
     def _features(self, states: Tensor, next_states: Tensor) -> Tensor:
