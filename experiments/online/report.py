@@ -116,12 +116,13 @@ def exploration(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
     """Cells of the parts "exploration"."""
     for row in (row for row in rows if str(row["part"]).startswith("exploration")):
         reached = row.get("steps_to_95_by_seed", [])
+        seen = f"{row['visited']:.2f}" if row["visited"] <= 1 else f"{row['visited']:,.0f} voxels"
         yield (
             row["part"].partition(", ")[2],
             row["method"],
             spread(row, "steps_to_95", 0),
             f"{len(reached)} of {row['seeds']}",
-            f"{row['visited']:.2f} after {row['env_steps']:,.0f} steps",
+            f"{seen} after {row['env_steps']:,.0f} steps",
         )
 
 
