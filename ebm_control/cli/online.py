@@ -58,7 +58,7 @@ class Online:
     reward_weight: float = 20.0
     """Of a learned reward, in deviations of the first ones, where the environment has no goals."""
     sampler: Literal["langevin", "cem", "mppi"] = "langevin"
-    """How plans are made: cem and mppi search over actions, as swinging up a pendulum needs."""
+    """How plans are made: by gradients, or by search over actions (cem, mppi)."""
     evaluate: int = 10
     """Episodes at the end, without noise, a plan a step."""
     explore: bool = False

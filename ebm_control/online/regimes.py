@@ -67,7 +67,8 @@ def heed_change(
     known = [(_error_under(regime, learner, fresh), i) for i, regime in enumerate(regimes)]
     # Where a wrong model led is new to the right one as well, so it need not be as good as usual there.
     found = regimes.pop(min(known)[1]) if known and min(known)[0] < FITS * error else None
-    learner.load_state_dict(here if found is None else copy.deepcopy(found.learner))
+    # A copy: what is loaded may go on to change in place, what is put aside must not.
+    learner.load_state_dict(copy.deepcopy(here if found is None else found.learner))
     if found is None and len(experience.data) + len(experience.held) < GROWN * len(fresh):
         return False
     regimes.append(Regime(here, experience.exchange(None if found is None else found.experience)))
