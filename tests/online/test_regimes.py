@@ -1,5 +1,3 @@
-import copy
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -210,23 +208,3 @@ def test_a_young_regime_is_not_put_aside_for_another_new_one(bench):
     assert len(bench.regimes) == 1
     assert torch.equal(bench.surprise(90), turned)
     assert len(bench.experience.data) + len(bench.experience.held) == 8 * 25
-
-
-def tensors(state):
-    """All tensors in containers of them, in order."""
-    if isinstance(state, torch.Tensor):
-        return [state]
-    parts = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
-    return [tensor for part in parts for tensor in tensors(part)]
-
-
-def test_what_was_put_aside_does_not_change_while_the_learner_goes_on(bench):
-    bench.execute(90, seed=7)
-    bench.learn()
-    bench.execute(135, seed=5)
-    assert bench.heed()
-    kept = bench.regimes[-1].learner
-    before = copy.deepcopy(kept)
-    bench.learn()
-    assert len(tensors(kept)) > 2
-    assert all(torch.equal(a, b) for a, b in zip(tensors(kept), tensors(before), strict=True))
