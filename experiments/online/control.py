@@ -20,7 +20,7 @@ Row = dict[str, Any]
 PROBLEMS = {"particle": PARTICLE, "reacher": REACHER, "arm7": ARM}
 # Long runs, to see whether anything collapses, of so many seeds; others, and the ensemble, which costs more and is no
 # better than one network from 1,000 steps on, take 10,000.
-LONG = {"reacher": (50_000, 5), "particle": (50_000, 2), "arm7": (20_000, 2)}
+LONG = {"reacher": (50_000, 5), "particle": (50_000, 5), "arm7": (20_000, 2)}
 STEPS = 10_000
 EFFORT, EFFORT_STEPS = ", up to three times the steps", 2100  # of a plan, where the energy gap calls for them
 EPISODES = {"particle": 2, "reacher": 5, "arm7": 10}

@@ -14,6 +14,7 @@ from experiments.online.model_free import model_free
 from experiments.online.sequential import METHODS as IN_ORDER
 from experiments.online.sequential import sequential
 from experiments.online.switch import MEMORY, switch
+from experiments.online.switch import model_free as switched_sac
 
 EXPLORERS = (
     "random",
@@ -31,7 +32,10 @@ METHODS = {
     # On Arm7 the energy plans over actions, as in the planning table, which has SAC too.
     "arm7": ("EBM, actions", *MODELS[1:]),
     "maze": MODELS,
-    "switch": tuple(f"{model}{way}" for way in ("", ", regimes", f", last {MEMORY:,}") for model in MODELS),
+    "switch": (
+        *(f"{model}{way}" for way in ("", ", regimes", f", last {MEMORY:,}") for model in MODELS),
+        "SAC",
+    ),
     "sequential": IN_ORDER,
     "exploration, maze": EXPLORERS,
     "exploration, arm7": EXPLORERS,
@@ -66,7 +70,7 @@ def jobs_of(parts: Iterable[str], seeds: Iterable[int], quick: bool) -> Iterator
 def contrast(part: str, method: str) -> bool:
     """Whether two seeds have to do."""
     if part == "switch":
-        return not method.endswith("regimes")
+        return not method.endswith("regimes") or "ensemble" in method
     if part.startswith("exploration"):
         return method not in ("random", "EBM, frontier")
     return (part == "maze" and method != "EBM") or (part == "arm7" and method == "ensemble of 5")
@@ -74,6 +78,8 @@ def contrast(part: str, method: str) -> bool:
 
 def run(job: Job) -> list[dict[str, Any]]:
     """Rows of a job."""
+    if job.part == "switch" and job.method == "SAC":
+        return switched_sac(job.seed, job.quick)
     if job.part == "switch":
         return switch(job.method, job.seed, job.quick)
     if job.part == "sequential":

@@ -20,7 +20,7 @@ from experiments.planning.problems import MAZES
 from experiments.planning.rows import episodes
 
 Row = dict[str, Any]
-CHECKPOINTS = (20_000,)
+CHECKPOINTS = (20_000, 50_000)
 SPELL = 200  # steps at random
 QUANTILE = 0.92  # of the data's energies that lines may have: there are fewer states at walls than random starts give
 

@@ -10,11 +10,15 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from stable_baselines3 import SAC
+from stable_baselines3.common.callbacks import BaseCallback
 
 from ebm_control.online import OnlineLearning, OnlineSettings
 from ebm_control.planning import run_episodes
+from ebm_control.planning.episodes import Agent
 from ebm_envs.switch import DynamicsSwitch, ScaledGear
 from experiments.online.methods import learner_of, planners
+from experiments.planning import reinforcement as rl
 from experiments.planning.problems import REACHER
 
 Row = dict[str, Any]
@@ -22,6 +26,7 @@ ENVIRONMENTS, EPISODES = 20, 5
 MEMORY = 2000  # transitions, of the methods that forget
 CHANGE = 5.0  # times the usual error
 STAGES = ("first", "changed", "changed back")
+SAC_STAGE, SAC_EVERY = 20_000, 1000  # steps; it does not know Reacher any sooner
 
 
 def switching(each: int) -> gym.Env[Any, Any]:
@@ -59,28 +64,66 @@ def switch(method: str, seed: int, quick: bool) -> list[Row]:
         last = since + 400 > stage
         if since not in (400, 800) and not last:
             return
-        row: Row = {
-            "part": "switch",
-            "env": REACHER.name,
-            "method": method,
-            "seed": seed,
-            "stage": STAGES[now],
-        }
-        row |= {"env_steps": step, "checkpoint": step, "since_change": since}
-        row |= {"return": returned(run, regime=now % 2, seed=seed)}
-        # What is kept of the other regime, asked once it has been gone for a while.
-        row |= {"return_other": returned(run, regime=1 - now % 2, seed=seed) if last and now else None}
-        rows.append(row | {"seconds": time.perf_counter() - began})
+        rows.append(row_of(method, run.agent(), step, stage, seed, last=last))
+        rows[-1]["seconds"] = time.perf_counter() - began
         print(rows[-1], flush=True)
 
     learning.run(report=report)
     return rows
 
 
-def returned(run: OnlineLearning, regime: int, seed: int) -> float:
+def model_free(seed: int, quick: bool) -> list[Row]:
+    """The same for SAC, in stages ten times as long; a row every 1,000 steps."""
+    stage = 2000 if quick else SAC_STAGE
+    problem, rows, began = rl.PROBLEMS["reacher"], [], time.perf_counter()
+    model = rl.build(
+        problem, rl.LEARNERS["sac"], seed, 3 * stage, lambda: switching(stage // rl.ENVIRONMENTS)
+    )
+    assert isinstance(model, SAC)
+
+    class Evaluations(BaseCallback):
+        """A row at every multiple of 1,000 steps."""
+
+        def _on_step(self) -> bool:
+            step = self.num_timesteps
+            if step % SAC_EVERY == 0:
+                last = step % stage == 0
+                rows.append(row_of("SAC", rl.Deterministic(model), step, stage, seed, last=last))
+                rows[-1]["seconds"] = time.perf_counter() - began
+                print(rows[-1], flush=True)
+            return True
+
+    model.learn(3 * stage, callback=Evaluations())
+    return rows
+
+
+def row_of(method: str, agent: Agent, step: int, stage: int, seed: int, *, last: bool) -> Row:
+    """Returns in the dynamics of now and, at the end of a stage, in those that are not in force."""
+    now = min(2, (step - 1) // stage)
+    other = returned(agent, method, regime=1 - now % 2, seed=seed) if last and now else None
+    return {
+        "part": "switch",
+        "env": REACHER.name,
+        "method": method,
+        "seed": seed,
+        "stage": STAGES[now],
+        "env_steps": step,
+        "checkpoint": step,
+        "since_change": step - now * stage,
+        "return": returned(agent, method, regime=now % 2, seed=seed),
+        "return_other": other,
+    }
+
+
+def returned(agent: Agent, method: str, regime: int, seed: int) -> float:
     """Mean return of episodes under one regime, replanned at every step, without noise."""
-    environments = [switching(1) for _ in range(EPISODES)]
-    for env in environments:
+
+    def bare() -> gym.Env[Any, Any]:
+        env = switching(1)
         env.switch_to(regime)  # type: ignore[attr-defined]
-    found = run_episodes(run.agent(), environments, seed=20_000 + 1000 * seed)
+        return env
+
+    flat = method == "SAC"
+    environments = [rl.make(rl.PROBLEMS["reacher"], bare=bare) if flat else bare() for _ in range(EPISODES)]
+    found = run_episodes(agent, environments, seed=20_000 + 1000 * seed)
     return float(np.mean(found.returns))

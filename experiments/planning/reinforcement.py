@@ -129,9 +129,14 @@ def observation(problem: Problem, env: gym.Env[Any, Any]) -> Callable[[dict[str,
     return flat
 
 
-def make(problem: Problem, training: bool = False) -> gym.Env[Any, Any]:
-    """The problem as the algorithms see it: one observation vector, actions in [-1, 1]; monitored for training."""
-    env: gym.Env[Any, Any] = gym.make(problem.env, **problem.arguments)
+def make(
+    problem: Problem, training: bool = False, bare: Callable[[], gym.Env[Any, Any]] | None = None
+) -> gym.Env[Any, Any]:
+    """The problem as the algorithms see it: one observation vector, actions in [-1, 1]; monitored for training.
+
+    `bare` makes its environment where that is not the problem's own.
+    """
+    env = bare() if bare else gym.make(problem.env, **problem.arguments)
     flat = observation(problem, env)
     size = flat(env.reset()[0]).size
     space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
@@ -142,9 +147,15 @@ def make(problem: Problem, training: bool = False) -> gym.Env[Any, Any]:
     return gym.wrappers.TransformReward(Monitor(env), lambda reward: float(reward) / problem.reward_unit)
 
 
-def build(problem: Problem, learner: Learner, seed: int, steps: int) -> SAC | PPO:
+def build(
+    problem: Problem,
+    learner: Learner,
+    seed: int,
+    steps: int,
+    bare: Callable[[], gym.Env[Any, Any]] | None = None,
+) -> SAC | PPO:
     """A fresh model with its training environments; ends by the time limit are bootstrapped (no real ends)."""
-    envs: VecEnv = DummyVecEnv([lambda: make(problem, training=True)] * ENVIRONMENTS)
+    envs: VecEnv = DummyVecEnv([lambda: make(problem, training=True, bare=bare)] * ENVIRONMENTS)
     if learner.normalize_rewards:
         envs = VecNormalize(envs, norm_obs=False, gamma=problem.gamma)
     settings = deepcopy(learner.settings)  # Stable-Baselines3 writes into policy_kwargs

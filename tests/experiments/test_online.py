@@ -12,6 +12,7 @@ import pytest
 from experiments.online.bonus import CountBonus
 from experiments.online.control import PROBLEMS, evaluated
 from experiments.online.report import first, levels, summarised
+from experiments.online.switch import EPISODES, returned
 from experiments.planning import reinforcement as rl
 
 
@@ -46,6 +47,19 @@ def test_reinforcement_learning_meets_the_episodes_that_planners_meet(problem: A
     same = ("return", "oracle", "success", "episodes")
     assert {k: plain[k] for k in same} == pytest.approx({k: flat[k] for k in same}, rel=1e-5)
     assert plain["return"] < plain["oracle"] - 10
+
+
+def test_a_change_of_dynamics_is_the_same_for_reinforcement_learning() -> None:
+    class Push:
+        """Pushes on, whatever it is shown."""
+
+        def predict(self, observation: Any, state: Any = None, *_: Any, **__: Any) -> Any:
+            return np.full((EPISODES, 2), 0.3, np.float32), state
+
+    returns = [[returned(Push(), method, regime, 0) for method in ("EBM", "SAC")] for regime in (0, 1)]
+    assert returns[0][0] == pytest.approx(returns[0][1], rel=1e-5)
+    assert returns[1][0] == pytest.approx(returns[1][1], rel=1e-5)
+    assert abs(returns[0][0] - returns[1][0]) > 1
 
 
 def test_a_level_is_reached_when_every_seed_is_there(tmp_path: Any) -> None:
