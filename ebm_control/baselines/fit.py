@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,24 @@ import torch
 from torch import Tensor
 
 from ebm_control.baselines.models import Ensemble, FeedForward
+from ebm_control.baselines.recurrent import Recurrent
 from ebm_control.checks import InputError, require
 from ebm_control.data.batch import Batch
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.rollout_buffer import RolloutBuffer
-from ebm_control.data.windows import WindowBatches, displacement_scale, window_batches
+from ebm_control.data.windows import StateBatches, WindowBatches, displacement_scale, window_batches
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from ebm_control.training.logger import Logger
 from ebm_control.training.regression import regress, seeded
 
-_KINDS: dict[str, type[FeedForward] | type[Ensemble]] = {"feed-forward": FeedForward, "ensemble": Ensemble}
+Model = FeedForward | Ensemble | Recurrent
+
+_KINDS: dict[str, type[FeedForward] | type[Ensemble] | type[Recurrent]] = {
+    "feed-forward": FeedForward,
+    "ensemble": Ensemble,
+    "recurrent": Recurrent,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +43,11 @@ class Baseline:
         updates: that it was trained for.
         train_seconds: wall clock of the fit.
         held_out_error: `(obs_dim,)` root mean squared error of one displacement on held-out episodes, in units
-            of the data's: what `fit_base` returns.
+            of the data's: what `fit_base` returns. Of a recurrent model, of the last one of a window.
 
     """
 
-    dynamics: FeedForward | Ensemble
+    dynamics: Model
     normalizer: Normalizer
     updates: int
     train_seconds: float
@@ -48,7 +55,7 @@ class Baseline:
 
     @property
     def layout(self) -> TrajectoryLayout:
-        """Layout of the normalised trajectories."""
+        """Layout of the normalised trajectories: the normaliser's, less the actions of a model of states alone."""
         return self.dynamics.layout
 
     def save(self, folder: Path | str) -> Path:
@@ -59,12 +66,10 @@ class Baseline:
 
         """
         dynamics = self.dynamics
-        model: dict[str, Any] = {"hidden": list(dynamics.hidden)}
-        if isinstance(dynamics, Ensemble):
-            model["members"] = dynamics.members
-        settings = {
+        settings: dict[str, Any] = {
             "kind": next(kind for kind, made in _KINDS.items() if type(dynamics) is made),
-            "model": model,
+            "model": dynamics.settings,
+            "states_only": self.layout.act_dim == 0,
             "normalizer": self.normalizer.to_dict(),
             "updates": self.updates,
             "train_seconds": self.train_seconds,
@@ -84,9 +89,11 @@ class Baseline:
         settings = checkpoint.settings
         try:
             normalizer = Normalizer.from_dict(settings["normalizer"])
+            # Checkpoints from before there were models of states alone do not say.
+            layout = _layout(normalizer, bool(settings.get("states_only", False)))
             # The scale itself comes with the weights, as a buffer.
-            scale = torch.ones(normalizer.layout.obs_dim)
-            dynamics = _KINDS[settings["kind"]](normalizer.layout, scale, **settings["model"])
+            scale = torch.ones(layout.obs_dim)
+            dynamics = _KINDS[settings["kind"]](layout, scale, **settings["model"])
             dynamics.load_state_dict(dict(checkpoint.weights))
             error = torch.tensor(settings["held_out_error"])
             seconds = float(settings["train_seconds"])
@@ -106,6 +113,7 @@ def fit_feed_forward(
     learning_rate: float = 1e-3,
     held_out: float = 0.05,
     seed: int = 0,
+    states_only: bool = False,
     progress: bool = False,
     device: torch.device | str = "cpu",
 ) -> Baseline:
@@ -119,6 +127,7 @@ def fit_feed_forward(
         learning_rate: at the start.
         held_out: share of the episodes that the error is measured on.
         seed: of the split, the first weights and the batches.
+        states_only: fit a model that sees no actions, for futures without them.
         progress: show a progress bar.
         device: where to train.
 
@@ -127,9 +136,9 @@ def fit_feed_forward(
 
     """
     started = time.perf_counter()
-    data = _Data.of(buffer, held_out, seed, device)
+    data = _Data.of(buffer, held_out, seed, device, states_only)
     with seeded(seed):
-        model = FeedForward(data.normalizer.layout, data.displacement_scale, hidden).to(device)
+        model = FeedForward(data.layout, data.displacement_scale, hidden).to(device)
 
     def loss(drawn: Batch) -> Tensor:
         return model.residual(drawn.x).square().mean()
@@ -148,6 +157,7 @@ def fit_ensemble(
     learning_rate: float = 1e-3,
     held_out: float = 0.05,
     seed: int = 0,
+    states_only: bool = False,
     progress: bool = False,
     device: torch.device | str = "cpu",
 ) -> Baseline:
@@ -165,6 +175,7 @@ def fit_ensemble(
         learning_rate: at the start.
         held_out: share of the episodes that the error is measured on.
         seed: of the split, the first weights, the bootstraps and the batches.
+        states_only: as in `fit_feed_forward`.
         progress: show a progress bar.
         device: where to train.
 
@@ -173,9 +184,9 @@ def fit_ensemble(
 
     """
     started = time.perf_counter()
-    data = _Data.of(buffer, held_out, seed, device)
+    data = _Data.of(buffer, held_out, seed, device, states_only)
     with seeded(seed):
-        model = Ensemble(data.normalizer.layout, data.displacement_scale, hidden, members).to(device)
+        model = Ensemble(data.layout, data.displacement_scale, hidden, members).to(device)
     batches = data.batches(members * batch, seed + 1)
     counts = _bootstrap(members, batches.num_windows, seed).to(device)
 
@@ -190,6 +201,56 @@ def fit_ensemble(
     return _fitted(model, data, updates, started)
 
 
+def fit_recurrent(
+    buffer: RolloutBuffer,
+    *,
+    hidden: int = 192,
+    rows: int = 20,
+    updates: int = 3000,
+    batch: int = 64,
+    learning_rate: float = 1e-3,
+    held_out: float = 0.05,
+    seed: int = 0,
+    states_only: bool = False,
+    progress: bool = False,
+    device: torch.device | str = "cpu",
+) -> Baseline:
+    """Fit `Recurrent` by least squares on all displacements of windows, each from the true rows before it.
+
+    That is teacher forcing (Williams & Zipser 1989). `held_out_error` is that of a window's last displacement.
+
+    Args:
+        buffer: rollouts, at least 2 episodes.
+        hidden: width of the GRU.
+        rows: states of a window: how far back the model learns to look.
+        updates: as in `fit_feed_forward`, and so for the arguments below.
+        batch: windows an update.
+        learning_rate: at the start.
+        held_out: share of the episodes that the error is measured on.
+        seed: of the split, the first weights and the batches.
+        states_only: fit a model that sees no actions, for futures without them.
+        progress: show a progress bar.
+        device: where to train.
+
+    Raises:
+        InputError: fewer than 2 episodes, none of `rows` states on one side of the split, no updates, or a width
+            of no sense.
+
+    """
+    started = time.perf_counter()
+    require(rows >= 2, "rows", given=rows, expected="at least 2")
+    data = _Data.of(buffer, held_out, seed, device, states_only)
+    data.held.window_starts(rows)  # says so now, and not after training, where these episodes are too short
+    with seeded(seed):
+        model = Recurrent(data.layout, data.displacement_scale, hidden).to(device)
+
+    def loss(drawn: Batch) -> Tensor:
+        return model.residuals(drawn.x).square().mean()
+
+    _fit(model, loss, data.batches(batch, seed + 1, rows), updates, learning_rate, progress)
+    return _fitted(model, data, updates, started, rows)
+
+
 @dataclass(frozen=True, eq=False)
 class _Data:
     """Rollouts split and measured as `fit_model` does."""
@@ -197,33 +258,49 @@ class _Data:
     train: RolloutBuffer
     held: RolloutBuffer
     normalizer: Normalizer
+    layout: TrajectoryLayout
     displacement_scale: Tensor
     seed: int
     device: torch.device | str
 
     @classmethod
-    def of(cls, buffer: RolloutBuffer, held_out: float, seed: int, device: torch.device | str) -> _Data:
+    def of(
+        cls,
+        buffer: RolloutBuffer,
+        held_out: float,
+        seed: int,
+        device: torch.device | str,
+        states_only: bool,
+    ) -> _Data:
         episodes = buffer.num_episodes
         require(episodes >= 2, "buffer", given=f"{episodes} episodes", expected="at least 2")
         held, train = buffer.split(held_out, np.random.default_rng(seed))
         normalizer = buffer.normalizer()
         scale = displacement_scale(window_batches(train, normalizer, 4096, seed=seed), normalizer.layout)
-        return cls(train, held, normalizer, scale, seed, device)
+        return cls(train, held, normalizer, _layout(normalizer, states_only), scale, seed, device)
 
-    def batches(self, batch: int, seed: int) -> WindowBatches:
-        return window_batches(self.train, self.normalizer, batch, device=self.device, seed=seed)
+    def batches(
+        self, batch: int, seed: int, rows: int = 2, *, held: bool = False
+    ) -> WindowBatches | StateBatches:
+        source = self.held if held else self.train
+        batches = window_batches(source, self.normalizer, batch, rows, device=self.device, seed=seed)
+        return batches if self.layout.act_dim else StateBatches(batches, self.layout.obs_dim)
 
-    def held_out_error(self, model: FeedForward | Ensemble) -> Tensor:
-        windows = window_batches(self.held, self.normalizer, 1024, device=self.device, seed=self.seed + 2)
+    def held_out_error(self, model: Model, rows: int) -> Tensor:
+        windows = self.batches(1024, self.seed + 2, rows, held=True)
         with torch.no_grad():
             errors = torch.stack([model.residual(next(windows).x).square().mean(dim=0) for _ in range(10)])
         return errors.mean(dim=0).sqrt().cpu()
 
 
+def _layout(normalizer: Normalizer, states_only: bool) -> TrajectoryLayout:
+    return replace(normalizer.layout, act_dim=0) if states_only else normalizer.layout
+
+
 def _fit(
-    model: FeedForward | Ensemble,
+    model: Model,
     loss_of: Callable[[Batch], Tensor],
-    batches: WindowBatches,
+    batches: WindowBatches | StateBatches,
     updates: int,
     learning_rate: float,
     progress: bool,
@@ -241,9 +318,9 @@ def _fit(
     )
 
 
-def _fitted(model: FeedForward | Ensemble, data: _Data, updates: int, started: float) -> Baseline:
+def _fitted(model: Model, data: _Data, updates: int, started: float, rows: int = 2) -> Baseline:
     model.eval().requires_grad_(False)
-    error = data.held_out_error(model)
+    error = data.held_out_error(model, rows)
     return Baseline(model, data.normalizer, updates, time.perf_counter() - started, error)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ class DisplacementModel(nn.Module):
     """What the models share: what they see of a row, and the units of what they predict.
 
     Args:
-        layout: meaning of the coordinates, with actions.
+        layout: meaning of the coordinates; without actions the model sees states alone, and cannot be planned with.
         displacement_scale: `(obs_dim,)` the data's deviation of one displacement, in the units of `x`.
         hidden: widths of the hidden layers.
 
@@ -30,7 +31,6 @@ class DisplacementModel(nn.Module):
 
     def __init__(self, layout: TrajectoryLayout, displacement_scale: Tensor, hidden: Sequence[int]) -> None:
         super().__init__()
-        require(layout.act_dim > 0, "layout", given=f"{layout}", expected="actions")
         require(len(hidden) > 0, "hidden", given=tuple(hidden), expected="at least one layer")
         require_shape("displacement_scale", displacement_scale, (layout.obs_dim,))
         self.layout, self.hidden = layout, tuple(hidden)
@@ -40,6 +40,11 @@ class DisplacementModel(nn.Module):
     def sizes(self) -> tuple[int, int]:
         """Inputs and outputs of a network that predicts one displacement."""
         return self.layout.feature_dim + self.layout.act_dim, self.layout.obs_dim
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """JSON-safe arguments that it is made of, beside layout and scale."""
+        return {"hidden": list(self.hidden)}
 
     def inputs(self, rows: Tensor) -> Tensor:
         """What a network sees of rows `(..., D)`: features of the state, and the action."""
@@ -116,6 +121,11 @@ class Ensemble(DisplacementModel):
         self.log_variance_low = nn.Parameter(torch.full((outputs,), -10.0))
         self.log_variance_high = nn.Parameter(torch.full((outputs,), 0.5))
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """See `DisplacementModel.settings`."""
+        return super().settings | {"members": self.members}
+
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance `(members, N, obs_dim)` of the displacement, of `inputs` `(members, N, inputs)`."""
         h = inputs
@@ -145,14 +155,14 @@ class Ensemble(DisplacementModel):
 
     def rollout(self, x: Tensor) -> Tensor:
         """`(B, T, D) -> (B, members, T, D)`, noiseless; see `Dynamics`."""
-        return self.follow(x, x.new_zeros(x.shape[1] - 1, self.members, 1, self.layout.obs_dim))
+        return self.follow(x, x.new_zeros(x.shape[1] - 1, self.members, 1, 1, self.layout.obs_dim))
 
     def follow(self, x: Tensor, noise: Tensor) -> Tensor:
         """Trajectories under given standard normal noise, each particle keeping its member.
 
         Args:
             x: `(B, T, D)`.
-            noise: `(T-1 or more, members, K, obs_dim)`, K particles a member.
+            noise: `(T-1 or more, members, K, B or 1, obs_dim)`, K particles a member; 1 shares it among trajectories.
 
         Returns:
             `(B, members * K, T, D)`.
@@ -163,7 +173,7 @@ class Ensemble(DisplacementModel):
 
         def step(rows: Tensor, t: int) -> Tensor:
             mean, log_variance = self(self.inputs(rows).flatten(1, 2))
-            shift = (0.5 * log_variance).exp().unflatten(1, (per_member, -1)) * noise[t][:, :, None]
+            shift = (0.5 * log_variance).exp().unflatten(1, (per_member, -1)) * noise[t]
             return self.move(rows, mean.unflatten(1, (per_member, -1)) + shift)
 
         paths = unroll(x.expand(self.members, per_member, -1, -1, -1), self.layout, step)
@@ -209,7 +219,7 @@ class TrajectorySampling(nn.Module):
         if generator is None:
             generator = torch.Generator(device)
             generator.seed()
-        shape = (horizon, ensemble.members, particles // ensemble.members, self.layout.obs_dim)
+        shape = (horizon, ensemble.members, particles // ensemble.members, 1, self.layout.obs_dim)
         noise = torch.randn(shape, generator=generator, device=generator.device)
         self.register_buffer("noise", noise.to(device))
 

@@ -10,6 +10,7 @@ from gymnasium import spaces
 
 from ebm_control.baselines.fit import Baseline
 from ebm_control.baselines.models import Ensemble, TrajectorySampling
+from ebm_control.checks import require
 from ebm_control.energies.base import Energy
 from ebm_control.planning.planner import Planner
 from ebm_control.planning.recipe import PlanSampler, action_bounds, named_sampler
@@ -30,7 +31,7 @@ def baseline_planner(
     """Planner over actions alone, warm starts and restarts as those of `planner_for`.
 
     Args:
-        model: a fitted baseline.
+        model: a fitted baseline that sees actions. A recurrent one begins each plan without a past.
         costs: what the plan is for, in normalised units.
         horizon: steps ahead.
         sampler: "cem", "mppi", "langevin" or a sampler of your own settings; action bounds are filled in where
@@ -42,9 +43,16 @@ def baseline_planner(
         generator: source of the particles' noise; None for one of seed 0.
 
     Raises:
-        InputError: no such sampler, or particles that are no multiple of the members.
+        InputError: a model that sees states alone, no such sampler, or particles that are no multiple of the
+            members.
 
     """
+    require(
+        model.layout.act_dim > 0,
+        "model",
+        given="one that sees states alone",
+        expected="a model that sees actions: a plan is searched for among them",
+    )
     sampler = named_sampler(sampler)
     if sampler.clamp is None and action_space is not None:
         sampler = replace(sampler, clamp=action_bounds(model.normalizer, model.layout, action_space))

@@ -90,6 +90,30 @@ class WindowBatches(Iterator[Batch]):
             ) from error
 
 
+class StateBatches(Iterator[Batch]):
+    """Windows without their actions, for energies over states alone."""
+
+    def __init__(self, batches: WindowBatches, obs_dim: int) -> None:
+        self.batches, self.obs_dim = batches, obs_dim
+
+    @property
+    def num_windows(self) -> int:
+        """Distinct windows."""
+        return self.batches.num_windows
+
+    def __next__(self) -> Batch:
+        batch = next(self.batches)
+        return batch._replace(x=batch.x[..., : self.obs_dim])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """State of the draw."""
+        return self.batches.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where the iterator that gave `state` would have."""
+        self.batches.load_state_dict(state)
+
+
 def window_batches(
     buffer: RolloutBuffer,
     normalizer: Normalizer,
@@ -133,9 +157,12 @@ def window_batches(
 
 
 def displacement_scale(batches: Iterator[Batch], layout: TrajectoryLayout, draws: int = 10) -> Tensor:
-    """Deviation `(obs_dim,)` of one displacement over `draws` batches of windows, 1 where nothing moves."""
+    """Root mean square `(obs_dim,)` of one displacement over `draws` batches of windows, 1 where nothing moves.
+
+    Not the deviation: what moves evenly, a clock say, would be told in a unit in which its motion is huge.
+    """
     states = layout.states(torch.cat([next(batches).x for _ in range(draws)]))
-    scale = layout.difference(states[:, 1:], states[:, :-1]).flatten(0, 1).std(dim=0)
+    scale = layout.difference(states[:, 1:], states[:, :-1]).flatten(0, 1).square().mean(dim=0).sqrt()
     return torch.where(scale > 1e-8, scale, torch.ones_like(scale))
 
 

@@ -11,12 +11,14 @@ from ebm_control.energies.costs import (
     SpeedCost,
 )
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution
+from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution, Transformer
+from ebm_control.energies.noise import AtNoise
 from ebm_control.energies.reward import RewardNetwork
 from ebm_control.energies.trajectory import OnStates, TransitionEnergy, WindowEnergy
 
 __all__ = [
     "MLP",
+    "AtNoise",
     "BaseMeasure",
     "BoundCost",
     "BoxObstacle",
@@ -35,6 +37,7 @@ __all__ = [
     "Sum",
     "TemporalConvolution",
     "TrajectoryLayout",
+    "Transformer",
     "TransitionEnergy",
     "WindowEnergy",
     "mixture",

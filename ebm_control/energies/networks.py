@@ -121,6 +121,54 @@ class TemporalConvolution(nn.Module):
         return self.last(torch.nn.functional.silu(h).mean(dim=2))
 
 
+class Transformer(nn.Module):
+    """Attention over the rows of a window (Vaswani et al. 2017), averaged over time: `(B, T, channels) -> (B, 1)`.
+
+    Attention is written out, because the fused kernels have no second derivative, which score matching needs.
+
+    Args:
+        channels: length of the input's last axis.
+        rows: most rows of a window, each with a learned embedding of its place.
+        width: of the hidden layers.
+        blocks: attention and two layers each, normalised before (Xiong et al. 2020).
+        heads: of each attention.
+
+    """
+
+    def __init__(self, channels: int, rows: int, width: int = 96, blocks: int = 2, heads: int = 4) -> None:
+        super().__init__()
+        require(width % heads == 0, "width", given=width, expected=f"a multiple of {heads} heads")
+        self.first = nn.Linear(channels, width)
+        self.places = nn.Parameter(0.02 * torch.randn(rows, width))
+        self.blocks = nn.ModuleList(_AttentionBlock(width, heads) for _ in range(blocks))
+        self.last = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, T, channels) -> (B, 1)`."""
+        rows = len(self.places)
+        require(x.shape[1] <= rows, "x", given=f"{x.shape[1]} rows", expected=f"at most {rows}")
+        h = self.first(x) + self.places[: x.shape[1]]
+        for block in self.blocks:
+            h = block(h)
+        return self.last(h.mean(dim=1))
+
+
+class _AttentionBlock(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
+        self.seen, self.told = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.layers = MLP(width, (2 * width,), width)
+
+    def forward(self, h: Tensor) -> Tensor:
+        query, key, value = self.seen(self.norms[0](h)).unflatten(-1, (3, self.heads, -1)).unbind(dim=2)
+        weights = torch.einsum("bthd,bshd->bhts", query, key) / query.shape[-1] ** 0.5
+        mixed = torch.einsum("bhts,bshd->bthd", weights.softmax(dim=-1), value)
+        h = h + self.told(mixed.flatten(2))
+        return h + self.layers(self.norms[1](h))
+
+
 def _linear(inputs: int, outputs: int, spectral: bool) -> nn.Module:
     return _normed(nn.Linear(inputs, outputs), spectral)
 

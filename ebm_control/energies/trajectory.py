@@ -10,6 +10,7 @@ from ebm_control.energies.base import Energy
 from ebm_control.energies.base_measure import BaseMeasure
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP, TemporalConvolution
+from ebm_control.energies.noise import split_context
 
 
 class TransitionEnergy(Energy):
@@ -21,13 +22,18 @@ class TransitionEnergy(Energy):
     `e(s, a, Δs)`, the transition energy of Du, Lin & Mordatch 2019, whose low values mark transitions
     that the dynamics allow.
 
+    With `noise` it is the energy of windows whose last displacement was noised, by a deviation of σ times that of the
+    base; the context ends with log σ. The base is then a Gaussian convolved with the noise, and the tilt grows as 1/σ,
+    as a score has to (Song & Ermon 2019).
+
     Args:
         layout: meaning of the coordinates.
         network: `(..., inputs) -> (..., 1)`, the tilt `f`; None for `MLP(inputs)`. `inputs_of` gives `inputs`.
         window: states a window spans, at least 2.
         base: Gaussian over the last displacement of a window; None for none.
         displacement_scale: `(obs_dim,)` the data's deviation of one displacement, in the units of `x`.
-        context_dim: length of the context (a time gap, say); 0 for none.
+        context_dim: length of the context (a time gap, say), but for the noise level; 0 for none.
+        noise: least and greatest noise level; None for an energy of data as they are.
 
     """
 
@@ -42,20 +48,25 @@ class TransitionEnergy(Energy):
         base: BaseMeasure | None = None,
         displacement_scale: Tensor | None = None,
         context_dim: int = 0,
+        noise: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
         require(window >= 2, "window", given=window, expected="at least 2 states")
         self.layout = layout
         self.window = window
         self.context_dim = context_dim
-        self.network = MLP(self.inputs_of(layout, window, context_dim)) if network is None else network
+        self.noise = noise
+        inputs = self.inputs_of(layout, window, context_dim, noisy=noise is not None)
+        self.network = MLP(inputs) if network is None else network
         self.base = base
         self.register_buffer("displacement_scale", _displacement_scale(layout, displacement_scale))
 
     @staticmethod
-    def inputs_of(layout: TrajectoryLayout, window: int = 2, context_dim: int = 0) -> int:
-        """Inputs of the tilt network; the base's network sees `obs_dim` fewer."""
-        return layout.feature_dim + (window - 1) * (layout.act_dim + layout.obs_dim) + context_dim
+    def inputs_of(
+        layout: TrajectoryLayout, window: int = 2, context_dim: int = 0, *, noisy: bool = False
+    ) -> int:
+        """Inputs of the tilt network; the base's network sees `obs_dim` fewer, and nothing of the noise."""
+        return layout.feature_dim + (window - 1) * (layout.act_dim + layout.obs_dim) + context_dim + noisy
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Energy of trajectories: `x` `(B, T, D)`, `context` `(B, context_dim)` or None, to `(B,)`."""
@@ -64,18 +75,31 @@ class TransitionEnergy(Energy):
 
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Base and tilt, summed along the trajectory, each `(B,)`."""
-        inputs, displacement = self.windows(x, context)
+        self.layout.check("x", x)
+        known, noise = split_context(x, context, self.context_dim, self.noise is not None)
+        inputs, displacement = self.windows(x, known)
+        # One pass through the base serves both: the tilt sees the residual, so that it can shape the density
+        # at the base's own (possibly very fine) scale. asinh keeps far-away samples within its range.
+        residual = displacement if self.base is None else self.base.residual(inputs, displacement)
+        if noise is not None:
+            level = noise.exp()[:, None]
+            wide = (1 + level.square()).sqrt()
+            residual = residual / wide
+            told = noise[:, None].expand(-1, residual.shape[1], -1)
+            tilt = self.network(torch.cat([inputs, residual, told], dim=-1)) * (wide / level)
+            return 0.5 * residual.square().sum(dim=(1, 2)), tilt.squeeze(-1).sum(dim=1)
         if self.base is None:
             tilt = self.network(torch.cat([inputs, displacement], dim=-1)).squeeze(-1).sum(dim=1)
             return torch.zeros_like(tilt), tilt
-        # One pass through the base serves both: the tilt sees the residual, so that it can shape the density
-        # at the base's own (possibly very fine) scale. asinh keeps far-away samples within its range.
-        residual = self.base.residual(inputs, displacement)
         tilt = self.network(torch.cat([inputs, torch.asinh(residual)], dim=-1)).squeeze(-1)
         return 0.5 * residual.square().sum(dim=(1, 2)), tilt.sum(dim=1)
 
     def windows(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Every window of `x` as the base sees it.
+
+        Args:
+            x: `(B, T, D)`.
+            context: `(B, context_dim)` without the noise level, or None.
 
         Returns:
             inputs `(B, T-window+1, inputs - obs_dim)`: everything but the last displacement, and
@@ -91,21 +115,17 @@ class TransitionEnergy(Energy):
         parts += [actions[:, i : i + count] for i in range(self.window - 1)]
         parts += [steps[:, i : i + count] for i in range(self.window - 2)]
         if self.context_dim:
-            parts.append(self._context(x, context)[:, None].expand(-1, count, -1))
+            known, _ = split_context(x, context, self.context_dim, noisy=False)
+            assert known is not None
+            parts.append(known[:, None].expand(-1, count, -1))
         return torch.cat(parts, dim=-1), steps[:, self.window - 2 :]
-
-    def _context(self, x: Tensor, context: Tensor | None) -> Tensor:
-        require(context is not None, "context", given=None, expected=f"shape ({len(x)}, {self.context_dim})")
-        assert context is not None
-        require_shape("context", context, (x.shape[0], self.context_dim))
-        return context
 
     def expected_next(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """State that the base expects after the last full window of `x`: `(B, obs_dim)`.
 
         Args:
             x: `(B, window-1, D)` the rows before it.
-            context: as in `forward`.
+            context: `(B, context_dim)` or None.
 
         """
         last = self.layout.states(x)[:, -1]
@@ -118,6 +138,27 @@ class TransitionEnergy(Energy):
     def next_deviation(self) -> Tensor:
         """Deviation `(obs_dim,)` of the next state under the base, in the units of `x`: a natural step size."""
         return self.displacement_scale * (1.0 if self.base is None else self.base.deviation)
+
+    def propose(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        spread: float = 1.0,
+    ) -> Tensor:
+        """Windows `(B, window, D)` with their last state drawn anew from the base (around the one before without).
+
+        Args:
+            x: `(B, window, D)`; all but the last state is kept.
+            context: `(B, context_dim)` or None.
+            generator: of the draw.
+            spread: of the draws, in deviations of the base; 0 for what it expects.
+
+        """
+        mean, shape = self.expected_next(x[:, :-1], context), (len(x), self.layout.obs_dim)
+        drawn = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
+        state = mean + spread * self.next_deviation() * drawn
+        return torch.cat([x[:, :-1], torch.cat([state, x[:, -1, self.layout.obs_dim :]], dim=-1)[:, None]], 1)
 
 
 class OnStates(Energy):
@@ -140,13 +181,20 @@ class OnStates(Energy):
 
 
 class WindowEnergy(Energy):
-    """One network over the whole window: features, actions and displacements of every row.
+    """One network over the whole window, its first state being given.
+
+    Without a base the network sees of every row the features of its state, its action and the displacement that led
+    to it. With one, which is a Gaussian over the displacements of all later states from the first, it sees of every row
+    the features of the first state, the row's action, where the base expects it and how far off it is.
+    `noise` is as in `TransitionEnergy`.
 
     Args:
         layout: meaning of the coordinates.
         network: `(B, T, channels) -> (B, 1)`; None for a `TemporalConvolution`. `channels_of` gives `channels`.
         displacement_scale: `(obs_dim,)` the data's deviation of one displacement, in the units of `x`.
-        context_dim: length of the context; 0 for none.
+        context_dim: length of the context, but for the noise level; 0 for none.
+        base: Gaussian over `(T-1) * obs_dim` displacements in units of the data's; None for none. It fixes T.
+        noise: least and greatest noise level; None for an energy of data as they are.
 
     """
 
@@ -159,32 +207,128 @@ class WindowEnergy(Energy):
         *,
         displacement_scale: Tensor | None = None,
         context_dim: int = 0,
+        base: BaseMeasure | None = None,
+        noise: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
+        require(base is not None or noise is None, "noise", given=noise, expected="None without a base")
         self.layout = layout
         self.context_dim = context_dim
-        channels = self.channels_of(layout, context_dim)
+        self.base, self.noise = base, noise
+        channels = self.channels_of(layout, context_dim, base=base is not None, noisy=noise is not None)
         self.network = TemporalConvolution(channels) if network is None else network
         self.register_buffer("displacement_scale", _displacement_scale(layout, displacement_scale))
 
     @staticmethod
-    def channels_of(layout: TrajectoryLayout, context_dim: int = 0) -> int:
+    def channels_of(
+        layout: TrajectoryLayout, context_dim: int = 0, *, base: bool = False, noisy: bool = False
+    ) -> int:
         """Channels of the network's input."""
-        return layout.feature_dim + layout.act_dim + layout.obs_dim + context_dim
+        seen = 2 * layout.obs_dim if base else layout.obs_dim
+        return layout.feature_dim + layout.act_dim + seen + context_dim + noisy
+
+    @staticmethod
+    def inputs_of(layout: TrajectoryLayout, window: int, context_dim: int = 0) -> int:
+        """Inputs of the base's network."""
+        return layout.feature_dim + (window - 1) * layout.act_dim + context_dim
+
+    @property
+    def window(self) -> int | None:
+        """Rows `T` that a base fixes."""
+        return None if self.base is None else self.base.deviation.numel() // self.layout.obs_dim + 1
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Energy of windows: `x` `(B, T, D)`, `context` `(B, context_dim)` or None, to `(B,)`."""
+        base, tilt = self.split(x, context)
+        return base + tilt
+
+    def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Base and tilt, each `(B,)`."""
         self.layout.check("x", x)
+        known, noise = split_context(x, context, self.context_dim, self.noise is not None)
+        if self.base is None:
+            tilt = self._tilt(self._rows(x), known, noise)
+            return torch.zeros_like(tilt), tilt
+        inputs, displacement = self.windows(x, known)
+        residual = self.base.residual(inputs, displacement).flatten(1)
+        rate = torch.ones_like(residual[:, :1])
+        if noise is None:
+            seen = torch.asinh(residual)
+        else:
+            wide = (1 + (2 * noise).exp()).sqrt()
+            residual = residual / wide
+            seen, rate = residual, wide / noise.exp()
+        # Rows of the later states, in the base's units; the first state is what all is seen from.
+        shape = (len(x), x.shape[1] - 1, self.layout.obs_dim)
+        expected = self.base.mean(inputs).reshape(shape) / shape[1] ** 0.5
+        first = self.layout.features(self.layout.states(x[:, :1])).expand(-1, shape[1], -1)
+        rows = torch.cat([first, self.layout.actions(x)[:, :-1], expected, seen.reshape(shape)], dim=-1)
+        return 0.5 * residual.square().sum(dim=1), self._tilt(rows, known, noise) * rate[:, 0]
+
+    def windows(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The window as its base sees it.
+
+        Args:
+            x: `(B, T, D)`.
+            context: `(B, context_dim)` without the noise level, or None.
+
+        Returns:
+            inputs `(B, 1, inputs)`: the first state's features, all actions but the last row's and the context, and
+            displacement `(B, 1, (T-1) * obs_dim)`: later states from the first, in units of the data's displacements.
+
+        """
+        self.layout.check("x", x)
+        rows = self.window
+        require(
+            rows is None or x.shape[1] == rows, "x", given=f"{x.shape[1]} rows", expected=f"the base's {rows}"
+        )
+        states = self.layout.states(x)
+        steps = self.layout.difference(states[:, 1:], states[:, :1]) / self.displacement_scale
+        parts = [self.layout.features(states[:, 0]), self.layout.actions(x)[:, :-1].flatten(1)]
+        known, _ = split_context(x, context, self.context_dim, noisy=False)
+        parts += [] if known is None else [known]
+        return torch.cat(parts, dim=-1)[:, None], steps.flatten(1)[:, None]
+
+    def expected(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """States that the base expects after the first row of `x` `(B, T, D)`: `(B, T-1, obs_dim)`."""
+        first = self.layout.states(x[:, :1])
+        if self.base is None:
+            return first.expand(-1, x.shape[1] - 1, -1)
+        mean = self.base.mean(self.windows(x, context)[0]).reshape(len(x), -1, self.layout.obs_dim)
+        return first + mean * self.displacement_scale
+
+    def next_deviation(self) -> Tensor:
+        """Deviation of states under the base, `(T-1, obs_dim)`, in the units of `x`; of one displacement without."""
+        if self.base is None:
+            return self.displacement_scale
+        return self.displacement_scale * self.base.deviation.reshape(-1, self.layout.obs_dim)
+
+    def propose(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        spread: float = 1.0,
+    ) -> Tensor:
+        """Windows `(B, T, D)` with all states but the first drawn anew from the base (as a random walk without).
+
+        Arguments as in `TransitionEnergy.propose`.
+        """
+        shape = (len(x), x.shape[1] - 1, self.layout.obs_dim)
+        drawn = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
+        drawn = drawn.cumsum(dim=1) if self.base is None else drawn
+        states = self.expected(x, context) + spread * self.next_deviation() * drawn
+        return torch.cat([x[:, :1], torch.cat([states, x[:, 1:, self.layout.obs_dim :]], dim=-1)], dim=1)
+
+    def _rows(self, x: Tensor) -> Tensor:
         states = self.layout.states(x)
         before = torch.cat([states[:, :1], states[:, :-1]], dim=1)
         steps = self.layout.difference(states, before) / self.displacement_scale
-        parts = [self.layout.features(states), self.layout.actions(x), steps]
-        if self.context_dim:
-            require(context is not None, "context", given=None, expected=f"({len(x)}, {self.context_dim})")
-            assert context is not None
-            require_shape("context", context, (x.shape[0], self.context_dim))
-            parts.append(context[:, None].expand(-1, x.shape[1], -1))
-        return self.network(torch.cat(parts, dim=-1)).squeeze(-1)
+        return torch.cat([self.layout.features(states), self.layout.actions(x), steps], dim=-1)
+
+    def _tilt(self, rows: Tensor, context: Tensor | None, noise: Tensor | None) -> Tensor:
+        told = [part[:, None].expand(-1, rows.shape[1], -1) for part in (context, noise) if part is not None]
+        return self.network(torch.cat([rows, *told], dim=-1)).squeeze(-1)
 
 
 def _displacement_scale(layout: TrajectoryLayout, given: Tensor | None) -> Tensor:

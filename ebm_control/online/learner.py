@@ -19,8 +19,8 @@ from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.trajectory import TransitionEnergy
 from ebm_control.training import TrainSettings, TrajectoryModel, batches_for, trainer_for
 from ebm_control.training.base_fit import fit_base
-from ebm_control.training.fit import negatives_for
 from ebm_control.training.negatives import RandomNegatives, Together
+from ebm_control.training.objectives import negatives_for
 from ebm_control.training.regression import regress, seeded
 from ebm_control.training.trainer import Negatives
 
@@ -295,6 +295,7 @@ class BaselineLearner:
         dynamics = self.model.dynamics
         if isinstance(dynamics, FeedForward):
             return dynamics.residual(batch.x).square().mean()
+        assert isinstance(dynamics, Ensemble)
         each = dynamics.negative_log_likelihood(batch.x.unflatten(0, (self.members, self.batch)))
         assert batch.index is not None
         weight = counts.gather(1, batch.index.unflatten(0, (self.members, self.batch)))

@@ -9,12 +9,15 @@ from torch import Tensor
 
 from ebm_control.checks import require, require_finite, require_shape
 from ebm_control.energies.base import Energy
-from ebm_control.energies.base_measure import RegressionBase
+from ebm_control.energies.base_measure import GaussianBase, RegressionBase
 from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.energies.noise import AtNoise
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
+from ebm_control.samplers.annealed import Annealed, noise_levels
 from ebm_control.samplers.chain import Sampler
 from ebm_control.samplers.langevin import Langevin
 from ebm_control.samplers.schedules import Linear
+from ebm_control.training.objectives import row_scale
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Prediction:
     Attributes:
         states: `(N, K, horizon, obs_dim)`.
         actions: `(N, K, horizon, act_dim)` those that led to them, given or sampled.
-        energy: `(N, K)` of each history with its future.
+        energy: `(N, K)` of each history with its future, summed over windows; at the least noise level of an energy
+            of noised data.
 
     """
 
@@ -51,8 +55,8 @@ def predict(
 ) -> Prediction:
     """Sample futures of given histories.
 
-    A `TransitionEnergy` is sampled step by step, each state from the window that ends in it, starting where
-    the base measure expects it; a `WindowEnergy` the whole future at once.
+    A `TransitionEnergy` is sampled step by step, each state from the window that ends in it, chains starting at draws
+    from its base; a `WindowEnergy` the whole future at once, or window after window where its base fixes their length.
 
     Args:
         energy: trained.
@@ -88,38 +92,42 @@ def predict(
     else:
         given = actions.repeat_interleave(samples, dim=0)
     held = None if context is None else context.repeat_interleave(samples, dim=0)
-    roll = _stepwise if isinstance(energy, TransitionEnergy) else _at_once
+    roll = _stepwise if isinstance(energy, TransitionEnergy) else _by_window
     with torch.no_grad():
-        x = roll(energy, x, given, horizon, sampler or sampler_for(energy), held, generator)
-        total = energy(x, held).unflatten(0, (len(history), samples))
+        x, total = roll(energy, x, given, horizon, sampler or sampler_for(energy), held, generator)
     future = x.unflatten(0, (len(history), samples))
     known = history.shape[1]
     return Prediction(
-        layout.states(future)[:, :, known:], layout.actions(future)[:, :, known - 1 : -1], total
+        layout.states(future)[:, :, known:],
+        layout.actions(future)[:, :, known - 1 : -1],
+        total.unflatten(0, (len(history), samples)),
     )
 
 
 def sampler_for(
-    energy: TransitionEnergy | WindowEnergy, steps: int = 30, *, temperature: float = 1.0
-) -> Langevin:
+    energy: TransitionEnergy | WindowEnergy, steps: int | None = None, *, temperature: float = 1.0
+) -> Langevin | Annealed:
     """Langevin preconditioned by the energy's own scale, as it was trained with.
 
     Around a regression base the energy is near a standard normal in units of the base's deviation, which exact
     Langevin samples. Elsewhere the tilt alone was shaped, by cold and clipped dynamics in units of a
-    displacement: its samples are those of the same dynamics, whose noise is `sqrt(temperature)` of that.
+    displacement: its samples are those of the same dynamics, whose noise is `sqrt(temperature)` of that. An energy of
+    noised data is sampled through ten falling noise levels.
 
     Args:
         energy: to be sampled.
-        steps: of each chain.
+        steps: of each chain, over all noise levels; None for 30, or 50 through noise levels.
         temperature: 1 samples the model, 0 seeks the most likely future.
 
     """
-    ones = [1.0] * energy.layout.act_dim
-    if isinstance(energy, TransitionEnergy) and isinstance(energy.base, RegressionBase):
-        scale = (*energy.next_deviation().tolist(), *ones)
-        return Langevin(steps, Linear(0.2, 0.05), temperature=temperature, scale=scale)
-    scale = (*energy.displacement_scale.tolist(), *ones)
-    return Langevin(steps, 0.5, noise=0.02 * temperature**0.5, scale=scale, gradient_clip=1.0)
+    scale = row_scale(energy)
+    if energy.noise is not None:
+        levels = noise_levels(*energy.noise)
+        return Annealed(levels, max(1, (steps or 50) // len(levels)), temperature=temperature, scale=scale)
+    if isinstance(energy.base, RegressionBase):
+        return Langevin(steps or 30, Linear(0.2, 0.05), temperature=temperature, scale=scale)
+    scale = torch.cat([energy.displacement_scale, energy.displacement_scale.new_ones(energy.layout.act_dim)])
+    return Langevin(steps or 30, 0.5, noise=0.02 * temperature**0.5, scale=scale, gradient_clip=1.0)
 
 
 def _stepwise(
@@ -130,22 +138,23 @@ def _stepwise(
     sampler: Sampler,
     context: Tensor | None,
     generator: torch.Generator,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
+    """Trajectories and their energies."""
     assert isinstance(energy, TransitionEnergy)
-    layout, past = energy.layout, energy.window - 1
+    layout, past, spread = energy.layout, energy.window - 1, _spread(energy, sampler)
     require(x.shape[1] >= past, "history", given=f"{x.shape[1]} rows", expected=f"at least {past}")
     fixed = _known(layout, past, 1, x.device)
     for t in range(horizon):
         x = torch.cat([x[:, :-1], layout.join(layout.states(x)[:, -1:], actions[:, t, None])], dim=1)
-        window = x[:, -past:]
-        nxt = energy.expected_next(window, context)
-        start = torch.cat([window, layout.join(nxt[:, None])], dim=1)
+        start = torch.cat([x[:, -past:], layout.join(layout.states(x)[:, -1:])], dim=1)
+        start = energy.propose(start, context, generator, spread)
         chain = sampler(energy, start, fixed=fixed, context=context, generator=generator)
         x = torch.cat([x, chain.x[:, -1:]], dim=1)
-    return x
+    whole = energy if energy.noise is None else AtNoise(energy, energy.noise[0])
+    return x, whole(x, context)
 
 
-def _at_once(
+def _by_window(
     energy: Energy,
     x: Tensor,
     actions: Tensor,
@@ -153,17 +162,39 @@ def _at_once(
     sampler: Sampler,
     context: Tensor | None,
     generator: torch.Generator,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
+    """Trajectories and energies: at once, or window after window where a base fixes their length."""
     assert isinstance(energy, WindowEnergy)
-    layout, known = energy.layout, x.shape[1]
-    fixed = _known(layout, known, horizon, x.device)
-    noise = torch.randn(
-        (len(x), horizon, layout.obs_dim), generator=generator, device=x.device, dtype=x.dtype
-    )
-    states = layout.states(x)[:, -1:] + (noise * energy.displacement_scale).cumsum(dim=1)
-    x = torch.cat([x, layout.join(states)], dim=1)
-    x[:, known - 1 : -1, layout.obs_dim :] = actions
-    return sampler(energy, x, fixed=fixed, context=context, generator=generator).x
+    layout, total = energy.layout, x.new_zeros(len(x))
+    known, length = (x.shape[1], horizon) if energy.window is None else (1, energy.window - 1)
+    fixed = _known(layout, known, length, x.device)
+    for begin in range(0, horizon, length):
+        given = actions[:, begin : begin + length]
+        wanted = given.shape[1]
+        # A last window that reaches beyond the horizon is sampled whole, under mean actions, and cut.
+        rest = given.new_zeros(len(x), length - wanted, layout.act_dim)
+        states = layout.states(x)[:, -known:]
+        states = torch.cat([states, states[:, -1:].expand(-1, length, -1)], dim=1)
+        start = layout.join(states, torch.cat([layout.actions(x)[:, -known:-1], given, rest], dim=1))
+        drawn = energy.propose(start[:, known - 1 :], context, generator, _spread(energy, sampler))
+        start = torch.cat([start[:, : known - 1], drawn], dim=1)
+        chain = sampler(energy, start, fixed=fixed, context=context, generator=generator)
+        x = torch.cat([x[:, :-1], chain.x[:, known - 1 : known + wanted]], dim=1)
+        total = total + chain.energy
+    return x, total
+
+
+def _spread(energy: TransitionEnergy | WindowEnergy, sampler: Sampler) -> float:
+    """Of first states around those that the base expects, in its deviations: those of the sampler's temperature.
+
+    Modes that a chain does not leave are met in the right shares only by chains that start in all of them. Annealed
+    chains are given noise by their sampler, and what follows cold dynamics starts at the most likely place.
+    """
+    cold = energy.base is None and isinstance(energy, TransitionEnergy)
+    if energy.noise is not None or cold or isinstance(energy.base, GaussianBase):
+        return 0.0
+    temperature = getattr(sampler, "temperature", 1.0)
+    return float(temperature) ** 0.5 if isinstance(temperature, int | float) else 1.0
 
 
 def _known(layout: TrajectoryLayout, known: int, horizon: int, device: torch.device) -> Tensor:

@@ -1,5 +1,6 @@
 """Samplers: one loop, many kernels. They know nothing of trajectories or images."""
 
+from ebm_control.samplers.annealed import Annealed, noise_levels
 from ebm_control.samplers.chain import Chain, Sampler
 from ebm_control.samplers.diagnostics import effective_sample_size, split_rhat
 from ebm_control.samplers.langevin import Langevin
@@ -12,6 +13,7 @@ __all__ = [
     "HMC",
     "MALA",
     "MPPI",
+    "Annealed",
     "Chain",
     "Cosine",
     "Geometric",
@@ -20,5 +22,6 @@ __all__ = [
     "Sampler",
     "Schedule",
     "effective_sample_size",
+    "noise_levels",
     "split_rhat",
 ]

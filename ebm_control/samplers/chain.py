@@ -99,27 +99,49 @@ def run_chain(
 
     """
     _check(x, fixed, context, generator, trace)
-    if generator is None:
-        generator = torch.Generator(x.device)
-        generator.seed()
-    free = None if fixed is None else ~fixed.to(x.device)
-    factor = torch.ones((), device=x.device, dtype=x.dtype)
-    if scale is not None:
-        factor = torch.as_tensor(scale, device=x.device, dtype=x.dtype)
-        _check_broadcast("scale", factor, x)
-        require(bool((factor > 0).all()), "scale", given=scale, expected="positive figures")
+    generator = generator or _from_system(x.device)
     with evaluation_mode(energy), torch.no_grad():
         rows = rows.to(device=x.device, dtype=x.dtype)
-        low, high = (None, None) if clamp is None else (torch.as_tensor(bound).to(x) for bound in clamp)
-        if low is not None and high is not None:
-            _check_broadcast("clamp", low, x)
-            _check_broadcast("clamp", high, x)
-            require(bool((low < high).all()), "clamp", given=clamp, expected="(low, high) with low < high")
-        target = Target(energy, context, free, low, high)
+        factor = _factor(scale, x)
+        target = _target(energy, x, context, fixed, clamp)
         state, kept, info = execute(
             engine, kernel, target, x.detach().clone(), rows, factor, generator, trace
         )
     return Chain(state["x"], state["energy"], kept, info)
+
+
+def _from_system(device: torch.device) -> torch.Generator:
+    generator = torch.Generator(device)
+    generator.seed()
+    return generator
+
+
+def _factor(scale: Tensor | tuple[float, ...] | None, x: Tensor) -> Tensor:
+    """The preconditioner as a tensor."""
+    if scale is None:
+        return torch.ones((), device=x.device, dtype=x.dtype)
+    factor = torch.as_tensor(scale, device=x.device, dtype=x.dtype)
+    _check_broadcast("scale", factor, x)
+    require(bool((factor > 0).all()), "scale", given=scale, expected="positive figures")
+    return factor
+
+
+def _target(
+    energy: Energy,
+    x: Tensor,
+    context: Tensor | None,
+    fixed: Tensor | None,
+    clamp: tuple[Bound, Bound] | None,
+    *,
+    differentiable: bool = False,
+) -> Target:
+    free = None if fixed is None else ~fixed.to(x.device)
+    low, high = (None, None) if clamp is None else (torch.as_tensor(bound).to(x) for bound in clamp)
+    if low is not None and high is not None:
+        _check_broadcast("clamp", low, x)
+        _check_broadcast("clamp", high, x)
+        require(bool((low < high).all()), "clamp", given=clamp, expected="(low, high) with low < high")
+    return Target(energy, context, free, low, high, differentiable)
 
 
 class KernelSampler(ABC):
@@ -162,15 +184,51 @@ class KernelSampler(ABC):
             engine=self.engine,
         )
 
+    def further(
+        self,
+        energy: Energy,
+        x: Tensor,
+        *,
+        fixed: Tensor | None = None,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """`x` after one more step like the last, differentiable with respect to the energy's parameters.
+
+        For objectives that ask how samples move as the energy changes; gradients do not reach `x` itself. The step
+        begins anew: without the momentum or running squares that a chain had.
+
+        Args:
+            energy: in training.
+            x: `(B, *shape)` where chains are.
+            fixed: as in `Sampler`.
+            context: as in `Sampler`.
+            generator: as in `Sampler`.
+
+        Raises:
+            InputError: as a chain; or the sampler has no steps.
+
+        """
+        _check(x, fixed, context, generator, 0)
+        rows = self.rows().to(device=x.device, dtype=x.dtype)
+        require(len(rows) > 0, "steps", given=0, expected="at least 1")
+        generator = generator or _from_system(x.device)
+        kernel = self.kernel()
+        with evaluation_mode(energy, frozen=False), torch.enable_grad():
+            target = _target(energy, x, context, fixed, self.clamp, differentiable=True)
+            state = kernel.init(target, x.detach())
+            state, _ = kernel.step(target, state, kernel.draw(x, generator), rows[-1], _factor(self.scale, x))
+        return state["x"]
+
 
 @contextmanager
-def evaluation_mode(energy: Energy) -> Iterator[None]:
-    """No dropout, no power iterations of spectral normalisation, no gradient graph for parameters.
+def evaluation_mode(energy: Energy, *, frozen: bool = True) -> Iterator[None]:
+    """No dropout, no power iterations of spectral normalisation and, if `frozen`, no gradient graph for parameters.
 
     Every module's own mode and every parameter's own flag come back after.
     """
     training = [module for module in energy.modules() if module.training]
-    learned = [parameter for parameter in energy.parameters() if parameter.requires_grad]
+    learned = [parameter for parameter in energy.parameters() if frozen and parameter.requires_grad]
     for module in training:
         module.training = False
     for parameter in learned:

@@ -23,10 +23,13 @@ class Target:
     free: Tensor | None = None  # boolean, broadcastable to x; None: all coordinates are free
     low: Tensor | None = None  # bounds on free coordinates, broadcastable to x; both or neither
     high: Tensor | None = None
+    differentiable: bool = (
+        False  # gradients keep their graph, through which the energy's parameters are reached
+    )
 
     @property
-    def tensors(self) -> tuple[Tensor | None, ...]:
-        """Every field but the energy."""
+    def tensors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+        """Every tensor but those of the energy."""
         return self.context, self.free, self.low, self.high
 
     def value(self, x: Tensor) -> Tensor:
@@ -49,7 +52,11 @@ class Target:
             with torch.enable_grad():
                 x = x.detach().requires_grad_()
                 energy = self.energy(x, self.context)
-                (gradient,) = torch.autograd.grad(energy, x, torch.ones_like(energy))
+                (gradient,) = torch.autograd.grad(
+                    energy, x, torch.ones_like(energy), create_graph=self.differentiable
+                )
+        if self.differentiable:
+            return energy, self.mask(gradient)
         return energy.detach(), self.mask(gradient.detach())
 
     def mask(self, move: Tensor) -> Tensor:

@@ -10,13 +10,13 @@ from torch import Tensor
 from ebm_control.checks import require
 from ebm_control.data.batch import Batch
 from ebm_control.energies.base_measure import RegressionBase
-from ebm_control.energies.trajectory import TransitionEnergy
+from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
 from ebm_control.training.logger import Logger
 from ebm_control.training.regression import regress
 
 
 def fit_base(
-    energy: TransitionEnergy,
+    energy: TransitionEnergy | WindowEnergy,
     batches: Iterator[Batch],
     held_out: Iterator[Batch],
     steps: int = 3000,
@@ -31,7 +31,7 @@ def fit_base(
 
     Args:
         energy: with a `RegressionBase`.
-        batches: endless windows of `energy.window` rows or more.
+        batches: endless windows of `energy.window` rows, or more of a transition energy.
         held_out: endless windows of other episodes.
         steps: Adam steps, the learning rate falling to 0 along a cosine.
         learning_rate: at the start.
@@ -39,7 +39,8 @@ def fit_base(
         logger: progress bar and events.
 
     Returns:
-        `(obs_dim,)` the deviation: held-out root mean squared error in units of the data's displacements.
+        `(obs_dim,)` the deviation: held-out root mean squared error in units of the data's displacements;
+        `((window - 1) * obs_dim,)` of a window energy.
 
     Raises:
         InputError: the energy's base is not a `RegressionBase`.
@@ -74,7 +75,7 @@ def fit_base(
     return deviation
 
 
-def _squared_error(energy: TransitionEnergy, base: RegressionBase, batch: Batch) -> Tensor:
-    """`(B, windows, obs_dim)` squared errors in units of the data's displacements."""
+def _squared_error(energy: TransitionEnergy | WindowEnergy, base: RegressionBase, batch: Batch) -> Tensor:
+    """`(B, windows, outputs)` squared errors in units of the data's displacements."""
     inputs, displacement = energy.windows(batch.x, batch.context)
     return (displacement - base.mean(inputs)).square()

@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ebm_control.checks import InputError, require
-from ebm_control.data.batch import Batch
 from ebm_control.data.rollout_buffer import RolloutBuffer
-from ebm_control.data.windows import WindowBatches, displacement_scale, window_batches
+from ebm_control.data.windows import StateBatches, WindowBatches, displacement_scale, window_batches
 from ebm_control.energies.base_measure import RegressionBase
-from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
-from ebm_control.samplers.langevin import Langevin
-from ebm_control.samplers.schedules import Linear
 from ebm_control.training.base_fit import fit_base
 from ebm_control.training.checkpoint import latest_checkpoint, load_checkpoint
 from ebm_control.training.guard import Guard
 from ebm_control.training.logger import Logger
-from ebm_control.training.losses import ContrastiveDivergence, ContrastiveLoss, InfoNCE, LogSumExp, Softplus
 from ebm_control.training.model import ModelSettings, TrajectoryModel
 from ebm_control.training.negatives import RandomNegatives, Together
+from ebm_control.training.objectives import LOSSES, negatives_for, objective_for
 from ebm_control.training.regression import seeded
-from ebm_control.training.sample_buffer import Fresh, SampleBuffer, displaced, scattered
+from ebm_control.training.sample_buffer import SampleBuffer
 from ebm_control.training.trainer import Negatives, Trainer, Training
-
-LOSSES: Mapping[str, type[ContrastiveLoss]] = {
-    "cd": ContrastiveDivergence,
-    "softplus": Softplus,
-    "logsumexp": LogSumExp,
-    "infonce": InfoNCE,
-}
 
 
 @dataclass(frozen=True)
@@ -50,12 +38,17 @@ class TrainSettings:
         base_updates: regression updates of the base before them ("regression" bases only).
         batch: windows an update.
         learning_rate: of Adam, falling to a thirtieth along a cosine.
-        loss: "cd", "softplus", "logsumexp" or "infonce".
+        loss: the objective. "cd": contrastive divergence with persistent chains; "cd-kl": with the KL term that it
+            leaves out; "infonce": ranking noise-contrastive estimation against draws from the base; "dsm": denoising
+            score matching over noise levels, sampled by annealed Langevin dynamics; "softplus" and "logsumexp": as
+            "cd" with another contrast of chains.
         energy_l2: weight of the squared tilt.
         random_negatives: windows of noise an update, from anywhere in the data's range, as further negatives; take
             a loss that is bounded in them ("softplus"). For a joint energy.
         langevin_steps: of each negative chain.
         fresh_fraction: share of chains that start afresh.
+        proposals: draws from the base for each datum ("infonce").
+        noise: least and greatest noise level in units of the base's deviation ("dsm").
         gradient_clip: of each update.
         ema: decay of the averaged weights.
         held_out: share of the episodes that the base's deviation is measured on.
@@ -74,6 +67,8 @@ class TrainSettings:
     random_negatives: int = 0
     langevin_steps: int = 20
     fresh_fraction: float = 0.05
+    proposals: int = 8
+    noise: tuple[float, float] = (0.03, 5.0)
     gradient_clip: float = 1.0
     ema: float = 0.999
     held_out: float = 0.05
@@ -82,6 +77,15 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         require(self.loss in LOSSES, "loss", given=self.loss, expected=f"one of {sorted(LOSSES)}")
+        if self.loss == "dsm" and not self.model.noise:
+            # The objective says what energy it takes: one that knows of noise levels.
+            object.__setattr__(self, "model", replace(self.model, noise=self.noise))
+        require(
+            bool(self.model.noise) == (self.loss == "dsm"),
+            "model.noise",
+            given=f"{self.model.noise} with loss {self.loss!r}",
+            expected="noise levels with 'dsm' alone",
+        )
         require(self.updates >= 1, "updates", given=self.updates, expected="at least 1")
         require(
             self.random_negatives == 0 or (self.random_negatives > 0 and self.model.joint),
@@ -161,7 +165,7 @@ def _fit_or_take_up_base(
 ) -> None:
     """Regress the base of a new run; that of a resumed one comes with its checkpoint."""
     energy = model.energy
-    if not isinstance(energy, TransitionEnergy) or not isinstance(energy.base, RegressionBase):
+    if not isinstance(energy.base, RegressionBase):
         return
     if found is not None:
         # Before the trainer is made: sampler and fresh chains take their scale from the base's deviation.
@@ -194,8 +198,10 @@ def trainer_for(
     fixed = torch.ones(rows, layout.dim, dtype=torch.bool, device=device)
     fixed[rows - 1 if model.settings.kind == "transition" else 1 :, : layout.obs_dim] = False
     sampler, fresh = negatives_for(model, batches, settings.langevin_steps)
+    objective = objective_for(settings, energy)
+    chains = (capacity or batches.num_windows) if objective.uses_chains else 1
     sample_buffer = SampleBuffer(
-        capacity or batches.num_windows,
+        chains,
         (rows, layout.dim),
         fresh,
         fresh_fraction=settings.fresh_fraction,
@@ -207,7 +213,7 @@ def trainer_for(
         energy,
         sampler,
         sample_buffer,
-        LOSSES[settings.loss](settings.energy_l2),
+        objective,
         optimizer,
         scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(
             optimizer, settings.updates, settings.learning_rate / 30
@@ -225,66 +231,6 @@ def trainer_for(
         settings=model.describe() | {"train": _plain(settings)},
         seed=settings.seed + 3,
     )
-
-
-def negatives_for(
-    model: TrajectoryModel, batches: WindowBatches | StateBatches, steps: int
-) -> tuple[Langevin, Fresh]:
-    """Sampler of training negatives and where its fresh chains start: at the model's scale, within the data's range."""
-    energy, layout = model.energy, model.layout
-    scale = energy.next_deviation() if isinstance(energy, TransitionEnergy) else energy.displacement_scale
-    if not model.settings.joint:
-        return negative_sampler(model, steps), displaced(layout, 3 * scale)
-    low, high = _data_range(batches, layout)
-    return negative_sampler(model, steps, (low, high)), scattered(layout, low, high, scale)
-
-
-def negative_sampler(
-    model: TrajectoryModel, steps: int, bounds: tuple[Tensor, Tensor] | None = None
-) -> Langevin:
-    """Langevin for training negatives, preconditioned by the energy's own scale.
-
-    For a joint energy it is exact at temperature 1, and states stay within `bounds` (low, high), `(obs_dim,)`
-    each: there its density has to be learned, which is flat beyond the data otherwise.
-
-    Around a regression base the energy is near a standard normal in that scale, and exact Langevin mixes in tens
-    of steps. Without one the tilt alone shapes the density; the cold dynamics of Du & Mordatch 2019 are used.
-    """
-    energy = model.energy
-    if isinstance(energy, TransitionEnergy) and isinstance(energy.base, RegressionBase):
-        scale = (*energy.next_deviation().tolist(), *[1.0] * model.layout.act_dim)
-        return Langevin(steps, Linear(0.3, 0.06), scale=scale)
-    scale = (*energy.displacement_scale.tolist(), *[1.0] * model.layout.act_dim)
-    if bounds is not None:
-        free = [float("inf")] * model.layout.act_dim
-        low, high = (bound.tolist() for bound in bounds)
-        clamp = ((*low, *[-f for f in free]), (*high, *free))
-        return Langevin(steps, Linear(0.3, 0.06), scale=scale, clamp=clamp)
-    return Langevin(steps, 0.5, noise=0.02, scale=scale, gradient_clip=1.0)
-
-
-class StateBatches(Iterator[Batch]):
-    """Windows without their actions, for energies over states alone."""
-
-    def __init__(self, batches: WindowBatches, obs_dim: int) -> None:
-        self.batches, self.obs_dim = batches, obs_dim
-
-    @property
-    def num_windows(self) -> int:
-        """Distinct windows."""
-        return self.batches.num_windows
-
-    def __next__(self) -> Batch:
-        batch = next(self.batches)
-        return batch._replace(x=batch.x[..., : self.obs_dim])
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """State of the draw."""
-        return self.batches.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on where the iterator that gave `state` would have."""
-        self.batches.load_state_dict(state)
 
 
 def batches_for(
@@ -308,14 +254,6 @@ def batches_for(
         seed=seed,
     )
     return StateBatches(batches, model.layout.obs_dim) if settings.states_only else batches
-
-
-def _data_range(batches: WindowBatches | StateBatches, layout: TrajectoryLayout) -> tuple[Tensor, Tensor]:
-    """Corners `(obs_dim,)` of the box of all states, a twentieth wider on each side than the data."""
-    source = batches.batches if isinstance(batches, StateBatches) else batches
-    low, high = (bound[: layout.obs_dim] for bound in source.range())
-    margin = 0.05 * (high - low)
-    return low - margin, high + margin
 
 
 def _take_up(energy: TransitionEnergy | WindowEnergy, path: Path) -> None:

@@ -61,7 +61,8 @@ class Logger:
         """Write histograms of the energies of data and of samples."""
         if self._writer is not None:
             self._writer.add_histogram("energy/data", positive, step)
-            self._writer.add_histogram("energy/samples", negative, step)
+            if len(negative):
+                self._writer.add_histogram("energy/samples", negative, step)
 
     def samples(self, step: int, samples: Tensor, data: Tensor) -> None:
         """Write samples: images `(B, C, H, W)` as a grid, others as a histogram a coordinate beside the data's."""

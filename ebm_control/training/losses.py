@@ -1,18 +1,23 @@
-"""Contrastive objectives: push the energy of data down and that of the model's own samples up."""
+"""Contrastive objectives: push the energy of data down and that of samples up.
+
+What they share with others is `Objective`: one method, called with a batch and a source of the model's own samples.
+"""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ebm_control.checks import require
+from ebm_control.data.batch import Batch
 from ebm_control.energies.base import Energy
+from ebm_control.samplers.chain import Chain
 
 
 class LossTerms(NamedTuple):
@@ -20,8 +25,47 @@ class LossTerms(NamedTuple):
 
     total: Tensor  # ()
     positive: Tensor  # (B,) energies of data
-    negative: Tensor  # (M,) energies of samples
+    negative: Tensor  # (M,) energies of samples; M = 0 where there are none
     tilt: Tensor  # (B + M,) the learned part of both
+
+
+class Source(Protocol):
+    """What an objective may ask for while it looks at one batch."""
+
+    @property
+    def fixed(self) -> Tensor | None:
+        """Coordinates that samples share with the data they stand against."""
+        ...
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Of all noise."""
+        ...
+
+    def chains(self) -> Chain:
+        """Samples of the model, one for each datum, from the sample buffer."""
+        ...
+
+    def further(self, x: Tensor) -> Tensor:
+        """Samples after one more step, differentiable with respect to the energy's parameters."""
+        ...
+
+    def planned(self) -> Batch | None:
+        """Further negatives, a planner's own plans say, or None."""
+        ...
+
+
+class Objective(Protocol):
+    """What a `Trainer` minimises."""
+
+    @property
+    def uses_chains(self) -> bool:
+        """Whether it asks for `Source.chains`."""
+        ...
+
+    def of_batch(self, energy: Energy, batch: Batch, source: Source) -> tuple[LossTerms, Chain | None]:
+        """Loss of a batch, and the chains that it was made with, if any."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,6 +79,11 @@ class ContrastiveLoss(ABC):
     """
 
     energy_l2: float = 0.1
+
+    @property
+    def uses_chains(self) -> bool:
+        """One a datum."""
+        return True
 
     def __call__(
         self,
@@ -68,6 +117,17 @@ class ContrastiveLoss(ABC):
         positive, negative = (base + tilt).tensor_split([len(positives)])
         total = self.contrast(positive, negative) + self.energy_l2 * self._size(tilt, len(positives))
         return LossTerms(total, positive.detach(), negative.detach(), tilt.detach())
+
+    def of_batch(self, energy: Energy, batch: Batch, source: Source) -> tuple[LossTerms, Chain | None]:
+        """Data against one chain each, and against what was planned."""
+        chain = source.chains()
+        negatives, context = chain.x, batch.context
+        planned = source.planned()
+        if planned is not None:
+            negatives = torch.cat([negatives, planned.x])
+            if context is not None and planned.context is not None:
+                context = torch.cat([context, planned.context])
+        return self(energy, batch.x, negatives, batch.context, context), chain
 
     @abstractmethod
     def contrast(self, positive: Tensor, negative: Tensor) -> Tensor:
@@ -116,7 +176,45 @@ class InfoNCE(ContrastiveLoss):
 
     Negatives are read in K rounds over the data, as the trainer strings them together: `M = K B`, and negative
     `j` stands against datum `j mod B`.
+
+    With `proposals` negatives are draws from the energy's base instead of chains, and the tilt alone is told: as
+    `-log` of the base is a part of the energy, its least is where the tilt is `-log` of the ratio of densities of data
+    and base, and the energy that of the data (Ma & Collins 2018; ranking noise-contrastive estimation).
+
+    Args:
+        proposals: draws from the base for each datum (of an energy with `propose`); 0 for one chain each.
+
     """
+
+    proposals: int = 0
+
+    @property
+    def uses_chains(self) -> bool:
+        """Only without proposals."""
+        return not self.proposals
+
+    def of_batch(self, energy: Energy, batch: Batch, source: Source) -> tuple[LossTerms, Chain | None]:
+        """Data against draws from the base, or against chains."""
+        if not self.proposals:
+            return super().of_batch(energy, batch, source)
+        propose = getattr(energy, "propose", None)
+        require(
+            propose is not None,
+            "energy",
+            given=type(energy).__name__,
+            expected="one with a base to draw from",
+        )
+        assert propose is not None
+        k, count = self.proposals, len(batch.x)
+        context = None if batch.context is None else batch.context.repeat(k + 1, 1)
+        with torch.no_grad():
+            known = None if context is None else context[count:]
+            drawn = propose(batch.x.repeat(k, 1, 1), known, source.generator)
+        base, tilt = energy.split(torch.cat([batch.x, drawn]), context)
+        size = self.energy_l2 * self._size(tilt, count)
+        total = self.contrast(*tilt.tensor_split([count])) + size
+        positive, negative = (base + tilt).detach().tensor_split([count])
+        return LossTerms(total, positive, negative, tilt.detach()), None
 
     def contrast(self, positive: Tensor, negative: Tensor) -> Tensor:
         """Cross-entropy of the datum among itself and its negatives."""

@@ -14,7 +14,7 @@ from ebm_control.checks import InputError, require
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.energies.base_measure import BaseMeasure, GaussianBase, RegressionBase
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution
+from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution, Transformer
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
 from ebm_control.training.checkpoint import CheckpointError, load_checkpoint
 
@@ -25,8 +25,9 @@ class ModelSettings:
 
     Args:
         kind: "transition" sums a network over short windows, "window" looks at the whole window at once.
-        base: base measure of a transition energy: "regression" (a conditional Gaussian with a learned mean),
-            "gaussian" (the same everywhere) or "none".
+        base: base measure: "regression" (a conditional Gaussian with a learned mean), "gaussian" (the same everywhere)
+            or "none".
+        network: of the tilt of kind "window": "convolution" or "transformer", of width `hidden[0]`.
         window: states a window spans: 2 for transitions, the whole length for kind "window".
         gaps: time gaps learned, more than one makes the gap the energy's context.
         states_only: an energy over states alone; actions then come from inverse dynamics.
@@ -38,11 +39,13 @@ class ModelSettings:
         base_deviation: of a Gaussian base, in units of the data's displacements.
         frequencies: random Fourier features of the state for tilt and base; 0 for none. Walls need them.
         bandwidth: deviation of their directions, in radians per unit of a normalised state.
+        noise: least and greatest noise level of an energy of noised data, as "dsm" trains it; () for none.
 
     """
 
     kind: Literal["transition", "window"] = "transition"
     base: Literal["regression", "gaussian", "none"] = "regression"
+    network: Literal["convolution", "transformer"] = "convolution"
     window: int = 2
     gaps: tuple[int, ...] = (1,)
     states_only: bool = False
@@ -53,6 +56,7 @@ class ModelSettings:
     base_deviation: float = 10**0.5
     frequencies: int = 0
     bandwidth: float = 2.0
+    noise: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         require(
@@ -69,6 +73,18 @@ class ModelSettings:
             "gaps",
             given=self.gaps,
             expected="positive steps",
+        )
+        require(
+            self.network in ("convolution", "transformer"),
+            "network",
+            given=self.network,
+            expected="'convolution' or 'transformer'",
+        )
+        require(
+            not self.noise or (len(self.noise) == 2 and self.base != "none" and not self.joint),
+            "noise",
+            given=f"{self.noise}, base {self.base}, joint={self.joint}",
+            expected="() or two levels, of an energy with a base that is not joint",
         )
         require(
             not self.joint or (self.kind == "transition" and self.base != "regression"),
@@ -100,22 +116,24 @@ class TrajectoryModel:
         if settings.states_only:
             layout = replace(layout, act_dim=0)
         context_dim = 1 if len(settings.gaps) > 1 else 0
+        noise = (settings.noise[0], settings.noise[1]) if settings.noise else None
+        known = {"displacement_scale": displacement_scale, "context_dim": context_dim, "noise": noise}
         energy: TransitionEnergy | WindowEnergy
         if settings.kind == "window":
-            channels = WindowEnergy.channels_of(layout, context_dim)
-            network = TemporalConvolution(channels, settings.hidden[0], spectral=settings.spectral)
-            energy = WindowEnergy(
-                layout, network, displacement_scale=displacement_scale, context_dim=context_dim
+            channels = WindowEnergy.channels_of(
+                layout, context_dim, base=settings.base != "none", noisy=noise is not None
             )
+            inputs = WindowEnergy.inputs_of(layout, settings.window, context_dim)
+            base = _base(settings, layout, inputs, (settings.window - 1) * layout.obs_dim)
+            energy = WindowEnergy(layout, _over_time(settings, channels), base=base, **known)  # type: ignore[arg-type]
         else:
             inputs = TransitionEnergy.inputs_of(layout, settings.window, context_dim)
             energy = TransitionEnergy(
                 layout,
-                _network(settings, layout, inputs, settings.hidden, 1, settings.spectral),
+                _network(settings, layout, inputs + bool(noise), settings.hidden, 1, settings.spectral),
                 window=settings.window,
-                base=_base(settings, layout, inputs),
-                displacement_scale=displacement_scale,
-                context_dim=context_dim,
+                base=_base(settings, layout, inputs - layout.obs_dim, layout.obs_dim),
+                **known,  # type: ignore[arg-type]
             )
         return cls(energy, normalizer, settings)
 
@@ -154,13 +172,19 @@ class TrajectoryModel:
         return cls.create(ModelSettings(**given), normalizer, torch.ones(normalizer.layout.obs_dim))
 
 
-def _base(settings: ModelSettings, layout: TrajectoryLayout, inputs: int) -> BaseMeasure | None:
+def _base(settings: ModelSettings, layout: TrajectoryLayout, inputs: int, outputs: int) -> BaseMeasure | None:
     if settings.base == "none":
         return None
     if settings.base == "gaussian":
-        return GaussianBase(layout.obs_dim, settings.base_deviation)
-    network = _network(settings, layout, inputs - layout.obs_dim, settings.base_hidden, layout.obs_dim)
-    return RegressionBase(network, layout.obs_dim)
+        return GaussianBase(outputs, settings.base_deviation)
+    return RegressionBase(_network(settings, layout, inputs, settings.base_hidden, outputs), outputs)
+
+
+def _over_time(settings: ModelSettings, channels: int) -> nn.Module:
+    width = settings.hidden[0]
+    if settings.network == "transformer":
+        return Transformer(channels, settings.window, width)
+    return TemporalConvolution(channels, width, spectral=settings.spectral)
 
 
 def _network(

@@ -43,8 +43,8 @@ def displaced(layout: TrajectoryLayout, std: Tensor, *, actions: bool = False) -
 
     Args:
         layout: meaning of the coordinates.
-        std: `(obs_dim,)` deviation of the noise, in the units of the trajectory; a few times a typical
-            displacement starts chains well off the data.
+        std: `(obs_dim,)` deviation of the noise, in the units of the trajectory, or `(T-1, obs_dim)`, of each row after
+            the first; a few times a typical displacement starts chains well off the data.
         actions: noise of deviation 1 on the actions too.
 
     """
@@ -58,9 +58,9 @@ def displaced(layout: TrajectoryLayout, std: Tensor, *, actions: bool = False) -
         )
         assert data is not None
         noise = torch.randn(shape, generator=generator, device=data.device, dtype=data.dtype)
-        scale = torch.zeros(layout.dim, device=data.device, dtype=data.dtype)
-        scale[: layout.obs_dim] = std.to(scale)
-        scale[layout.obs_dim :] = float(actions)
+        scale = torch.zeros(shape[1:], device=data.device, dtype=data.dtype)
+        scale[1:, : layout.obs_dim] = std.to(scale)
+        scale[:, layout.obs_dim :] = float(actions)
         noise[:, 0, : layout.obs_dim] = 0
         return data + scale * noise
 

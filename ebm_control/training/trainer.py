@@ -17,11 +17,11 @@ from torch.optim.swa_utils import AveragedModel
 from ebm_control.checks import InputError, require
 from ebm_control.data.batch import Batch
 from ebm_control.energies.base import Energy
-from ebm_control.samplers.chain import Chain, Sampler
+from ebm_control.samplers.chain import Chain, KernelSampler, Sampler
 from ebm_control.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from ebm_control.training.guard import DivergenceError, Guard
 from ebm_control.training.logger import Logger, as_figures
-from ebm_control.training.losses import ContrastiveDivergence, ContrastiveLoss, LossTerms
+from ebm_control.training.losses import ContrastiveDivergence, LossTerms, Objective
 from ebm_control.training.sample_buffer import SampleBuffer
 
 Negatives = Callable[[int, Batch], Batch | None]
@@ -46,7 +46,7 @@ class Training:
 
 
 class Trainer:
-    """Contrastive training: negatives by the sampler from the sample buffer, one update a batch.
+    """Training of an energy by one objective, one update a batch; its negatives by the sampler from the sample buffer.
 
     Args:
         energy: what is trained; parameters without `requires_grad` (a fitted base, say) stay as they are.
@@ -76,7 +76,7 @@ class Trainer:
         energy: Energy,
         sampler: Sampler,
         buffer: SampleBuffer,
-        loss: ContrastiveLoss | None = None,
+        loss: Objective | None = None,
         optimizer: torch.optim.Optimizer | None = None,
         *,
         scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
@@ -92,7 +92,7 @@ class Trainer:
         seed: int = 0,
     ) -> None:
         self.energy, self.sampler, self.buffer = energy, sampler, buffer
-        self.loss = loss or ContrastiveDivergence()
+        self.loss: Objective = loss or ContrastiveDivergence()
         self.parameters = [p for p in energy.parameters() if p.requires_grad]
         require(len(self.parameters) > 0, "energy", given="no trainable parameter", expected="at least one")
         self.optimizer = optimizer or torch.optim.Adam(self.parameters, lr=3e-4)
@@ -132,7 +132,7 @@ class Trainer:
 
         """
         self._require_own_folder()
-        chains = getattr(batches, "num_windows", 0)
+        chains = getattr(batches, "num_windows", 0) if self.loss.uses_chains else 0
         require(
             chains <= self.buffer.capacity,
             "buffer",
@@ -167,15 +167,8 @@ class Trainer:
         self.energy.eval()
         return Training(self.step - first, time.perf_counter() - started, self.rollbacks, figures)
 
-    def _update(self, batch: Batch) -> tuple[LossTerms, Chain, Tensor]:
-        chain = self._negatives(batch)
-        negatives, context = chain.x, batch.context
-        planned = None if self.planned is None else self.planned(self.step, batch)
-        if planned is not None:
-            negatives = torch.cat([negatives, planned.x])
-            if context is not None and planned.context is not None:
-                context = torch.cat([context, planned.context])
-        terms = self.loss(self.energy, batch.x, negatives, batch.context, context)
+    def _update(self, batch: Batch) -> tuple[LossTerms, Chain | None, Tensor]:
+        terms, chain = self.loss.of_batch(self.energy, batch, _Source(self, batch))
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
@@ -186,27 +179,18 @@ class Trainer:
             self._average.update_parameters(self.energy)
         return terms, chain, norm
 
-    def _negatives(self, batch: Batch) -> Chain:
-        start, slots = self.buffer.draw(len(batch.x), self.generator, slots=batch.index, data=batch.x)
-        if self.fixed is not None:
-            start = torch.where(self.fixed, batch.x, start)
-        chain = self.sampler(
-            self.energy, start, fixed=self.fixed, context=batch.context, generator=self.generator
-        )
-        self.buffer.store(slots, chain.x)
-        return chain
-
-    def _figures(self, batch: Batch, terms: LossTerms, chain: Chain, norm: Tensor) -> dict[str, float]:
+    def _figures(self, batch: Batch, terms: LossTerms, chain: Chain | None, norm: Tensor) -> dict[str, float]:
         data, samples = terms.tilt.tensor_split([len(batch.x)])
-        sampler = {f"sampler_{name}": value[-1] for name, value in chain.info.items() if len(value)}
+        found: dict[str, Tensor] = {"loss": terms.total.detach()}
+        if len(samples):
+            found |= {"gap": samples.mean() - data.mean(), "energy_samples": terms.negative.mean()}
+        info = {} if chain is None else chain.info
         return as_figures(
-            loss=terms.total.detach(),
-            gap=samples.mean() - data.mean(),
+            **found,
             gradient_norm=norm,
             max_tilt=terms.tilt.abs().max(),
             energy_data=terms.positive.mean(),
-            energy_samples=terms.negative.mean(),
-            **sampler,
+            **{f"sampler_{name}": value[-1] for name, value in info.items() if len(value)},
         )
 
     def _report(
@@ -214,7 +198,7 @@ class Trainer:
         figures: Mapping[str, float],
         batch: Batch,
         terms: LossTerms,
-        chain: Chain,
+        chain: Chain | None,
         started: float,
         first: int,
     ) -> None:
@@ -225,7 +209,7 @@ class Trainer:
         learning_rate = self.optimizer.param_groups[0]["lr"]
         self.logger.figures(self.step, {**figures, "steps_per_second": rate, "learning_rate": learning_rate})
         self.logger.energies(self.step, terms.positive, terms.negative)
-        if self.step % (10 * self.logger.every) == 0:
+        if chain is not None and self.step % (10 * self.logger.every) == 0:
             self.logger.samples(self.step, chain.x, batch.x)
 
     def _roll_back(self, snapshot: dict[str, Any], complaint: str) -> None:
@@ -306,6 +290,54 @@ class Trainer:
             raise InputError(f"path: expected a checkpoint of this model, {path} is not: {error}") from error
         if "batches" in state and hasattr(batches, "load_state_dict"):
             batches.load_state_dict(state["batches"])
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A trainer's samples for one batch; see `losses.Source`."""
+
+    trainer: Trainer
+    batch: Batch
+
+    @property
+    def fixed(self) -> Tensor | None:
+        return self.trainer.fixed
+
+    @property
+    def generator(self) -> torch.Generator:
+        return self.trainer.generator
+
+    def chains(self) -> Chain:
+        trainer, batch = self.trainer, self.batch
+        start, slots = trainer.buffer.draw(len(batch.x), trainer.generator, slots=batch.index, data=batch.x)
+        if trainer.fixed is not None:
+            start = torch.where(trainer.fixed, batch.x, start)
+        chain = trainer.sampler(
+            trainer.energy, start, fixed=trainer.fixed, context=batch.context, generator=trainer.generator
+        )
+        trainer.buffer.store(slots, chain.x)
+        return chain
+
+    def further(self, x: Tensor) -> Tensor:
+        sampler = self.trainer.sampler
+        require(
+            isinstance(sampler, KernelSampler),
+            "sampler",
+            given=type(sampler).__name__,
+            expected="one with steps",
+        )
+        assert isinstance(sampler, KernelSampler)
+        return sampler.further(
+            self.trainer.energy,
+            x,
+            fixed=self.trainer.fixed,
+            context=self.batch.context,
+            generator=self.trainer.generator,
+        )
+
+    def planned(self) -> Batch | None:
+        trainer = self.trainer
+        return None if trainer.planned is None else trainer.planned(trainer.step, self.batch)
 
 
 def _require_json(argument: str, value: Mapping[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """Goal environments for planning with energies: `ebm/Particle-v0`, `ebm/Maze-v0`, `ebm/Reacher-v0`, `ebm/Arm7-v0`.
 
+`ebm/Fork-v0`, without goals, has transitions of several modes, for models that predict.
+
 Importing this package registers them with Gymnasium: `import ebm_envs`, then `gym.make("ebm/Maze-v0")`, or both at
 once, `gym.make("ebm_envs:ebm/Maze-v0")`. (Gymnasium 1.0 and later load no plugins by themselves.)
 """
@@ -16,6 +18,7 @@ _ENVIRONMENTS = {
     "ebm/Maze-v0": ("ebm_envs.maze:MazeEnv", 200),
     "ebm/Reacher-v0": ("ebm_envs.reacher:ReacherEnv", 50),
     "ebm/Arm7-v0": ("ebm_envs.arm7:Arm7Env", 200),
+    "ebm/Fork-v0": ("ebm_envs.fork:ForkEnv", 20),
 }
 
 

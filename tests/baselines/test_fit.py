@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from ebm_control.checks import InputError
 from ebm_control.data import RolloutBuffer
 from ebm_control.training import CheckpointError, ModelSettings, TrainSettings, fit_model
 from tests.baselines.helpers import ring, rollouts
+from tests.training.helpers import resign
 
 
 def test_a_fitted_baseline_follows_the_true_dynamics(baseline):
@@ -87,6 +89,27 @@ def test_a_saved_baseline_comes_back_as_it_was(baseline, tmp_path):
     assert (back.updates, back.train_seconds) == (baseline.updates, baseline.train_seconds)
     assert {"weights.safetensors", "settings.json"} <= {file.name for file in path.iterdir()}
     assert json.loads((path / "settings.json").read_text())["updates"] == baseline.updates
+
+
+def test_a_checkpoint_that_does_not_say_what_its_model_sees_is_of_one_that_sees_actions(
+    feed_forward, tmp_path
+):
+    """As all were before there were models of states alone."""
+    path = feed_forward.save(tmp_path)
+    settings = json.loads((path / "settings.json").read_text())
+    assert settings.pop("states_only") is False
+    (path / "settings.json").write_text(json.dumps(settings))
+    resign(path)
+    assert Baseline.load(path).layout == feed_forward.layout
+
+
+@pytest.mark.parametrize("fit", [fit_feed_forward, fit_ensemble])
+def test_a_model_of_states_alone_has_the_units_of_one_that_sees_actions(buffer, fit):
+    plain, alone = (fit(buffer, hidden=(8,), updates=2, states_only=only) for only in (False, True))
+    assert (plain.layout.act_dim, alone.layout.act_dim) == (1, 0)
+    assert alone.layout == replace(plain.layout, act_dim=0)
+    assert torch.equal(alone.dynamics.displacement_scale, plain.dynamics.displacement_scale)
+    assert alone.normalizer.to_dict() == plain.normalizer.to_dict()
 
 
 def test_a_checkpoint_of_another_model_is_refused(buffer, tmp_path):

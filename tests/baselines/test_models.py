@@ -111,6 +111,27 @@ def test_noise_is_drawn_once_and_shared_by_all_trajectories(ensemble):
     assert not torch.allclose(TrajectorySampling(ensemble, 3, 5, seeded(1)).rollout(x), paths, atol=1e-3)
 
 
+@pytest.mark.parametrize("model", [FeedForward, Ensemble])
+def test_a_model_of_states_alone_rolls_out_from_the_first_state(model):
+    layout = TrajectoryLayout(2, periods=(2.0, 0.0))
+    dynamics, x = model(layout, SCALE, (16,)), trajectories()[..., :2]
+    paths = dynamics.rollout(x)
+    assert paths.shape[2:] == (6, 2)
+    assert torch.equal(dynamics.rollout(x[:, :1].expand(-1, 6, -1)), paths)
+    assert (paths[:, :, 1:] - paths[:, :, :-1]).abs().amax(dim=-1).min() > 1e-4
+    x = paths[:, 0, :2]
+    expected = 0 if model is FeedForward else paths[:, 0, 1] - paths[:, :, 1].mean(dim=1)
+    assert torch.allclose(dynamics.residual(x), expected / SCALE, atol=1e-5)
+
+
+def test_noise_of_a_trajectorys_own_is_followed_as_if_it_were_alone(ensemble):
+    x, noise = trajectories(), torch.randn(5, 3, 2, 4, 2, generator=seeded())
+    together = ensemble.follow(x, noise)
+    for i in range(4):
+        alone = ensemble.follow(x[i : i + 1], noise[:, :, :, i : i + 1])
+        assert torch.allclose(together[i], alone[0], atol=1e-5)
+
+
 def test_gradients_reach_the_actions(ensemble):
     x = trajectories().requires_grad_()
     TrajectorySampling(ensemble, 3, 5, seeded()).rollout(x)[:, :, -1, :2].sum().backward()
@@ -124,8 +145,6 @@ def test_settings_of_no_sense_are_refused(ensemble):
         TrajectorySampling(ensemble, 4, 5)
     with pytest.raises(InputError, match="x: expected at most horizon = 4, got 5 steps"):
         TrajectorySampling(ensemble, 3, 4, seeded()).rollout(trajectories())
-    with pytest.raises(InputError, match="layout: expected actions"):
-        FeedForward(TrajectoryLayout(2), SCALE)
     with pytest.raises(InputError, match="members: expected at least 1, got 0"):
         Ensemble(LAYOUT, SCALE, members=0)
     with pytest.raises(InputError, match="hidden: expected at least one layer"):

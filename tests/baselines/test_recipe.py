@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ebm_control.baselines import TrajectorySampling, baseline_planner
+from ebm_control.baselines import TrajectorySampling, baseline_planner, fit_ensemble, fit_feed_forward
 from ebm_control.checks import InputError
 from ebm_control.energies import GoalCost
 from ebm_control.planning import MPCAgent
@@ -76,3 +76,10 @@ def test_particles_of_an_ensemble_count_in_the_energy(ensemble):
 def test_particles_of_no_sense_are_refused(ensemble):
     with pytest.raises(InputError, match="particles: expected a multiple of the 5 members, got 7"):
         agent(ensemble, "cem", particles=7)
+
+
+@pytest.mark.parametrize("fit", [fit_feed_forward, fit_ensemble])
+def test_a_model_of_states_alone_cannot_be_planned_with(buffer, fit):
+    model = fit(buffer, hidden=(8,), updates=1, states_only=True)
+    with pytest.raises(InputError, match=r"model: expected a model that sees actions: .* sees states alone"):
+        agent(model, "cem")

@@ -106,7 +106,8 @@ def test_both_modes_of_a_future_appear_in_equal_shares():
     right = first > 0
     assert abs(right.float().mean() - 0.5) < 4 * 0.5 / math.sqrt(4000)
     for side, mode in ((right, 5.0), (~right, -5.0)):
-        assert first[side].mean() == pytest.approx(mode, abs=0.1)
+        # Of the way from where the base expects the state, thirty steps leave a fiftieth.
+        assert first[side].mean() == pytest.approx(0.98 * mode, abs=0.1)
         assert first[side].var() == pytest.approx(1.03, abs=0.12)
     assert second.mean().abs() < 4 / math.sqrt(4000)
 

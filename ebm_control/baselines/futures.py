@@ -1,0 +1,101 @@
+"""Whole futures of a baseline, beside what `predict` samples of an energy."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ebm_control.baselines.fit import Baseline
+from ebm_control.baselines.models import Ensemble
+from ebm_control.baselines.recurrent import Recurrent
+from ebm_control.checks import require, require_finite, require_shape
+from ebm_control.energies.layout import TrajectoryLayout
+
+
+@torch.no_grad()
+def futures(
+    baseline: Baseline,
+    history: Tensor,
+    actions: Tensor | None = None,
+    *,
+    horizon: int,
+    samples: int = 1,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Futures of given histories, in the rows of `predict`.
+
+    A feed-forward or recurrent model has one future, which is repeated (a view, not a copy). Of an ensemble,
+    future `k` follows member `k mod members` to its end with noise of its own, drawn for every history anew
+    (TS∞ of PETS, Chua et al. 2018). Periodic coordinates are not wrapped.
+
+    Args:
+        baseline: fitted.
+        history: `(N, h, D)` rows known, in normalised units and the columns of `baseline.layout`; the last row's
+            action is ignored. A recurrent model reads all rows, the others the last one.
+        actions: `(N, horizon, act_dim)` from the last known state on; None for a model that sees states alone.
+        horizon: states to predict, `H`.
+        samples: futures a history, `K`: any number, and of an ensemble the first of as many as fill its members.
+        generator: source of an ensemble's noise; None seeds from the system.
+
+    Returns:
+        States `(N, K, H, obs_dim)`, in normalised units.
+
+    Raises:
+        InputError: a shape does not fit, a figure is not finite, or actions are missing or not wanted.
+
+    """
+    layout, dynamics = baseline.layout, baseline.dynamics
+    require(horizon >= 1, "horizon", given=horizon, expected="at least 1")
+    require(samples >= 1, "samples", given=samples, expected="at least 1")
+    layout.check("history", history)
+    known = history.shape[1]
+    require(known >= 1, "history", given="no rows", expected="at least 1")
+    require_finite("history", history)
+    _check_actions(layout, actions, len(history), horizon)
+    x = _rows(layout, history, actions, horizon)
+    if isinstance(dynamics, Ensemble):
+        return _particles(dynamics, x[:, known - 1 :], samples, generator)
+    if isinstance(dynamics, Recurrent):
+        path = dynamics.follow(x, known)[:, known:]
+    else:
+        path = dynamics.rollout(x[:, known - 1 :])[:, 0, 1:]
+    return layout.states(path)[:, None].expand(-1, samples, -1, -1)
+
+
+def _check_actions(layout: TrajectoryLayout, actions: Tensor | None, count: int, horizon: int) -> None:
+    """Raise `InputError` unless actions are finite and fit, or are missing where the model sees none."""
+    shape = (count, horizon, layout.act_dim)
+    if actions is None:
+        require(layout.act_dim == 0, "actions", given=None, expected=f"shape {shape}: the model sees actions")
+        return
+    require(
+        layout.act_dim > 0,
+        "actions",
+        given=f"shape {tuple(actions.shape)}",
+        expected="None: the model sees states alone",
+    )
+    require_shape("actions", actions, shape)
+    require_finite("actions", actions)
+
+
+def _rows(layout: TrajectoryLayout, history: Tensor, actions: Tensor | None, horizon: int) -> Tensor:
+    """History and future `(N, h + horizon, D)`, its actions in place and its states 0."""
+    unknown = history.new_zeros(len(history), horizon, layout.obs_dim)
+    states = torch.cat([layout.states(history), unknown], dim=1)
+    if actions is None:
+        return states
+    return layout.join(states, torch.cat([layout.actions(history)[:, :-1], actions], dim=1))
+
+
+def _particles(ensemble: Ensemble, x: Tensor, samples: int, generator: torch.Generator | None) -> Tensor:
+    """Futures `(N, samples, T-1, obs_dim)` of trajectories `(N, T, D)` after their first row."""
+    if generator is None:
+        generator = torch.Generator(x.device)
+        generator.seed()
+    members, layout = ensemble.members, ensemble.layout
+    per_member = -(-samples // members)  # rounded up
+    shape = (x.shape[1] - 1, members, per_member, len(x), layout.obs_dim)
+    noise = torch.randn(shape, generator=generator, device=generator.device, dtype=x.dtype)
+    paths = layout.states(ensemble.follow(x, noise.to(x.device)))[:, :, 1:]
+    # Member after member as they come: turned, so that any number of the first has all members in equal shares.
+    return paths.unflatten(1, (members, per_member)).transpose(1, 2).flatten(1, 2)[:, :samples]

@@ -1,0 +1,83 @@
+"""A dynamics model with a memory: a recurrent network that predicts displacements."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ebm_control.baselines.models import DisplacementModel
+from ebm_control.checks import require
+from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.planning.shooting import unroll
+
+
+class Recurrent(DisplacementModel):
+    """`s_{t+1} = s_t + scale * f(h_t)`, `h_t` a GRU's state after the rows up to `t` (Cho et al. 2014).
+
+    Deterministic: one particle. What a single state does not show (a velocity, a parameter of the system) it can
+    take from the rows before.
+
+    As a `Dynamics` it begins at the first row, without a past: so does every window that it is trained on.
+
+    Args:
+        layout: see `DisplacementModel`.
+        displacement_scale: see `DisplacementModel`.
+        hidden: width of the GRU's one layer.
+
+    Raises:
+        InputError: a width below 1.
+
+    """
+
+    def __init__(self, layout: TrajectoryLayout, displacement_scale: Tensor, hidden: int = 192) -> None:
+        require(hidden >= 1, "hidden", given=hidden, expected="at least 1")
+        super().__init__(layout, displacement_scale, (hidden,))
+        inputs, outputs = self.sizes
+        self.memory = nn.GRU(inputs, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, outputs)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """See `DisplacementModel.settings`."""
+        return {"hidden": self.hidden[0]}
+
+    def residuals(self, x: Tensor) -> Tensor:
+        """Errors of all predictions on windows `(B, T, D)`, each from the true rows before it (teacher forcing).
+
+        In units of the data's displacements, `(B, T-1, obs_dim)`.
+        """
+        states = self.layout.states(x)
+        moved = self.layout.difference(states[:, 1:], states[:, :-1]) / self.displacement_scale
+        return moved - self.head(self.memory(self.inputs(x[:, :-1]))[0])
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Error about the last state of windows `(B, T, D)`, in units of the data's displacements: `(B, obs_dim)`."""
+        return self.residuals(x)[:, -1]
+
+    def rollout(self, x: Tensor) -> Tensor:
+        """`(B, T, D) -> (B, 1, T, D)`, see `Dynamics`."""
+        return self.follow(x, 1)[:, None]
+
+    def follow(self, x: Tensor, known: int) -> Tensor:
+        """Trajectories `x` `(B, T, D)` with every state after the first `known` rows replaced by what follows.
+
+        Raises:
+            InputError: a shape does not fit, or `known` is not between 1 and `T`.
+
+        """
+        self.layout.check("x", x)
+        require(1 <= known <= x.shape[1], "known", given=known, expected=f"between 1 and {x.shape[1]} rows")
+        past = x[:, : known - 1]
+        h = x.new_zeros(len(x), *self.hidden)
+        if known > 1:
+            h = self.memory(self.inputs(past))[1][0]
+
+        def step(row: Tensor, _: int) -> Tensor:
+            nonlocal h
+            # The same GRU as a cell: over sequences cuDNN has no gradients in evaluation mode, which plans need.
+            h = torch.gru_cell(self.inputs(row), h, *self.memory.all_weights[0])
+            return self.move(row, self.head(h))
+
+        return torch.cat([past, unroll(x[:, known - 1 :], self.layout, step)], dim=1)

@@ -1,0 +1,275 @@
+"""The datasets of the prediction experiment: environments, what acts in them, and the files that keep the data."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import torch
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecEnv
+
+from ebm_control.checks import InputError, require
+from ebm_control.cli.demo import spread_starts
+from ebm_control.data import RolloutBuffer, collect, collect_mujoco
+
+FOLDER = Path("runs/prediction/data")
+HELD_SEED = 10_000  # added to the seed: far from those of any training data
+QUICK = 10  # quick data are that many times fewer
+WINDOW_STEPS = 150  # of an episode, where its own limit leaves no room for a history and 100 steps ahead
+ENVIRONMENTS = 8  # side by side, in training and in collection
+POLICY_SEED = 0
+EVALUATION_SEED = 20_000
+EVALUATION_EPISODES = 16
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Episodes of one environment under one policy.
+
+    Attributes:
+        name: as in the table.
+        env: Gymnasium id, with the module that registers it where that is not Gymnasium's or ours.
+        policy: what acts: uniformly random actions, or those that `policy_of` draws.
+        steps: transitions to train on.
+        held: transitions of the held-out episodes.
+        limit: steps of an episode; None for the environment's own limit.
+
+    """
+
+    name: str
+    env: str
+    policy: Literal["random", "trained"] = "random"
+    steps: int = 100_000
+    held: int = 20_000
+    limit: int | None = None
+
+    def make(self) -> gym.Env[Any, Any]:
+        """One environment.
+
+        Raises:
+            InputError: the package that has it is not installed.
+
+        """
+        try:
+            return gym.make(self.env, max_episode_steps=self.limit)
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"name: expected a dataset whose environment is installed, got {self.name!r} ({error}); "
+                "the hands need the extra `robotics`"
+            ) from error
+
+
+# Hopper ends where it falls, under random actions after some 20 steps: no horizon of 100 fits these episodes.
+DATASETS: dict[str, Dataset] = {
+    dataset.name: dataset
+    for dataset in (
+        Dataset("reacher", "ebm/Reacher-v0", limit=WINDOW_STEPS),
+        Dataset("halfcheetah-random", "HalfCheetah-v5"),
+        Dataset("halfcheetah-trained", "HalfCheetah-v5", "trained"),
+        Dataset("hopper-random", "Hopper-v5"),
+        Dataset("hopper-trained", "Hopper-v5", "trained"),
+        Dataset("hand-reach", "gymnasium_robotics:HandReach-v3", limit=WINDOW_STEPS),
+        Dataset("hand-block", "gymnasium_robotics:HandManipulateBlock-v1", limit=WINDOW_STEPS),
+        Dataset("fork", "ebm/Fork-v0", steps=60_000, held=12_000),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a policy is trained: minutes on one core, so it is decent and no more."""
+
+    algorithm: type[SAC] | type[PPO]
+    steps: int  # of the environment, all side by side together
+    settings: dict[str, Any] = field(default_factory=dict)  # where they differ from Stable-Baselines3's
+
+    @property
+    def name(self) -> str:
+        return self.algorithm.__name__.lower()
+
+
+TRAININGS: dict[str, Training] = {
+    # SAC needs far fewer steps to run than PPO; networks of half its width take half the time a step.
+    "HalfCheetah-v5": Training(
+        SAC,
+        40_000,
+        {
+            "gradient_steps": ENVIRONMENTS,  # one update for each step of an environment
+            "learning_starts": 1000,
+            "buffer_size": 40_000,  # everything seen
+            "policy_kwargs": {"net_arch": [128, 128]},
+        },
+    ),
+    # The 2,048 steps of a round shared among the environments.
+    "Hopper-v5": Training(PPO, 500_000, {"n_steps": 2048 // ENVIRONMENTS}),
+}
+
+
+def load(
+    name: str, seed: int, folder: Path = FOLDER, quick: bool = False
+) -> tuple[RolloutBuffer, RolloutBuffer]:
+    """Training data and held-out episodes, from their files in `folder` or collected and kept there.
+
+    Args:
+        name: of the dataset.
+        seed: of the training data; the held-out episodes are collected apart, with seeds far from it.
+        folder: made where it is not there.
+        quick: a tenth of both, for trials. Random actions only: no policy is trained for a trial, and one trained
+            for seconds would give other data under the same name.
+
+    Raises:
+        InputError: an unknown name, quick data of a trained policy, an environment that is not installed.
+
+    """
+    require(name in DATASETS, "name", given=repr(name), expected=f"one of {', '.join(DATASETS)}")
+    dataset = DATASETS[name]
+    possible = dataset.policy == "random" or not quick
+    require(
+        possible, "quick", given=f"{quick} for {name!r}", expected="False where a policy has to be trained"
+    )
+    share = QUICK if quick else 1
+    training = _kept(dataset, dataset.steps // share, seed, folder)
+    return training, _kept(dataset, dataset.held // share, seed + HELD_SEED, folder)
+
+
+def _kept(dataset: Dataset, steps: int, seed: int, folder: Path) -> RolloutBuffer:
+    """The file's data, collected first where there is none; side by side, processes collect the same."""
+    path = folder / f"{dataset.name}-seed{seed}-{steps}.npz"
+    if not path.exists():
+        collected = _collected(dataset, steps, seed, folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        collected.save(path)
+    return RolloutBuffer.load(path)
+
+
+def _collected(dataset: Dataset, steps: int, seed: int, folder: Path) -> RolloutBuffer:
+    if dataset.policy == "trained":
+        model = policy_of(dataset.env, folder)
+        with _torch(seed):
+            return collect(
+                dataset.make, steps, Stochastic(model), num_envs=ENVIRONMENTS, seed=seed, progress=False
+            )
+    if dataset.env == "ebm/Reacher-v0":
+        return collect_mujoco(dataset.make, steps, seed=seed, threads=1, starts=spread_starts)
+    if dataset.env == "HalfCheetah-v5":
+        return collect_mujoco(dataset.make, steps, seed=seed, threads=1)
+    # Hopper has to end where it falls; the hands' actions are shares of the range of each control, not the controls.
+    return collect(dataset.make, steps, num_envs=ENVIRONMENTS, seed=seed, progress=False)
+
+
+@dataclass(frozen=True)
+class Stochastic:
+    """Actions drawn from the model's distribution, so that data spread around what it does."""
+
+    model: SAC | PPO
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        return self.model.predict(observation, state, episode_start, deterministic=False)
+
+
+def policy_of(env: str, folder: Path = FOLDER) -> SAC | PPO:
+    """The policy trained for `env`, from its file in `folder` or trained and kept there with its record.
+
+    Raises:
+        InputError: no training is known for `env`.
+
+    """
+    path = _policy_path(env, folder)
+    training = TRAININGS[env]
+    with _torch(POLICY_SEED):  # loading, too, seeds torch
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            model, record = _train(env, training)
+            # The record first: where there is a policy there is its record.
+            text = json.dumps(record, indent=2) + "\n"
+            _replace(path.with_suffix(".json"), lambda new: new.write_text(text))
+            _replace(path, model.save)
+        return training.algorithm.load(path, device="cpu")
+
+
+def policy_record(env: str, folder: Path = FOLDER) -> dict[str, Any]:
+    """How the policy of `env` was trained, its mean returns and lengths of episodes, once `policy_of` was called.
+
+    Raises:
+        InputError: no training is known for `env`, or it has not been done.
+
+    """
+    path = _policy_path(env, folder).with_suffix(".json")
+    require(path.exists(), "env", given=repr(env), expected="one whose policy has been trained")
+    record: dict[str, Any] = json.loads(path.read_text())
+    return record
+
+
+def _policy_path(env: str, folder: Path) -> Path:
+    require(env in TRAININGS, "env", given=repr(env), expected=f"one of {', '.join(TRAININGS)}")
+    return folder / f"{env}-{TRAININGS[env].name}-{TRAININGS[env].steps}.zip"
+
+
+def _train(env: str, training: Training) -> tuple[SAC | PPO, dict[str, Any]]:
+    started, cpu = time.perf_counter(), time.process_time()
+    envs = make_vec_env(env, ENVIRONMENTS, seed=POLICY_SEED)
+    settings = deepcopy(training.settings)  # Stable-Baselines3 writes into policy_kwargs
+    model = training.algorithm("MlpPolicy", envs, seed=POLICY_SEED, device="cpu", **settings)
+    model.learn(training.steps)
+    envs.close()
+    record = {
+        "env": env,
+        "algorithm": training.name,
+        "seed": POLICY_SEED,
+        "steps": model.num_timesteps,
+        "settings": training.settings,
+        "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time() - cpu,
+    }
+    tests = make_vec_env(env, ENVIRONMENTS, seed=EVALUATION_SEED)
+    record |= {"stochastic": _score(model, tests, False), "deterministic": _score(model, tests, True)}
+    tests.close()
+    return model, record
+
+
+def _score(model: SAC | PPO, envs: VecEnv, deterministic: bool) -> dict[str, Any]:
+    returns, lengths = evaluate_policy(
+        model,
+        envs,
+        n_eval_episodes=EVALUATION_EPISODES,
+        deterministic=deterministic,
+        return_episode_rewards=True,
+    )
+    assert isinstance(returns, list)
+    return {"return_mean": sum(returns) / len(returns), "returns": returns, "lengths": lengths}
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` make a file beside `path`, and put it in its place when it is whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _torch(seed: int) -> Iterator[None]:
+    """Torch seeded and on one thread, where small networks are fastest; the caller's state is given back."""
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
