@@ -21,6 +21,7 @@ def futures(
     horizon: int,
     samples: int = 1,
     generator: torch.Generator | None = None,
+    bounds: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Futures of given histories, in the rows of `predict`.
 
@@ -36,6 +37,7 @@ def futures(
         horizon: states to predict, `H`.
         samples: futures a history, `K`: any number, and of an ensemble the first of as many as fill its members.
         generator: source of an ensemble's noise; None seeds from the system.
+        bounds: as in `predict`.
 
     Returns:
         States `(N, K, H, obs_dim)`, in normalised units.
@@ -53,12 +55,16 @@ def futures(
     require_finite("history", history)
     _check_actions(layout, actions, len(history), horizon)
     x = _rows(layout, history, actions, horizon)
-    if isinstance(dynamics, Ensemble):
-        return _particles(dynamics, x[:, known - 1 :], samples, generator)
-    if isinstance(dynamics, Recurrent):
-        path = dynamics.follow(x, known)[:, known:]
-    else:
-        path = dynamics.rollout(x[:, known - 1 :])[:, 0, 1:]
+    dynamics.bounds = bounds
+    try:
+        if isinstance(dynamics, Ensemble):
+            return _particles(dynamics, x[:, known - 1 :], samples, generator)
+        if isinstance(dynamics, Recurrent):
+            path = dynamics.follow(x, known)[:, known:]
+        else:
+            path = dynamics.rollout(x[:, known - 1 :])[:, 0, 1:]
+    finally:
+        dynamics.bounds = None
     return layout.states(path)[:, None].expand(-1, samples, -1, -1)
 
 

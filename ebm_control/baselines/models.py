@@ -28,6 +28,7 @@ class DisplacementModel(nn.Module):
     """
 
     displacement_scale: Tensor
+    bounds: tuple[Tensor, Tensor] | None = None  # that predicted states are held within, `(obs_dim,)` each
 
     def __init__(self, layout: TrajectoryLayout, displacement_scale: Tensor, hidden: Sequence[int]) -> None:
         super().__init__()
@@ -57,7 +58,8 @@ class DisplacementModel(nn.Module):
 
     def move(self, rows: Tensor, displacement: Tensor) -> Tensor:
         """States that rows `(..., D)` lead to by a displacement `(..., obs_dim)` in units of the data's."""
-        return self.layout.states(rows) + self.displacement_scale * displacement
+        states = self.layout.states(rows) + self.displacement_scale * displacement
+        return states if self.bounds is None else states.clamp(*self.bounds)
 
 
 class FeedForward(DisplacementModel):

@@ -52,6 +52,7 @@ def predict(
     sampler: Sampler | None = None,
     context: Tensor | None = None,
     generator: torch.Generator | None = None,
+    bounds: tuple[Tensor, Tensor] | None = None,
 ) -> Prediction:
     """Sample futures of given histories.
 
@@ -69,6 +70,8 @@ def predict(
         sampler: None for `sampler_for(energy)`.
         context: `(N, context_dim)` or None.
         generator: source of noise; None seeds from the system.
+        bounds: low and high `(obs_dim,)`, the range of the data say, that each sampled state is put back into before
+            the next one is sampled; None for none.
 
     Raises:
         InputError: a shape does not fit, the history is too short, or a figure is not finite.
@@ -79,6 +82,8 @@ def predict(
     require(samples >= 1, "samples", given=samples, expected="at least 1")
     layout.check("history", history)
     require_finite("history", history)
+    for bound in bounds or ():
+        require_shape("bounds", bound, (layout.obs_dim,))
     if actions is not None:
         require_shape("actions", actions, (len(history), horizon, layout.act_dim))
         require_finite("actions", actions)
@@ -94,7 +99,7 @@ def predict(
     held = None if context is None else context.repeat_interleave(samples, dim=0)
     roll = _stepwise if isinstance(energy, TransitionEnergy) else _by_window
     with torch.no_grad():
-        x, total = roll(energy, x, given, horizon, sampler or sampler_for(energy), held, generator)
+        x, total = roll(energy, x, given, horizon, sampler or sampler_for(energy), held, generator, bounds)
     future = x.unflatten(0, (len(history), samples))
     known = history.shape[1]
     return Prediction(
@@ -105,29 +110,28 @@ def predict(
 
 
 def sampler_for(
-    energy: TransitionEnergy | WindowEnergy, steps: int | None = None, *, temperature: float = 1.0
+    energy: TransitionEnergy | WindowEnergy, steps: int = 30, *, temperature: float = 1.0
 ) -> Langevin | Annealed:
     """Langevin preconditioned by the energy's own scale, as it was trained with.
 
     Around a regression base the energy is near a standard normal in units of the base's deviation, which exact
     Langevin samples. Elsewhere the tilt alone was shaped, by cold and clipped dynamics in units of a
     displacement: its samples are those of the same dynamics, whose noise is `sqrt(temperature)` of that. An energy of
-    noised data is sampled through ten falling noise levels.
+    noised data is sampled through falling noise levels, one a step.
 
     Args:
         energy: to be sampled.
-        steps: of each chain, over all noise levels; None for 30, or 50 through noise levels.
+        steps: of each chain.
         temperature: 1 samples the model, 0 seeks the most likely future.
 
     """
     scale = row_scale(energy)
     if energy.noise is not None:
-        levels = noise_levels(*energy.noise)
-        return Annealed(levels, max(1, (steps or 50) // len(levels)), temperature=temperature, scale=scale)
+        return Annealed(noise_levels(*energy.noise, max(2, steps)), temperature=temperature, scale=scale)
     if isinstance(energy.base, RegressionBase):
-        return Langevin(steps or 30, Linear(0.2, 0.05), temperature=temperature, scale=scale)
+        return Langevin(steps, Linear(0.2, 0.05), temperature=temperature, scale=scale)
     scale = torch.cat([energy.displacement_scale, energy.displacement_scale.new_ones(energy.layout.act_dim)])
-    return Langevin(steps or 30, 0.5, noise=0.02 * temperature**0.5, scale=scale, gradient_clip=1.0)
+    return Langevin(steps, 0.5, noise=0.02 * temperature**0.5, scale=scale, gradient_clip=1.0)
 
 
 def _stepwise(
@@ -138,6 +142,7 @@ def _stepwise(
     sampler: Sampler,
     context: Tensor | None,
     generator: torch.Generator,
+    bounds: tuple[Tensor, Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
     """Trajectories and their energies."""
     assert isinstance(energy, TransitionEnergy)
@@ -149,7 +154,7 @@ def _stepwise(
         start = torch.cat([x[:, -past:], layout.join(layout.states(x)[:, -1:])], dim=1)
         start = energy.propose(start, context, generator, spread)
         chain = sampler(energy, start, fixed=fixed, context=context, generator=generator)
-        x = torch.cat([x, chain.x[:, -1:]], dim=1)
+        x = torch.cat([x, _within(layout, chain.x[:, -1:], bounds)], dim=1)
     whole = energy if energy.noise is None else AtNoise(energy, energy.noise[0])
     return x, whole(x, context)
 
@@ -162,6 +167,7 @@ def _by_window(
     sampler: Sampler,
     context: Tensor | None,
     generator: torch.Generator,
+    bounds: tuple[Tensor, Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
     """Trajectories and energies: at once, or window after window where a base fixes their length."""
     assert isinstance(energy, WindowEnergy)
@@ -179,9 +185,17 @@ def _by_window(
         drawn = energy.propose(start[:, known - 1 :], context, generator, _spread(energy, sampler))
         start = torch.cat([start[:, : known - 1], drawn], dim=1)
         chain = sampler(energy, start, fixed=fixed, context=context, generator=generator)
-        x = torch.cat([x[:, :-1], chain.x[:, known - 1 : known + wanted]], dim=1)
+        new = _within(layout, chain.x[:, known : known + wanted], bounds)
+        x = torch.cat([x[:, :-1], chain.x[:, known - 1 : known], new], dim=1)
         total = total + chain.energy
     return x, total
+
+
+def _within(layout: TrajectoryLayout, x: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Rows whose states are within bounds."""
+    if bounds is None:
+        return x
+    return torch.cat([layout.states(x).clamp(*(bound.to(x) for bound in bounds)), layout.actions(x)], dim=-1)
 
 
 def _spread(energy: TransitionEnergy | WindowEnergy, sampler: Sampler) -> float:

@@ -10,38 +10,40 @@ from torch import Tensor
 
 from ebm_control.checks import require
 from ebm_control.energies.base import Energy
-from ebm_control.samplers.chain import Bound, Chain
+from ebm_control.samplers.chain import Bound, Chain, KernelSampler
 from ebm_control.samplers.engines import Engine
-from ebm_control.samplers.langevin import Langevin
+from ebm_control.samplers.kernel import Kernel
+from ebm_control.samplers.langevin import LangevinKernel
 
 
 @dataclass(frozen=True)
-class Annealed:
-    """Annealed Langevin dynamics for an energy of noised samples (Song & Ermon 2019).
+class Annealed(KernelSampler):
+    """Annealed Langevin dynamics for an energy of noised samples (Song & Ermon 2019; Song et al. 2021).
 
     The energy's context ends with the logarithm of a noise level σ; at each level it is that of data to which noise of
-    deviation `σ * scale` was added. Chains are `Langevin` ones, level after level, each from where the last one ended,
-    with steps `η = rate σ²`: at the highest level modes are joined and chains mix, at the lowest they are told apart.
+    deviation `σ * scale` was added. A level is some Langevin steps `η = rate σ²` at equilibrium (correctors), then one
+    that takes samples of this level to the next, σ', with `η = σ² - σ'²` and noise of variance `η σ'²/σ²` (the
+    predictor, ancestral sampling): all steps of one chain, whose figures change from step to step. At the highest
+    level modes are joined, at the lowest they are told apart. The last step, with `σ' = 0`, leads to the mean of the
+    data given the noised sample (Tweedie's formula).
 
     Args:
         levels: noise levels, falling.
-        steps: at each level.
-        rate: η in units of σ²; below 1, as the energy of data with noise σ is curved by up to 1/σ².
+        steps: correctors at each level.
+        rate: their η in units of σ²; below 1, as the energy of data with noise σ is curved by up to 1/σ².
         temperature: 1 samples the energy, 0 seeks its least along the way.
         scale: as in `Langevin`, and of the noise that the energy was trained with.
         clamp: as in `Langevin`.
-        denoise: end with the mean of the data given the last noised sample, `x - σ² S² ∇E` (Tweedie's formula).
         engine: as in `Langevin`.
 
     """
 
     levels: tuple[float, ...]
-    steps: int = 5
-    rate: float = 0.25
+    steps: int = 0
+    rate: float = 0.3
     temperature: float = 1.0
     scale: Tensor | tuple[float, ...] | None = None
     clamp: tuple[Bound, Bound] | None = None
-    denoise: bool = True
     engine: Engine = "auto"
 
     def __post_init__(self) -> None:
@@ -52,9 +54,32 @@ class Annealed:
             given=self.levels,
             expected="positive figures, falling",
         )
-        require(self.steps >= 1, "steps", given=self.steps, expected="at least 1")
+        require(self.steps >= 0, "steps", given=self.steps, expected="0 or more")
         require(self.rate > 0, "rate", given=self.rate, expected="a positive number")
         require(self.temperature >= 0, "temperature", given=self.temperature, expected="0 or more")
+
+    def kernel(self) -> Kernel:
+        """A Langevin step, after which the noise level changes."""
+        return LangevinKernel("none", False, None, None, annealed=True)
+
+    def rows(self) -> Tensor:
+        """Figures of each step: those of a Langevin step, and the logarithm of the level after it."""
+        rows = []
+        for level, following in zip(self.levels, (*self.levels[1:], 0.0), strict=True):
+            corrector, predictor = self.rate * level**2, level**2 - following**2
+            heat = self.temperature**0.5
+            stay = [corrector, heat * (2 * corrector) ** 0.5, 0.0, 0.0, 1.0, math.log(level)]
+            # The last step's energy is that at the least level.
+            move = [
+                predictor,
+                heat * predictor**0.5 * following / level,
+                0.0,
+                0.0,
+                1.0,
+                math.log(following or level),
+            ]
+            rows += [*[stay] * self.steps, move]
+        return torch.tensor(rows, dtype=torch.float64)
 
     def __call__(
         self,
@@ -70,35 +95,10 @@ class Annealed:
         if generator is None:
             generator = torch.Generator(x.device)
             generator.seed()
-        stages = [(level, self._at(level)) for level in self.levels]
-        if self.denoise:
-            last = self.levels[-1]
-            stages.append((last, self._langevin(1, last**2, noise=0.0)))
-        x = self._noised(x, fixed, generator)
-        chains = []
-        for level, sampler in stages:
-            known = [] if context is None else [context]
-            given = torch.cat([*known, x.new_full((len(x), 1), math.log(level))], dim=-1)
-            chain = sampler(energy, x, fixed=fixed, context=given, generator=generator, trace=trace)
-            chains.append(chain)
-            x = chain.x
-        traces = [chain.trace for chain in chains if chain.trace is not None]
-        info = {name: torch.cat([chain.info[name] for chain in chains]) for name in chains[0].info}
-        return Chain(x, chains[-1].energy, torch.cat(traces) if traces else None, info)
-
-    def _at(self, level: float) -> Langevin:
-        return self._langevin(self.steps, self.rate * level**2)
-
-    def _langevin(self, steps: int, step_size: float, noise: float | None = None) -> Langevin:
-        return Langevin(
-            steps,
-            step_size,
-            noise=noise,
-            temperature=self.temperature,
-            scale=self.scale,
-            clamp=self.clamp,
-            engine=self.engine,
-        )
+        first = x.new_full((len(x), 1), math.log(self.levels[0]))
+        given = first if context is None else torch.cat([context, first], dim=-1)
+        noised = self._noised(x, fixed, generator)
+        return super().__call__(energy, noised, fixed=fixed, context=given, generator=generator, trace=trace)
 
     def _noised(self, x: Tensor, fixed: Tensor | None, generator: torch.Generator) -> Tensor:
         noise = self.levels[0] * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
@@ -107,7 +107,7 @@ class Annealed:
         return x + (noise if fixed is None else noise.masked_fill(fixed.to(x.device), 0.0))
 
 
-def noise_levels(low: float, high: float, count: int = 10) -> tuple[float, ...]:
+def noise_levels(low: float, high: float, count: int = 20) -> tuple[float, ...]:
     """`count` levels from `high` down to `low`, each the same part of the one before.
 
     Raises:

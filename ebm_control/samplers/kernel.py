@@ -59,6 +59,14 @@ class Target:
             return energy, self.mask(gradient)
         return energy.detach(), self.mask(gradient.detach())
 
+    def at(self, level: Tensor) -> Target:
+        """The same target with the last coordinate of every context set to `level`, a scalar."""
+        context = self.context
+        assert context is not None
+        told = level.to(context).expand(context.shape[0], 1)
+        changed = torch.cat([context[:, :-1], told], dim=1)
+        return Target(self.energy, changed, self.free, self.low, self.high, self.differentiable)
+
     def mask(self, move: Tensor) -> Tensor:
         """`move` with 0 at fixed coordinates."""
         return move if self.free is None else torch.where(self.free, move, torch.zeros_like(move))

@@ -100,6 +100,7 @@ class LangevinKernel:
     underdamped: bool
     gradient_clip: float | None
     delta_clip: float | None
+    annealed: bool = False  # rows end with what the context's last coordinate is from the next step on
 
     def init(self, target: Target, x: Tensor) -> State:
         """Energy and gradient of the start, no momentum."""
@@ -121,7 +122,7 @@ class LangevinKernel:
         self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
     ) -> tuple[State, Info]:
         """One move of every chain, refused where it would end at a non-finite energy or gradient."""
-        step_size, sigma, h, kept, bias = row.unbind(0)
+        step_size, sigma, h, kept, bias, *following = row.unbind(0)
         x, new, refused = state["x"], {}, state
         factor = scale
         if self.adapt == "rms":
@@ -138,6 +139,8 @@ class LangevinKernel:
             momentum = kick
             move = kick - drift
         new["x"] = target.hold(x + scale * move, x)
+        if self.annealed:
+            target = target.at(following[0])
         new["energy"], new["gradient"] = target.value_and_gradient(new["x"])
         if self.underdamped:
             after = self._drift(factor * new["gradient"], step_size)

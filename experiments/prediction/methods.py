@@ -1,0 +1,233 @@
+"""The methods of the prediction table: energies by objective and shape, and the regressions beside them.
+
+Everything is fitted on the same transitions. A regression's network is of the size of an energy's tilt; the ensemble's
+members together are of the size of an energy's base and tilt.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ebm_control.baselines import Baseline, fit_ensemble, fit_feed_forward, fit_recurrent, futures
+from ebm_control.data import RolloutBuffer
+from ebm_control.data.normalizer import Normalizer
+from ebm_control.energies import AtNoise, TrajectoryLayout
+from ebm_control.prediction import predict
+from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, fit_model
+
+BASE_UPDATES = 4000  # of every regression
+# Contrastive updates that take about as long as each other on one core; score matching needs no chains.
+UPDATES = {"dsm": 6000, "cd": 1200, "cd-kl": 1000, "infonce": 1500}
+WINDOW = 11  # rows of a window energy: ten steps at once
+SMALL, QUICK = (128, 128, 128), 20  # times fewer updates
+
+
+class Futures(Protocol):
+    """Futures of histories, in normalised units."""
+
+    def __call__(
+        self,
+        history: Tensor,
+        actions: Tensor | None,
+        horizon: int,
+        samples: int,
+        generator: torch.Generator,
+        bounds: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """`(N, h, D)` and `(N, horizon, act_dim)` or None, to `(N, samples, horizon, obs_dim)` within bounds."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A method after training."""
+
+    futures: Futures
+    layout: TrajectoryLayout
+    normalizer: Normalizer
+    displacement_scale: Tensor
+    seconds: float
+    parameters: int
+    energy: Callable[[Tensor], Tensor] | None = None  # of single transitions `(N, 2, D)`
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What differs between datasets.
+
+    Attributes:
+        free: states alone are seen, and no actions told.
+        hidden: widths of every network; the ensemble's members have `members`.
+        members: widths of the members.
+        frequencies: random Fourier features of the state, for dynamics with edges, of every energy.
+        bandwidth: of their directions.
+        noise: least and greatest noise level.
+        rows: of the windows that a recurrent network learns from.
+        longer: times the updates of all methods.
+        learning_rate: of energies that are trained without chains.
+
+    """
+
+    free: bool = False
+    hidden: tuple[int, ...] = (256, 256, 256)
+    members: tuple[int, ...] = (128, 128, 128)
+    frequencies: int = 0
+    bandwidth: float = 2.0
+    noise: tuple[float, float] = (0.03, 5.0)
+    rows: int = 20
+    longer: int = 1
+    learning_rate: float = 1e-3
+
+
+Fit = Callable[[RolloutBuffer, Setting, int, bool], Fitted]
+
+
+def energy(objective: str, kind: str = "transition", network: str = "convolution") -> Fit:
+    """An energy trained by an objective."""
+
+    def fit(data: RolloutBuffer, setting: Setting, seed: int, quick: bool) -> Fitted:
+        began = time.perf_counter()
+        windows: dict[str, Any] = (
+            {"kind": kind, "network": network, "window": WINDOW} if kind == "window" else {}
+        )
+        hidden = setting.hidden
+        if kind == "window":
+            hidden = (96,)
+        model = ModelSettings(
+            hidden=hidden,
+            base_hidden=setting.hidden,
+            states_only=setting.free,
+            frequencies=setting.frequencies,
+            bandwidth=setting.bandwidth,
+            **windows,
+        )
+        settings = TrainSettings(
+            model,
+            loss=objective,
+            noise=setting.noise,
+            updates=UPDATES[objective] * setting.longer // (QUICK if quick else 1),
+            base_updates=BASE_UPDATES * setting.longer // (QUICK if quick else 1),
+            learning_rate=setting.learning_rate if objective in ("dsm", "infonce") else 3e-4,
+            seed=seed,
+        )
+        found, _ = fit_model(data, settings, progress=False)
+        return Fitted(
+            sampled(found),
+            found.layout,
+            found.normalizer,
+            found.energy.displacement_scale,
+            time.perf_counter() - began,
+            sum(parameter.numel() for parameter in found.energy.parameters()),
+            transitions(found) if kind == "transition" else None,
+        )
+
+    return fit
+
+
+def sampled(model: TrajectoryModel) -> Futures:
+    """Futures by sampling."""
+
+    def run(
+        history: Tensor,
+        actions: Tensor | None,
+        horizon: int,
+        samples: int,
+        generator: torch.Generator,
+        bounds: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        return predict(
+            model.energy,
+            history,
+            actions,
+            horizon=horizon,
+            samples=samples,
+            generator=generator,
+            bounds=bounds,
+        ).states
+
+    return run
+
+
+def transitions(model: TrajectoryModel) -> Callable[[Tensor], Tensor]:
+    """Energies of single transitions, of an energy of noised data at its least noise level."""
+    noise = model.energy.noise
+    energy = model.energy if noise is None else AtNoise(model.energy, noise[0])
+    return torch.no_grad()(energy)
+
+
+def regression(kind: str) -> Fit:
+    """A baseline."""
+
+    def fit(data: RolloutBuffer, setting: Setting, seed: int, quick: bool) -> Fitted:
+        updates = BASE_UPDATES * setting.longer // (QUICK if quick else 1)
+        common: dict[str, Any] = {"updates": updates, "seed": seed, "states_only": setting.free}
+        made: Baseline
+        if kind == "feed-forward":
+            made = fit_feed_forward(data, hidden=setting.hidden, **common)
+        elif kind == "ensemble of 5":
+            made = fit_ensemble(data, hidden=setting.members, **common)
+        else:
+            made = fit_recurrent(data, hidden=192, rows=setting.rows, **common)
+
+        def run(
+            history: Tensor,
+            actions: Tensor | None,
+            horizon: int,
+            samples: int,
+            generator: torch.Generator,
+            bounds: tuple[Tensor, Tensor] | None = None,
+        ) -> Tensor:
+            return futures(
+                made,
+                history,
+                actions,
+                horizon=horizon,
+                samples=samples,
+                generator=generator,
+                bounds=bounds,
+            )
+
+        return Fitted(
+            run,
+            made.layout,
+            made.normalizer,
+            made.dynamics.displacement_scale,
+            made.train_seconds,
+            sum(parameter.numel() for parameter in made.dynamics.parameters()),
+        )
+
+    return fit
+
+
+REGRESSIONS = ("feed-forward", "ensemble of 5", "recurrent")
+OBJECTIVES = ("dsm", "cd", "cd-kl", "infonce")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table."""
+
+    name: str
+    objective: str
+    fit: Fit
+
+
+METHODS: dict[str, Method] = {
+    **{f"EBM, {loss}": Method("EBM, step by step", loss, energy(loss)) for loss in OBJECTIVES},
+    "EBM window, convolution": Method("EBM, window, convolution", "dsm", energy("dsm", "window")),
+    "EBM window, transformer": Method(
+        "EBM, window, transformer", "dsm", energy("dsm", "window", "transformer")
+    ),
+    **{kind: Method(kind, "regression", regression(kind)) for kind in REGRESSIONS},
+}
+
+
+def smaller(setting: Setting) -> Setting:
+    """For a quick run."""
+    return replace(setting, hidden=SMALL[:2], members=(64, 64))
