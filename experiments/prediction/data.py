@@ -44,6 +44,7 @@ class Dataset:
         steps: transitions to train on.
         held: transitions of the held-out episodes.
         limit: steps of an episode; None for the environment's own limit.
+        slow: whether collection takes minutes: then all seeds of training have the data of seed 0.
 
     """
 
@@ -53,6 +54,7 @@ class Dataset:
     steps: int = 100_000
     held: int = 20_000
     limit: int | None = None
+    slow: bool = False
 
     def make(self) -> gym.Env[Any, Any]:
         """One environment.
@@ -76,11 +78,11 @@ DATASETS: dict[str, Dataset] = {
     for dataset in (
         Dataset("reacher", "ebm/Reacher-v0", limit=WINDOW_STEPS),
         Dataset("halfcheetah-random", "HalfCheetah-v5"),
-        Dataset("halfcheetah-trained", "HalfCheetah-v5", "trained"),
+        Dataset("halfcheetah-trained", "HalfCheetah-v5", "trained", slow=True),
         Dataset("hopper-random", "Hopper-v5"),
-        Dataset("hopper-trained", "Hopper-v5", "trained"),
-        Dataset("hand-reach", "gymnasium_robotics:HandReach-v3", limit=WINDOW_STEPS),
-        Dataset("hand-block", "gymnasium_robotics:HandManipulateBlock-v1", limit=WINDOW_STEPS),
+        Dataset("hopper-trained", "Hopper-v5", "trained", slow=True),
+        Dataset("hand-reach", "gymnasium_robotics:HandReach-v3", limit=WINDOW_STEPS, slow=True),
+        Dataset("hand-block", "gymnasium_robotics:HandManipulateBlock-v1", limit=WINDOW_STEPS, slow=True),
         Dataset("fork", "ebm/Fork-v0", steps=60_000, held=12_000),
     )
 }

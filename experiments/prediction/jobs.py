@@ -68,7 +68,7 @@ def run(job: Job) -> list[dict[str, Any]]:
     setting, horizons = case.setting, case.horizons
     if job.quick:
         setting, case = smaller(setting), replace(case, histories=128, samples=2, modes=min(case.modes, 200))
-    train, held = data.load(case.dataset, job.seed, job.folder, quick=job.quick)
+    train, held = data.load(case.dataset, 0 if dataset.slow else job.seed, job.folder, quick=job.quick)
     about = {
         "case": job.case,
         "env": dataset.env,

@@ -25,6 +25,7 @@ BASE_UPDATES = 4000  # of every regression
 # Contrastive updates that take about as long as each other on one core; score matching needs no chains.
 UPDATES = {"dsm": 6000, "cd": 1200, "cd-kl": 1000, "infonce": 1500}
 WINDOW = 11  # rows of a window energy: ten steps at once
+DEARER = {"convolution": 4, "transformer": 6}  # times, an update of an energy of whole windows
 SMALL, QUICK = (128, 128, 128), 20  # times fewer updates
 
 
@@ -96,9 +97,9 @@ def energy(objective: str, kind: str = "transition", network: str = "convolution
         windows: dict[str, Any] = (
             {"kind": kind, "network": network, "window": WINDOW} if kind == "window" else {}
         )
-        hidden = setting.hidden
+        hidden, updates = setting.hidden, UPDATES[objective]
         if kind == "window":
-            hidden = (96,)
+            hidden, updates = (96,), updates // DEARER[network]
         model = ModelSettings(
             hidden=hidden,
             base_hidden=setting.hidden,
@@ -111,7 +112,7 @@ def energy(objective: str, kind: str = "transition", network: str = "convolution
             model,
             loss=objective,
             noise=setting.noise,
-            updates=UPDATES[objective] * setting.longer // (QUICK if quick else 1),
+            updates=updates * setting.longer // (QUICK if quick else 1),
             base_updates=BASE_UPDATES * setting.longer // (QUICK if quick else 1),
             learning_rate=setting.learning_rate if objective in ("dsm", "infonce") else 3e-4,
             seed=seed,

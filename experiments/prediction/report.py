@@ -69,11 +69,14 @@ def cells(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 
 
 def table(rows: list[Row]) -> Table:
-    """For the terminal: all cases."""
-    made = Table("case", *COLUMNS, title="Multi-step prediction")
-    for case in dict.fromkeys(row["case"] for row in rows):
-        for line in cells([row for row in rows if row["case"] == case]):
-            made.add_row(case, *line)
+    """For the terminal: what fits there."""
+    made = Table(
+        "case", "horizon", "method", "frechet", "energy distance", "rmse", title="Multi-step prediction"
+    )
+    for row in sorted(rows, key=lambda row: (row["case"], row["horizon"])):
+        method = f"{row['method']}, {row['objective']}"
+        figures = (spread(row, name) for name in ("frechet", "energy_distance", "rmse_mean"))
+        made.add_row(row["case"], str(row["horizon"]), method, *figures)
     return made
 
 
