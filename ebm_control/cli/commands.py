@@ -24,8 +24,16 @@ from ebm_control.energies.costs import GoalCost
 from ebm_control.planning.agent import MPCAgent
 from ebm_control.planning.episodes import run_episodes
 from ebm_control.planning.recipe import planner_for
-from ebm_control.prediction.error import prediction_error
-from ebm_control.prediction.predict import sampler_for
+from ebm_control.prediction import (
+    PredictionError,
+    calibration_error,
+    energy_distance,
+    frechet_distance,
+    prediction_error,
+    rank_histogram,
+    sampler_for,
+    segment_features,
+)
 from ebm_control.provenance import provenance, usable_cores
 from ebm_control.training.checkpoint import latest_checkpoint
 from ebm_control.training.fit import TrainSettings, fit_model
@@ -165,10 +173,38 @@ class Predict:
             "rmse": error.rmse,
             "rmse_best": error.rmse_best,
             "rmse_still": error.rmse_still,
+            **_laws(model, error, self.seed),
             "seconds": seconds,
+            "ms_per_step": 1e3 * seconds / self.horizon,
         }
         folder.summarise(summary)
         return plain(summary)
+
+
+def _laws(model: TrajectoryModel, error: PredictionError, seed: int) -> dict[str, float]:
+    """How far the law of predicted last segments is from that of true ones, and whether futures are calibrated."""
+    states, truth, layout = error.prediction.states, error.truth, model.layout
+    horizon, k = truth.shape[1], states.shape[1]
+    found: dict[str, float] = {}
+    if len(truth) > 1:
+        length = min(3, horizon)
+        units = {
+            "state_unit": model.normalizer.state_std.float(),
+            "displacement_unit": model.energy.displacement_scale,
+        }
+        made, true = (
+            segment_features(x, layout, end=horizon, length=length, **units) for x in (states, truth)
+        )
+        found |= {
+            "frechet": frechet_distance(made, true),
+            "energy_distance": energy_distance(made, true, most=2000),
+        }
+    plain_ones = [i for i in range(layout.obs_dim) if i not in layout.periodic]  # what wraps has no ranks
+    if k > 1 and plain_ones:
+        generator = torch.Generator().manual_seed(seed)
+        ranks = rank_histogram(states[..., plain_ones], truth[..., plain_ones], horizon - 1, generator)
+        found["calibration_error"] = calibration_error(ranks)
+    return found
 
 
 @dataclass

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from ebm_control.checks import InputError
+from ebm_control.checks import InputError, require
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.energies.base import Energy
 from ebm_control.energies.base_measure import RegressionBase
@@ -66,6 +66,12 @@ def planner_for(
 
     """
     energy, layout = model.energy, model.layout
+    require(
+        energy.noise is None,
+        "model",
+        given="an energy of noised data",
+        expected="one of data as they are, trained by another objective than 'dsm'",
+    )
     if not isinstance(energy, TransitionEnergy):
         raise InputError(f"model: expected kind 'transition', got '{model.settings.kind}'")
     sampler = named_sampler(sampler)

@@ -59,7 +59,7 @@ def prediction_error(
 
     Raises:
         InputError: the data have no window that long or other coordinates, or the horizon is beyond the window
-            of a model of kind "window".
+            of a model of kind "window" without a base.
 
     """
     require(horizon >= 1, "horizon", given=horizon, expected="at least 1")
@@ -111,7 +111,7 @@ def _require_fit(model: TrajectoryModel, buffer: RolloutBuffer, horizon: int) ->
     )
     settings = model.settings
     require(
-        settings.kind != "window" or horizon < settings.window,
+        settings.kind != "window" or settings.base != "none" or horizon < settings.window,
         "horizon",
         given=horizon,
         expected=f"at most {settings.window - 1}, the model's window less its first state",

@@ -51,10 +51,11 @@ class ImprovedContrastiveDivergence(ContrastiveDivergence):
         return terms._replace(total=total), chain
 
 
-def entropy_of(x: Tensor, among: Tensor, fixed: Tensor | None) -> Tensor:
-    """Mean log distance of samples `(B, *shape)` to the nearest other one of `among` `(B, *shape)`, a scalar.
+def entropy_of(x: Tensor, among: Tensor, fixed: Tensor | None, neighbours: int = 10) -> Tensor:
+    """Mean log distance of samples `(B, *shape)` to a near one of `among` `(B, *shape)`, a scalar.
 
-    Up to a factor and a constant the entropy of what they are drawn from (Kozachenko & Leonenko 1987).
+    Up to a factor and a constant the entropy of what they are drawn from (Kozachenko & Leonenko 1987). The nearest
+    of all would have a gradient of heavy tails where coordinates are few: `neighbours` says which one is taken.
     """
     free = (
         torch.ones(x.shape[1:], dtype=torch.bool, device=x.device)
@@ -64,4 +65,5 @@ def entropy_of(x: Tensor, among: Tensor, fixed: Tensor | None) -> Tensor:
     rows, others = x[:, free], among.detach()[:, free]
     apart = torch.cdist(rows, others, compute_mode="donot_use_mm_for_euclid_dist")
     apart = apart + torch.diag(torch.full((len(x),), torch.inf, device=x.device, dtype=x.dtype))
-    return apart.amin(dim=1).clamp_min(1e-6).log().mean()
+    near = apart.kthvalue(min(neighbours, len(x) - 1), dim=1).values
+    return near.clamp_min(1e-6).log().mean()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,13 +15,16 @@ from ebm_control.energies.base import Energy
 from ebm_control.samplers.chain import Chain
 from ebm_control.training.losses import LossTerms, Source
 
+FOCUS = 0.8  # deviation of the logarithms of levels around the data's own scale
+
 
 @dataclass(frozen=True)
 class DenoisingScoreMatching:
-    """`|σ S ∇E(x + σ S ε, σ) - ε|²` over noise levels σ, log-uniform in a range (Vincent 2011; Song & Ermon 2019).
+    """`|σ S ∇E(x + σ S ε, σ) - ε|²` over noise levels σ of a range (Vincent 2011; Song & Ermon 2019).
 
     The gradient of an energy of noised data points to where they came from. The energy's context ends with log σ;
-    `Annealed` samples it. Fixed coordinates are not noised.
+    `Annealed` samples it. Fixed coordinates are not noised. Half of the levels are log-uniform, half log-normal around
+    the scale of the data (Karras et al. 2022), where noise decides between modes: their shares are learned there.
 
     Args:
         low: least noise level.
@@ -45,8 +49,7 @@ class DenoisingScoreMatching:
         """Squared error of the noise that the gradient tells, a mean over free coordinates."""
         x, generator = batch.x, source.generator
         place = {"generator": generator, "device": x.device, "dtype": x.dtype}
-        span = math.log(self.high) - math.log(self.low)
-        log_level = math.log(self.low) + span * torch.rand((len(x), 1), **place)  # type: ignore[call-overload]
+        log_level = self._levels(len(x), place)
         noise = torch.randn(x.shape, **place)  # type: ignore[call-overload]
         free = torch.ones_like(x[0], dtype=torch.bool) if source.fixed is None else ~source.fixed
         noise = noise * free
@@ -60,3 +63,10 @@ class DenoisingScoreMatching:
         # The tilt of an energy of noised data grows as 1/σ: what is watched for running away is what is left of it.
         watched = (tilt * log_level[:, 0].exp()).detach()
         return LossTerms(total, (base + tilt).detach(), x.new_zeros(0), watched), None
+
+    def _levels(self, count: int, place: dict[str, Any]) -> Tensor:
+        """Logarithms `(count, 1)`: half of them uniform, half around that of the deviation of the data."""
+        low, high = math.log(self.low), math.log(self.high)
+        anywhere = low + (high - low) * torch.rand((count, 1), **place)
+        near = (FOCUS * torch.randn((count, 1), **place) - FOCUS / 2).clamp(low, high)
+        return torch.where(torch.rand((count, 1), **place) < 0.5, anywhere, near)

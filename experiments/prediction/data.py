@@ -83,7 +83,7 @@ DATASETS: dict[str, Dataset] = {
         Dataset("hopper-trained", "Hopper-v5", "trained", slow=True),
         Dataset("hand-reach", "gymnasium_robotics:HandReach-v3", limit=WINDOW_STEPS, slow=True),
         Dataset("hand-block", "gymnasium_robotics:HandManipulateBlock-v1", limit=WINDOW_STEPS, slow=True),
-        Dataset("fork", "ebm/Fork-v0", steps=60_000, held=12_000),
+        Dataset("fork", "ebm/Fork-v0", steps=200_000, held=20_000),
     )
 }
 
@@ -102,7 +102,7 @@ class Training:
 
 
 TRAININGS: dict[str, Training] = {
-    # SAC needs far fewer steps to run than PPO; networks of half its width take half the time a step.
+    # Mean return after five minutes of a core, seed 0: 3,384; at the default rate 975; of PPO (500,000 steps) 1,139.
     "HalfCheetah-v5": Training(
         SAC,
         40_000,
@@ -110,6 +110,7 @@ TRAININGS: dict[str, Training] = {
             "gradient_steps": ENVIRONMENTS,  # one update for each step of an environment
             "learning_starts": 1000,
             "buffer_size": 40_000,  # everything seen
+            "learning_rate": 1e-3,
             "policy_kwargs": {"net_arch": [128, 128]},
         },
     ),

@@ -14,7 +14,15 @@ from experiments.prediction.methods import METHODS, REGRESSIONS, Setting, smalle
 
 FAR = (1, 20, 50, 100)
 SHARP = Setting(
-    hidden=(128, 128, 128), members=(64, 64, 64), frequencies=64, bandwidth=8.0, noise=(0.01, 4.0)
+    hidden=(128, 128, 128),
+    members=(64, 64, 64),
+    frequencies=64,
+    bandwidth=8.0,
+    noise=(0.01, 4.0),
+    rows=15,
+    longer=2,
+    base_updates=1500,
+    learning_rate=2e-3,
 )
 CASES = {
     case.name: case

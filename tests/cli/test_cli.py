@@ -88,6 +88,10 @@ def test_predict_leaves_predictions_figure_and_summary(runs, tmp_path):
     assert len(summary["rmse"]) == len(summary["rmse_still"]) == len(summary["rmse_best"]) == 4
     assert summary["rmse_1"] == summary["rmse"][0] > 0
     assert summary["rmse_4"] == summary["rmse"][3]
+    assert summary["frechet"] > 0
+    assert 0 <= summary["calibration_error"] <= 1
+    assert np.isfinite(summary["energy_distance"])
+    assert summary["ms_per_step"] > 0
     with np.load(tmp_path / "predictions.npz") as file:
         assert file["states"].shape == (2, 3, 4, 2)
         assert file["actions"].shape == (2, 3, 4, 2)

@@ -2,11 +2,13 @@ import pytest
 import torch
 
 from ebm_control.checks import InputError
+from ebm_control.data.normalizer import Normalizer
 from ebm_control.energies import Energy, GaussianBase, GoalCost, TransitionEnergy
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.planning import ExpectedDynamics, Plan, Planner, RolledOut, planner_for
 from ebm_control.planning.plan import shifted
 from ebm_control.samplers import CEM, MPPI, Langevin
+from ebm_control.training import ModelSettings, TrajectoryModel
 from tests.planning.helpers import (
     LAYOUT,
     NORMALIZER,
@@ -296,3 +298,12 @@ def test_sampler_of_no_name_is_refused():
         InputError, match=r"sampler: expected one of \['cem', 'langevin', 'mppi'\], got 'hmc'"
     ):
         planner_for(particle_model(), goal_cost(), sampler="hmc")
+
+
+def test_an_energy_of_noised_data_is_no_dynamics_to_plan_with():
+    normalizer = Normalizer.identity(2, 1)
+    model = TrajectoryModel.create(
+        ModelSettings(hidden=(8,), base_hidden=(8,), noise=(0.1, 1.0)), normalizer, torch.ones(2)
+    )
+    with pytest.raises(InputError, match=r"^model: expected one of data as they are"):
+        planner_for(model, GoalCost(model.layout, (0,)))

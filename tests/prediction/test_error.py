@@ -117,9 +117,13 @@ def test_data_that_do_not_fit_are_refused():
 def test_a_model_of_whole_windows_predicts_within_its_window():
     normalizer = model(exact()).normalizer
     whole = TrajectoryModel.create(
-        ModelSettings(kind="window", window=6, hidden=(16,)), normalizer, torch.ones(2)
+        ModelSettings(kind="window", base="none", window=6, hidden=(16,)), normalizer, torch.ones(2)
     )
     error = prediction_error(whole, buffer(), 5, windows=10)
     assert error.prediction.states.shape == (10, 1, 5, 2)
     with pytest.raises(InputError, match="horizon: expected at most 5, the model's window"):
         prediction_error(whole, buffer(), 6, windows=10)
+    based = TrajectoryModel.create(
+        ModelSettings(kind="window", window=6, hidden=(16,)), normalizer, torch.ones(2)
+    )
+    assert prediction_error(based, buffer(), 9, windows=10).prediction.states.shape == (10, 1, 9, 2)

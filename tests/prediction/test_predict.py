@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from ebm_control.checks import InputError
-from ebm_control.energies import TransitionEnergy, WindowEnergy
+from ebm_control.energies import RegressionBase, TransitionEnergy, WindowEnergy
 from ebm_control.prediction import predict, sampler_for
 from ebm_control.samplers import Langevin
-from tests.prediction.helpers import DEVIATION, LAYOUT, SCALE, chain_variance, linear_energy, moments
+from tests.prediction.helpers import DEVIATION, LAYOUT, SCALE, Zero, chain_variance, linear_energy, moments
 
 COUNT = 8000
 
@@ -202,3 +202,58 @@ def test_short_histories_and_infinite_actions_are_refused(past, actions, message
         predict(linear_energy(3), past, actions, horizon=4)
     with pytest.raises(InputError, match="samples: expected at least 1, got 0"):
         predict(linear_energy(), torch.zeros(2, 1, 3), horizon=4, samples=0)
+
+
+class Far(nn.Module):
+    """A window's mean: each later state one SCALE farther than the one before."""
+
+    def forward(self, inputs):
+        return torch.arange(1.0, 5.0).repeat_interleave(2).expand(*inputs.shape[:-1], -1)
+
+
+class NoTilt(nn.Module):
+    def forward(self, x):
+        return 0 * x.sum(dim=1)[:, :1]
+
+
+def marching(noise=None):
+    base = RegressionBase(Far(), 8)
+    base.set_deviation(torch.full((8,), 0.01))
+    return WindowEnergy(LAYOUT, NoTilt(), base=base, displacement_scale=SCALE, noise=noise)
+
+
+@pytest.mark.parametrize("noise", [None, (0.05, 3.0)])
+@pytest.mark.parametrize("horizon", [3, 4, 10])
+def test_windows_of_a_base_follow_one_another_up_to_any_horizon(noise, horizon):
+    past, actions = history(3, 2), torch.randn(2, horizon, 1, generator=seeded())
+    found = predict(marching(noise), past, actions, horizon=horizon, samples=3, generator=seeded())
+    expected = past[:, -1:, :2] + torch.arange(1.0, horizon + 1)[:, None] * SCALE
+    assert found.states.shape == (2, 3, horizon, 2)
+    assert torch.allclose(found.states, expected[:, None].expand_as(found.states), atol=0.3)
+    assert torch.equal(found.actions, actions[:, None].expand(-1, 3, -1, -1))
+    assert found.states.std(dim=1).min() > 0
+
+
+def test_noised_transitions_have_the_mean_and_deviation_of_their_base():
+    energy = linear_energy()
+    energy = TransitionEnergy(LAYOUT, Zero(), base=energy.base, displacement_scale=SCALE, noise=(0.05, 3.0))
+    past, actions = history(1), torch.zeros(1, 1, 1)
+    found = predict(energy, past, actions, horizon=1, samples=COUNT, generator=seeded())
+    expected = predict(linear_energy(), past, actions, horizon=1, samples=COUNT, generator=seeded(1))
+    first, second = found.states[0, :, 0], expected.states[0, :, 0]
+    assert ((first.mean(0) - second.mean(0)) / second.std(0)).abs().max() < 6 / math.sqrt(COUNT)
+    assert torch.allclose(first.std(0), (DEVIATION * SCALE), rtol=0.1)
+
+
+@pytest.mark.parametrize("energy", [linear_energy(), marching()], ids=["step by step", "by window"])
+def test_states_are_put_back_into_their_bounds_before_the_next(energy):
+    low, high = torch.tensor([-0.2, -5.0]), torch.tensor([0.2, 5.0])
+    past, actions = torch.zeros(1, 1, 3), torch.ones(1, 9, 1)
+    free = predict(energy, past, actions, horizon=9, samples=4, generator=seeded())
+    held = predict(energy, past, actions, horizon=9, samples=4, generator=seeded(), bounds=(low, high))
+    assert (free.states[..., 0].abs() > 0.2).any()
+    assert (held.states >= low).all()
+    assert (held.states <= high).all()
+    assert not torch.equal(free.states[:, :, 8, 1], held.states[:, :, 8, 1])
+    with pytest.raises(InputError, match=r"^bounds: expected shape \(2\)"):
+        predict(energy, past, actions, horizon=9, bounds=(torch.zeros(3), torch.ones(3)))

@@ -1,0 +1,148 @@
+"""The prediction experiment: what is compared, in which units, and with what."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ebm_control.data import RolloutBuffer
+from ebm_control.energies import TrajectoryLayout
+from ebm_envs.fork import transition
+from experiments.prediction.evaluate import Case, modes, scored
+from experiments.prediction.jobs import CASES, COMPARED, QUICK_CASES, jobs_of
+from experiments.prediction.methods import METHODS, REGRESSIONS, Fitted, Setting
+from experiments.prediction.report import markdown, summarised
+
+
+def walk(episodes: int, seed: int) -> RolloutBuffer:
+    """A random walk that its actions drive."""
+    rng, buffer = np.random.default_rng(seed), RolloutBuffer(2, 1)
+    for _ in range(episodes):
+        actions = rng.uniform(-1, 1, (40, 1))
+        noise = 0.1 * rng.standard_normal((41, 2))
+        states = np.cumsum(noise, axis=0) + np.concatenate([np.zeros((1, 1)), np.cumsum(actions, axis=0)])
+        buffer.add_episode(states, actions, np.zeros(40), False)
+    return buffer
+
+
+def fitted(data: RolloutBuffer, deviation: float, free: bool = False) -> Fitted:
+    """What knows the walk but for the deviation of its noise; without actions it has to draw them."""
+    normalizer = data.normalizer()
+    layout = normalizer.layout
+    unit = normalizer.obs_std.float()
+
+    def futures(
+        history: Tensor,
+        actions: Tensor | None,
+        horizon: int,
+        samples: int,
+        generator: torch.Generator,
+        bounds: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        shape = (len(history), samples, horizon, 2)
+        steps = deviation * torch.randn(shape, generator=generator)
+        if actions is None:
+            steps = steps + (2 * torch.rand((*shape[:3], 1), generator=generator) - 1)
+        else:
+            steps = steps + normalizer.denormalize_actions(actions).float()[:, None]
+        return history[:, None, -1:, :2] + (steps / unit).cumsum(dim=2)
+
+    seen = TrajectoryLayout(2, 0, layout.periods) if free else layout
+    return Fitted(futures, seen, normalizer, 0.58 / unit, 1.0, 1)
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_the_true_law_scores_at_its_floor_and_a_false_one_above(free):
+    train, held = walk(300, 0), walk(300, 1)
+    case = Case("walk", (1, 20), Setting(free=free), histories=400, samples=4)
+    right = scored(case, fitted(train, 0.1, free), train, held, 0)
+    wrong = scored(case, fitted(train, 0.4, free), train, held, 0)
+    assert [row["horizon"] for row in right] == [1, 20]
+    for good, bad in zip(right, wrong, strict=True):
+        assert good["finite"] == 1.0
+        assert good["frechet"] < 3 * good["frechet_floor"] + 0.02
+        assert bad["frechet"] > 2 * good["frechet"]
+        assert bad["energy_distance"] > good["energy_distance"]
+        assert good["calibration_error"] < 0.06
+        assert good["rmse_min_of_k"] < good["rmse_of_sample"]
+        assert good["rmse_mean"] < good["rmse_of_sample"]
+    if not free:
+        # One step ahead only noise is unknown: its deviation, and a quarter of its variance from the mean of four.
+        unit = np.asarray(train.normalizer().obs_std)
+        assert right[0]["rmse_mean"] == pytest.approx(0.1 * 1.25**0.5 / np.sqrt(np.mean(unit**2)), rel=0.15)
+        assert wrong[0]["calibration_error"] > 0.1
+
+
+def test_futures_that_are_not_finite_have_no_scores():
+    train = walk(50, 0)
+    broken = replace(
+        fitted(train, 0.1), futures=lambda h, a, n, k, g, b=None: torch.full((len(h), k, n, 2), torch.nan)
+    )
+    (row,) = scored(Case("walk", (5,), histories=20, samples=2), broken, train, walk(50, 1), 0)
+    assert row["finite"] == 0.0
+    assert "frechet" not in row
+
+
+def test_the_true_fork_covers_its_modes_and_its_mean_does_not():
+    rng, buffer = np.random.default_rng(0), RolloutBuffer(2, 1)
+    states = [np.stack([np.full(50, -1.0), np.zeros(50)], axis=1)]
+    actions = rng.uniform(-1, 1, (20, 50, 1))
+    for action in actions:
+        states.append(transition(states[-1], action, rng))
+    for i in range(50):
+        buffer.add_episode(np.stack(states)[:, i], actions[:, i], np.zeros(20), False)
+    made = fitted(buffer, 0.1)
+    normalizer = buffer.normalizer()
+
+    def simulate(mean: bool) -> Any:
+        def futures(h: Tensor, a: Tensor, n: int, k: int, g: Any, b: Any = None) -> Tensor:
+            raw = normalizer.denormalize_observations(h[:, -1, :2]).double().numpy()
+            now = np.repeat(raw, k, axis=0)
+            told = np.repeat(normalizer.denormalize_actions(a).double().numpy(), k, axis=0)
+            path = []
+            for t in range(n):
+                now = transition(now, told[:, t], rng)
+                path.append(now)
+            found = normalizer.normalize_observations(torch.from_numpy(np.stack(path, axis=1))).float()
+            found = found.unflatten(0, (len(h), k))
+            return found.mean(dim=1, keepdim=True).expand_as(found) if mean else found
+
+        return futures
+
+    true = modes(replace(made, futures=simulate(False)), 1500, 0)
+    assert true["coverage"] == 1.0
+    assert true["total_variation"] < 0.05
+    assert true["off_mode"] < 0.001
+    mean = modes(replace(made, futures=simulate(True)), 200, 0)
+    assert mean["total_variation"] > 0.5
+
+
+def test_quick_runs_need_no_trained_policy_and_all_methods_are_compared_somewhere(tmp_path):
+    quick = list(jobs_of(CASES, range(1), True, tmp_path))
+    assert {job.case for job in quick} == set(QUICK_CASES)
+    whole = list(jobs_of(CASES, range(2), False, tmp_path))
+    assert {job.method for job in whole} == set(METHODS)
+    assert len({(job.name, job.seed) for job in whole}) == len(whole)
+    for case in CASES:
+        methods = {job.method for job in whole if job.case == case}
+        assert methods == (set(METHODS) if case in COMPARED else {"EBM, dsm", *REGRESSIONS})
+
+
+def test_tables_have_means_and_intervals_over_seeds():
+    rows = [
+        {"case": "fork", "env": "ebm/Fork-v0", "policy": "random", "actions": "given", "method": "EBM"}
+        | {"objective": "dsm", "horizon": 10, "seed": seed, "frechet": 1.0 + seed, "frechet_floor": 0.5}
+        | {"coverage": 1.0, "total_variation": 0.04, "train_seconds": 60.0}
+        for seed in range(2)
+    ]
+    (row,) = summarised(rows)
+    assert row["frechet"] == 1.5
+    assert row["frechet_ci95"] == pytest.approx(6.353, abs=0.01)
+    text = markdown([row])
+    assert "| 10 | EBM | dsm | 1.5 ± 6.4 |" in text
+    assert "### Modes of Fork" in text

@@ -1,0 +1,63 @@
+"""One more step that keeps the graph: how samples move as the energy changes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ebm_control.checks import InputError
+from ebm_control.samplers import Annealed, Langevin
+from tests.energies.helpers import Learned, normal
+from tests.samplers.helpers import generator
+
+
+def moved(energy, sampler, x, **given):
+    return sampler.further(energy, x, generator=generator(), **given)
+
+
+@pytest.mark.parametrize(
+    "sampler", [Langevin(3, 0.1), Langevin(3, 0.1, gradient_clip=0.05, scale=(0.5, 2.0))]
+)
+def test_it_is_the_step_that_a_chain_would_make(sampler):
+    energy, x = Learned(2), normal(6, 2)
+    one = Langevin(1, 0.1, gradient_clip=sampler.gradient_clip, scale=sampler.scale)
+    assert torch.equal(moved(energy, sampler, x).detach(), one(energy, x, generator=generator()).x)
+
+
+def test_its_gradient_is_that_of_finite_differences():
+    energy, x, sampler = Learned(2), normal(6, 2), Langevin(2, 0.3)
+    weight = energy.network.layers[0].weight
+    out = moved(energy, sampler, x).sin().sum()
+    (gradient,) = torch.autograd.grad(out, weight)
+    step = 1e-5
+    with torch.no_grad():
+        weight[0, 0] += step
+        high = moved(energy, sampler, x).sin().sum()
+        weight[0, 0] -= 2 * step
+        low = moved(energy, sampler, x).sin().sum()
+    assert gradient[0, 0] == pytest.approx(float(high - low) / (2 * step), rel=1e-4)
+    assert gradient[0, 0] != 0
+
+
+def test_the_energy_is_left_as_it_was_and_fixed_coordinates_stay():
+    energy, x = Learned(2).train(), normal(6, 2)
+    fixed = torch.tensor([True, False])
+    out = moved(energy, Langevin(1, 0.3), x, fixed=fixed)
+    assert torch.equal(out[:, 0], x[:, 0])
+    assert out.requires_grad
+    assert energy.training
+    assert all(p.requires_grad and p.grad is None for p in energy.parameters())
+
+
+def test_a_sampler_without_steps_has_no_further_one():
+    with pytest.raises(InputError, match=r"^steps: expected at least 1"):
+        moved(Learned(2), Langevin(0), normal(2, 2))
+
+
+def test_annealed_chains_have_one_too():
+    class Told(Learned):
+        def forward(self, x, context=None):
+            return self.network(x).squeeze(-1) * context[:, 0].exp()
+
+    out = Annealed((1.0, 0.5)).further(Told(2), normal(3, 2), context=torch.zeros(3, 1, dtype=torch.float64))
+    assert out.requires_grad
