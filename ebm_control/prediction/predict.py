@@ -201,11 +201,12 @@ def _within(layout: TrajectoryLayout, x: Tensor, bounds: tuple[Tensor, Tensor] |
 def _spread(energy: TransitionEnergy | WindowEnergy, sampler: Sampler) -> float:
     """Of first states around those that the base expects, in its deviations: those of the sampler's temperature.
 
-    Modes that a chain does not leave are met in the right shares only by chains that start in all of them. Annealed
-    chains are given noise by their sampler, and what follows cold dynamics starts at the most likely place.
+    Modes that a chain does not leave are met in the right shares only by chains that start in all of them: at draws
+    from the base, to which annealed chains add noise that joins all modes. What follows cold dynamics starts at the
+    most likely place.
     """
     cold = energy.base is None and isinstance(energy, TransitionEnergy)
-    if energy.noise is not None or cold or isinstance(energy.base, GaussianBase):
+    if cold or (isinstance(energy.base, GaussianBase) and energy.noise is None):
         return 0.0
     temperature = getattr(sampler, "temperature", 1.0)
     return float(temperature) ** 0.5 if isinstance(temperature, int | float) else 1.0

@@ -48,7 +48,8 @@ class TrainSettings:
         langevin_steps: of each negative chain.
         fresh_fraction: share of chains that start afresh.
         proposals: draws from the base for each datum ("infonce").
-        noise: least and greatest noise level in units of the base's deviation ("dsm").
+        noise: least and greatest noise level in units of the base's deviation ("dsm"): finer than what futures
+            differ in, and wider than any two of them are apart.
         gradient_clip: of each update.
         ema: decay of the averaged weights.
         held_out: share of the episodes that the base's deviation is measured on.
@@ -68,7 +69,7 @@ class TrainSettings:
     langevin_steps: int = 20
     fresh_fraction: float = 0.05
     proposals: int = 8
-    noise: tuple[float, float] = (0.03, 5.0)
+    noise: tuple[float, float] = (0.03, 10.0)
     gradient_clip: float = 1.0
     ema: float = 0.999
     held_out: float = 0.05

@@ -34,7 +34,7 @@ class DenoisingScoreMatching:
     """
 
     low: float = 0.03
-    high: float = 5.0
+    high: float = 10.0
     scale: Tensor | float = 1.0
 
     def __post_init__(self) -> None:

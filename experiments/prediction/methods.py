@@ -82,7 +82,7 @@ class Setting:
     members: tuple[int, ...] = (128, 128, 128)
     frequencies: int = 0
     bandwidth: float = 2.0
-    noise: tuple[float, float] = (0.03, 5.0)
+    noise: tuple[float, float] = (0.03, 10.0)
     rows: int = 20
     longer: int = 1
     base_updates: int = BASE_UPDATES
