@@ -24,6 +24,8 @@ SWITCH = (
     "return 400 steps on",
     "800 steps on",
     "2,000 steps on",
+    "5,000 steps on",
+    "20,000 steps on",
     "other regime, then",
     "seeds",
 )
@@ -97,7 +99,7 @@ def switch(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
         yield (
             method,
             stage,
-            *(spread(by_time[t]) if t in by_time else "–" for t in (400, 800, 2000)),
+            *(spread(by_time[t]) if t in by_time else "–" for t in (400, 800, 2000, 5000, 20_000)),
             "–" if other is None else f"{other:.2f}",
             str(last["seeds"]),
         )
