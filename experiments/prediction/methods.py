@@ -25,6 +25,7 @@ BASE_UPDATES = 4000  # of every regression
 # Contrastive updates that take about as long as each other on one core; score matching needs no chains.
 UPDATES = {"dsm": 6000, "cd": 1200, "cd-kl": 1000, "infonce": 1500}
 WINDOW = 11  # rows of a window energy: ten steps at once
+AS_LONG = 6
 DEARER = {"convolution": 4, "transformer": 6}  # times, an update of an energy of whole windows
 SMALL, QUICK = (128, 128, 128), 20  # times fewer updates
 
@@ -165,11 +166,11 @@ def transitions(model: TrajectoryModel) -> Callable[[Tensor], Tensor]:
     return torch.no_grad()(energy)
 
 
-def regression(kind: str) -> Fit:
-    """A baseline."""
+def regression(kind: str, longer: int = 1) -> Fit:
+    """A baseline, `longer` times its updates."""
 
     def fit(data: RolloutBuffer, setting: Setting, seed: int, quick: bool) -> Fitted:
-        updates = BASE_UPDATES * setting.longer // (QUICK if quick else 1)
+        updates = longer * BASE_UPDATES * setting.longer // (QUICK if quick else 1)
         common: dict[str, Any] = {"updates": updates, "seed": seed, "states_only": setting.free}
         made: Baseline
         if kind == "feed-forward":
@@ -230,6 +231,10 @@ METHODS: dict[str, Method] = {
         "EBM, window, transformer", "dsm", energy("dsm", "window", "transformer")
     ),
     **{kind: Method(kind, "regression", regression(kind)) for kind in REGRESSIONS},
+    # About the time that an energy takes, base and tilt.
+    "feed-forward, as long": Method(
+        f"feed-forward, {AS_LONG} times the updates", "regression", regression("feed-forward", AS_LONG)
+    ),
 }
 
 
