@@ -62,18 +62,10 @@ def planner_for(
         weight: of the energy against the costs.
 
     Raises:
-        InputError: the model is not of kind "transition", or no such sampler.
+        InputError: the model is not of kind "transition" or of noised data, or no such sampler.
 
     """
-    energy, layout = model.energy, model.layout
-    require(
-        energy.noise is None,
-        "model",
-        given="an energy of noised data",
-        expected="one of data as they are, trained by another objective than 'dsm'",
-    )
-    if not isinstance(energy, TransitionEnergy):
-        raise InputError(f"model: expected kind 'transition', got '{model.settings.kind}'")
+    energy, layout = _plannable(model), model.layout
     sampler = named_sampler(sampler)
     gradients = isinstance(sampler, Langevin)
     step = energy.displacement_scale
@@ -100,6 +92,20 @@ def planner_for(
         context=context,
         dynamics=ExpectedDynamics(energy, context) if shooting else None,
     )
+
+
+def _plannable(model: TrajectoryModel) -> TransitionEnergy:
+    """The model's energy; raises `InputError` where plans cannot be made with it."""
+    energy = model.energy
+    require(
+        energy.noise is None,
+        "model",
+        given="an energy of noised data",
+        expected="one of data as they are, trained by another objective than 'dsm'",
+    )
+    if not isinstance(energy, TransitionEnergy):
+        raise InputError(f"model: expected kind 'transition', got '{model.settings.kind}'")
+    return energy
 
 
 def named_sampler(sampler: PlanSampler | str) -> PlanSampler:

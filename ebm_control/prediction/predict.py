@@ -78,15 +78,7 @@ def predict(
 
     """
     layout = energy.layout
-    require(horizon >= 1, "horizon", given=horizon, expected="at least 1")
-    require(samples >= 1, "samples", given=samples, expected="at least 1")
-    layout.check("history", history)
-    require_finite("history", history)
-    for bound in bounds or ():
-        require_shape("bounds", bound, (layout.obs_dim,))
-    if actions is not None:
-        require_shape("actions", actions, (len(history), horizon, layout.act_dim))
-        require_finite("actions", actions)
+    _check(layout, history, actions, horizon, samples, bounds)
     if generator is None:
         generator = torch.Generator(history.device)
         generator.seed()
@@ -210,6 +202,26 @@ def _spread(energy: TransitionEnergy | WindowEnergy, sampler: Sampler) -> float:
         return 0.0
     temperature = getattr(sampler, "temperature", 1.0)
     return float(temperature) ** 0.5 if isinstance(temperature, int | float) else 1.0
+
+
+def _check(
+    layout: TrajectoryLayout,
+    history: Tensor,
+    actions: Tensor | None,
+    horizon: int,
+    samples: int,
+    bounds: tuple[Tensor, Tensor] | None,
+) -> None:
+    """Raise `InputError` where what `predict` was given does not fit."""
+    require(horizon >= 1, "horizon", given=horizon, expected="at least 1")
+    require(samples >= 1, "samples", given=samples, expected="at least 1")
+    layout.check("history", history)
+    require_finite("history", history)
+    for bound in bounds or ():
+        require_shape("bounds", bound, (layout.obs_dim,))
+    if actions is not None:
+        require_shape("actions", actions, (len(history), horizon, layout.act_dim))
+        require_finite("actions", actions)
 
 
 def _known(layout: TrajectoryLayout, known: int, horizon: int, device: torch.device) -> Tensor:

@@ -308,6 +308,7 @@ class _Source:
         return self.trainer.generator
 
     def chains(self) -> Chain:
+        """See `losses.Source`."""
         trainer, batch = self.trainer, self.batch
         start, slots = trainer.buffer.draw(len(batch.x), trainer.generator, slots=batch.index, data=batch.x)
         if trainer.fixed is not None:
@@ -319,6 +320,7 @@ class _Source:
         return chain
 
     def further(self, x: Tensor) -> Tensor:
+        """See `losses.Source`."""
         sampler = self.trainer.sampler
         require(
             isinstance(sampler, KernelSampler),
@@ -336,6 +338,7 @@ class _Source:
         )
 
     def planned(self) -> Batch | None:
+        """See `losses.Source`."""
         trainer = self.trainer
         return None if trainer.planned is None else trainer.planned(trainer.step, self.batch)
 

@@ -43,17 +43,19 @@ NAMES = {
 }
 
 
-def summarised(rows: list[Row]) -> list[Row]:
-    """One row a problem, method and checkpoint: mean over seeds, 95 % interval of the mean by Student's t."""
+def summarised(
+    rows: list[Row], keys: Sequence[str] = KEYS, spreads: Sequence[str] = ("return", "steps_to_95")
+) -> list[Row]:
+    """One row for equal `keys`: means over seeds, of `spreads` all values and 95 % intervals (Student's t) too."""
     made = []
-    for key in dict.fromkeys(tuple(row.get(name) for name in KEYS) for row in rows):
-        group = [row for row in rows if tuple(row.get(name) for name in KEYS) == key]
+    for key in dict.fromkeys(tuple(row.get(name) for name in keys) for row in rows):
+        group = [row for row in rows if tuple(row.get(name) for name in keys) == key]
         known = {n for row in group for n, v in row.items() if isinstance(v, float | int)}
-        summary: Row = dict(zip(KEYS, key, strict=True)) | {"seeds": len(group)}
-        for name in sorted(known - {*KEYS, "seed"}):
+        summary: Row = dict(zip(keys, key, strict=True)) | {"seeds": len(group)}
+        for name in sorted(known - {*keys, "seed"}):
             values = [row[name] for row in group if row.get(name) is not None]
             summary[name] = float(np.mean(values)) if values else None
-            if name in ("return", "steps_to_95"):
+            if name in spreads:
                 summary[f"{name}_ci95"] = interval(values)
                 summary[f"{name}_by_seed"] = values
         made.append(summary)

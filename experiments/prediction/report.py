@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.table import Table
 
-from experiments.planning.report import interval
+from experiments.online import report as summary
 
 Row = dict[str, Any]
 KEYS = ("case", "env", "policy", "actions", "method", "objective", "horizon")
@@ -31,20 +30,8 @@ MODES = ("coverage", "total_variation", "total_variation_floor", "off_mode")
 
 
 def summarised(rows: list[Row]) -> list[Row]:
-    """One row a case, method and horizon: mean over seeds, 95 % intervals of the mean by Student's t."""
-    made = []
-    for key in dict.fromkeys(tuple(row.get(name) for name in KEYS) for row in rows):
-        group = [row for row in rows if tuple(row.get(name) for name in KEYS) == key]
-        known = {n for row in group for n, v in row.items() if isinstance(v, float | int)}
-        summary: Row = dict(zip(KEYS, key, strict=True)) | {"seeds": len(group)}
-        for name in sorted(known - {*KEYS, "seed"}):
-            values = [row[name] for row in group if row.get(name) is not None]
-            summary[name] = float(np.mean(values))
-            if name in (*FIGURES, *MODES):
-                summary[f"{name}_ci95"] = interval(values)
-                summary[f"{name}_by_seed"] = values
-        made.append(summary)
-    return made
+    """One row a case, method and horizon, as online learning has them."""
+    return summary.summarised(rows, KEYS, (*FIGURES, *MODES))
 
 
 def spread(row: Row, name: str) -> str:
