@@ -108,6 +108,8 @@ def fit_feed_forward(
     buffer: RolloutBuffer,
     *,
     hidden: Sequence[int] = (256, 256),
+    frequencies: int = 0,
+    bandwidth: float = 2.0,
     updates: int = 6000,
     batch: int = 256,
     learning_rate: float = 1e-3,
@@ -122,6 +124,8 @@ def fit_feed_forward(
     Args:
         buffer: rollouts, at least 2 episodes.
         hidden: widths of the network.
+        frequencies: random Fourier features of the state, for dynamics with edges; 0 for none.
+        bandwidth: of their directions.
         updates: of Adam, the learning rate falling to 0 along a cosine.
         batch: windows an update.
         learning_rate: at the start.
@@ -138,7 +142,9 @@ def fit_feed_forward(
     started = time.perf_counter()
     data = _Data.of(buffer, held_out, seed, device, states_only)
     with seeded(seed):
-        model = FeedForward(data.layout, data.displacement_scale, hidden).to(device)
+        model = FeedForward(
+            data.layout, data.displacement_scale, hidden, frequencies=frequencies, bandwidth=bandwidth
+        ).to(device)
 
     def loss(drawn: Batch) -> Tensor:
         return model.residual(drawn.x).square().mean()
@@ -152,6 +158,8 @@ def fit_ensemble(
     *,
     hidden: Sequence[int] = (200, 200, 200),
     members: int = 5,
+    frequencies: int = 0,
+    bandwidth: float = 2.0,
     updates: int = 6000,
     batch: int = 256,
     learning_rate: float = 1e-3,
@@ -170,7 +178,9 @@ def fit_ensemble(
         buffer: rollouts, at least 2 episodes.
         hidden: widths of each member.
         members: networks.
-        updates: as in `fit_feed_forward`, and so for the arguments below.
+        frequencies: as in `fit_feed_forward`, and so for the arguments below.
+        bandwidth: of their directions.
+        updates: of Adam.
         batch: windows an update and member.
         learning_rate: at the start.
         held_out: share of the episodes that the error is measured on.
@@ -186,7 +196,14 @@ def fit_ensemble(
     started = time.perf_counter()
     data = _Data.of(buffer, held_out, seed, device, states_only)
     with seeded(seed):
-        model = Ensemble(data.layout, data.displacement_scale, hidden, members).to(device)
+        model = Ensemble(
+            data.layout,
+            data.displacement_scale,
+            hidden,
+            members,
+            frequencies=frequencies,
+            bandwidth=bandwidth,
+        ).to(device)
     batches = data.batches(members * batch, seed + 1)
     counts = _bootstrap(members, batches.num_windows, seed).to(device)
 
@@ -206,6 +223,8 @@ def fit_recurrent(
     *,
     hidden: int = 192,
     rows: int = 20,
+    frequencies: int = 0,
+    bandwidth: float = 2.0,
     updates: int = 3000,
     batch: int = 64,
     learning_rate: float = 1e-3,
@@ -223,7 +242,9 @@ def fit_recurrent(
         buffer: rollouts, at least 2 episodes.
         hidden: width of the GRU.
         rows: states of a window: how far back the model learns to look.
-        updates: as in `fit_feed_forward`, and so for the arguments below.
+        frequencies: as in `fit_feed_forward`, and so for the arguments below.
+        bandwidth: of their directions.
+        updates: of Adam.
         batch: windows an update.
         learning_rate: at the start.
         held_out: share of the episodes that the error is measured on.
@@ -242,7 +263,9 @@ def fit_recurrent(
     data = _Data.of(buffer, held_out, seed, device, states_only)
     data.held.window_starts(rows)  # says so now, and not after training, where these episodes are too short
     with seeded(seed):
-        model = Recurrent(data.layout, data.displacement_scale, hidden).to(device)
+        model = Recurrent(
+            data.layout, data.displacement_scale, hidden, frequencies=frequencies, bandwidth=bandwidth
+        ).to(device)
 
     def loss(drawn: Batch) -> Tensor:
         return model.residuals(drawn.x).square().mean()

@@ -13,7 +13,7 @@ from torch.nn.functional import silu, softplus
 
 from ebm_control.checks import require, require_shape
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.energies.networks import MLP
+from ebm_control.energies.networks import MLP, random_directions, waves
 from ebm_control.planning.shooting import unroll
 
 
@@ -24,32 +24,52 @@ class DisplacementModel(nn.Module):
         layout: meaning of the coordinates; without actions the model sees states alone, and cannot be planned with.
         displacement_scale: `(obs_dim,)` the data's deviation of one displacement, in the units of `x`.
         hidden: widths of the hidden layers.
+        frequencies: random Fourier features of the state, as of an energy (`FourierMLP`); 0 for none.
+        bandwidth: of their directions.
 
     """
 
     displacement_scale: Tensor
+    directions: Tensor  # `(feature_dim, frequencies)`
     bounds: tuple[Tensor, Tensor] | None = None  # that predicted states are held within, `(obs_dim,)` each
 
-    def __init__(self, layout: TrajectoryLayout, displacement_scale: Tensor, hidden: Sequence[int]) -> None:
+    def __init__(
+        self,
+        layout: TrajectoryLayout,
+        displacement_scale: Tensor,
+        hidden: Sequence[int],
+        frequencies: int = 0,
+        bandwidth: float = 2.0,
+    ) -> None:
         super().__init__()
         require(len(hidden) > 0, "hidden", given=tuple(hidden), expected="at least one layer")
+        require(frequencies >= 0, "frequencies", given=frequencies, expected="0 or more")
         require_shape("displacement_scale", displacement_scale, (layout.obs_dim,))
-        self.layout, self.hidden = layout, tuple(hidden)
+        self.layout, self.hidden, self.bandwidth = layout, tuple(hidden), bandwidth
+        directions = random_directions(layout.feature_dim, frequencies, bandwidth)
+        # Checkpoints of models without are those from before there were any.
+        self.register_buffer("directions", directions, persistent=frequencies > 0)
         self.register_buffer("displacement_scale", displacement_scale.detach().float().clone())
 
     @property
     def sizes(self) -> tuple[int, int]:
         """Inputs and outputs of a network that predicts one displacement."""
-        return self.layout.feature_dim + self.layout.act_dim, self.layout.obs_dim
+        inputs = self.layout.feature_dim + 2 * self.directions.shape[1] + self.layout.act_dim
+        return inputs, self.layout.obs_dim
 
     @property
     def settings(self) -> dict[str, Any]:
         """JSON-safe arguments that it is made of, beside layout and scale."""
-        return {"hidden": list(self.hidden)}
+        waves = {"frequencies": self.directions.shape[1], "bandwidth": self.bandwidth}
+        return {"hidden": list(self.hidden)} | waves
 
     def inputs(self, rows: Tensor) -> Tensor:
         """What a network sees of rows `(..., D)`: features of the state, and the action."""
-        return torch.cat([self.layout.features(self.layout.states(rows)), self.layout.actions(rows)], dim=-1)
+        seen = self.layout.features(self.layout.states(rows))
+        parts = [seen, self.layout.actions(rows)]
+        if self.directions.shape[1]:
+            parts.append(waves(seen, self.directions))
+        return torch.cat(parts, dim=-1)
 
     def displacement(self, x: Tensor) -> Tensor:
         """From the first to the second state of windows `(..., 2, D)`, in units of the data's: `(..., obs_dim)`."""
@@ -69,13 +89,20 @@ class FeedForward(DisplacementModel):
         layout: see `DisplacementModel`.
         displacement_scale: see `DisplacementModel`.
         hidden: widths of `f`, an `MLP`.
+        frequencies: see `DisplacementModel`.
+        bandwidth: see `DisplacementModel`.
 
     """
 
     def __init__(
-        self, layout: TrajectoryLayout, displacement_scale: Tensor, hidden: Sequence[int] = (256, 256)
+        self,
+        layout: TrajectoryLayout,
+        displacement_scale: Tensor,
+        hidden: Sequence[int] = (256, 256),
+        frequencies: int = 0,
+        bandwidth: float = 2.0,
     ) -> None:
-        super().__init__(layout, displacement_scale, hidden)
+        super().__init__(layout, displacement_scale, hidden, frequencies, bandwidth)
         inputs, outputs = self.sizes
         self.network = MLP(inputs, self.hidden, outputs)
 
@@ -103,6 +130,8 @@ class Ensemble(DisplacementModel):
         displacement_scale: see `DisplacementModel`.
         hidden: widths of each member.
         members: networks.
+        frequencies: see `DisplacementModel`.
+        bandwidth: see `DisplacementModel`.
 
     """
 
@@ -112,8 +141,10 @@ class Ensemble(DisplacementModel):
         displacement_scale: Tensor,
         hidden: Sequence[int] = (200, 200, 200),
         members: int = 5,
+        frequencies: int = 0,
+        bandwidth: float = 2.0,
     ) -> None:
-        super().__init__(layout, displacement_scale, hidden)
+        super().__init__(layout, displacement_scale, hidden, frequencies, bandwidth)
         require(members >= 1, "members", given=members, expected="at least 1")
         self.members = members
         inputs, outputs = self.sizes

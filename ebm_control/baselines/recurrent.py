@@ -25,15 +25,24 @@ class Recurrent(DisplacementModel):
         layout: see `DisplacementModel`.
         displacement_scale: see `DisplacementModel`.
         hidden: width of the GRU's one layer.
+        frequencies: see `DisplacementModel`.
+        bandwidth: see `DisplacementModel`.
 
     Raises:
         InputError: a width below 1.
 
     """
 
-    def __init__(self, layout: TrajectoryLayout, displacement_scale: Tensor, hidden: int = 192) -> None:
+    def __init__(
+        self,
+        layout: TrajectoryLayout,
+        displacement_scale: Tensor,
+        hidden: int = 192,
+        frequencies: int = 0,
+        bandwidth: float = 2.0,
+    ) -> None:
         require(hidden >= 1, "hidden", given=hidden, expected="at least 1")
-        super().__init__(layout, displacement_scale, (hidden,))
+        super().__init__(layout, displacement_scale, (hidden,), frequencies, bandwidth)
         inputs, outputs = self.sizes
         self.memory = nn.GRU(inputs, hidden, batch_first=True)
         self.head = nn.Linear(hidden, outputs)
@@ -41,7 +50,7 @@ class Recurrent(DisplacementModel):
     @property
     def settings(self) -> dict[str, Any]:
         """See `DisplacementModel.settings`."""
-        return {"hidden": self.hidden[0]}
+        return super().settings | {"hidden": self.hidden[0]}
 
     def residuals(self, x: Tensor) -> Tensor:
         """Errors of all predictions on windows `(B, T, D)`, each from the true rows before it (teacher forcing).

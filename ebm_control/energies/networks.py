@@ -78,15 +78,30 @@ class FourierMLP(nn.Module):
         super().__init__()
         require(1 <= features <= inputs, "features", given=features, expected=f"between 1 and {inputs}")
         require(frequencies >= 1, "frequencies", given=frequencies, expected="at least 1")
-        require(bandwidth > 0, "bandwidth", given=bandwidth, expected="a positive number")
         self.features = features
-        self.register_buffer("directions", bandwidth * torch.randn(features, frequencies))
+        self.register_buffer("directions", random_directions(features, frequencies, bandwidth))
         self.network = MLP(inputs + 2 * frequencies, hidden, outputs, spectral=spectral)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(..., inputs) -> (..., outputs)`."""
-        angle = x[..., : self.features] @ self.directions
-        return self.network(torch.cat([x, angle.sin(), angle.cos()], dim=-1))
+        return self.network(torch.cat([x, waves(x[..., : self.features], self.directions)], dim=-1))
+
+
+def random_directions(features: int, frequencies: int, bandwidth: float) -> Tensor:
+    """Of random Fourier features, see `FourierMLP`: `(features, frequencies)`.
+
+    Raises:
+        InputError: a bandwidth that is not positive.
+
+    """
+    require(bandwidth > 0, "bandwidth", given=bandwidth, expected="a positive number")
+    return bandwidth * torch.randn(features, frequencies)
+
+
+def waves(x: Tensor, directions: Tensor) -> Tensor:
+    """Sines and cosines of `x` `(..., features)` along `directions`: `(..., 2 * frequencies)`."""
+    angle = x @ directions
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
 class TemporalConvolution(nn.Module):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from experiments.planning.report import interval
+from experiments import tables
 
 Row = dict[str, Any]
 KEYS = ("part", "env", "method", "stage", "checkpoint")
@@ -43,31 +43,14 @@ NAMES = {
 }
 
 
-def summarised(
-    rows: list[Row], keys: Sequence[str] = KEYS, spreads: Sequence[str] = ("return", "steps_to_95")
-) -> list[Row]:
-    """One row for equal `keys`: means over seeds, of `spreads` all values and 95 % intervals (Student's t) too."""
-    made = []
-    for key in dict.fromkeys(tuple(row.get(name) for name in keys) for row in rows):
-        group = [row for row in rows if tuple(row.get(name) for name in keys) == key]
-        known = {n for row in group for n, v in row.items() if isinstance(v, float | int)}
-        summary: Row = dict(zip(keys, key, strict=True)) | {"seeds": len(group)}
-        for name in sorted(known - {*keys, "seed"}):
-            values = [row[name] for row in group if row.get(name) is not None]
-            summary[name] = float(np.mean(values)) if values else None
-            if name in spreads:
-                summary[f"{name}_ci95"] = interval(values)
-                summary[f"{name}_by_seed"] = values
-        made.append(summary)
-    return made
+def summarised(rows: list[Row]) -> list[Row]:
+    """One row for equal `KEYS`."""
+    return tables.summarised(rows, KEYS, ("return", "steps_to_95"))
 
 
 def spread(row: Row, name: str = "return", digits: int = 2) -> str:
     """Mean ± half its interval."""
-    if row.get(name) is None:
-        return "–"
-    half = row.get(f"{name}_ci95")
-    return f"{row[name]:,.{digits}f}" + ("" if half is None else f" ± {half:,.{digits}f}")
+    return tables.spread(row, name, *[f",.{digits}f"] * 2)
 
 
 def control(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
@@ -166,9 +149,8 @@ def first(steps: Sequence[float], last: float) -> str:
 
 def markdown(titles: Sequence[str], lines: Iterator[tuple[str, ...]]) -> str:
     """A table for the documentation; empty where there are no lines."""
-    body = ["| " + " | ".join(line) + " |" for line in lines]
-    head = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
-    return "\n".join(head + body) + "\n" if body else ""
+    body = list(lines)
+    return "\n".join(tables.lines(titles, body)) + "\n" if body else ""
 
 
 def table(rows: list[Row]) -> Table:

@@ -21,7 +21,8 @@ from rich.console import Console
 
 from ebm_control.provenance import provenance, usable_cores, write_record
 from experiments.planning.jobs import JOBS, timings
-from experiments.planning.report import interval, table
+from experiments.planning.report import table
+from experiments.tables import interval
 
 
 @dataclass

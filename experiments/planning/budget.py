@@ -26,7 +26,7 @@ from ebm_control.planning import MPCAgent, planner_for, run_episodes
 from ebm_control.provenance import provenance, usable_cores, write_record
 from experiments.planning import methods as m
 from experiments.planning.problems import PARTICLE, REACHER, Problem, data_of
-from experiments.planning.report import interval
+from experiments.tables import interval
 
 Row = dict[str, Any]
 LANGEVIN, SEARCH = (5, 10, 20, 40, 80, 160), (1, 2, 4, 8, 16, 32)  # updates of a plan

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
-from scipy import stats
+
+from experiments import tables
 
 Row = dict[str, Any]
 EXTRAS = {
@@ -22,12 +23,6 @@ EXTRAS = {
     "jerkiness": "mean squared second difference of positions",
 }
 COLUMNS = ("problem", "method", "planner", "return", "oracle", "success", "seeds", "training, s")
-
-
-def interval(values: Sequence[float]) -> float | None:
-    """Half the 95 % interval of the mean by Student's t; None for one value."""
-    n = len(values)
-    return float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else None
 
 
 def cells(rows: list[Row]) -> Iterator[tuple[str, ...]]:
@@ -57,8 +52,7 @@ def table(rows: list[Row]) -> Table:
 
 def markdown(rows: list[Row], timing: list[Row]) -> str:
     """Tables for the documentation."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(line) + " |" for line in cells(rows)]
+    lines = tables.lines(COLUMNS, cells(rows))
     if timing:
         lines += ["", "| problem | starts | p50, ms | p95, ms | plans/s |", "|---|---|---|---|---|"]
         lines += [
@@ -124,7 +118,7 @@ def learned(folder: Path, oracles: dict[str, float]) -> list[Row]:
             "method": "PPO" if learner == "ppo" else "SAC",
             "planner": f"none; {steps:,} steps of its own",
             "return_mean": float(np.mean([run["return_mean"] for run in runs])),
-            "return_ci95": interval([run["return_mean"] for run in runs]),
+            "return_ci95": tables.interval([run["return_mean"] for run in runs]),
             "oracle": oracles.get(NAMES[problem]),
             "success": float(np.mean([run["success"] for run in runs])),
             "seeds": len(runs),

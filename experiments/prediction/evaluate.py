@@ -56,7 +56,9 @@ def scored(case: Case, fitted: Fitted, train: RolloutBuffer, held: RolloutBuffer
     generator = torch.Generator().manual_seed(seed)
     began = time.perf_counter()
     low, high = _range(fitted, train)
-    futures = fitted.futures(past, given, longest, case.samples, generator, (low, high))
+    futures = fitted.futures(
+        past, given, horizon=longest, samples=case.samples, generator=generator, bounds=(low, high)
+    )
     milliseconds = (time.perf_counter() - began) * 1e3 / longest
     _, others, _ = _windows(case, fitted, held, TRUTH, longest, seed + 1)
     _, fresh, _ = _windows(case, fitted, train, case.histories * case.samples, longest, seed + 2)
@@ -171,7 +173,7 @@ def modes(fitted: Fitted, samples: int, seed: int) -> Row:
     history = fitted.normalizer.normalize(start, torch.zeros(FORK_CASES, 1, 1, dtype=torch.float64)).float()
     given = fitted.normalizer.normalize_actions(torch.from_numpy(actions)).float()
     generator = torch.Generator().manual_seed(seed)
-    futures = fitted.futures(history, given, FORK_HORIZON, samples, generator)
+    futures = fitted.futures(history, given, horizon=FORK_HORIZON, samples=samples, generator=generator)
     last = fitted.normalizer.denormalize_observations(futures[:, :, -1]).double().numpy()
     labels, chances = torch.from_numpy(mode_of(last)), torch.from_numpy(mode_probabilities(actions))
     found = metrics.mode_coverage(labels, chances)

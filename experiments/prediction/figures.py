@@ -106,7 +106,13 @@ def predicted(fitted: Fitted, seed: int) -> np.ndarray[Any, Any]:
     start = torch.tensor([[[-1.0, 0.0]]], dtype=torch.float64)
     history = normalizer.normalize(start, torch.zeros(1, 1, 1, dtype=torch.float64)).float()
     actions = normalizer.normalize_actions(torch.zeros(1, HORIZON, 1))
-    found = fitted.futures(history, actions, HORIZON, FUTURES, torch.Generator().manual_seed(seed))
+    found = fitted.futures(
+        history,
+        actions,
+        horizon=HORIZON,
+        samples=FUTURES,
+        generator=torch.Generator().manual_seed(seed),
+    )
     states = normalizer.denormalize_observations(found[0]).double().numpy()
     return np.concatenate([np.tile([[[-1.0, 0.0]]], (FUTURES, 1, 1)), states], axis=1)
 

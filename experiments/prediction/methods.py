@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -37,6 +38,7 @@ class Futures(Protocol):
         self,
         history: Tensor,
         actions: Tensor | None,
+        *,
         horizon: int,
         samples: int,
         generator: torch.Generator,
@@ -67,7 +69,7 @@ class Setting:
         free: states alone are seen, and no actions told.
         hidden: widths of every network; the ensemble's members have `members`.
         members: widths of the members.
-        frequencies: random Fourier features of the state, for dynamics with edges, of every energy.
+        frequencies: random Fourier features of the state, for dynamics with edges, of every network.
         bandwidth: of their directions.
         noise: least and greatest noise level.
         rows: of the windows that a recurrent network learns from.
@@ -138,23 +140,8 @@ def energy(objective: str, kind: str = "transition", network: str = "convolution
 def sampled(model: TrajectoryModel) -> Futures:
     """Futures by sampling."""
 
-    def run(
-        history: Tensor,
-        actions: Tensor | None,
-        horizon: int,
-        samples: int,
-        generator: torch.Generator,
-        bounds: tuple[Tensor, Tensor] | None = None,
-    ) -> Tensor:
-        return predict(
-            model.energy,
-            history,
-            actions,
-            horizon=horizon,
-            samples=samples,
-            generator=generator,
-            bounds=bounds,
-        ).states
+    def run(history: Tensor, actions: Tensor | None, **asked: Any) -> Tensor:
+        return predict(model.energy, history, actions, **asked).states
 
     return run
 
@@ -171,7 +158,13 @@ def regression(kind: str, longer: int = 1) -> Fit:
 
     def fit(data: RolloutBuffer, setting: Setting, seed: int, quick: bool) -> Fitted:
         updates = longer * BASE_UPDATES * setting.longer // (QUICK if quick else 1)
-        common: dict[str, Any] = {"updates": updates, "seed": seed, "states_only": setting.free}
+        common: dict[str, Any] = {
+            "updates": updates,
+            "seed": seed,
+            "states_only": setting.free,
+            "frequencies": setting.frequencies,
+            "bandwidth": setting.bandwidth,
+        }
         made: Baseline
         if kind == "feed-forward":
             made = fit_feed_forward(data, hidden=setting.hidden, **common)
@@ -181,26 +174,8 @@ def regression(kind: str, longer: int = 1) -> Fit:
             # An update sees three times as many transitions.
             made = fit_recurrent(data, hidden=192, rows=setting.rows, **common | {"updates": updates // 2})
 
-        def run(
-            history: Tensor,
-            actions: Tensor | None,
-            horizon: int,
-            samples: int,
-            generator: torch.Generator,
-            bounds: tuple[Tensor, Tensor] | None = None,
-        ) -> Tensor:
-            return futures(
-                made,
-                history,
-                actions,
-                horizon=horizon,
-                samples=samples,
-                generator=generator,
-                bounds=bounds,
-            )
-
         return Fitted(
-            run,
+            partial(futures, made),
             made.layout,
             made.normalizer,
             made.dynamics.displacement_scale,

@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tyro
 from rich.table import Table
 
-from experiments.online import report as summary
+from ebm_control.provenance import write_record
+from experiments import tables
+from experiments.prediction.jobs import CASES
+from experiments.prediction.methods import METHODS
+from experiments.runs import merged
+from experiments.tables import lines, spread
 
 Row = dict[str, Any]
 KEYS = ("case", "env", "policy", "actions", "method", "objective", "horizon")
@@ -30,16 +37,8 @@ MODES = ("coverage", "total_variation", "total_variation_floor", "off_mode")
 
 
 def summarised(rows: list[Row]) -> list[Row]:
-    """One row a case, method and horizon, as online learning has them."""
-    return summary.summarised(rows, KEYS, (*FIGURES, *MODES))
-
-
-def spread(row: Row, name: str) -> str:
-    """Mean ± half its interval, in three digits."""
-    if row.get(name) is None:
-        return "–"
-    half = row.get(f"{name}_ci95")
-    return f"{row[name]:.3g}" + ("" if half is None else f" ± {half:.2g}")
+    """One row a case, method and horizon."""
+    return tables.summarised(rows, KEYS, (*FIGURES, *MODES))
 
 
 def cells(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
@@ -67,14 +66,6 @@ def table(rows: list[Row]) -> Table:
     return made
 
 
-def lines(columns: Sequence[str], body: Iterator[tuple[str, ...]]) -> Iterator[str]:
-    """A Markdown table."""
-    yield "| " + " | ".join(columns) + " |"
-    yield "|" + "---|" * len(columns)
-    for row in body:
-        yield "| " + " | ".join(row) + " |"
-
-
 def markdown(rows: list[Row]) -> str:
     """One table a case, and one of modes."""
     parts = []
@@ -93,5 +84,25 @@ def markdown(rows: list[Row]) -> str:
     return "\n".join(parts)
 
 
+@dataclass
+class Report:
+    """Tables of what the record holds."""
+
+    record: Path = Path("experiments/results/prediction.json")
+    """Written by `experiments.prediction`."""
+    parts: tuple[Path, ...] = ()
+    """Records of runs on other cores or days: put together, later ones first, and written to `record`."""
+
+
+def main() -> None:
+    asked = tyro.cli(Report)
+    if asked.parts:
+        origin = json.loads(asked.parts[-1].read_text())["provenance"]
+        names = [f"{case}: {method}" for case in CASES for method in METHODS]
+        rows = merged(asked.parts, names)
+        write_record(asked.record, {"rows": summarised(rows), "by_seed": rows}, origin)
+    print(markdown(json.loads(asked.record.read_text())["results"]["rows"]))
+
+
 if __name__ == "__main__":
-    print(markdown(json.loads(Path("experiments/results/prediction.json").read_text())["results"]["rows"]))
+    main()

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from ebm_control.baselines import Baseline, fit_ensemble, fit_feed_forward
+from ebm_control.baselines import Baseline, fit_ensemble, fit_feed_forward, fit_recurrent, futures
 from ebm_control.checks import InputError
 from ebm_control.data import RolloutBuffer
 from ebm_control.training import CheckpointError, ModelSettings, TrainSettings, fit_model
-from tests.baselines.helpers import ring, rollouts
+from tests.baselines.helpers import ring, rollouts, seeded
 from tests.training.helpers import resign
 
 
@@ -130,3 +130,32 @@ def test_data_and_settings_of_no_sense_are_refused(buffer):
         fit_feed_forward(single)
     with pytest.raises(InputError, match="updates: expected at least 1, got 0"):
         fit_ensemble(buffer, hidden=(8,), updates=0)
+
+
+@pytest.mark.parametrize("kind", ["feed-forward", "ensemble", "recurrent"])
+def test_fourier_features_fit_dynamics_with_an_edge_better_and_come_back_from_disk(kind, tmp_path):
+    rng, buffer = np.random.default_rng(0), RolloutBuffer(1, 1)
+    for _ in range(100):
+        # Stripes of width 0.25, each pushing the other way.
+        states, actions = [rng.uniform(-1, 1, 1)], rng.uniform(-1, 1, (20, 1))
+        for action in actions:
+            push = 0.2 * np.sign(np.sin(4 * np.pi * states[-1]))
+            states.append((states[-1] + push + 0.2 * action).clip(-1, 1))
+        buffer.add_episode(np.stack(states), actions)
+    fit = {"feed-forward": fit_feed_forward, "ensemble": fit_ensemble, "recurrent": fit_recurrent}[kind]
+    sizes = {"hidden": 32, "rows": 4} if kind == "recurrent" else {"hidden": (32, 32)}
+    plain = fit(buffer, updates=400, **sizes)
+    waved = fit(buffer, updates=400, frequencies=32, bandwidth=8.0, **sizes)
+    assert waved.held_out_error < 0.8 * plain.held_out_error
+    history, actions = torch.randn(3, 4, 2), torch.randn(3, 5, 1)
+    again = Baseline.load(waved.save(tmp_path))
+    arguments = {"horizon": 5, "samples": 5}
+    expected = futures(waved, history, actions, generator=seeded(), **arguments)
+    assert torch.equal(futures(again, history, actions, generator=seeded(), **arguments), expected)
+    path = plain.save(tmp_path / "plain")
+    settings = json.loads((path / "settings.json").read_text())
+    del settings["model"]["frequencies"], settings["model"]["bandwidth"]  # as before there were any
+    (path / "settings.json").write_text(json.dumps(settings))
+    resign(path)
+    old = futures(Baseline.load(path), history, actions, generator=seeded(), **arguments)
+    assert torch.equal(old, futures(plain, history, actions, generator=seeded(), **arguments))

@@ -39,6 +39,7 @@ def fitted(data: RolloutBuffer, deviation: float, free: bool = False) -> Fitted:
     def futures(
         history: Tensor,
         actions: Tensor | None,
+        *,
         horizon: int,
         samples: int,
         generator: torch.Generator,
@@ -80,9 +81,11 @@ def test_the_true_law_scores_at_its_floor_and_a_false_one_above(free):
 
 def test_futures_that_are_not_finite_have_no_scores():
     train = walk(50, 0)
-    broken = replace(
-        fitted(train, 0.1), futures=lambda h, a, n, k, g, b=None: torch.full((len(h), k, n, 2), torch.nan)
-    )
+
+    def nowhere(h: Tensor, a: Tensor | None, *, horizon: int, samples: int, **_: Any) -> Tensor:
+        return torch.full((len(h), samples, horizon, 2), torch.nan)
+
+    broken = replace(fitted(train, 0.1), futures=nowhere)
     (row,) = scored(Case("walk", (5,), histories=20, samples=2), broken, train, walk(50, 1), 0)
     assert row["finite"] == 0.0
     assert "frechet" not in row
@@ -100,16 +103,16 @@ def test_the_true_fork_covers_its_modes_and_its_mean_does_not():
     normalizer = buffer.normalizer()
 
     def simulate(mean: bool) -> Any:
-        def futures(h: Tensor, a: Tensor, n: int, k: int, g: Any, b: Any = None) -> Tensor:
+        def futures(h: Tensor, a: Tensor, *, horizon: int, samples: int, **_: Any) -> Tensor:
             raw = normalizer.denormalize_observations(h[:, -1, :2]).double().numpy()
-            now = np.repeat(raw, k, axis=0)
-            told = np.repeat(normalizer.denormalize_actions(a).double().numpy(), k, axis=0)
+            now = np.repeat(raw, samples, axis=0)
+            told = np.repeat(normalizer.denormalize_actions(a).double().numpy(), samples, axis=0)
             path = []
-            for t in range(n):
+            for t in range(horizon):
                 now = transition(now, told[:, t], rng)
                 path.append(now)
             found = normalizer.normalize_observations(torch.from_numpy(np.stack(path, axis=1))).float()
-            found = found.unflatten(0, (len(h), k))
+            found = found.unflatten(0, (len(h), samples))
             return found.mean(dim=1, keepdim=True).expand_as(found) if mean else found
 
         return futures

@@ -1,0 +1,130 @@
+"""Runs of an experiment: one process a core, a record that is written run by run, and going on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ebm_control.provenance import provenance, usable_cores, write_record
+
+Row = dict[str, Any]
+
+
+class Job(Protocol):
+    """One run: a name that tells it from all others of its seed."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+
+
+J = TypeVar("J", bound=Job)
+
+
+@dataclass
+class Runs:
+    """What every experiment's command line has."""
+
+    seeds: int = 5
+    """Runs of each method."""
+    quick: bool = False
+    """One seed, shorter runs."""
+    out: Path = Path("experiments/results")
+    """Folder of the record."""
+    methods: tuple[str, ...] = ()
+    """Only runs whose method is named here; all by default."""
+    first: int = 0
+    """The first seed: others than the table's, to try settings on."""
+    resume: bool = False
+    """Keep the runs that the record holds already, whatever commit they ran from (each row says)."""
+
+    @property
+    def seed_range(self) -> range:
+        """One in a quick run."""
+        return range(self.first, self.first + (1 if self.quick else self.seeds))
+
+    def flags(self) -> str:
+        """As given, for the record."""
+        said = " --quick" if self.quick else f" --seeds {self.seeds}"
+        said += f" --first {self.first}" if self.first else ""
+        said += "".join([" --methods", *(f" '{name}'" for name in self.methods)]) if self.methods else ""
+        return said + (" --resume" if self.resume else "")
+
+
+def carry_out(
+    settings: Runs,
+    name: str,
+    jobs: Iterable[J],
+    run: Callable[[J], list[Row]],
+    summarised: Callable[[list[Row]], list[Row]],
+    table: Callable[[list[Row]], Table],
+    flags: str = "",
+) -> None:
+    """Run what is asked for and not yet recorded, and print the table.
+
+    Args:
+        settings: of the command line.
+        name: of the experiment: of its module, and of its record `name.json`.
+        jobs: all there are, in order.
+        run: rows of a job, in a process of its own.
+        summarised: rows of the record of rows of single seeds.
+        table: for the terminal.
+        flags: arguments of its own, for the record.
+
+    """
+    console, started = Console(), time.perf_counter()
+    origin = provenance(f"python -m experiments.{name}{settings.flags()}{flags}", settings.seed_range, 0.0)
+    record, rows = settings.out / f"{name}.json", list[Row]()
+    if settings.resume and record.exists():
+        rows = json.loads(record.read_text())["results"]["by_seed"]
+    kept = {(row["job"], row["seed"]) for row in rows}
+    work = [
+        job
+        for job in jobs
+        if (job.name, job.seed) not in kept and (not settings.methods or job.method in settings.methods)
+    ]
+
+    def write() -> None:
+        """All that is known so far: a run that is stopped loses nothing."""
+        took = origin | {"seconds": round(time.perf_counter() - started, 3)}
+        write_record(record, {"rows": summarised(rows), "by_seed": rows}, took)
+
+    with ProcessPoolExecutor(usable_cores()) as pool:
+        running = {pool.submit(_on_one_thread, run, job): job for job in work}
+        for done in as_completed(running):
+            job = running[done]
+            console.print(f"{time.perf_counter() - started:6.0f} s  {job.name}, seed {job.seed}")
+            rows += [{"job": job.name, **row, "commit": origin["commit"]} for row in done.result()]
+            write()
+    write()
+    console.print(table(summarised(rows)))
+
+
+def _on_one_thread(run: Callable[[J], list[Row]], job: J) -> list[Row]:
+    torch.set_num_threads(1)
+    return run(job)
+
+
+def merged(parts: Sequence[Path], names: Sequence[str]) -> list[Row]:
+    """Rows of single seeds of several records, of equal runs those of the last; jobs in the order of `names`."""
+    found: dict[tuple[str, int], list[Row]] = {}
+    for part in parts:
+        fresh: dict[tuple[str, int], list[Row]] = {}
+        for row in json.loads(part.read_text())["results"]["by_seed"]:
+            fresh.setdefault((row["job"], row["seed"]), []).append(row)
+        found |= fresh
+    place = {name: i for i, name in enumerate(names)}
+    order = sorted(found, key=lambda key: (place.get(key[0], len(place)), key[1]))
+    return [row for key in order for row in found[key]]

@@ -1,0 +1,79 @@
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from experiments.runs import Runs, carry_out, merged
+from experiments.tables import lines, spread, summarised
+
+
+@dataclass(frozen=True)
+class Job:
+    method: str
+    seed: int
+    folder: Path
+
+    @property
+    def name(self):
+        return f"place: {self.method}"
+
+
+def run(job):
+    """Leaves a mark, so that a test sees how often it was called."""
+    marks = job.folder / f"{job.method}-{job.seed}"
+    marks.write_text(marks.read_text() + "x" if marks.exists() else "x")
+    return [{"method": job.method, "seed": job.seed, "figure": float(job.seed)}]
+
+
+def summary(rows):
+    return summarised(rows, ("method",), ("figure",))
+
+
+def table(rows):
+    return Table("figure")
+
+
+def carried_out(settings, folder, methods=("a", "b")):
+    jobs = [Job(method, seed, folder) for seed in settings.seed_range for method in methods]
+    carry_out(settings, "some", jobs, run, summary, table)
+    return json.loads((settings.out / "some.json").read_text())["results"]
+
+
+def test_a_resumed_run_keeps_what_is_recorded_and_does_the_rest(tmp_path):
+    first = carried_out(Runs(seeds=2, out=tmp_path, methods=("a",)), tmp_path)
+    assert [(row["job"], row["seed"]) for row in first["by_seed"]] == [("place: a", 0), ("place: a", 1)]
+    second = carried_out(Runs(seeds=2, out=tmp_path, resume=True), tmp_path)
+    assert len(second["by_seed"]) == 4
+    assert all((tmp_path / f"{method}-{seed}").read_text() == "x" for method in "ab" for seed in (0, 1))
+    by_method = {row["method"]: row for row in second["rows"]}
+    assert by_method["b"]["figure"] == 0.5
+    assert by_method["b"]["seeds"] == 2
+    again = carried_out(Runs(seeds=1, out=tmp_path), tmp_path)
+    assert len(again["by_seed"]) == 2
+
+
+def test_records_are_put_together_and_the_later_run_counts(tmp_path):
+    for name, figure, jobs in (("old", 1.0, ("b", "a")), ("new", 2.0, ("b", "c"))):
+        rows = [{"job": job, "seed": 0, "horizon": h, "figure": figure} for job in jobs for h in (1, 2)]
+        (tmp_path / name).write_text(json.dumps({"results": {"by_seed": rows}}))
+    rows = merged([tmp_path / "old", tmp_path / "new"], ["a", "b", "c"])
+    assert [(row["job"], row["figure"]) for row in rows] == [
+        ("a", 1.0),
+        ("a", 1.0),
+        ("b", 2.0),
+        ("b", 2.0),
+        ("c", 2.0),
+        ("c", 2.0),
+    ]
+
+
+def test_a_spread_of_one_seed_has_no_interval():
+    one, two = (
+        summary([{"method": "a", "seed": 0, "figure": 1.0}]),
+        summary([{"method": "a", "seed": seed, "figure": float(seed)} for seed in (0, 1)]),
+    )
+    assert spread(one[0], "figure") == "1"
+    assert spread(two[0], "figure") == "0.5 ± 6.4"
+    assert spread(two[0], "missing") == "–"
+    assert lines(("a", "b"), [("1", "2")]) == ["| a | b |", "|---|---|", "| 1 | 2 |"]
