@@ -1,7 +1,8 @@
-"""Data: normalisation, rollout buffers, collection from environments, and Minari in and out."""
+"""Data: normalisation, rollout buffers, collection from environments, Minari in and out, sets of images."""
 
 from ebm_control.data.batch import Batch
 from ebm_control.data.collect import collect
+from ebm_control.data.images import ImageBatches, ImageSet, load_images
 from ebm_control.data.minari_io import from_minari, to_minari
 from ebm_control.data.mujoco_rollout import MujocoSimulator, collect_mujoco
 from ebm_control.data.normalizer import Normalizer
@@ -11,6 +12,8 @@ from ebm_control.data.windows import WindowBatches, window_batches
 __all__ = [
     "Batch",
     "Episode",
+    "ImageBatches",
+    "ImageSet",
     "MujocoSimulator",
     "Normalizer",
     "RolloutBuffer",
@@ -18,6 +21,7 @@ __all__ = [
     "collect",
     "collect_mujoco",
     "from_minari",
+    "load_images",
     "to_minari",
     "window_batches",
 ]

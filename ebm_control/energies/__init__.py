@@ -1,4 +1,4 @@
-"""Energies: their algebra, networks, trajectory energies, base measures and costs."""
+"""Energies: their algebra, networks, energies of trajectories and images, base measures and costs."""
 
 from ebm_control.energies.base import Energy, Mixture, Scaled, Sum, mixture
 from ebm_control.energies.base_measure import BaseMeasure, GaussianBase, RegressionBase
@@ -10,9 +10,10 @@ from ebm_control.energies.costs import (
     SmoothnessCost,
     SpeedCost,
 )
+from ebm_control.energies.image import ImageEnergy, ResidualNetwork, SmallCNN
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution, Transformer
-from ebm_control.energies.noise import AtNoise
+from ebm_control.energies.noise import AtNoise, Given, Observed
 from ebm_control.energies.reward import RewardNetwork
 from ebm_control.energies.trajectory import OnStates, TransitionEnergy, WindowEnergy
 
@@ -25,13 +26,18 @@ __all__ = [
     "Energy",
     "FourierMLP",
     "GaussianBase",
+    "Given",
     "GoalCost",
+    "ImageEnergy",
     "Mixture",
+    "Observed",
     "OnStates",
     "RegressionBase",
+    "ResidualNetwork",
     "RewardCost",
     "RewardNetwork",
     "Scaled",
+    "SmallCNN",
     "SmoothnessCost",
     "SpeedCost",
     "Sum",

@@ -123,7 +123,7 @@ class TemporalConvolution(nn.Module):
         require(kernel % 2 == 1, "kernel", given=kernel, expected="an odd number")
         self.first = _linear(channels, width, spectral)
         self.blocks = nn.ModuleList(
-            _normed(nn.Conv1d(width, width, kernel, padding="same", dilation=2**i), spectral)
+            normed(nn.Conv1d(width, width, kernel, padding="same", dilation=2**i), spectral)
             for i in range(blocks)
         )
         self.last = _linear(width, 1, spectral)
@@ -185,8 +185,9 @@ class _AttentionBlock(nn.Module):
 
 
 def _linear(inputs: int, outputs: int, spectral: bool) -> nn.Module:
-    return _normed(nn.Linear(inputs, outputs), spectral)
+    return normed(nn.Linear(inputs, outputs), spectral)
 
 
-def _normed(layer: nn.Module, spectral: bool) -> nn.Module:
+def normed(layer: nn.Module, spectral: bool) -> nn.Module:
+    """The layer, its weight divided by its largest singular value if `spectral`."""
     return spectral_norm(layer) if spectral else layer

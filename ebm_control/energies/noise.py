@@ -57,3 +57,74 @@ class AtNoise(Energy):
     def _context(self, x: Tensor, context: Tensor | None) -> Tensor:
         noise = x.new_full((len(x), 1), math.log(self.level))
         return noise if context is None else torch.cat([context, noise], dim=-1)
+
+
+class Given(Energy):
+    """An energy conditioned on one class or whatever else begins its context: a plain energy of the rest.
+
+    Energies that are conditioned on different things add up to a product of experts, `Given(shape, ...) + Given(size,
+    ...)`: each is told its own.
+
+    Args:
+        energy: its context begins with what is given.
+        told: `(k,)` what is given, for all samples, or `(B, k)`.
+
+    """
+
+    told: Tensor
+
+    def __init__(self, energy: Energy, told: Tensor) -> None:
+        super().__init__()
+        require(told.ndim in (1, 2), "told", given=f"shape {tuple(told.shape)}", expected="(k,) or (B, k)")
+        self.energy = energy
+        self.register_buffer("told", told)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Energy of samples `(B, *shape) -> (B,)`; `context` is what follows the part that is given."""
+        return self.energy(x, self._context(x, context))
+
+    def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Base and tilt, each `(B,)`."""
+        return self.energy.split(x, self._context(x, context))
+
+    def _context(self, x: Tensor, context: Tensor | None) -> Tensor:
+        told = self.told.to(x).expand(len(x), -1)
+        return told if context is None else torch.cat([told, context], dim=1)
+
+
+class Observed(Energy):
+    """An energy of noised samples of which some coordinates are known, for `Annealed`.
+
+    A mask that fixes coordinates would show the energy clean ones among noised ones, which it was not trained on. Here
+    known coordinates are noised as all are: they are drawn to what is known by `|x - y|² / 2σ²` alone, so that their
+    deviation is σ at every level and vanishes with it, and the others follow the energy given them (the replacement
+    method of Song et al. 2021, as an energy). At the end they are as known but for rounding.
+
+    Args:
+        energy: its context ends with the logarithm of the noise level.
+        known: boolean, broadcast to a sample or to the batch: coordinates that are known.
+        values: `(B, *shape)` theirs; others are not read.
+        scale: of the noise, as in `Annealed`.
+
+    """
+
+    known: Tensor
+    values: Tensor
+    scale: Tensor
+
+    def __init__(self, energy: Energy, known: Tensor, values: Tensor, scale: Tensor | float = 1.0) -> None:
+        super().__init__()
+        require(known.dtype == torch.bool, "known", given=known.dtype, expected="a boolean mask")
+        self.energy = energy
+        self.register_buffer("known", known)
+        self.register_buffer("values", torch.where(known, values, torch.zeros_like(values)))
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=values.dtype))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Energy of samples `(B, *shape) -> (B,)`."""
+        require(context is not None, "context", given=None, expected="one that ends with the noise level")
+        assert context is not None
+        seen = torch.where(self.known, x.detach(), x)
+        level = context[:, -1].exp().reshape(-1, *[1] * (x.ndim - 1)) * self.scale
+        away = torch.where(self.known, (x - self.values) / level, torch.zeros_like(x))
+        return self.energy(seen, context) + 0.5 * away.flatten(1).square().sum(dim=1)

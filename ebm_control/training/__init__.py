@@ -1,4 +1,4 @@
-"""Training: one loop, its objectives, sample buffer, guard and checkpoints; the recipe for trajectories."""
+"""Training: one loop, its objectives, sample buffer, guard and checkpoints; the recipes for trajectories and images."""
 
 from ebm_control.training.base_fit import fit_base
 from ebm_control.training.checkpoint import (
@@ -8,8 +8,11 @@ from ebm_control.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from ebm_control.training.classification import Classified
 from ebm_control.training.fit import TrainSettings, batches_for, fit_model, trainer_for
 from ebm_control.training.guard import DivergenceError, Guard
+from ebm_control.training.image_fit import ImageTrainSettings, fit_images, image_trainer_for
+from ebm_control.training.image_model import ImageModel, ImageModelSettings
 from ebm_control.training.logger import Logger
 from ebm_control.training.losses import (
     ContrastiveDivergence,
@@ -35,11 +38,15 @@ from ebm_control.training.trainer import Trainer, Training
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "Classified",
     "ContrastiveDivergence",
     "ContrastiveLoss",
     "DivergenceError",
     "Fresh",
     "Guard",
+    "ImageModel",
+    "ImageModelSettings",
+    "ImageTrainSettings",
     "InfoNCE",
     "LogSumExp",
     "Logger",
@@ -56,9 +63,11 @@ __all__ = [
     "batches_for",
     "displaced",
     "fit_base",
+    "fit_images",
     "fit_model",
     "fit_reward",
     "gaussian",
+    "image_trainer_for",
     "latest_checkpoint",
     "load_checkpoint",
     "save_checkpoint",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +15,14 @@ from ebm_control.data.windows import StateBatches, WindowBatches, displacement_s
 from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
 from ebm_control.training.base_fit import fit_base
-from ebm_control.training.checkpoint import latest_checkpoint, load_checkpoint
+from ebm_control.training.checkpoint import load_checkpoint
 from ebm_control.training.guard import Guard
 from ebm_control.training.logger import Logger
 from ebm_control.training.model import ModelSettings, TrajectoryModel
 from ebm_control.training.negatives import RandomNegatives, Together
 from ebm_control.training.objectives import LOSSES, negatives_for, objective_for
 from ebm_control.training.regression import seeded
+from ebm_control.training.run_settings import checkpoint_to_resume, plain
 from ebm_control.training.sample_buffer import SampleBuffer
 from ebm_control.training.trainer import Negatives, Trainer, Training
 
@@ -132,12 +131,7 @@ def fit_model(
     """
     settings = settings or TrainSettings()
     folder = None if folder is None else Path(folder)
-    found = latest_checkpoint(folder / "checkpoints") if folder is not None else None
-    require(
-        resume or found is None, "folder", given=f"{found}", expected="none with checkpoints, or resume=True"
-    )
-    if found is not None:
-        _require_same(settings, found)
+    found = checkpoint_to_resume(settings, folder, resume)
     train, held = _split(buffer, settings)
     model = _untrained(train, buffer, settings, device)
     _fit_or_take_up_base(model, train, held, settings, folder, found, progress, device)
@@ -229,7 +223,7 @@ def trainer_for(
         logger=Logger(None if folder is None else folder / "events", progress=progress),
         checkpoints=None if folder is None else folder / "checkpoints",
         checkpoint_every=settings.checkpoint_every,
-        settings=model.describe() | {"train": _plain(settings)},
+        settings=model.describe() | {"train": plain(settings)},
         seed=settings.seed + 3,
     )
 
@@ -264,23 +258,6 @@ def _take_up(energy: TransitionEnergy | WindowEnergy, path: Path) -> None:
         energy.load_state_dict(state["energy"])
     except (KeyError, RuntimeError) as error:
         raise InputError(f"folder: expected checkpoints of this model, {path} is not: {error}") from error
-
-
-def _plain(settings: TrainSettings) -> dict[str, Any]:
-    """Settings as JSON gives them back."""
-    return dict(json.loads(json.dumps(asdict(settings))))
-
-
-def _require_same(settings: TrainSettings, found: Path) -> None:
-    """Raise `InputError` where a run would go on under other settings than it began with."""
-    before, now = load_checkpoint(found).settings.get("train", {}), _plain(settings)
-    changed = sorted(name for name in now if before.get(name) != now[name] and name != "checkpoint_every")
-    require(
-        not changed,
-        "settings",
-        given={name: now[name] for name in changed},
-        expected=f"those that {found} began with, { ({name: before.get(name) for name in changed}) }",
-    )
 
 
 def _split(buffer: RolloutBuffer, settings: TrainSettings) -> tuple[RolloutBuffer, RolloutBuffer]:

@@ -1,0 +1,222 @@
+"""Energies of images `(B, C, H, W)` with pixels in [0, 1], and the networks they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ebm_control.checks import require, require_shape
+from ebm_control.energies.base import Energy
+from ebm_control.energies.networks import MLP, normed
+from ebm_control.energies.noise import split_context
+
+Shape = tuple[int, int, int]  # channels, height, width
+
+
+class ImageEnergy(Energy):
+    """A network over images, one output a class: `E(x | y) = f_y(x)`, `E(x) = -log Σ_y exp(-f_y(x))`.
+
+    A class-conditional energy is a classifier too, `p(y | x) ∝ exp(-f_y(x))` (Grathwohl et al. 2020). Its context has
+    one coordinate a class, 1 for the class and 0 elsewhere; all 0, or no context, is the energy of all classes.
+
+    With `noise` it is the energy of images that were noised by a deviation of σ; its context ends with log σ. There is
+    then a base, the Gaussian around the mean image with the data's deviation, convolved with the noise, and the tilt
+    grows as 1/σ, as a score has to (Song & Ermon 2019). Without, the network is all there is.
+
+    Args:
+        network: `(B, C, H, W)` and `(B, told)` to `(B, outputs)`; `told` is log σ, or has no columns.
+        shape: of one image.
+        classes: outputs of the network that are classes; 0 for an energy without.
+        noise: least and greatest noise level; None for an energy of images as they are.
+
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        shape: Shape,
+        *,
+        classes: int = 0,
+        noise: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        require(classes != 1 and classes >= 0, "classes", given=classes, expected="0, or 2 and more")
+        self.network, self.shape, self.classes, self.noise = network, shape, classes, noise
+        self.register_buffer("mean", torch.full(shape, 0.5))
+        self.register_buffer("deviation", torch.tensor(0.5))
+
+    def fit_base(self, images: Tensor) -> None:
+        """Take mean image and deviation of the pixels around it from images `(N, C, H, W)` in [0, 1]."""
+        require_shape("images", images, (len(images), *self.shape))
+        self.mean.copy_(images.mean(dim=0))
+        self.deviation.copy_((images - self.mean).square().mean().sqrt().clamp(min=1e-3))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Energy of images, `(B,)`; see the class for the context."""
+        base, tilt = self.split(x, context)
+        return base + tilt
+
+    def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Gaussian base (0 without noise levels) and what the network adds, each `(B,)`."""
+        told, level = self._context(x, context)
+        base, outputs = self._outputs(x, level)
+        if not self.classes:
+            return base, outputs.squeeze(-1)
+        anyone = -torch.logsumexp(-outputs, dim=1)
+        if told is None:
+            return base, anyone
+        return base, torch.where(told.any(dim=1), (told * outputs).sum(dim=1), anyone)
+
+    def of_classes(self, x: Tensor, level: Tensor | float | None = None) -> Tensor:
+        """Energies of images under every class, `(B, classes)`, less what all have in common; at a noise level.
+
+        Args:
+            x: `(B, C, H, W)`.
+            level: σ, one for all or `(B,)`; None for an energy without noise levels.
+
+        """
+        require(self.classes > 0, "energy", given="no classes", expected="a class-conditional one")
+        told = None
+        if level is not None:
+            told = torch.as_tensor(level).to(x).log().expand(len(x))[:, None]
+        return self._outputs(x, told)[1]
+
+    def _context(self, x: Tensor, context: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        noisy = int(self.noise is not None)
+        if context is None and not noisy:
+            return None, None
+        if context is not None and self.classes and noisy and context.shape[1] == 1:
+            return None, context  # the noise level alone
+        return split_context(x, context, self.classes, bool(noisy))
+
+    def _outputs(self, x: Tensor, log_level: Tensor | None) -> tuple[Tensor, Tensor]:
+        require_shape("x", x, (len(x), *self.shape))
+        if log_level is None:
+            return x.new_zeros(len(x)), self.network(2 * x - 1, x.new_zeros(len(x), 0))
+        level = log_level.exp()
+        wide = (self.deviation.square() + level.square()).sqrt()
+        u = (x - self.mean) / wide[..., None, None]
+        return 0.5 * u.flatten(1).square().sum(dim=1), self.network(u, log_level) * (wide / level)
+
+
+class SmallCNN(nn.Module):
+    """Four convolutions and a linear layer, swish between (after Nijkamp et al. 2019): `(B, C, H, W) -> (B, outputs)`.
+
+    Args:
+        shape: of one image.
+        outputs: one, or one a class.
+        width: channels of the first layer; the others have 2, 2 and 4 times as many.
+        told: columns of what it is told beside the image.
+        spectral: divide every weight by its largest singular value (Miyato et al. 2018).
+
+    """
+
+    def __init__(
+        self, shape: Shape, outputs: int = 1, width: int = 32, *, told: int = 0, spectral: bool = False
+    ) -> None:
+        super().__init__()
+        channels, height, wide = shape
+        steps = [2, 2, 1, 2] if min(height, wide) >= 16 else [1, 2, 1, 2]
+        widths = [channels, width, 2 * width, 2 * width, 4 * width]
+        self.layers = nn.ModuleList(
+            normed(nn.Conv2d(i, o, 3 if n else 5, s, 1 if n else 2), spectral)
+            for n, (i, o, s) in enumerate(zip(widths[:-1], widths[1:], steps, strict=True))
+        )
+        self.told = nn.ModuleList(_film(told, o) for o in widths[1:])
+        with torch.no_grad():
+            flat = self._features(torch.zeros(1, *shape), torch.zeros(1, told)).shape[1]
+        self.last = normed(nn.Linear(flat, outputs), spectral)
+
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+        """`(B, C, H, W)` and `(B, told)` to `(B, outputs)`."""
+        return self.last(self._features(x, told))
+
+    def _features(self, x: Tensor, told: Tensor) -> Tensor:
+        for layer, film in zip(self.layers, self.told, strict=True):
+            x = functional.silu(_modulated(layer(x), film, told))
+        return x.flatten(1)
+
+
+class ResidualNetwork(nn.Module):
+    """Residual blocks at falling resolutions, each resolution read out: `(B, C, H, W) -> (B, outputs)`.
+
+    After the networks of Du & Mordatch 2019 (residual, swish, spectral norm). The gradient of an encoder is a decoder,
+    and with a read-out at every resolution it has the skips of a U-Net, which scores need.
+
+    Args:
+        shape: of one image.
+        outputs: one, or one a class.
+        width: channels at the first resolution.
+        stages: blocks at each resolution; channels double at the second and stay.
+        told: columns of what it is told beside the image: shifts and scales of every block (Perez et al. 2018).
+        spectral: as in `SmallCNN`.
+
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        outputs: int = 1,
+        width: int = 32,
+        stages: Sequence[int] = (2, 2, 2),
+        *,
+        told: int = 0,
+        spectral: bool = False,
+    ) -> None:
+        super().__init__()
+        channels, height, wide = shape
+        step = 2 if min(height, wide) >= 16 else 1
+        self.first = normed(nn.Conv2d(channels, width, 2 + step, step, 1), spectral)
+        widths = [width] + [2 * width] * (len(stages) - 1)
+        self.stages = nn.ModuleList()
+        self.heads = nn.ModuleList()
+        self.joins = nn.ModuleList()
+        before = width
+        for count, channels in zip(stages, widths, strict=True):
+            same = before == channels
+            self.joins.append(nn.Identity() if same else normed(nn.Conv2d(before, channels, 1), spectral))
+            self.stages.append(nn.ModuleList(_ResidualBlock(channels, told, spectral) for _ in range(count)))
+            self.heads.append(normed(nn.Linear(channels, outputs), spectral))
+            before = channels
+
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+        """`(B, C, H, W)` and `(B, told)` to `(B, outputs)`."""
+        h, total = self.first(x), x.new_zeros(())
+        for i, (blocks, head, join) in enumerate(zip(self.stages, self.heads, self.joins, strict=True)):
+            if i:
+                h = functional.avg_pool2d(h, 2, ceil_mode=True)
+            h = join(h)
+            for block in blocks:  # type: ignore[attr-defined]
+                h = block(h, told)
+            # Summed over places: the gradient of a pixel is of the same size in images of any size.
+            total = total + head(functional.silu(h).sum(dim=(2, 3)))
+        return total
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, width: int, told: int, spectral: bool) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(normed(nn.Conv2d(width, width, 3, 1, 1), spectral) for _ in range(2))
+        self.told = _film(told, width)
+
+    def forward(self, h: Tensor, told: Tensor) -> Tensor:
+        inner = _modulated(self.layers[0](functional.silu(h)), self.told, told)
+        return h + self.layers[1](functional.silu(inner))
+
+
+def _film(told: int, width: int) -> nn.Module:
+    """Scales and shifts `(B, 2 * width)` of what is told; nothing where nothing is."""
+    return MLP(told, (64,), 2 * width) if told else nn.Identity()
+
+
+def _modulated(h: Tensor, film: nn.Module, told: Tensor) -> Tensor:
+    if told.shape[1] == 0:
+        return h
+    scale, shift = film(told)[..., None, None].chunk(2, dim=1)
+    return h * (1 + scale) + shift
