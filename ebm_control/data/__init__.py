@@ -7,6 +7,7 @@ from ebm_control.data.minari_io import from_minari, to_minari
 from ebm_control.data.mujoco_rollout import MujocoSimulator, collect_mujoco
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.rollout_buffer import Episode, RolloutBuffer
+from ebm_control.data.shapes import Shapes, draw_shapes
 from ebm_control.data.windows import WindowBatches, window_batches
 
 __all__ = [
@@ -17,9 +18,11 @@ __all__ = [
     "MujocoSimulator",
     "Normalizer",
     "RolloutBuffer",
+    "Shapes",
     "WindowBatches",
     "collect",
     "collect_mujoco",
+    "draw_shapes",
     "from_minari",
     "load_images",
     "to_minari",

@@ -137,10 +137,16 @@ class SmallCNN(nn.Module):
         """`(B, C, H, W)` and `(B, told)` to `(B, outputs)`."""
         return self.last(self._features(x, told))
 
-    def _features(self, x: Tensor, told: Tensor) -> Tensor:
+    def layer_outputs(self, x: Tensor, told: Tensor) -> list[Tensor]:
+        """What each convolution gives, `(B, C_i, H_i, W_i)`."""
+        found = []
         for layer, film in zip(self.layers, self.told, strict=True):
             x = functional.silu(_modulated(layer(x), film, told))
-        return x.flatten(1)
+            found.append(x)
+        return found
+
+    def _features(self, x: Tensor, told: Tensor) -> Tensor:
+        return self.layer_outputs(x, told)[-1].flatten(1)
 
 
 class ResidualNetwork(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ebm_control.checks import require, require_finite
 from ebm_control.energies.base import Energy
-from ebm_control.samplers.engines import Engine, execute
+from ebm_control.samplers.engines import Engine, execute, loop
 from ebm_control.samplers.kernel import Kernel, Target
 
 Bound = float | tuple[float, ...] | Tensor
@@ -192,32 +192,34 @@ class KernelSampler(ABC):
         fixed: Tensor | None = None,
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
+        steps: int = 1,
     ) -> Tensor:
-        """`x` after one more step like the last, differentiable with respect to the energy's parameters.
+        """`x` after the last steps of a chain, differentiable with respect to the energy's parameters and to `x`.
 
-        For objectives that ask how samples move as the energy changes; gradients do not reach `x` itself. The step
-        begins anew: without the momentum or running squares that a chain had.
+        For objectives that ask how samples move as the energy changes, and for what has to be differentiated with a
+        chain in it. The steps begin anew: without the momentum or running squares that a chain had.
 
         Args:
-            energy: in training.
-            x: `(B, *shape)` where chains are.
+            energy: in training, or not.
+            x: `(B, *shape)` where chains are; gradients reach it if it requires them.
             fixed: as in `Sampler`.
             context: as in `Sampler`.
             generator: as in `Sampler`.
+            steps: the last so many of the sampler's.
 
         Raises:
-            InputError: as a chain; or the sampler has no steps.
+            InputError: as a chain; or the sampler has fewer steps.
 
         """
         _check(x, fixed, context, generator, 0)
         rows = self.rows().to(device=x.device, dtype=x.dtype)
-        require(len(rows) > 0, "steps", given=0, expected="at least 1")
+        require(1 <= steps <= len(rows), "steps", given=steps, expected=f"1 to {len(rows)}, the sampler's")
         generator = generator or _from_system(x.device)
         kernel = self.kernel()
         with evaluation_mode(energy, frozen=False), torch.enable_grad():
             target = _target(energy, x, context, fixed, self.clamp, differentiable=True)
-            state = kernel.init(target, x.detach())
-            state, _ = kernel.step(target, state, kernel.draw(x, generator), rows[-1], _factor(self.scale, x))
+            noise = (kernel.draw(x, generator) for _ in range(steps))
+            state, _, _ = loop(kernel, target, x, rows[-steps:], _factor(self.scale, x), noise, 0)
         return state["x"]
 
 

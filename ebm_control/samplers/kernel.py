@@ -24,7 +24,7 @@ class Target:
     low: Tensor | None = None  # bounds on free coordinates, broadcastable to x; both or neither
     high: Tensor | None = None
     differentiable: bool = (
-        False  # gradients keep their graph, through which the energy's parameters are reached
+        False  # gradients keep their graph, to the energy's parameters and to where a chain began
     )
 
     @property
@@ -50,7 +50,8 @@ class Target:
             gradient, (_, energy) = torch.func.grad_and_value(total, has_aux=True)(x)
         else:
             with torch.enable_grad():
-                x = x.detach().requires_grad_()
+                if not (self.differentiable and x.requires_grad):
+                    x = x.detach().requires_grad_()
                 energy = self.energy(x, self.context)
                 (gradient,) = torch.autograd.grad(
                     energy, x, torch.ones_like(energy), create_graph=self.differentiable

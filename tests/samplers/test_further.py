@@ -50,7 +50,7 @@ def test_the_energy_is_left_as_it_was_and_fixed_coordinates_stay():
 
 
 def test_a_sampler_without_steps_has_no_further_one():
-    with pytest.raises(InputError, match=r"^steps: expected at least 1"):
+    with pytest.raises(InputError, match=r"^steps: expected 1 to 0"):
         moved(Learned(2), Langevin(0), normal(2, 2))
 
 
@@ -61,3 +61,16 @@ def test_annealed_chains_have_one_too():
 
     out = Annealed((1.0, 0.5)).further(Told(2), normal(3, 2), context=torch.zeros(3, 1, dtype=torch.float64))
     assert out.requires_grad
+
+
+def test_several_steps_are_those_that_a_chain_ends_with_and_their_gradient_reaches_where_they_began():
+    energy, x, sampler = Learned(2), normal(4, 2), Langevin(3, 0.3)
+    whole = sampler(energy, x, generator=generator()).x
+    assert torch.allclose(moved(energy, sampler, x, steps=3).detach(), whole, atol=1e-12)
+    begun = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(moved(energy, sampler, begun, steps=3).sin().sum(), begun)
+    step = torch.zeros_like(x)
+    step[0, 1] = 1e-5
+    high, low = (moved(energy, sampler, x + sign * step, steps=3).sin().sum() for sign in (1, -1))
+    assert gradient[0, 1] == pytest.approx(float(high - low) / 2e-5, rel=1e-4)
+    assert gradient[0, 1].abs() > 1e-3

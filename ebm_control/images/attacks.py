@@ -1,0 +1,272 @@
+"""Adversarial examples, by the loop of all samplers: an attack is a kernel that climbs the loss within a ball."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ebm_control.checks import require, require_shape
+from ebm_control.energies.base import Energy
+from ebm_control.images.classify import Logits
+from ebm_control.images.sampling import seeded_or
+from ebm_control.samplers.chain import KernelSampler
+from ebm_control.samplers.engines import Engine
+from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, finite, norms
+
+Norm = Literal["linf", "l2"]
+
+
+class AttackEnergy(Energy):
+    """Minus the loss of a classifier, over perturbations: `E(δ) = -L(f(x + δ), y)`.
+
+    Args:
+        logits: the classifier with whatever defends it, gradients and all.
+        images: `(B, C, H, W)` that are perturbed.
+        labels: `(B,)` their classes.
+        loss: "cross-entropy", or "dlr", the difference of logits ratio of Croce & Hein 2020, which does not vanish
+            where a classifier is sure.
+
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __init__(
+        self, logits: Logits, images: Tensor, labels: Tensor, loss: Literal["cross-entropy", "dlr"]
+    ) -> None:
+        super().__init__()
+        self.logits, self.loss = logits, loss
+        self.register_buffer("images", images)
+        self.register_buffer("labels", labels)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Of perturbations `(B, C, H, W)`: `(B,)`."""
+        logits = self.logits(self.images + x)
+        if self.loss == "cross-entropy":
+            return -functional.cross_entropy(logits, self.labels, reduction="none")
+        ranked = logits.sort(dim=1, descending=True).values
+        true = logits.gather(1, self.labels[:, None]).squeeze(1)
+        other = torch.where(true == ranked[:, 0], ranked[:, 1], ranked[:, 0])
+        return (true - other) / (ranked[:, 0] - ranked[:, 2] + 1e-12)
+
+
+@dataclass(frozen=True)
+class Attack(KernelSampler):
+    """Projected gradient ascent of a loss (Madry et al. 2018), or its adaptive form (APGD, Croce & Hein 2020).
+
+    A sampler over perturbations, run by the one loop: bounds keep `x + δ` within [0, 1], the kernel projects.
+    The best perturbation so far is what it hands back.
+
+    Args:
+        radius: ε, of the ball.
+        steps: of gradient.
+        norm: of the ball.
+        step_size: in radii; the first of an adaptive attack, whose steps are halved where they no longer gain.
+        adaptive: with momentum, halving, and restarts at the best so far.
+        clamp: low and high bounds of the perturbation.
+        engine: as in `Langevin`.
+
+    """
+
+    radius: float
+    steps: int = 20
+    norm: Norm = "linf"
+    step_size: float = 0.125
+    adaptive: bool = False
+    scale: Tensor | tuple[float, ...] | None = None
+    clamp: tuple[Tensor, Tensor] | None = None
+    engine: Engine = "auto"
+
+    def __post_init__(self) -> None:
+        require(self.radius > 0, "radius", given=self.radius, expected="a positive number")
+        require(self.steps >= 1, "steps", given=self.steps, expected="at least 1")
+        require(self.norm in ("linf", "l2"), "norm", given=self.norm, expected="'linf' or 'l2'")
+        require(self.step_size > 0, "step_size", given=self.step_size, expected="a positive number")
+
+    def kernel(self) -> Kernel:
+        """One step up the loss."""
+        return AttackKernel(self.radius, self.norm, self.step_size * self.radius, self.adaptive)
+
+    def rows(self) -> Tensor:
+        """`(steps, 2)`: at checkpoints of an adaptive attack the steps since the last one, else 0; momentum kept."""
+        rows = [[0.0, 1.0 if i == 0 or not self.adaptive else 0.75] for i in range(self.steps)]
+        for before, at in _checkpoints(self.steps):
+            rows[at - 1][0] = float(at - before)
+        return torch.tensor(rows)
+
+
+def _checkpoints(steps: int) -> list[tuple[int, int]]:
+    """Pairs of following checkpoints of APGD: 22 % of the steps, and then 3 % less each time, but no less than 6 %."""
+    found, before, share, width = [], 0, 0.22, 0.22
+    while (at := max(round(share * steps), before + 1)) <= steps:
+        found.append((before, at))
+        before, width = at, max(width - 0.03, 0.06)
+        share += width
+    return found
+
+
+@dataclass(frozen=True)
+class AttackKernel:
+    """One step of an `Attack`; the fields are its own."""
+
+    radius: float
+    norm: str
+    step_size: float
+    adaptive: bool
+
+    def init(self, target: Target, x: Tensor) -> State:
+        """Where the attack starts, which is its best so far."""
+        energy, gradient = target.value_and_gradient(x)
+        zero = torch.zeros_like(energy)
+        return {
+            "x": x,
+            "energy": energy,
+            "gradient": gradient.nan_to_num(0.0, 0.0, 0.0),
+            "before": x,
+            "best": x,
+            "best_energy": energy,
+            "best_gradient": gradient.nan_to_num(0.0, 0.0, 0.0),
+            "step_size": zero + self.step_size,
+            "gains": zero,
+            "checked_energy": energy,
+            "checked_step_size": zero + self.step_size,
+        }
+
+    def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """None: an attack is random in where it starts alone."""
+        return ()
+
+    def step(
+        self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
+    ) -> tuple[State, Info]:
+        """One step downhill in the energy, projected; at a checkpoint step sizes are halved where little was gained."""
+        checked, kept = row.unbind(0)
+        x = state["x"]
+        size = _column(state["step_size"], x)
+        moved = self._inside(target, x - size * scale * self._direction(state["gradient"]))
+        if self.adaptive:
+            moved = self._inside(target, x + kept * (moved - x) + (1 - kept) * (x - state["before"]))
+        new = dict(state) | {"x": moved, "before": x}
+        new["energy"], new["gradient"] = target.value_and_gradient(moved)
+        accept = finite(new)
+        new = choose(accept, new, state)
+        new["gains"] = state["gains"] + (new["energy"] < state["energy"])
+        better = new["energy"] < state["best_energy"]
+        for name in ("x", "energy", "gradient"):
+            best = "best" if name == "x" else f"best_{name}"
+            new[best] = torch.where(_column(better, new[name]), new[name], state[best])
+        if self.adaptive:
+            new = self._checked(new, checked)
+        return new, {"rejected": ~accept, "energy": new["energy"], "gradient_norm": norms(new["gradient"])}
+
+    def finish(self, target: Target, state: State) -> State:
+        """The best perturbation of all steps."""
+        return state | {"x": state["best"], "energy": state["best_energy"]}
+
+    def _checked(self, state: State, since: Tensor) -> State:
+        """The two conditions of APGD: too few steps gained, or nothing was gained at an unchanged step size."""
+        few = state["gains"] < 0.75 * since
+        same = state["step_size"] == state["checked_step_size"]
+        none = state["best_energy"] >= state["checked_energy"]
+        now = since > 0
+        halve = now & (few | (same & none))
+        new = dict(state)
+        # Where nothing is halved a checkpoint has seen the size that there is.
+        new["checked_step_size"] = torch.where(now, state["step_size"], state["checked_step_size"])
+        new["checked_energy"] = torch.where(now, state["best_energy"], state["checked_energy"])
+        new["gains"] = torch.where(now, torch.zeros_like(state["gains"]), state["gains"])
+        new["step_size"] = torch.where(halve, state["step_size"] / 2, state["step_size"])
+        for name in ("x", "energy", "gradient"):
+            best = state["best" if name == "x" else f"best_{name}"]
+            new[name] = torch.where(_column(halve, best), best, state[name])
+        new["before"] = torch.where(_column(halve, new["x"]), new["x"], state["before"])
+        return new
+
+    def _direction(self, gradient: Tensor) -> Tensor:
+        if self.norm == "linf":
+            return gradient.sign()
+        return gradient / _column(norms(gradient).clamp(min=1e-12), gradient)
+
+    def _inside(self, target: Target, x: Tensor) -> Tensor:
+        """Within the ball and the bounds; what the bounds cut off leaves it in the ball."""
+        if self.norm == "linf":
+            x = x.clamp(-self.radius, self.radius)
+        else:
+            x = x * (self.radius / _column(norms(x), x).clamp(min=1e-12)).clamp(max=1.0)
+        return target.hold(x, x)
+
+
+def attacked(
+    logits: Logits,
+    images: Tensor,
+    labels: Tensor,
+    attack: Attack,
+    *,
+    restarts: int = 1,
+    loss: Literal["cross-entropy", "dlr"] = "cross-entropy",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Adversarial examples `(N, C, H, W)`: of each image the first restart that is misclassified, or the last.
+
+    Args:
+        logits: the classifier with whatever defends it. Where that is random, gradients should be of a mean.
+        images: `(N, C, H, W)` in [0, 1].
+        labels: `(N,)` true classes.
+        attack: its settings; bounds are set here.
+        restarts: the first from the image itself, others from random places in the ball.
+        loss: see `AttackEnergy`.
+        generator: of the restarts; None seeds from the system.
+
+    Raises:
+        InputError: a shape does not fit.
+
+    """
+    require_shape("labels", labels, (len(images),))
+    require(restarts >= 1, "restarts", given=restarts, expected="at least 1")
+    generator = seeded_or(generator, images.device)
+    found = images.clone()
+    left = torch.arange(len(images), device=images.device)
+    for restart in range(restarts):
+        x, y = images[left], labels[left]
+        start = torch.zeros_like(x)
+        if restart:
+            start = _within_ball(x, attack, generator)
+        bounded = Attack(
+            attack.radius,
+            attack.steps,
+            attack.norm,
+            attack.step_size,
+            attack.adaptive,
+            attack.scale,
+            (-x - 1e-9, 1 - x + 1e-9),
+            attack.engine,
+        )
+        delta = bounded(AttackEnergy(logits, x, y, loss), start, generator=generator).x
+        found[left] = (x + delta).clamp(0, 1)
+        with torch.no_grad():
+            right = logits(found[left]).argmax(dim=1) == y
+        left = left[right]
+        if len(left) == 0:
+            break
+    return found
+
+
+def _within_ball(x: Tensor, attack: Attack, generator: torch.Generator) -> Tensor:
+    """Random perturbations within the ball and the range of pixels."""
+    if attack.norm == "linf":
+        drawn = attack.radius * (
+            2 * torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype) - 1
+        )
+    else:
+        drawn = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        drawn = attack.radius * drawn / drawn.flatten(1).norm(dim=1)[:, None, None, None]
+    return (x + drawn).clamp(0, 1) - x
+
+
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    """`(B,)` broadcast to samples."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))

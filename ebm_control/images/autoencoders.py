@@ -1,0 +1,178 @@
+"""Autoencoders of an energy's size: what image energies are measured beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ebm_control.data.batch import Batch
+from ebm_control.data.images import ImageBatches, ImageSet
+from ebm_control.images.detect import in_parts
+from ebm_control.training.logger import Logger
+from ebm_control.training.regression import regress, seeded
+
+Spoil = Callable[
+    [Tensor, torch.Generator], tuple[Tensor, Tensor]
+]  # images to spoilt ones, and which pixels are known
+
+
+class Autoencoder(nn.Module):
+    """Convolutions down to a code and up again.
+
+    Args:
+        shape: of one image.
+        code: length of the code.
+        width: channels of the first layer; the second has twice as many.
+        variational: the encoder gives mean and log variance of the code (Kingma & Welling 2014).
+        masked: it is told which pixels are known, in further channels.
+
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        code: int = 32,
+        width: int = 32,
+        *,
+        variational: bool = False,
+        masked: bool = False,
+    ) -> None:
+        super().__init__()
+        channels, height, wide = shape
+        self.shape, self.code, self.variational, self.masked = shape, code, variational, masked
+        self.down = nn.Sequential(
+            nn.Conv2d(channels * (1 + masked), width, 4, 2, 1),
+            nn.SiLU(),
+            nn.Conv2d(width, 2 * width, 4, 2, 1),
+            nn.SiLU(),
+            nn.Flatten(),
+        )
+        self.small = (2 * width, height // 4, wide // 4)
+        flat = 2 * width * (height // 4) * (wide // 4)
+        self.encode = nn.Linear(flat, code * (1 + variational))
+        self.decode = nn.Linear(code, flat)
+        self.up = nn.Sequential(
+            nn.SiLU(),
+            nn.ConvTranspose2d(2 * width, width, 4, 2, 1),
+            nn.SiLU(),
+            nn.ConvTranspose2d(width, channels, 4, 2, 1),
+        )
+
+    def encoded(self, images: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Code `(N, code)` of images in [0, 1], and its log variance if it has one."""
+        parts = [2 * images - 1]
+        if self.masked:
+            told = torch.ones_like(images) if known is None else known.expand_as(images).to(images)
+            parts = [(2 * images - 1) * told, told]
+        found = self.encode(self.down(torch.cat(parts, dim=1)))
+        if not self.variational:
+            return found, None
+        mean, log_variance = found.chunk(2, dim=1)
+        return mean, log_variance
+
+    def decoded(self, code: Tensor) -> Tensor:
+        """Logits of pixels, `(N, C, H, W)`."""
+        return self.up(self.decode(code).unflatten(1, self.small))
+
+    def forward(self, images: Tensor, known: Tensor | None = None) -> Tensor:
+        """Images as they come out again, `(N, C, H, W)` in [0, 1]."""
+        return self.decoded(self.encoded(images, known)[0]).sigmoid()
+
+
+@dataclass(frozen=True)
+class AutoencoderSettings:
+    """How an autoencoder is trained.
+
+    Args:
+        code: length of the code.
+        width: channels of the first layer.
+        updates: of Adam, the learning rate falling to 0 along a cosine.
+        batch: images an update.
+        learning_rate: at the start.
+        beta: weight of the variational one's KL divergence.
+        seed: of weights, batches and noise.
+
+    """
+
+    code: int = 32
+    width: int = 32
+    updates: int = 3000
+    batch: int = 128
+    learning_rate: float = 1e-3
+    beta: float = 1.0
+    seed: int = 0
+
+
+def fit_autoencoder(
+    data: ImageSet,
+    settings: AutoencoderSettings | None = None,
+    *,
+    variational: bool = False,
+    spoil: Spoil | None = None,
+    progress: bool = False,
+    device: torch.device | str = "cpu",
+) -> Autoencoder:
+    """Train an autoencoder: plain, variational, or one that mends what `spoil` does to images.
+
+    Args:
+        data: see `load_images`.
+        settings: see `AutoencoderSettings`.
+        variational: maximise the evidence lower bound, pixels as probabilities.
+        spoil: of images `(B, C, H, W)`, spoilt ones and a boolean mask of the known pixels.
+        progress: show a progress bar.
+        device: where to train.
+
+    """
+    settings = settings or AutoencoderSettings()
+    with seeded(settings.seed):
+        made = Autoencoder(
+            data.shape, settings.code, settings.width, variational=variational, masked=spoil is not None
+        ).to(device)
+    generator = torch.Generator(device).manual_seed(settings.seed + 2)
+    batches = ImageBatches(
+        data.images, settings.batch, dequantize=False, seed=settings.seed + 1, device=device
+    )
+
+    def loss(drawn: Batch) -> Tensor:
+        x, known = drawn.x, None
+        if spoil is not None:
+            x, known = spoil(drawn.x, generator)
+        code, log_variance = made.encoded(x, known)
+        if log_variance is None:
+            return (made.decoded(code).sigmoid() - drawn.x).square().mean()
+        noise = torch.randn(code.shape, generator=generator, device=code.device)
+        logits = made.decoded(code + (0.5 * log_variance).exp() * noise)
+        told = functional.binary_cross_entropy_with_logits(logits, drawn.x, reduction="none").flatten(1)
+        spread = 0.5 * (code.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
+        return (told.sum(dim=1) + settings.beta * spread).mean() / told.shape[1]
+
+    regress(
+        made.parameters(),
+        loss,
+        batches,
+        settings.updates,
+        learning_rate=settings.learning_rate,
+        logger=Logger(progress=progress),
+        name="autoencoder",
+    )
+    made.eval().requires_grad_(False)
+    return made
+
+
+@torch.no_grad()
+def samples_of(model: Autoencoder, count: int, generator: torch.Generator) -> Tensor:
+    """Mean images `(count, C, H, W)` of codes drawn from a standard normal: of a variational one."""
+    return model.decoded(torch.randn((count, model.code), generator=generator)).sigmoid()
+
+
+def reconstruction_score(model: Autoencoder) -> Callable[[Tensor], Tensor]:
+    """Outlier score of images: mean squared error of what comes out again, `(N,)`."""
+
+    def score(images: Tensor) -> Tensor:
+        return in_parts(lambda part: (model(part) - part).square().flatten(1).mean(dim=1), images)
+
+    return score

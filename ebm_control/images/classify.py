@@ -1,0 +1,179 @@
+"""Classifiers: by a conditional energy, with or without refinement, and the plain network beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ebm_control.checks import require
+from ebm_control.data.batch import Batch
+from ebm_control.data.images import ImageBatches, ImageSet
+from ebm_control.energies.image import ImageEnergy, SmallCNN
+from ebm_control.energies.noise import AtNoise
+from ebm_control.samplers.langevin import Langevin
+from ebm_control.training.logger import Logger
+from ebm_control.training.regression import regress, seeded
+
+Logits = Callable[[Tensor], Tensor]  # images `(N, C, H, W)` to `(N, classes)`
+Perturb = Callable[[Logits, Tensor, Tensor], Tensor]  # classifier, images and labels to perturbed images
+
+
+def energy_logits(energy: ImageEnergy, level: float | None = None) -> Logits:
+    """`log p(y | x)` but for a constant, `-E(x | y)`, of a conditional energy.
+
+    Args:
+        energy: conditional.
+        level: noise level that images are read at, of an energy that has some: a high one does not see what is small.
+
+    Raises:
+        InputError: the energy has no classes, or a level is missing or not wanted.
+
+    """
+    _check(energy, level)
+
+    def logits(images: Tensor) -> Tensor:
+        return -energy.of_classes(images, level)
+
+    return logits
+
+
+def refined_logits(
+    energy: ImageEnergy,
+    radius: float,
+    *,
+    level: float | None = None,
+    steps: int = 5,
+    step_size: float | None = None,
+) -> Logits:
+    """Logits after the image has moved to lower energy within `radius` in every pixel (Du & Mordatch 2019).
+
+    Gradients go through the refinement, so that an attack sees all of it.
+
+    Args:
+        energy: conditional.
+        radius: how far any pixel may move.
+        level: as in `energy_logits`.
+        steps: of Langevin dynamics without noise.
+        step_size: of each; None for σ² / 4 at a noise level, 1 without.
+
+    Raises:
+        InputError: as `energy_logits`.
+
+    """
+    logits = energy_logits(energy, level)
+    size = step_size or (1.0 if level is None else level**2 / 4)
+    likely = energy if level is None else AtNoise(energy, level)
+
+    def refined(images: Tensor) -> Tensor:
+        ball = ((images - radius).clamp(min=-1e-6), (images + radius).clamp(max=1 + 1e-6))
+        dynamics = Langevin(steps, size, noise=0.0, clamp=ball)
+        return logits(dynamics.further(likely, images, steps=steps))
+
+    return refined
+
+
+def _check(energy: ImageEnergy, level: float | None) -> None:
+    require(energy.classes > 0, "energy", given="no classes", expected="a conditional one")
+    noisy = energy.noise is not None
+    known = "a noise level" if noisy else "None: the energy has no noise levels"
+    require((level is not None) == noisy, "level", given=level, expected=known)
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A network that was trained by cross-entropy, of an energy's own kind and size.
+
+    Attributes:
+        network: `SmallCNN`.
+
+    """
+
+    network: SmallCNN
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits `(N, classes)` of images `(N, C, H, W)` in [0, 1]."""
+        return self.network(2 * images - 1, images.new_zeros(len(images), 0))
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What its layers make of images: `(N, C_i, H_i, W_i)` each."""
+        return self.network.layer_outputs(2 * images - 1, images.new_zeros(len(images), 0))
+
+    @torch.no_grad()
+    def accuracy(self, images: Tensor, labels: Tensor) -> float:
+        """Share of images `(N, C, H, W)` that are told right."""
+        return accuracy(self, images, labels)
+
+
+def fit_classifier(
+    data: ImageSet,
+    *,
+    width: int = 32,
+    updates: int = 2000,
+    batch: int = 128,
+    learning_rate: float = 1e-3,
+    noise: float = 0.0,
+    perturb: Perturb | None = None,
+    seed: int = 0,
+    progress: bool = False,
+    device: torch.device | str = "cpu",
+) -> Classifier:
+    """Train a classifier by cross-entropy.
+
+    Args:
+        data: see `load_images`.
+        width: channels of its first layer.
+        updates: of Adam, the learning rate falling to 0 along a cosine.
+        batch: images an update.
+        learning_rate: at the start.
+        noise: deviation of Gaussian noise on the images, uniform from 0 up to it.
+        perturb: adversary whose images it learns instead (Madry et al. 2018), `lambda f, x, y: attacked(f, x, y, ...)`.
+        seed: of weights and batches.
+        progress: show a progress bar.
+        device: where to train.
+
+    """
+    with seeded(seed):
+        made = Classifier(SmallCNN(data.shape, data.classes, width).to(device))
+    generator = torch.Generator(device).manual_seed(seed + 2)
+    batches = ImageBatches(
+        data.images, batch, labels=data.labels, classes=data.classes, seed=seed + 1, device=device
+    )
+
+    def loss(drawn: Batch) -> Tensor:
+        assert drawn.context is not None
+        x, labels = drawn.x, drawn.context.argmax(dim=1)
+        if noise:
+            level = noise * torch.rand((len(x), 1, 1, 1), generator=generator, device=x.device)
+            x = x + level * torch.randn(x.shape, generator=generator, device=x.device)
+        if perturb is not None:
+            x = perturb(made, x, labels)
+        return functional.cross_entropy(made(x), labels)
+
+    regress(
+        made.network.parameters(),
+        loss,
+        batches,
+        updates,
+        learning_rate=learning_rate,
+        logger=Logger(progress=progress),
+        name="classifier",
+    )
+    made.network.eval().requires_grad_(False)
+    return made
+
+
+@torch.no_grad()
+def accuracy(logits: Logits, images: Tensor, labels: Tensor, size: int = 512) -> float:
+    """Share of images `(N, C, H, W)` whose greatest logit is that of their label `(N,)`."""
+    parts = zip(images.split(size), labels.split(size), strict=True)
+    right = [(logits(part).argmax(dim=1) == truth).sum() for part, truth in parts]
+    return float(torch.stack(right).sum()) / len(images)
+
+
+def parameters_of(network: nn.Module) -> int:
+    """Number of weights."""
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,94 @@
+"""Energies of independent attributes, combined: images that have all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from ebm_control.checks import require
+from ebm_control.energies.base import Energy, Sum
+from ebm_control.energies.image import ImageEnergy
+from ebm_control.energies.noise import Given
+from ebm_control.images.sampling import sampler_for, seeded_or, starts_for
+from ebm_control.samplers.chain import Sampler
+
+
+def has(energy: ImageEnergy, attribute: int) -> Given:
+    """The energy of images that have one value of the attribute that a conditional energy was trained on.
+
+    Such energies are combined by `+`, `-` and `mixture`: both, not, either (Du, Li & Mordatch 2020).
+
+    Raises:
+        InputError: the energy has no classes, or fewer.
+
+    """
+    require(energy.classes > 0, "energy", given="no classes", expected="a conditional one")
+    inside = 0 <= attribute < energy.classes
+    require(inside, "attribute", given=attribute, expected=f"0 to {energy.classes - 1}")
+    return Given(energy, one_hot(torch.tensor(attribute), energy.classes).float())
+
+
+def anything(energy: ImageEnergy) -> Given:
+    """The energy of all images, whatever their attribute."""
+    return Given(energy, torch.zeros(energy.classes))
+
+
+def all_of(energies: Sequence[ImageEnergy], attributes: Tensor, *, common: float = 1.0) -> Energy:
+    """Images that have one attribute of each energy: `Σ_i E_i(x | a_i) - common Σ_{i>0} E_i(x)`.
+
+    By Bayes' rule, for attributes that are independent given the image: `p(x | a, b) ∝ p(x | a) p(x | b) / p(x)`. What
+    every energy knows of all images counts once with `common=1`; without (0) it counts as often as there are energies.
+
+    Args:
+        energies: conditional, each on an attribute of its own; trained apart, on images of other sets even.
+        attributes: `(B, len(energies))` values for each image.
+        common: share of what all have in common that is taken off.
+
+    Raises:
+        InputError: an attribute is not one of its energy's.
+
+    """
+    require(len(energies) > 0, "energies", given="none", expected="at least one")
+    fits = attributes.ndim == 2 and attributes.shape[1] == len(energies)
+    require(fits, "attributes", given=tuple(attributes.shape), expected=f"(B, {len(energies)})")
+    terms: list[Energy] = []
+    for i, energy in enumerate(energies):
+        asked = attributes[:, i]
+        inside = bool(((asked >= 0) & (asked < energy.classes)).all())
+        require(
+            inside, "attributes", given=asked.tolist(), expected=f"0 to {energy.classes - 1} in column {i}"
+        )
+        terms.append(Given(energy, one_hot(asked, energy.classes).float()))
+        if i and common:
+            terms.append(-common * anything(energy))
+    return Sum(terms)
+
+
+def compose(
+    energies: Sequence[ImageEnergy],
+    attributes: Tensor,
+    *,
+    common: float = 1.0,
+    sampler: Sampler | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw images that have one attribute of each energy: `(B, C, H, W)` in [0, 1].
+
+    Args:
+        energies: see `all_of`.
+        attributes: see `all_of`.
+        common: see `all_of`.
+        sampler: None for that of the first energy, with corrections: sums of energies of noised images are not those
+            of noised products, but for the least noise (Du et al. 2023), and Langevin steps lead from one to the next.
+        generator: source of noise; None seeds from the system.
+
+    """
+    first = energies[0]
+    generator = seeded_or(generator, first.mean.device)
+    start = starts_for(first, len(attributes), generator)
+    sampler = sampler or sampler_for(first, 40, corrections=3)
+    whole = all_of(energies, attributes, common=common)
+    return sampler(whole, start, generator=generator).x.clamp(0, 1)

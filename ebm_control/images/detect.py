@@ -1,0 +1,168 @@
+"""Outliers: images that a model was not trained on, told by a score, and what they are told from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from ebm_control.checks import require, require_shape
+from ebm_control.energies.image import ImageEnergy
+from ebm_control.energies.noise import AtNoise
+from ebm_control.samplers.chain import evaluation_mode
+
+Score = Callable[[Tensor], Tensor]  # images `(N, C, H, W)` to figures `(N,)`, high for outliers
+LEVELS = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0)
+
+
+def energy_score(energy: ImageEnergy, level: float | None = None) -> Score:
+    """The energy itself (Du & Mordatch 2019): at one noise level of an energy that has some, the least by default."""
+    plain = energy if energy.noise is None else AtNoise(energy, level or energy.noise[0])
+
+    def score(images: Tensor) -> Tensor:
+        return in_parts(plain, images)
+
+    return score
+
+
+def gradient_norm_score(energy: ImageEnergy, level: float | None = None) -> Score:
+    """The length of the energy's gradient (Grathwohl et al. 2020)."""
+    plain = energy if energy.noise is None else AtNoise(energy, level or energy.noise[0])
+
+    def norm(images: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = images.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(plain(x).sum(), x)
+        return gradient.flatten(1).norm(dim=1)
+
+    def score(images: Tensor) -> Tensor:
+        return in_parts(norm, images)
+
+    return score
+
+
+@dataclass(frozen=True)
+class EnergyProfile:
+    """How unusual an image's energies at all noise levels are together: a squared Mahalanobis distance, `(N,)`.
+
+    A single energy is low for images that are simpler than the data: what is likely need not be typical (Nalisnick et
+    al. 2019). Energies and the lengths of their gradients at several levels are far from those of the data either way
+    (compare Mahmood, Oliva & Styner 2021, who fit a density to the lengths of scores).
+
+    Args:
+        energy: of noised images.
+        mean: `(k,)` of the features over the data.
+        precision: `(k, k)` inverse of their covariance.
+        levels: noise levels.
+
+    """
+
+    energy: ImageEnergy
+    mean: Tensor
+    precision: Tensor
+    levels: tuple[float, ...] = LEVELS
+
+    @classmethod
+    def fit(cls, energy: ImageEnergy, images: Tensor, levels: tuple[float, ...] = LEVELS) -> EnergyProfile:
+        """Features of data `(N, C, H, W)`, training images say; no outlier is needed.
+
+        Raises:
+            InputError: the energy has no noise levels, or there are too few images.
+
+        """
+        require(energy.noise is not None, "energy", given="no noise levels", expected="one of noised images")
+        require(
+            len(images) > 10 * len(levels), "images", given=len(images), expected=f"over {10 * len(levels)}"
+        )
+        features = cls._features(energy, images, levels)
+        mean = features.mean(dim=0)
+        away = features - mean
+        covariance = away.T @ away / (len(away) - 1)
+        # Features of different levels are much alike: a share of each one's variance keeps their inverse sound.
+        covariance = covariance + torch.diag(1e-4 * covariance.diagonal())
+        return cls(energy, mean, torch.linalg.inv(covariance), levels)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Figures `(N,)`, high for outliers."""
+        away = self._features(self.energy, images, self.levels) - self.mean
+        return (away @ self.precision * away).sum(dim=1)
+
+    @staticmethod
+    def _features(energy: ImageEnergy, images: Tensor, levels: tuple[float, ...]) -> Tensor:
+        """Energies, and logarithms of the lengths of their gradients, `(N, 2 * levels)`."""
+
+        def of(part: Tensor) -> Tensor:
+            found = []
+            for level in levels:
+                at = AtNoise(energy, level)
+                with torch.enable_grad():
+                    x = part.detach().requires_grad_()
+                    value = at(x)
+                    (gradient,) = torch.autograd.grad(value.sum(), x)
+                norm = (level * gradient).flatten(1).norm(dim=1)
+                # Energies of images far away grow without bound: a logarithm keeps the distance readable.
+                found += [value.detach().asinh(), norm.clamp(min=1e-12).log()]
+            return torch.stack(found, dim=1).double()
+
+        with evaluation_mode(energy):
+            return in_parts(of, images)
+
+
+def auroc(inliers: Tensor, outliers: Tensor) -> float:
+    """Chance that a score `(N,)` of an inlier is below one `(M,)` of an outlier: area under the ROC curve."""
+    require(len(inliers) > 0 and len(outliers) > 0, "outliers", given="none", expected="some of both")
+    scores = torch.cat([inliers, outliers]).nan_to_num(nan=torch.inf).double()
+    finite = scores.clamp(-1e300, 1e300)
+    labels = torch.cat([torch.zeros(len(inliers)), torch.ones(len(outliers))])
+    return float(roc_auc_score(labels.numpy(), finite.cpu().numpy()))
+
+
+def outlier_sets(
+    images: Tensor, generator: torch.Generator, other: Tensor | None = None
+) -> Mapping[str, Tensor]:
+    """What inliers `(N, C, H, W)` in [0, 1] are to be told from, each `(N, C, H, W)` or as many as there are.
+
+    "uniform": uniform noise; "constant": images of one grey, each its own; "interpolated": means of two images;
+    "rotated": turned by a quarter; "shuffled": their quarters in another order; "other": another set, if given.
+    """
+    require_shape("images", images, (len(images), *images.shape[1:]))
+    count = len(images)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator)
+
+    shift = 1 + int(torch.randint(count - 1, (), generator=generator))
+    found = {
+        "uniform": uniform(*images.shape),
+        "constant": uniform(count, 1, 1, 1).expand_as(images).clone(),
+        "interpolated": (images + images.roll(shift, dims=0)) / 2,
+        "rotated": images.rot90(1, (2, 3)),
+        "shuffled": _shuffled(images, generator),
+    }
+    return found if other is None else {"other": other} | found
+
+
+def _shuffled(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Quarters of every image in an order in which none is in its place."""
+    rows, columns = images.shape[2] // 2, images.shape[3] // 2
+    whole = images[:, :, : 2 * rows, : 2 * columns]
+    parts = [whole[:, :, r : r + rows, c : c + columns] for r in (0, rows) for c in (0, columns)]
+    orders = torch.tensor(
+        [(1, 0, 3, 2), (1, 2, 3, 0), (2, 0, 3, 1), (2, 3, 0, 1), (3, 2, 1, 0), (3, 0, 1, 2)]
+    )
+    chosen = orders[torch.randint(len(orders), (len(images),), generator=generator)]
+    stacked = torch.stack(parts, dim=1)
+    moved = stacked[torch.arange(len(images))[:, None], chosen]
+    upper, lower = torch.cat([moved[:, 0], moved[:, 1]], dim=3), torch.cat([moved[:, 2], moved[:, 3]], dim=3)
+    out = images.clone()
+    out[:, :, : 2 * rows, : 2 * columns] = torch.cat([upper, lower], dim=2)
+    return out
+
+
+@torch.no_grad()
+def in_parts(of: Callable[[Tensor], Tensor], images: Tensor, size: int = 512) -> Tensor:
+    """`of` applied to images part by part, so that memory stays small."""
+    return torch.cat([of(part) for part in images.split(size)])

@@ -1,0 +1,94 @@
+"""How good images are, in the features of a classifier that was trained on the same set."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require, require_shape
+from ebm_control.images.classify import Classifier
+from ebm_control.images.detect import in_parts
+from ebm_control.prediction.metrics import frechet_distance
+
+
+def features(classifier: Classifier, images: Tensor) -> Tensor:
+    """Last features of images `(N, C, H, W)`, averaged over places of a 2×2 grid: `(N, k)`."""
+
+    def of(part: Tensor) -> Tensor:
+        last = classifier.features(part)[-1]
+        return torch.nn.functional.adaptive_avg_pool2d(last, 2).flatten(1)
+
+    return in_parts(of, images)
+
+
+def feature_frechet(classifier: Classifier, samples: Tensor, data: Tensor) -> float:
+    """Squared Fréchet distance between Gaussians fitted to features of samples and of data (Heusel et al. 2017).
+
+    In the features of a classifier of one's own, so that figures compare within one set and classifier alone.
+    """
+    return frechet_distance(features(classifier, samples), features(classifier, data))
+
+
+def precision_recall(
+    classifier: Classifier, samples: Tensor, data: Tensor, neighbours: int = 3
+) -> tuple[float, float]:
+    """Share of samples near data, and of data near samples (Kynkäänniemi et al. 2019).
+
+    Near: within the distance of some datum to its `neighbours`-th nearest among the data, in features.
+
+    Raises:
+        InputError: fewer images than neighbours.
+
+    """
+    least = min(len(samples), len(data))
+    require(least > neighbours, "samples", given=least, expected=f"more than {neighbours}")
+    a, b = features(classifier, samples), features(classifier, data)
+    return _covered(a, b, neighbours), _covered(b, a, neighbours)
+
+
+def _covered(points: Tensor, by: Tensor, neighbours: int) -> float:
+    radius = torch.cdist(by, by).kthvalue(neighbours + 1, dim=1).values  # the first is itself
+    return float((torch.cdist(points, by) <= radius).any(dim=1).double().mean())
+
+
+def feature_distance(classifier: Classifier, a: Tensor, b: Tensor) -> Tensor:
+    """Distance of image pairs `(N, C, H, W)` in all layers, after Zhang et al. 2018 (LPIPS) but without its weights.
+
+    Features of a place are scaled to length 1; squared differences are summed over channels, averaged over places and
+    summed over layers: `(N,)`.
+    """
+    require_shape("b", b, tuple(a.shape))
+
+    def of(both: Tensor) -> Tensor:
+        total = both.new_zeros(len(both))
+        for left, right in zip(classifier.features(both[:, 0]), classifier.features(both[:, 1]), strict=True):
+            apart = _unit(left) - _unit(right)
+            total = total + apart.square().sum(dim=1).mean(dim=(1, 2))
+        return total
+
+    return in_parts(of, torch.stack([a, b], dim=1))
+
+
+def _unit(features: Tensor) -> Tensor:
+    return features / features.norm(dim=1, keepdim=True).clamp(min=1e-10)
+
+
+def nearest(images: Tensor, among: Tensor, known: Tensor | None = None, size: int = 256) -> Tensor:
+    """Index `(N,)` of the nearest of `among` `(M, C, H, W)`, by squared differences of known pixels.
+
+    Args:
+        images: `(N, C, H, W)`.
+        among: `(M, C, H, W)`.
+        known: boolean, broadcast to `images`; None for all pixels.
+        size: images at a time.
+
+    """
+    weight = torch.ones_like(images) if known is None else known.expand_as(images).to(images)
+    pool = among.flatten(1)
+    squared = pool.square()
+    found = []
+    for part, mask in zip(images.split(size), weight.split(size), strict=True):
+        x, w = part.flatten(1), mask.flatten(1)
+        # What all distances of one image have in common is left out.
+        found.append((w @ squared.T - 2 * (w * x) @ pool.T).argmin(dim=1))
+    return torch.cat(found)

@@ -1,0 +1,173 @@
+"""What is missing or spoilt in an image, sampled given the rest."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require, require_finite, require_shape
+from ebm_control.energies.image import ImageEnergy
+from ebm_control.energies.noise import Observed
+from ebm_control.images.sampling import labelled, sampler_for, seeded_or, starts_for
+from ebm_control.samplers.chain import Sampler
+from ebm_control.samplers.langevin import Langevin
+
+
+def inpaint(
+    energy: ImageEnergy,
+    images: Tensor,
+    known: Tensor,
+    *,
+    fills: int = 1,
+    labels: Tensor | None = None,
+    sampler: Sampler | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Sample the unknown pixels of images given the known ones.
+
+    An energy of images as they are is sampled with the known pixels fixed; one of noised images with `Observed`.
+
+    Args:
+        energy: trained.
+        images: `(N, C, H, W)`; what is not known is not read.
+        known: boolean, `(C, H, W)` or `(N, C, H, W)`.
+        fills: samples an image, K.
+        labels: `(N,)` classes, for a conditional energy; None for any.
+        sampler: None for `sampler_for(energy)`, with corrections at each noise level.
+        generator: source of noise; None seeds from the system.
+
+    Returns:
+        `(N, K, C, H, W)`, in [0, 1]; known pixels are those of `images`, bit for bit.
+
+    Raises:
+        InputError: a shape or type does not fit, or a known pixel is not finite.
+
+    """
+    require_shape("images", images, (len(images), *energy.shape))
+    require(fills >= 1, "fills", given=fills, expected="at least 1")
+    require(known.dtype == torch.bool, "known", given=known.dtype, expected="a boolean mask")
+    require(
+        known.shape in (images.shape, images.shape[1:]),
+        "known",
+        given=f"shape {tuple(known.shape)}",
+        expected=f"{tuple(images.shape)} or one mask for all",
+    )
+    known = known.expand_as(images)
+    values = torch.where(known, images, torch.zeros_like(images))
+    require_finite("images", values)
+    generator = seeded_or(generator, images.device)
+    mask, values = (part.repeat_interleave(fills, dim=0) for part in (known, values))
+    told = labelled(energy, None if labels is None else labels.repeat_interleave(fills, dim=0))
+    start = starts_for(energy, len(values), generator).to(images)
+    sampler = sampler or sampler_for(energy, 40, corrections=2)
+    if energy.noise is None:
+        start = torch.where(mask, values, start)
+        filled = sampler(told, start, fixed=mask, generator=generator).x
+    else:
+        filled = sampler(Observed(told, mask, values), start, generator=generator).x
+    return torch.where(mask, values, filled.clamp(0, 1)).unflatten(0, (len(images), fills))
+
+
+def denoise(
+    energy: ImageEnergy, images: Tensor, deviation: float, *, steps: int = 30, labels: Tensor | None = None
+) -> Tensor:
+    """Images without their Gaussian noise of a known deviation: `(N, C, H, W)` in [0, 1].
+
+    An energy of noised images knows the mean of what they may have been, `y - σ² ∇E(y, σ)` (Tweedie's formula): one
+    Langevin step without noise. One of images as they are goes downhill.
+
+    Args:
+        energy: trained.
+        images: `(N, C, H, W)` with noise, not put back into [0, 1].
+        deviation: of the noise.
+        steps: downhill, of an energy without noise levels.
+        labels: `(N,)` classes, for a conditional energy.
+
+    Raises:
+        InputError: a shape does not fit, or the deviation is beyond the energy's noise levels.
+
+    """
+    require_shape("images", images, (len(images), *energy.shape))
+    require(deviation > 0, "deviation", given=deviation, expected="a positive number")
+    told = labelled(energy, labels)
+    if energy.noise is None:
+        return _downhill(steps)(told, images.clamp(0, 1)).x
+    low, high = energy.noise
+    require(low <= deviation <= high, "deviation", given=deviation, expected=f"between {low} and {high}")
+    once = Langevin(1, deviation**2, noise=0.0)
+    level = torch.full((len(images), 1), deviation, device=images.device, dtype=images.dtype).log()
+    return once(told, images, context=level).x.clamp(0, 1)
+
+
+def suspects(energy: ImageEnergy, images: Tensor, *, level: float = 0.2, beyond: float = 0.15) -> Tensor:
+    """Pixels that are far from what the energy makes of the image, boolean `(N, C, H, W)`.
+
+    Args:
+        energy: trained.
+        images: `(N, C, H, W)`, some pixels spoilt.
+        level: noise level that the image is read at: one at which spoilt pixels are not unheard of.
+        beyond: distance from the denoised image that makes a pixel suspect.
+
+    """
+    return (images - denoise(energy, images, level)).abs() > beyond
+
+
+def restore(
+    energy: ImageEnergy,
+    images: Tensor,
+    *,
+    fills: int = 4,
+    steps: int = 30,
+    level: float = 0.2,
+    beyond: float = 0.15,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Images without spoilt pixels, of which neither place nor number is known: `(N, C, H, W)` in [0, 1].
+
+    An energy of noised images says which pixels are suspect, and fills those: the mean of `fills` samples. One of
+    images as they are goes downhill from what it is given (Du & Mordatch 2019).
+
+    Args:
+        energy: trained.
+        images: `(N, C, H, W)` in [0, 1], some pixels spoilt.
+        fills: samples that are averaged.
+        steps: downhill, of an energy without noise levels.
+        level: see `suspects`.
+        beyond: see `suspects`.
+        generator: source of noise; None seeds from the system.
+
+    """
+    require_shape("images", images, (len(images), *energy.shape))
+    if energy.noise is None:
+        return _downhill(steps)(energy, images.clamp(0, 1)).x
+    known = ~suspects(energy, images, level=level, beyond=beyond)
+    return inpaint(energy, images, known, fills=fills, generator=generator).mean(dim=1)
+
+
+def _downhill(steps: int) -> Langevin:
+    return Langevin(steps, 10.0, noise=0.0, gradient_clip=0.01, clamp=(0.0, 1.0))
+
+
+def bottom_half(shape: tuple[int, int, int]) -> Tensor:
+    """Mask `(C, H, W)` of known pixels: the upper half."""
+    known = torch.zeros(shape, dtype=torch.bool)
+    known[:, : shape[1] // 2] = True
+    return known
+
+
+def random_pixels(
+    count: int, shape: tuple[int, int, int], share: float, generator: torch.Generator
+) -> Tensor:
+    """Masks `(count, C, H, W)` of known pixels, a `share` of all; channels of a pixel go together."""
+    _, height, width = shape
+    known = torch.rand((count, 1, height, width), generator=generator) < share
+    return known.expand(-1, shape[0], -1, -1)
+
+
+def salt_and_pepper(
+    images: Tensor, generator: torch.Generator, *, share: float = 0.05, dark: float = 0.1, bright: float = 0.9
+) -> Tensor:
+    """Images with a `share` of the pixels set to `dark` and one set to `bright` (Du & Mordatch 2019)."""
+    draw = torch.rand(images[:, :1].shape, generator=generator, device=images.device)
+    spoilt = torch.where(draw < share, torch.full_like(images, dark), images)
+    return torch.where(draw > 1 - share, torch.full_like(images, bright), spoilt)

@@ -1,0 +1,131 @@
+"""Accuracy under attack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ebm_control.images.attacks import Attack, Norm, attacked
+from ebm_control.images.classify import Logits
+
+ATTACKS = ("none", "pgd", "apgd")
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """Accuracy against one attack.
+
+    Attributes:
+        attack: "none", "pgd" or "apgd".
+        norm: of the ball.
+        radius: of the ball.
+        accuracy: share of images that are told right under the attack.
+
+    """
+
+    attack: str
+    norm: Norm
+    radius: float
+    accuracy: float
+
+
+def robustness(
+    logits: Logits,
+    images: Tensor,
+    labels: Tensor,
+    radii: Sequence[float],
+    *,
+    norm: Norm = "linf",
+    steps: int = 20,
+    restarts: int = 2,
+    generator: torch.Generator | None = None,
+    size: int = 250,
+) -> list[Robustness]:
+    """Accuracy against the radius, under projected gradient ascent and its adaptive form.
+
+    "pgd" climbs the cross-entropy, "apgd" adapts its steps and climbs cross-entropy and then the difference of logits
+    ratio, as AutoAttack does (Croce & Hein 2020): an image counts only if it withstands both.
+
+    Args:
+        logits: the classifier with whatever defends it.
+        images: `(N, C, H, W)` in [0, 1].
+        labels: `(N,)`.
+        radii: ε, 0 for no attack.
+        norm: "linf" or "l2".
+        steps: of each attack ("apgd": twice as many).
+        restarts: of each attack.
+        generator: of restarts.
+        size: images at a time.
+
+    """
+    found = []
+    for radius in radii:
+        if radius == 0:
+            right = torch.cat([_right(logits, x, y) for x, y in _parts(images, labels, size)])
+            found.append(Robustness("none", norm, 0.0, float(right.double().mean())))
+            continue
+        for name in ATTACKS[1:]:
+            adaptive = name == "apgd"
+            attack = Attack(
+                radius,
+                2 * steps if adaptive else steps,
+                norm,
+                1.0 if adaptive else 2.5 / steps,
+                adaptive,
+            )
+            right = torch.cat(
+                [
+                    withstood(logits, x, y, attack, restarts=restarts, generator=generator)
+                    for x, y in _parts(images, labels, size)
+                ]
+            )
+            found.append(Robustness(name, norm, radius, float(right.double().mean())))
+    return found
+
+
+def withstood(
+    logits: Logits,
+    images: Tensor,
+    labels: Tensor,
+    attack: Attack,
+    *,
+    restarts: int = 1,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Which images `(N,)` stay told right under an attack; an adaptive one climbs two losses."""
+    right = _right(logits, images, labels)
+    for loss in ("cross-entropy", "dlr") if attack.adaptive else ("cross-entropy",):
+        left = right.nonzero().squeeze(1)
+        if len(left) == 0:
+            break
+        spoilt = attacked(
+            logits,
+            images[left],
+            labels[left],
+            attack,
+            restarts=restarts,
+            loss=loss,
+            generator=generator,
+        )
+        right[left] = _right(logits, spoilt, labels[left])
+    return right
+
+
+def transferred(
+    source: Logits, target: Logits, images: Tensor, labels: Tensor, attack: Attack, size: int = 250
+) -> float:
+    """Accuracy of `target` on images that mislead `source`: low where gradients of `target` were hidden."""
+    right = [_right(target, attacked(source, x, y, attack), y) for x, y in _parts(images, labels, size)]
+    return float(torch.cat(right).double().mean())
+
+
+@torch.no_grad()
+def _right(logits: Logits, images: Tensor, labels: Tensor) -> Tensor:
+    return logits(images).argmax(dim=1) == labels
+
+
+def _parts(images: Tensor, labels: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(images.split(size), labels.split(size), strict=True))

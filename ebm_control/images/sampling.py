@@ -1,0 +1,110 @@
+"""Images drawn from an energy: one sampler call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require, require_shape
+from ebm_control.energies.base import Energy
+from ebm_control.energies.image import ImageEnergy
+from ebm_control.energies.noise import Given
+from ebm_control.samplers.annealed import Annealed, noise_levels
+from ebm_control.samplers.chain import Chain, Sampler
+from ebm_control.samplers.langevin import Langevin
+from ebm_control.training.image_fit import cold_langevin
+
+STEPS = 60
+
+
+def sampler_for(
+    energy: ImageEnergy, steps: int = STEPS, *, corrections: int = 0, low: float | None = None
+) -> Annealed | Langevin:
+    """How an image energy is sampled: through falling noise levels if it has them, else as it was trained.
+
+    Args:
+        energy: to be sampled.
+        steps: noise levels, or Langevin steps.
+        corrections: Langevin steps at each noise level, which compositions and conditions need.
+        low: least noise level; None for the energy's own.
+
+    """
+    if energy.noise is None:
+        return cold_langevin(steps)
+    least, greatest = energy.noise
+    return Annealed(noise_levels(low or least, greatest, steps), steps=corrections, rate=0.2)
+
+
+def starts_for(energy: ImageEnergy, count: int, generator: torch.Generator) -> Tensor:
+    """Where chains of `sampler_for` start, `(count, C, H, W)`: the mean image, or uniform noise."""
+    if energy.noise is not None:
+        return energy.mean.expand(count, -1, -1, -1).clone()
+    place = energy.mean.device
+    return torch.rand((count, *energy.shape), generator=generator, device=place)
+
+
+def labelled(energy: ImageEnergy, labels: Tensor | None) -> Energy:
+    """The energy given classes `(B,)`; the energy of all classes without labels.
+
+    Raises:
+        InputError: labels for an energy without classes, or beyond them.
+
+    """
+    if labels is None:
+        return energy
+    require(energy.classes > 0, "labels", given="some", expected="None: the energy has no classes")
+    inside = bool(((labels >= 0) & (labels < energy.classes)).all())
+    require(inside, "labels", given=labels.tolist(), expected=f"classes 0 to {energy.classes - 1}")
+    return Given(energy, torch.nn.functional.one_hot(labels, energy.classes).float())
+
+
+def generate(
+    energy: ImageEnergy,
+    count: int,
+    *,
+    labels: Tensor | None = None,
+    sampler: Sampler | None = None,
+    start: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    trace: int = 0,
+) -> Chain:
+    """Draw images.
+
+    Args:
+        energy: trained.
+        count: images.
+        labels: `(count,)` their classes, for a conditional energy; None for any.
+        sampler: None for `sampler_for(energy)`.
+        start: `(count, C, H, W)` where chains start, images of a sample buffer say; None for `starts_for`.
+        generator: source of noise; None seeds from the system.
+        trace: keep every `trace`-th state of the chains.
+
+    Returns:
+        A chain whose images, and those of its trace, are put into [0, 1].
+
+    Raises:
+        InputError: a shape does not fit.
+
+    """
+    require(count >= 1, "count", given=count, expected="at least 1")
+    if labels is not None:
+        require_shape("labels", labels, (count,))
+    generator = seeded_or(generator, energy.mean.device)
+    if start is None:
+        start = starts_for(energy, count, generator)
+    require_shape("start", start, (count, *energy.shape))
+    chain = (sampler or sampler_for(energy))(
+        labelled(energy, labels), start, generator=generator, trace=trace
+    )
+    kept = None if chain.trace is None else chain.trace.clamp(0, 1)
+    return replace(chain, x=chain.x.clamp(0, 1), trace=kept)
+
+
+def seeded_or(generator: torch.Generator | None, device: torch.device) -> torch.Generator:
+    """The generator, or a new one that is seeded from the system."""
+    if generator is None:
+        generator = torch.Generator(device)
+        generator.seed()
+    return generator
