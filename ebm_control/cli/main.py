@@ -13,6 +13,7 @@ from rich.markup import escape
 from ebm_control.checks import InputError
 from ebm_control.cli.commands import Collect, Plan, Predict, Train, use_threads
 from ebm_control.cli.demo import Demo
+from ebm_control.cli.images import Images
 from ebm_control.cli.online import Online
 from ebm_control.training.checkpoint import CheckpointError
 from ebm_control.training.guard import DivergenceError
@@ -23,6 +24,7 @@ Command = (
     | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[Plan, tyro.conf.subcommand("plan")]
     | Annotated[Online, tyro.conf.subcommand("online")]
+    | Annotated[Images, tyro.conf.subcommand("images")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
 )
 
@@ -32,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = tyro.cli(
         Command,
         prog="ebm-control",
-        description="Energy-based models for control: collect rollouts, train an energy, predict, plan, learn online.",
+        description="Energy-based models for control: collect rollouts, train an energy, predict, plan, learn online; "
+        "images by the same sampler.",
         args=arguments,
     )
     use_threads()

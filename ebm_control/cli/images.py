@@ -1,0 +1,359 @@
+"""`ebm-control images train | generate | inpaint | restore | ood | robustness | compose`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+
+from ebm_control import images as tasks
+from ebm_control.checks import require
+from ebm_control.cli.run_folder import RunFolder, plain
+from ebm_control.data.images import ImageSet, load_images
+from ebm_control.data.shapes import ATTRIBUTES, draw_shapes
+from ebm_control.energies.image import ImageEnergy
+from ebm_control.images.grid import save_grid
+from ebm_control.provenance import provenance
+from ebm_control.training.checkpoint import latest_checkpoint
+from ebm_control.training.image_fit import ImageTrainSettings, fit_images
+from ebm_control.training.image_model import ImageModel
+
+SHAPES = 20_000  # images that "shapes-..." sets are drawn of
+COLUMNS = 10
+
+
+@dataclass
+class TrainImages:
+    """Train an image energy, through the trainer and samplers that trajectories have."""
+
+    data: str = "digits"
+    """digits, mnist, fashion-mnist, or shapes-ATTRIBUTE (shape, position, size, tone)."""
+    data_dir: Path | None = None
+    """Folder with mnist/ and fashion-mnist/ of idx files; EBM_CONTROL_DATA without."""
+    out: Path = Path("runs/images")
+    """Run folder: settings, events, checkpoints, samples, summary."""
+    resume: bool = False
+    """Go on from the run folder's newest checkpoint."""
+    train: ImageTrainSettings = field(default_factory=ImageTrainSettings)
+    """How to train."""
+
+    def run(self) -> dict[str, Any]:
+        """Train, draw a page of samples, and say how it went."""
+        data = load_set(self.data, self.data_dir)
+        found = latest_checkpoint(self.out / "checkpoints")
+        require(
+            self.resume or found is None, "out", given=found, expected="no checkpoints there, or --resume"
+        )
+        folder = RunFolder(self.out, self)
+        started = time.perf_counter()
+        model, outcome = fit_images(data, self.train, folder=self.out, resume=self.resume)
+        seconds = time.perf_counter() - started
+        drawn = tasks.generate(
+            model.energy, 8 * COLUMNS, generator=torch.Generator().manual_seed(self.train.seed)
+        )
+        save_grid(folder.figures / "samples.png", drawn.x, COLUMNS)
+        summary = {
+            "images": len(data.images),
+            "updates": outcome.updates,
+            "seconds": seconds,
+            "rollbacks": outcome.rollbacks,
+            **outcome.figures,
+            "provenance": provenance("ebm-control images train", [self.train.seed], seconds),
+        }
+        folder.summarise(summary)
+        return summary
+
+
+@dataclass
+class Trained:
+    """What the tasks have in common."""
+
+    checkpoint: Path
+    """Run folder of `ebm-control images train`, or a checkpoint in it."""
+    data_dir: Path | None = None
+    """Folder of idx files; EBM_CONTROL_DATA without."""
+    count: int = 100
+    """Images."""
+    seed: int = 0
+    """Of all that is drawn."""
+
+    def opened(self) -> tuple[ImageModel, ImageSet, torch.Generator]:
+        """The model, the set that it was trained on, and a generator."""
+        require(self.count >= 2, "count", given=self.count, expected="at least 2")
+        model = load_image_model(self.checkpoint)
+        data = load_set(model.data, self.data_dir)
+        return model, data, torch.Generator().manual_seed(self.seed)
+
+    def finished(self, folder: RunFolder, summary: dict[str, Any], started: float) -> dict[str, Any]:
+        """Write the summary."""
+        summary |= {"seconds": time.perf_counter() - started}
+        folder.summarise(summary)
+        return plain(summary)
+
+
+@dataclass
+class Generate(Trained):
+    """Draw images, show how chains come about, and which training images are nearest."""
+
+    out: Path = Path("runs/images-generate")
+    """Run folder: samples, chains, nearest.png, samples.pt, summary."""
+    label: int | None = None
+    """Class, of a conditional energy; any without."""
+    steps: int = 60
+    """Noise levels, or Langevin steps."""
+    judge_updates: int = 1000
+    """Of the classifier whose features measure the images."""
+
+    def run(self) -> dict[str, Any]:
+        """Draw, and measure in the features of a classifier that is trained for it."""
+        model, data, generator = self.opened()
+        folder, started = RunFolder(self.out, self), time.perf_counter()
+        labels = None if self.label is None else torch.full((self.count,), self.label)
+        sampler = tasks.sampler_for(model.energy, self.steps)
+        chain = tasks.generate(
+            model.energy,
+            self.count,
+            labels=labels,
+            sampler=sampler,
+            generator=generator,
+            trace=max(1, self.steps // COLUMNS),
+        )
+        assert chain.trace is not None
+        train = data.part("train")
+        shown = chain.x[:COLUMNS]
+        save_grid(folder.figures / "samples.png", chain.x, COLUMNS)
+        save_grid(
+            folder.figures / "chains.png", chain.trace[:COLUMNS, :8].transpose(0, 1).flatten(0, 1), COLUMNS
+        )
+        save_grid(
+            folder.figures / "nearest.png", torch.cat([shown, train[tasks.nearest(shown, train)]]), COLUMNS
+        )
+        torch.save(chain.x, self.out / "samples.pt")
+        classifier = tasks.fit_classifier(data, updates=self.judge_updates, seed=self.seed)
+        truth = data.part("test", 2000)
+        precision, recall = tasks.precision_recall(classifier, chain.x, truth)
+        summary = {
+            "classifier_accuracy": classifier.accuracy(data.part("test"), data.test_labels),
+            "frechet": tasks.feature_frechet(classifier, chain.x, truth),
+            "frechet_of_training_images": tasks.feature_frechet(classifier, train[: self.count], truth),
+            "precision": precision,
+            "recall": recall,
+        }
+        return self.finished(folder, summary, started)
+
+
+@dataclass
+class Inpaint(Trained):
+    """Fill what is missing of test images, several times."""
+
+    out: Path = Path("runs/images-inpaint")
+    """Run folder: figure and summary."""
+    missing: Literal["bottom", "random"] = "bottom"
+    """The lower half, or three quarters of the pixels."""
+    fills: int = 4
+    """Samples an image."""
+
+    def run(self) -> dict[str, Any]:
+        """Fill, draw, and say how far off, beside the nearest training image."""
+        model, data, generator = self.opened()
+        folder, started = RunFolder(self.out, self), time.perf_counter()
+        truth, train = data.part("test", self.count), data.part("train")
+        known = (
+            tasks.bottom_half(data.shape).expand_as(truth)
+            if self.missing == "bottom"
+            else tasks.random_pixels(len(truth), data.shape, 0.25, generator)
+        )
+        filled = tasks.inpaint(model.energy, truth, known, fills=self.fills, generator=generator)
+        neighbours = torch.where(known, truth, train[tasks.nearest(truth, train, known)])
+        given = torch.where(known, truth, torch.full_like(truth, 0.5))
+        rows = torch.cat([given[:, None], filled, truth[:, None]], dim=1)[:16]
+        save_grid(folder.figures / "inpainted.png", rows.flatten(0, 1), self.fills + 2)
+        summary = {
+            "mse_of_a_fill": _error(filled[:, 0], truth, known),
+            "mse_of_the_mean": _error(filled.mean(dim=1), truth, known),
+            "mse_of_the_nearest_training_image": _error(neighbours, truth, known),
+            "known_unchanged": bool((filled == truth[:, None])[known[:, None].expand_as(filled)].all()),
+        }
+        return self.finished(folder, summary, started)
+
+
+@dataclass
+class Restore(Trained):
+    """Mend spoilt test images: pixels set to .1 and .9, or Gaussian noise."""
+
+    out: Path = Path("runs/images-restore")
+    """Run folder: figure and summary."""
+    spoilt: Literal["pixels", "gaussian"] = "pixels"
+    """5 % of the pixels to .1 and 5 % to .9, or noise of `deviation`."""
+    deviation: float = 0.3
+    """Of Gaussian noise."""
+
+    def run(self) -> dict[str, Any]:
+        """Mend, draw, and say how far off."""
+        model, data, generator = self.opened()
+        folder, started = RunFolder(self.out, self), time.perf_counter()
+        truth = data.part("test", self.count)
+        if self.spoilt == "pixels":
+            given = tasks.salt_and_pepper(truth, generator)
+            mended = tasks.restore(model.energy, given, generator=generator)
+        else:
+            given = truth + self.deviation * torch.randn(truth.shape, generator=generator)
+            mended = tasks.denoise(model.energy, given, self.deviation)
+        rows = torch.stack([given, mended, truth], dim=1)[:30]
+        save_grid(folder.figures / "restored.png", rows.flatten(0, 1), 3 * 3)
+        summary = {
+            "mse_given": float((given - truth).square().mean()),
+            "mse": float((mended - truth).square().mean()),
+        }
+        return self.finished(folder, summary, started)
+
+
+@dataclass
+class Outliers(Trained):
+    """Tell test images from others: area under the ROC curve by set and score."""
+
+    out: Path = Path("runs/images-ood")
+    """Run folder: figure and summary."""
+    other: str | None = None
+    """Another set to tell from, of images of the same shape: fashion-mnist for mnist, say."""
+    count: int = 1000
+    """Images of each set."""
+
+    def run(self) -> dict[str, Any]:
+        """Score, draw one image of each set, and say how well they are told apart."""
+        model, data, generator = self.opened()
+        folder, started = RunFolder(self.out, self), time.perf_counter()
+        inliers = data.part("test", self.count)
+        other = None if self.other is None else load_set(self.other, self.data_dir).part("test", self.count)
+        require(
+            other is None or other.shape[1:] == inliers.shape[1:],
+            "other",
+            given=self.other,
+            expected=f"images of shape {data.shape}",
+        )
+        sets = tasks.outlier_sets(inliers, generator, other)
+        scores: dict[str, Any] = {
+            "energy": tasks.energy_score(model.energy),
+            "gradient_norm": tasks.gradient_norm_score(model.energy),
+        }
+        if model.energy.noise is not None:
+            scores["profile"] = tasks.EnergyProfile.fit(model.energy, data.part("train", 5000))
+        summary: dict[str, Any] = {}
+        for name, score in scores.items():
+            usual = score(inliers)
+            summary |= {f"{name}_{kind}": tasks.auroc(usual, score(found)) for kind, found in sets.items()}
+        shown = torch.cat([found[:COLUMNS] for found in (inliers, *sets.values())])
+        save_grid(folder.figures / "sets.png", shown, COLUMNS)
+        return self.finished(folder, summary, started)
+
+
+@dataclass
+class Robust(Trained):
+    """Accuracy of a conditional energy under attack, beside a classifier of its size."""
+
+    out: Path = Path("runs/images-robustness")
+    """Run folder: summary."""
+    radii: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3)
+    """Of the ball."""
+    norm: Literal["linf", "l2"] = "linf"
+    """Of the ball."""
+    level: float = 0.3
+    """Noise level that images are read at, of an energy that has some."""
+    classifier_updates: int = 1000
+    """Of the classifier beside it."""
+
+    def run(self) -> dict[str, Any]:
+        """Attack, and say how many are still told right."""
+        model, data, generator = self.opened()
+        folder, started = RunFolder(self.out, self), time.perf_counter()
+        images, labels = data.part("test", self.count), data.test_labels[: self.count]
+        level = self.level if model.energy.noise is not None else None
+        classifier = tasks.fit_classifier(
+            data, width=model.settings.width, updates=self.classifier_updates, seed=self.seed
+        )
+        summary: dict[str, Any] = {}
+        for name, logits in (
+            ("energy", tasks.energy_logits(model.energy, level)),
+            ("classifier", classifier),
+        ):
+            found = tasks.robustness(logits, images, labels, self.radii, norm=self.norm, generator=generator)
+            summary |= {f"{name}_{row.attack}_{row.radius:g}": row.accuracy for row in found}
+        return self.finished(folder, summary, started)
+
+
+@dataclass
+class Compose:
+    """Draw images that have an attribute of each of several energies, trained apart."""
+
+    checkpoints: tuple[Path, ...]
+    """Run folders of conditional energies of images of one shape."""
+    attributes: tuple[int, ...]
+    """A class of each."""
+    out: Path = Path("runs/images-compose")
+    """Run folder: samples, summary."""
+    count: int = 50
+    """Images."""
+    seed: int = 0
+    """Of the noise."""
+
+    def run(self) -> dict[str, Any]:
+        """Draw a page of them."""
+        require(
+            len(self.checkpoints) == len(self.attributes),
+            "attributes",
+            given=len(self.attributes),
+            expected=f"{len(self.checkpoints)}, one for each checkpoint",
+        )
+        energies: list[ImageEnergy] = [load_image_model(path).energy for path in self.checkpoints]
+        folder, started = RunFolder(self.out, self), time.perf_counter()
+        asked = torch.tensor(self.attributes).expand(self.count, -1)
+        drawn = tasks.compose(energies, asked, generator=torch.Generator().manual_seed(self.seed))
+        save_grid(folder.figures / "composed.png", drawn, COLUMNS)
+        summary = {"images": self.count, "seconds": time.perf_counter() - started}
+        folder.summarise(summary)
+        return plain(summary)
+
+
+@dataclass
+class Images:
+    """Image energies: train, generate, inpaint, restore, tell outliers, resist attacks, compose."""
+
+    task: tyro.conf.OmitSubcommandPrefixes[
+        Annotated[TrainImages, tyro.conf.subcommand("train")]
+        | Annotated[Generate, tyro.conf.subcommand("generate")]
+        | Annotated[Inpaint, tyro.conf.subcommand("inpaint")]
+        | Annotated[Restore, tyro.conf.subcommand("restore")]
+        | Annotated[Outliers, tyro.conf.subcommand("ood")]
+        | Annotated[Robust, tyro.conf.subcommand("robustness")]
+        | Annotated[Compose, tyro.conf.subcommand("compose")]
+    ]
+
+    def run(self) -> dict[str, Any]:
+        """Run the task."""
+        return self.task.run()
+
+
+def load_set(name: str, folder: Path | None) -> ImageSet:
+    """A set of images by name; "shapes-ATTRIBUTE" is drawn."""
+    if name.startswith("shapes-"):
+        attribute = name.removeprefix("shapes-")
+        require(
+            attribute in ATTRIBUTES, "data", given=name, expected=f"shapes- and one of {tuple(ATTRIBUTES)}"
+        )
+        return draw_shapes(SHAPES, torch.Generator().manual_seed(0)).labelled(attribute)
+    return load_images(name, folder)
+
+
+def load_image_model(checkpoint: Path) -> ImageModel:
+    """Model of a run folder or of a checkpoint."""
+    nested = checkpoint / "checkpoints"
+    return ImageModel.load(nested if nested.is_dir() else checkpoint)
+
+
+def _error(images: torch.Tensor, truth: torch.Tensor, known: torch.Tensor) -> float:
+    """Mean squared error of what was not known."""
+    return float((images - truth).square()[~known].mean())

@@ -1,0 +1,48 @@
+"""Images side by side in one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import imageio.v3 as iio
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require
+
+
+def grid(images: Tensor, columns: int, *, gap: int = 1, scale: int = 1) -> Tensor:
+    """One picture `(H, W, 3)` uint8 of images `(N, C, h, w)` in [0, 1], row by row on white.
+
+    Args:
+        images: with 1 or 3 channels.
+        columns: images a row; the last row may have fewer.
+        gap: pixels between them.
+        scale: pixels of the picture for one of an image.
+
+    """
+    channels = images.shape[1] if images.ndim == 4 else 0
+    require(
+        images.ndim == 4 and channels in (1, 3) and len(images) > 0,
+        "images",
+        given=f"shape {tuple(images.shape)}",
+        expected="(N, 1 or 3, h, w)",
+    )
+    require(columns >= 1, "columns", given=columns, expected="at least 1")
+    bytes_ = (images.detach().clamp(0, 1).nan_to_num() * 255).round().to(torch.uint8)
+    bytes_ = bytes_.expand(-1, 3, -1, -1).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    count, _, height, width = bytes_.shape
+    rows, gap = -(-count // columns), gap * scale
+    made = torch.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=torch.uint8)
+    for i, image in enumerate(bytes_.permute(0, 2, 3, 1)):
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
+        made[top : top + height, left : left + width] = image
+    return made
+
+
+def save_grid(path: Path | str, images: Tensor, columns: int, *, scale: int = 2) -> Path:
+    """Write `grid` as a picture, making its folder where needed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    iio.imwrite(path, grid(images, columns, scale=scale).numpy())
+    return path

@@ -1,0 +1,1 @@
+"""Image energies by objective, beside autoencoders and classifiers of their size."""

@@ -1,0 +1,41 @@
+"""Image energies through the sampler of trajectories: generate, restore, tell outliers, resist, compose.
+
+`python -m experiments.images [--quick] [--seeds N] [--out DIR] [--parts ...]` writes `DIR/images.json`, run by run, and
+with `--resume` goes on where it was stopped. Without `--quick` (scikit-learn's digits) it reads MNIST and Fashion-MNIST
+from `--data-dir` or the folder that EBM_CONTROL_DATA names. Trained energies are kept in `--runs`, pictures too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from experiments.images.jobs import PARTS, jobs_of, run
+from experiments.images.report import summarised, table
+from experiments.runs import Runs, carry_out
+
+
+@dataclass
+class Images(Runs):
+    """Every part, every method, every seed."""
+
+    seeds: int = 3
+    """Runs of each method."""
+    parts: tuple[str, ...] = PARTS
+    """In this order."""
+    runs: Path = Path("runs/images")
+    """Folder of checkpoints and pictures."""
+    data_dir: Path | None = None
+    """Folder of idx files; EBM_CONTROL_DATA without."""
+
+
+def main() -> None:
+    settings = tyro.cli(Images)
+    jobs = jobs_of(settings.parts, settings.seed_range, settings.quick, settings.runs, settings.data_dir)
+    carry_out(settings, "images", jobs, run, summarised, table, f" --parts {' '.join(settings.parts)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Energies of independent attributes, trained apart, combined."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ebm_control import images as tasks
+from ebm_control.data import ImageSet, Shapes, draw_shapes
+from ebm_control.data.shapes import ATTRIBUTES
+from ebm_control.energies import ImageEnergy
+from ebm_control.images.grid import save_grid
+from ebm_control.training import fit_images
+from experiments.images.settings import Size, settings_for
+
+Row = dict[str, Any]
+IMAGES = 20_000
+TOGETHER = (("shape", "position"), ("shape", "size"), ("shape", "position", "size"))
+# Never drawn together where energies are trained.
+UNSEEN: tuple[Mapping[str, int], ...] = (
+    {"shape": 0, "position": 1},
+    {"shape": 1, "position": 2},
+    {"shape": 2, "size": 1},
+)
+WAYS = {"sum, what is common taken off": 1.0, "sum": 0.0}
+
+
+def shapes_rows(seed: int, size: Size, folder: Path) -> list[Row]:
+    """Joint accuracy of composed shapes, judged by classifiers that have seen all combinations."""
+    generator = torch.Generator().manual_seed(100 + seed)
+    seen = draw_shapes(IMAGES, generator, without=UNSEEN)
+    every = draw_shapes(IMAGES, generator)
+    names = sorted({name for group in TOGETHER for name in group})
+    began = time.perf_counter()
+    energies = {name: energy_of(seen, name, seed, size, folder) for name in names}
+    seconds = time.perf_counter() - began
+    judges = {name: judge(every.labelled(name), size) for name in names}
+    accuracies = {
+        f"judge_{name}": made.accuracy(every.labelled(name).part("test"), every.labelled(name).test_labels)
+        for name, made in judges.items()
+    }
+    rows = []
+    for group in TOGETHER:
+        asked = torch.stack(
+            [torch.randint(ATTRIBUTES[name], (size.composed,), generator=generator) for name in group], dim=1
+        )
+        for way, common in WAYS.items():
+            began = time.perf_counter()
+            drawn = tasks.compose(
+                [energies[name] for name in group], asked, common=common, generator=generator
+            )
+            took = time.perf_counter() - began
+            if seed == 0 and common:
+                save_grid(folder / "figures" / f"composed-{'-'.join(group)}.png", drawn[:60], 12)
+            row = {
+                "task": "compose",
+                "attributes": " + ".join(group),
+                "way": way,
+                "train_seconds": seconds,
+                "sample_seconds": took,
+            }
+            rows.append(row | accuracies | judged(drawn, asked, group, judges))
+    return rows
+
+
+def energy_of(seen: Shapes, name: str, seed: int, size: Size, folder: Path) -> ImageEnergy:
+    """Of one attribute, trained alone."""
+    settings = settings_for("dsm", size, seed, conditional=True)
+    settings = replace(settings, updates=size.shapes, checkpoint_every=size.shapes)
+    run = folder / f"shapes-{name}-{seed}"
+    return fit_images(seen.labelled(name), settings, folder=run, resume=True, progress=False)[0].energy
+
+
+def judge(data: ImageSet, size: Size) -> tasks.Classifier:
+    """Of one attribute; noise in training, so that samples that are not quite clean are judged by what they show."""
+    return tasks.fit_classifier(data, width=size.width, updates=size.classifier, noise=0.1, seed=1000)
+
+
+def judged(
+    drawn: Tensor, asked: Tensor, group: Sequence[str], judges: Mapping[str, tasks.Classifier]
+) -> dict[str, float]:
+    """Shares of images that show what was asked for: each attribute, all, and all where they were new together."""
+    found = torch.stack([judges[name](drawn).argmax(dim=1) for name in group], dim=1)
+    right = found == asked
+    new = unseen(asked, group)
+    joint = right.all(dim=1)
+    figures = {f"accuracy_{name}": float(right[:, i].double().mean()) for i, name in enumerate(group)}
+    figures["joint"] = float(joint.double().mean())
+    if new.any():
+        figures["joint_unseen"] = float(joint[new].double().mean())
+        figures["unseen"] = float(new.double().mean())
+    return figures
+
+
+def unseen(asked: Tensor, group: Sequence[str]) -> Tensor:
+    """Which rows of attributes `(N, k)` were never seen together."""
+    new = torch.zeros(len(asked), dtype=torch.bool)
+    for combination in UNSEEN:
+        if set(combination) <= set(group):
+            same = [asked[:, group.index(name)] == value for name, value in combination.items()]
+            new |= torch.stack(same).all(dim=0)
+    return new
+
+
+def strokes_rows(data: ImageSet, seed: int, size: Size, folder: Path) -> list[Row]:
+    """Digit class with stroke width: three thirds of the training images by ink per length of stroke."""
+    widths = stroke_thirds(data.images)
+    edges = thresholds(data.images)
+    by_width = replace(
+        data,
+        name=f"{data.name}-strokes",
+        labels=widths,
+        test_labels=torch.bucketize(stroke_width(data.test_images), edges),
+    )
+    began = time.perf_counter()
+    energies = []
+    for part, name in ((data, "digit"), (by_width, "stroke")):
+        settings = settings_for("dsm", size, seed, conditional=True)
+        run = folder / f"{data.name}-{name}-{seed}"
+        energies.append(fit_images(part, settings, folder=run, resume=True, progress=False)[0].energy)
+    seconds = time.perf_counter() - began
+    judges = {"digit": judge(data, size), "stroke": judge(by_width, size)}
+    generator = torch.Generator().manual_seed(seed)
+    group = ("digit", "stroke")
+    asked = torch.stack(
+        [torch.randint(n, (size.composed,), generator=generator) for n in (data.classes, 3)], dim=1
+    )
+    rows = []
+    for way, common in WAYS.items():
+        drawn = tasks.compose(energies, asked, common=common, generator=generator)
+        if seed == 0 and common:
+            shown = torch.stack([torch.arange(10).repeat(3), torch.arange(3).repeat_interleave(10)], dim=1)
+            picture = tasks.compose(energies, shown, common=common, generator=generator)
+            save_grid(folder / "figures" / f"composed-{data.name}-strokes.png", picture, 10)
+        row = {"task": "compose", "attributes": " + ".join(group), "way": way, "train_seconds": seconds}
+        rows.append(row | judged(drawn, asked, group, judges))
+    return rows
+
+
+def stroke_width(images: Tensor) -> Tensor:
+    """Ink over length of outline, `(N,)`: about half the width of a stroke, in pixels."""
+    ink = images.float() / 255
+    across = (ink[..., 1:] - ink[..., :-1]).abs().sum(dim=(1, 2, 3))
+    down = (ink[..., 1:, :] - ink[..., :-1, :]).abs().sum(dim=(1, 2, 3))
+    return ink.sum(dim=(1, 2, 3)) / (across + down).clamp(min=1e-6)
+
+
+def thresholds(images: Tensor) -> Tensor:
+    """What parts images into thirds by stroke width."""
+    return stroke_width(images).quantile(torch.tensor([1 / 3, 2 / 3]))
+
+
+def stroke_thirds(images: Tensor) -> Tensor:
+    """0 for thin, 1 for middling, 2 for thick, `(N,)`."""
+    return torch.bucketize(stroke_width(images), thresholds(images))

@@ -1,0 +1,97 @@
+"""Accuracy under attack: a conditional energy, the same network as a classifier, and adversarial training."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ebm_control import images as tasks
+from ebm_control.data import ImageSet
+from ebm_control.images.classify import Logits
+from ebm_control.training import fit_images
+from experiments.images.settings import Size, settings_for
+
+Row = dict[str, Any]
+BALL = 0.2  # that adversarial training learns from, and that refinement moves within
+LEVELS = (0.2, 0.4)  # noise levels that the energy's classes are read at
+METHODS = ("energy", "classifier", "classifier, noise", "adversarial training")
+
+
+def defence_rows(data: ImageSet, method: str, seed: int, size: Size, folder: Path) -> list[Row]:
+    """Rows of one method: accuracy against the radius of the ball, by attack."""
+    began = time.perf_counter()
+    defended = fitted(data, method, seed, size, folder)
+    seconds = time.perf_counter() - began
+    rows = []
+    images, labels = data.test_images[: size.attacked].float() / 255, data.test_labels[: size.attacked]
+    whole = data.part("test")
+    for name, logits in defended.items():
+        clean = tasks.accuracy(logits, whole, data.test_labels)
+        slow = "refined" in name
+        for norm, radii in (("linf", size.radii), ("l2", size.radii_l2)):
+            if slow:
+                radii = (0.0, BALL) if norm == "linf" else ()
+            generator = torch.Generator().manual_seed(seed)
+            found = tasks.robustness(
+                logits, images, labels, radii, norm=norm, steps=size.steps, generator=generator
+            )
+            rows += [
+                {
+                    "task": "robustness",
+                    "defence": name,
+                    "attack": row.attack,
+                    "norm": norm,
+                    "radius": row.radius,
+                    "accuracy": row.accuracy,
+                    "clean_accuracy": clean,
+                }
+                for row in found
+            ]
+        rows += checks(name, logits, data, images, labels, seed, size)
+    return [{"train_seconds": seconds} | row for row in rows]
+
+
+def fitted(data: ImageSet, method: str, seed: int, size: Size, folder: Path) -> dict[str, Logits]:
+    """A method's classifiers by name: an energy has several, by noise level and refinement."""
+    common: dict[str, Any] = {"width": size.width, "seed": seed}
+    match method:
+        case "energy":
+            settings = settings_for("dsm", size, seed, conditional=True)
+            run = folder / f"{data.name}-classes-{seed}"
+            energy = fit_images(data, settings, folder=run, resume=True, progress=False)[0].energy
+            found = {f"energy at noise {level}": tasks.energy_logits(energy, level) for level in LEVELS}
+            name = f"energy at noise {LEVELS[-1]}, refined"
+            return found | {name: tasks.refined_logits(energy, BALL, level=LEVELS[-1])}
+        case "classifier":
+            return {"classifier": tasks.fit_classifier(data, updates=size.classifier, **common)}
+        case "classifier, noise":
+            made = tasks.fit_classifier(data, updates=size.classifier, noise=2 * LEVELS[-1], **common)
+            return {"classifier, trained with noise": made}
+        case _:
+            attack = tasks.Attack(BALL, 7, step_size=0.3)
+
+            def perturb(logits: Logits, images: Tensor, labels: Tensor) -> Tensor:
+                return tasks.attacked(logits, images, labels, attack)
+
+            made = tasks.fit_classifier(data, updates=size.adversarial, perturb=perturb, **common)
+            return {"classifier, adversarial training": made}
+
+
+def checks(
+    name: str, logits: Logits, data: ImageSet, images: Tensor, labels: Tensor, seed: int, size: Size
+) -> list[Row]:
+    """Whether gradients are hidden: attacks of another network, and a ball in which every image fails."""
+    other = tasks.fit_classifier(data, width=size.width, updates=size.classifier, seed=seed + 500)
+    attack = tasks.Attack(BALL, size.steps, step_size=2.5 / size.steps)
+    accuracy = tasks.transferred(other, logits, images, labels, attack)
+    whole = tasks.Attack(1.0, size.steps, step_size=2.5 / size.steps)
+    far = tasks.withstood(logits, images, labels, whole, restarts=2)
+    common = {"task": "robustness", "defence": name, "norm": "linf"}
+    return [
+        common | {"attack": "transferred", "radius": BALL, "accuracy": accuracy},
+        common | {"attack": "pgd, far", "radius": 1.0, "accuracy": float(far.double().mean())},
+    ]

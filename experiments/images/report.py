@@ -1,0 +1,106 @@
+"""Tables of images, for the terminal and for the documentation.
+
+`python -m experiments.images.report` prints what `experiments/results/images.json` holds, as Markdown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.table import Table
+
+from ebm_control.provenance import write_record
+from experiments import tables
+from experiments.runs import merged
+from experiments.tables import lines, spread
+
+Row = dict[str, Any]
+KEYS = (
+    *("task", "data", "method", "start", "missing", "spoilt", "part", "score", "defence", "attack"),
+    *("norm", "radius", "attributes", "way"),
+)
+SETS = ("other", "uniform", "constant", "interpolated", "rotated", "shuffled")
+# Of each task: what tells its rows apart, and the figures of each.
+TASKS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+    "generate": (
+        ("data", "method", "start"),
+        ("frechet", "frechet_floor", "precision", "recall", "train_seconds"),
+    ),
+    "inpaint": (
+        ("data", "missing", "part", "method"),
+        ("mse", "mse_of_mean", "feature_distance", "fills_apart", "known_unchanged"),
+    ),
+    "restore": (("data", "spoilt", "part", "method"), ("mse", "mse_given")),
+    "outliers": (("data", "method", "score"), ("mean", "least", *SETS)),
+    "robustness": (("data", "defence", "norm", "radius", "attack"), ("accuracy", "clean_accuracy")),
+    "compose": (
+        ("data", "attributes", "way"),
+        ("joint", "joint_unseen", "accuracy_shape", "accuracy_position", "accuracy_size"),
+    ),
+}
+FIGURES = tuple(dict.fromkeys(name for _, figures in TASKS.values() for name in figures))
+TITLES = {"outliers": "Outliers (area under the ROC curve)", "compose": "Composition"}
+
+
+def summarised(rows: list[Row]) -> list[Row]:
+    """One row for equal keys."""
+    return tables.summarised(rows, KEYS, FIGURES)
+
+
+def cells(rows: list[Row], task: str) -> list[list[str]]:
+    """Text of one task's rows."""
+    keys, figures = TASKS[task]
+    shown = sorted((row for row in rows if row["task"] == task), key=lambda row: [str(row[k]) for k in keys])
+    return [
+        [*(str(row[key]) for key in keys), *(spread(row, name) for name in figures), str(row["seeds"])]
+        for row in shown
+    ]
+
+
+def table(rows: list[Row]) -> Table:
+    """For the terminal: the first figure of every row."""
+    made = Table("task", "what", "figure", "value", title="Images")
+    for task, (keys, figures) in TASKS.items():
+        for row in (row for row in rows if row["task"] == task):
+            what = ", ".join(str(row[key]) for key in keys if row.get(key) is not None)
+            made.add_row(task, what, figures[0], spread(row, figures[0]))
+    return made
+
+
+def markdown(rows: list[Row]) -> str:
+    """One table a task."""
+    parts = []
+    for task, (keys, figures) in TASKS.items():
+        body = cells(rows, task)
+        if body:
+            columns = [name.replace("_", " ") for name in (*keys, *figures, "seeds")]
+            parts += [f"### {TITLES.get(task, task.capitalize())}", "", *lines(columns, body), ""]
+    return "\n".join(parts)
+
+
+@dataclass
+class Report:
+    """Tables of what the record holds."""
+
+    record: Path = Path("experiments/results/images.json")
+    """Written by `experiments.images`."""
+    parts: tuple[Path, ...] = ()
+    """Records of runs on other cores or days: put together, later ones counting, and written to `record`."""
+
+
+def main() -> None:
+    asked = tyro.cli(Report)
+    if asked.parts:
+        origin = json.loads(asked.parts[-1].read_text())["provenance"]
+        rows = merged(asked.parts, ())
+        write_record(asked.record, {"rows": summarised(rows), "by_seed": rows}, origin)
+    print(markdown(json.loads(asked.record.read_text())["results"]["rows"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What is trained, for how long, and on how many images each task is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ebm_control.data import ImageSet, load_images
+from ebm_control.training import ImageModelSettings, ImageTrainSettings
+
+# About as long as each other on one core.
+UPDATES = {"dsm": 5000, "cd": 1200, "cd-kl": 1000}
+BATCH = {"dsm": 128, "cd": 64, "cd-kl": 64}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything.
+
+    Attributes:
+        width: of every network.
+        energy: share of `UPDATES`.
+        autoencoder: updates of each, about as long as an energy's on one core.
+        classifier: updates of each.
+        adversarial: updates of the classifier that learns from attacks.
+        shapes: updates of each energy of an attribute.
+        samples: drawn.
+        filled: images that are inpainted, of train and test set each.
+        fills: of each.
+        outliers: images of each set.
+        attacked: images.
+        radii: of the L∞ balls.
+        radii_l2: of the L2 balls.
+        steps: of each attack.
+        composed: images for each number of attributes.
+
+    """
+
+    width: int = 32
+    energy: float = 1.0
+    autoencoder: int = 12_000
+    classifier: int = 2500
+    adversarial: int = 2500
+    shapes: int = 2500
+    samples: int = 2000
+    filled: int = 250
+    fills: int = 4
+    outliers: int = 2000
+    attacked: int = 300
+    radii: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+    radii_l2: tuple[float, ...] = (1.0, 2.0, 3.0)
+    steps: int = 20
+    composed: int = 400
+
+
+FULL = Size()
+QUICK = Size(
+    width=16,
+    energy=0.12,
+    autoencoder=600,
+    classifier=400,
+    adversarial=300,
+    shapes=300,
+    samples=300,
+    filled=50,
+    outliers=300,
+    attacked=100,
+    radii=(0.0, 0.1, 0.2),
+    radii_l2=(1.0,),
+    steps=10,
+    composed=60,
+)
+
+
+def settings_for(loss: str, size: Size, seed: int, *, conditional: bool = False) -> ImageTrainSettings:
+    """Of an energy; objectives are one argument apart, and the time that they may take."""
+    updates = max(50, round(size.energy * UPDATES[loss]))
+    made = ImageTrainSettings(
+        ImageModelSettings(width=size.width, conditional=conditional),
+        loss=loss,
+        updates=updates,
+        batch=BATCH[loss],
+        checkpoint_every=updates,
+        seed=seed,
+    )
+    return replace(made, classify=1.0) if conditional else made
+
+
+def loaded(name: str, folder: Path | None) -> ImageSet:
+    """A set, its test images shuffled once, so that the first of them are of all classes."""
+    data = load_images(name, folder)
+    order = torch.randperm(len(data.test_images), generator=torch.Generator().manual_seed(0))
+    return replace(data, test_images=data.test_images[order], test_labels=data.test_labels[order])
