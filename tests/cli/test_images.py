@@ -91,7 +91,7 @@ def test_another_set_has_to_be_of_the_same_shape(runs, tmp_path, capsys):
 
 def test_accuracy_falls_with_the_radius_of_attacks(runs, tmp_path):
     summary = task(
-        runs, "robustness", tmp_path, "--radii", "0", "1.0", "--classifier-updates", "150", count=20
+        runs, "robustness", tmp_path, "--radii", "0", "1.0", "--classifier-updates", "300", count=20
     )
     assert summary["classifier_none_0"] > 0.7
     assert summary["classifier_pgd_1"] == 0
