@@ -20,7 +20,6 @@ from ebm_control.training import fit_images
 from experiments.images.settings import Size, settings_for
 
 Row = dict[str, Any]
-IMAGES = 20_000
 TOGETHER = (("shape", "position"), ("shape", "size"), ("shape", "position", "size"))
 # Never drawn together where energies are trained.
 UNSEEN: tuple[Mapping[str, int], ...] = (
@@ -34,8 +33,8 @@ WAYS = {"sum, what is common taken off": 1.0, "sum": 0.0}
 def shapes_rows(seed: int, size: Size, folder: Path) -> list[Row]:
     """Joint accuracy of composed shapes, judged by classifiers that have seen all combinations."""
     generator = torch.Generator().manual_seed(100 + seed)
-    seen = draw_shapes(IMAGES, generator, without=UNSEEN)
-    every = draw_shapes(IMAGES, generator)
+    seen = draw_shapes(size.drawn, generator, without=UNSEEN)
+    every = draw_shapes(size.drawn, generator)
     names = sorted({name for group in TOGETHER for name in group})
     began = time.perf_counter()
     energies = {name: energy_of(seen, name, seed, size, folder) for name in names}

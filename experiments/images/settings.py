@@ -34,6 +34,7 @@ class Size:
         radii: of the L∞ balls.
         radii_l2: of the L2 balls.
         steps: of each attack.
+        drawn: shapes that energies of attributes are trained on.
         composed: images for each number of attributes.
 
     """
@@ -52,6 +53,7 @@ class Size:
     radii: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
     radii_l2: tuple[float, ...] = (1.0, 2.0, 3.0)
     steps: int = 20
+    drawn: int = 20_000
     composed: int = 400
 
 
@@ -70,6 +72,7 @@ QUICK = Size(
     radii=(0.0, 0.1, 0.2),
     radii_l2=(1.0,),
     steps=10,
+    drawn=5000,
     composed=60,
 )
 
