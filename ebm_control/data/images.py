@@ -67,7 +67,7 @@ class ImageSet:
     @property
     def classes(self) -> int:
         """Number of classes, labelled from 0."""
-        return int(self.labels.max()) + 1
+        return int(torch.cat([self.labels, self.test_labels]).max()) + 1
 
     def part(self, which: str, count: int | None = None) -> Tensor:
         """The first `count` images of "train" or "test", in [0, 1]."""
@@ -99,7 +99,7 @@ def load_images(name: str, folder: Path | str | None = None, *, download: bool =
     require(name in NAMES, "name", given=name, expected=f"one of {NAMES}")
     if name == "digits":
         return _digits()
-    place = folder or os.environ.get(FOLDER)
+    place = folder or os.environ.get(FOLDER) or None
     if place is None and download:
         return _from_openml(name)
     require(
@@ -165,8 +165,9 @@ def _idx(folder: Path, file: str, checksum: str) -> NDArray[np.uint8]:
     else:
         content = plain.read_bytes()
     axes = content[3] if len(content) > 4 else 0
-    lengths = tuple(int(n) for n in np.frombuffer(content[4 : 4 + 4 * axes], ">u4"))
-    sound = content[:3] == b"\0\0\x08" and len(content) == 4 + 4 * axes + int(np.prod(lengths))
+    sound = content[:3] == b"\0\0\x08" and len(content) >= 4 + 4 * axes
+    lengths = tuple(int(n) for n in np.frombuffer(content[4 : 4 + 4 * axes], ">u4")) if sound else ()
+    sound = sound and len(content) == 4 + 4 * axes + int(np.prod(lengths))
     require(
         sound, "folder", given=f"{folder / file}-ubyte, {len(content)} bytes", expected="an idx file of bytes"
     )
@@ -213,9 +214,9 @@ class ImageBatches:
         require(0 <= unlabelled <= 1, "unlabelled", given=unlabelled, expected="between 0 and 1")
         require(noise >= 0, "noise", given=noise, expected="0 or more")
         require(
-            labels is None or (len(labels) == len(images) and int(labels.max()) < classes),
+            labels is None or (len(labels) == len(images) and bool((labels < classes).all())),
             "labels",
-            given=None if labels is None else f"{len(labels)}, up to {int(labels.max())}",
+            given=None if labels is None else f"{len(labels)}, up to {max(labels.tolist(), default=None)}",
             expected=f"{len(images)}, below classes = {classes}",
         )
         self.images, self.labels, self.classes = images, labels, classes
@@ -230,7 +231,8 @@ class ImageBatches:
         index = torch.randint(len(self.images), (self.batch,), generator=self._generator)
         x = self.images[index].float() / 255
         if self.dequantize:
-            x = (255 * x + torch.rand(x.shape, generator=self._generator)) / 256
+            # Below 1 by more than a float at 255 can lose: the grey level stays the same.
+            x = (255 * x + 0.9999 * torch.rand(x.shape, generator=self._generator)) / 256
         if self.noise:
             x = (x + self.noise * torch.randn(x.shape, generator=self._generator)).clamp(0, 1)
         if self.labels is None:

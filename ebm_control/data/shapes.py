@@ -61,6 +61,7 @@ def draw_shapes(
 
     """
     for combination in without:
+        require(len(combination) > 0, "without", given="a combination of nothing", expected="attributes")
         for name, value in combination.items():
             known = name in ATTRIBUTES and 0 <= value < ATTRIBUTES[name]
             require(known, "without", given={name: value}, expected=f"attributes of {dict(ATTRIBUTES)}")
@@ -91,8 +92,8 @@ def _drawn(attributes: Mapping[str, Tensor], generator: torch.Generator) -> Tens
         return spread * (2 * torch.rand((count, 1, 1), generator=generator) - 1)
 
     quarter = attributes["position"][:, None, None]
-    x0 = torch.where(quarter % 2 == 0, SIDE * 0.27, SIDE * 0.73) + jitter(0.8)
-    y0 = torch.where(quarter // 2 == 0, SIDE * 0.27, SIDE * 0.73) + jitter(0.8)
+    x0 = torch.where(quarter % 2 == 0, SIDE * 0.27, SIDE * 0.73) + jitter(0.6)
+    y0 = torch.where(quarter // 2 == 0, SIDE * 0.27, SIDE * 0.73) + jitter(0.6)
     radius = torch.where(attributes["size"][:, None, None] == 0, 2.8, 5.4) + jitter(0.4)
     tone = torch.where(attributes["tone"][:, None, None] == 0, 0.5, 0.95) + jitter(0.05)
     rows, columns = torch.meshgrid(torch.arange(SIDE) + 0.5, torch.arange(SIDE) + 0.5, indexing="ij")

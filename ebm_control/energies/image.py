@@ -82,6 +82,8 @@ class ImageEnergy(Energy):
 
         """
         require(self.classes > 0, "energy", given="no classes", expected="a class-conditional one")
+        wanted = "None: the energy has no noise levels" if self.noise is None else "a noise level"
+        require((level is None) == (self.noise is None), "level", given=level, expected=wanted)
         told = None
         if level is not None:
             told = torch.as_tensor(level).to(x).log().expand(len(x))[:, None]

@@ -88,6 +88,10 @@ class Given(Energy):
         return self.energy.split(x, self._context(x, context))
 
     def _context(self, x: Tensor, context: Tensor | None) -> Tensor:
+        one = self.told.ndim == 1 or len(self.told) in (1, len(x))
+        require(
+            one, "x", given=f"{len(x)} samples", expected=f"{len(self.told)}, one for each row that is told"
+        )
         told = self.told.to(x).expand(len(x), -1)
         return told if context is None else torch.cat([told, context], dim=1)
 
@@ -98,7 +102,8 @@ class Observed(Energy):
     A mask that fixes coordinates would show the energy clean ones among noised ones, which it was not trained on. Here
     known coordinates are noised as all are: they are drawn to what is known by `|x - y|² / 2σ²` alone, so that their
     deviation is σ at every level and vanishes with it, and the others follow the energy given them (the replacement
-    method of Song et al. 2021, as an energy). At the end they are as known but for rounding.
+    method of Song et al. 2021, as an energy). At the end they are as known but for rounding. The unknown ones lag a
+    little at every level; Langevin steps there (`Annealed(steps=...)`) have them catch up.
 
     Args:
         energy: its context ends with the logarithm of the noise level.

@@ -51,6 +51,8 @@ class AttackEnergy(Energy):
         ranked = logits.sort(dim=1, descending=True).values
         true = logits.gather(1, self.labels[:, None]).squeeze(1)
         other = torch.where(true == ranked[:, 0], ranked[:, 1], ranked[:, 0])
+        if logits.shape[1] < 3:  # the ratio would be the same everywhere
+            return true - other
         return (true - other) / (ranked[:, 0] - ranked[:, 2] + 1e-12)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ebm_control.checks import require
 from ebm_control.data.batch import Batch
 from ebm_control.data.images import ImageBatches, ImageSet
 from ebm_control.images.detect import in_parts
@@ -43,6 +44,7 @@ class Autoencoder(nn.Module):
     ) -> None:
         super().__init__()
         channels, height, wide = shape
+        require(height % 4 == wide % 4 == 0, "shape", given=shape, expected="sides that are multiples of 4")
         self.shape, self.code, self.variational, self.masked = shape, code, variational, masked
         self.down = nn.Sequential(
             nn.Conv2d(channels * (1 + masked), width, 4, 2, 1),
@@ -67,7 +69,7 @@ class Autoencoder(nn.Module):
         parts = [2 * images - 1]
         if self.masked:
             told = torch.ones_like(images) if known is None else known.expand_as(images).to(images)
-            parts = [(2 * images - 1) * told, told]
+            parts = [torch.where(told > 0, 2 * images - 1, 0.0), told]
         found = self.encode(self.down(torch.cat(parts, dim=1)))
         if not self.variational:
             return found, None
@@ -166,7 +168,8 @@ def fit_autoencoder(
 @torch.no_grad()
 def samples_of(model: Autoencoder, count: int, generator: torch.Generator) -> Tensor:
     """Mean images `(count, C, H, W)` of codes drawn from a standard normal: of a variational one."""
-    return model.decoded(torch.randn((count, model.code), generator=generator)).sigmoid()
+    code = torch.randn((count, model.code), generator=generator, device=generator.device)
+    return model.decoded(code).sigmoid()
 
 
 def reconstruction_score(model: Autoencoder) -> Callable[[Tensor], Tensor]:

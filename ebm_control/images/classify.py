@@ -64,8 +64,10 @@ def refined_logits(
         InputError: as `energy_logits`.
 
     """
+    require(radius > 0, "radius", given=radius, expected="a positive number")
+    require(steps >= 1, "steps", given=steps, expected="at least 1")
     logits = energy_logits(energy, level)
-    size = step_size or (1.0 if level is None else level**2 / 4)
+    size = (1.0 if level is None else level**2 / 4) if step_size is None else step_size
     likely = energy if level is None else AtNoise(energy, level)
 
     def refined(images: Tensor) -> Tensor:
@@ -169,6 +171,7 @@ def fit_classifier(
 @torch.no_grad()
 def accuracy(logits: Logits, images: Tensor, labels: Tensor, size: int = 512) -> float:
     """Share of images `(N, C, H, W)` whose greatest logit is that of their label `(N,)`."""
+    require(len(images) > 0, "images", given="none", expected="some")
     parts = zip(images.split(size), labels.split(size), strict=True)
     right = [(logits(part).argmax(dim=1) == truth).sum() for part, truth in parts]
     return float(torch.stack(right).sum()) / len(images)

@@ -86,9 +86,9 @@ def compose(
         generator: source of noise; None seeds from the system.
 
     """
+    whole = all_of(energies, attributes, common=common)
     first = energies[0]
     generator = seeded_or(generator, first.mean.device)
     start = starts_for(first, len(attributes), generator)
     sampler = sampler or sampler_for(first, 40, corrections=3)
-    whole = all_of(energies, attributes, common=common)
     return sampler(whole, start, generator=generator).x.clamp(0, 1)

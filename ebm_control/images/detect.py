@@ -9,7 +9,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from ebm_control.checks import require, require_shape
+from ebm_control.checks import require
+from ebm_control.energies.base import Energy
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.energies.noise import AtNoise
 from ebm_control.samplers.chain import evaluation_mode
@@ -20,7 +21,7 @@ LEVELS = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0)
 
 def energy_score(energy: ImageEnergy, level: float | None = None) -> Score:
     """The energy itself (Du & Mordatch 2019): at one noise level of an energy that has some, the least by default."""
-    plain = energy if energy.noise is None else AtNoise(energy, level or energy.noise[0])
+    plain = _at(energy, level)
 
     def score(images: Tensor) -> Tensor:
         return in_parts(plain, images)
@@ -30,7 +31,7 @@ def energy_score(energy: ImageEnergy, level: float | None = None) -> Score:
 
 def gradient_norm_score(energy: ImageEnergy, level: float | None = None) -> Score:
     """The length of the energy's gradient (Grathwohl et al. 2020)."""
-    plain = energy if energy.noise is None else AtNoise(energy, level or energy.noise[0])
+    plain = _at(energy, level)
 
     def norm(images: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -42,6 +43,14 @@ def gradient_norm_score(energy: ImageEnergy, level: float | None = None) -> Scor
         return in_parts(norm, images)
 
     return score
+
+
+def _at(energy: ImageEnergy, level: float | None) -> Energy:
+    """The energy at a noise level, its least by default, if it has some."""
+    if energy.noise is None:
+        require(level is None, "level", given=level, expected="None: the energy has no noise levels")
+        return energy
+    return AtNoise(energy, energy.noise[0] if level is None else level)
 
 
 @dataclass(frozen=True)
@@ -128,13 +137,19 @@ def outlier_sets(
     "uniform": uniform noise; "constant": images of one grey, each its own; "interpolated": means of two images;
     "rotated": turned by a quarter; "shuffled": their quarters in another order; "other": another set, if given.
     """
-    require_shape("images", images, (len(images), *images.shape[1:]))
     count = len(images)
+    require(
+        images.ndim == 4 and count > 1,
+        "images",
+        given=f"shape {tuple(images.shape)}",
+        expected="(N, C, H, W), at least 2",
+    )
+    place = generator.device
 
     def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator)
+        return torch.rand(shape, generator=generator, device=place).to(images)
 
-    shift = 1 + int(torch.randint(count - 1, (), generator=generator))
+    shift = 1 + int(torch.randint(count - 1, (), generator=generator, device=place))
     found = {
         "uniform": uniform(*images.shape),
         "constant": uniform(count, 1, 1, 1).expand_as(images).clone(),
@@ -153,9 +168,10 @@ def _shuffled(images: Tensor, generator: torch.Generator) -> Tensor:
     orders = torch.tensor(
         [(1, 0, 3, 2), (1, 2, 3, 0), (2, 0, 3, 1), (2, 3, 0, 1), (3, 2, 1, 0), (3, 0, 1, 2)]
     )
-    chosen = orders[torch.randint(len(orders), (len(images),), generator=generator)]
+    index = torch.randint(len(orders), (len(images),), generator=generator, device=generator.device)
+    chosen = orders[index.cpu()].to(images.device)
     stacked = torch.stack(parts, dim=1)
-    moved = stacked[torch.arange(len(images))[:, None], chosen]
+    moved = stacked[torch.arange(len(images), device=images.device)[:, None], chosen]
     upper, lower = torch.cat([moved[:, 0], moved[:, 1]], dim=3), torch.cat([moved[:, 2], moved[:, 3]], dim=3)
     out = images.clone()
     out[:, :, : 2 * rows, : 2 * columns] = torch.cat([upper, lower], dim=2)

@@ -88,7 +88,8 @@ def nearest(images: Tensor, among: Tensor, known: Tensor | None = None, size: in
     squared = pool.square()
     found = []
     for part, mask in zip(images.split(size), weight.split(size), strict=True):
-        x, w = part.flatten(1), mask.flatten(1)
+        w = mask.flatten(1)
+        x = torch.where(w > 0, part.flatten(1), 0.0)
         # What all distances of one image have in common is left out.
         found.append((w @ squared.T - 2 * (w * x) @ pool.T).argmin(dim=1))
     return torch.cat(found)

@@ -57,7 +57,8 @@ def inpaint(
     require_finite("images", values)
     generator = seeded_or(generator, images.device)
     mask, values = (part.repeat_interleave(fills, dim=0) for part in (known, values))
-    told = labelled(energy, None if labels is None else labels.repeat_interleave(fills, dim=0))
+    each = None if labels is None else labels.repeat_interleave(fills, dim=0)
+    told = labelled(energy, each, len(values))
     start = starts_for(energy, len(values), generator).to(images)
     sampler = sampler or sampler_for(energy, 40, corrections=2)
     if energy.noise is None:
@@ -89,7 +90,7 @@ def denoise(
     """
     require_shape("images", images, (len(images), *energy.shape))
     require(deviation > 0, "deviation", given=deviation, expected="a positive number")
-    told = labelled(energy, labels)
+    told = labelled(energy, labels, len(images))
     if energy.noise is None:
         return _downhill(steps)(told, images.clamp(0, 1)).x
     low, high = energy.noise
@@ -109,6 +110,8 @@ def suspects(energy: ImageEnergy, images: Tensor, *, level: float = 0.2, beyond:
         beyond: distance from the denoised image that makes a pixel suspect.
 
     """
+    low, high = energy.noise or (0.0, float("inf"))
+    require(low <= level <= high, "level", given=level, expected=f"between {low} and {high}")
     return (images - denoise(energy, images, level)).abs() > beyond
 
 
@@ -160,7 +163,7 @@ def random_pixels(
 ) -> Tensor:
     """Masks `(count, C, H, W)` of known pixels, a `share` of all; channels of a pixel go together."""
     _, height, width = shape
-    known = torch.rand((count, 1, height, width), generator=generator) < share
+    known = torch.rand((count, 1, height, width), generator=generator, device=generator.device) < share
     return known.expand(-1, shape[0], -1, -1)
 
 
@@ -168,6 +171,7 @@ def salt_and_pepper(
     images: Tensor, generator: torch.Generator, *, share: float = 0.05, dark: float = 0.1, bright: float = 0.9
 ) -> Tensor:
     """Images with a `share` of the pixels set to `dark` and one set to `bright` (Du & Mordatch 2019)."""
+    require(0 <= share <= 0.5, "share", given=share, expected="0 to 0.5, of either")
     draw = torch.rand(images[:, :1].shape, generator=generator, device=images.device)
     spoilt = torch.where(draw < share, torch.full_like(images, dark), images)
     return torch.where(draw > 1 - share, torch.full_like(images, bright), spoilt)

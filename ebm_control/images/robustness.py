@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ebm_control.checks import require
 from ebm_control.images.attacks import Attack, Norm, attacked
 from ebm_control.images.classify import Logits
 
@@ -61,6 +62,7 @@ def robustness(
         size: images at a time.
 
     """
+    require(len(images) > 0, "images", given="none", expected="some")
     found = []
     for radius in radii:
         if radius == 0:

@@ -34,7 +34,8 @@ def sampler_for(
     if energy.noise is None:
         return cold_langevin(steps)
     least, greatest = energy.noise
-    return Annealed(noise_levels(low or least, greatest, steps), steps=corrections, rate=0.2)
+    low = least if low is None else low
+    return Annealed(noise_levels(low, greatest, steps), steps=corrections, rate=0.2)
 
 
 def starts_for(energy: ImageEnergy, count: int, generator: torch.Generator) -> Tensor:
@@ -45,19 +46,22 @@ def starts_for(energy: ImageEnergy, count: int, generator: torch.Generator) -> T
     return torch.rand((count, *energy.shape), generator=generator, device=place)
 
 
-def labelled(energy: ImageEnergy, labels: Tensor | None) -> Energy:
-    """The energy given classes `(B,)`; the energy of all classes without labels.
+def labelled(energy: ImageEnergy, labels: Tensor | None, count: int) -> Energy:
+    """The energy given classes `(count,)`; the energy of all classes without labels.
 
     Raises:
-        InputError: labels for an energy without classes, or beyond them.
+        InputError: labels for an energy without classes, beyond them, or more or fewer than `count`.
 
     """
     if labels is None:
         return energy
+    require_shape("labels", labels, (count,))
+    whole = not labels.is_floating_point()
+    require(whole, "labels", given=labels.dtype, expected="integers")
     require(energy.classes > 0, "labels", given="some", expected="None: the energy has no classes")
     inside = bool(((labels >= 0) & (labels < energy.classes)).all())
     require(inside, "labels", given=labels.tolist(), expected=f"classes 0 to {energy.classes - 1}")
-    return Given(energy, torch.nn.functional.one_hot(labels, energy.classes).float())
+    return Given(energy, torch.nn.functional.one_hot(labels.long(), energy.classes).float())
 
 
 def generate(
@@ -89,14 +93,12 @@ def generate(
 
     """
     require(count >= 1, "count", given=count, expected="at least 1")
-    if labels is not None:
-        require_shape("labels", labels, (count,))
     generator = seeded_or(generator, energy.mean.device)
     if start is None:
         start = starts_for(energy, count, generator)
     require_shape("start", start, (count, *energy.shape))
     chain = (sampler or sampler_for(energy))(
-        labelled(energy, labels), start, generator=generator, trace=trace
+        labelled(energy, labels, count), start, generator=generator, trace=trace
     )
     kept = None if chain.trace is None else chain.trace.clamp(0, 1)
     return replace(chain, x=chain.x.clamp(0, 1), trace=kept)

@@ -74,7 +74,7 @@ class ImageTrainSettings:
 
     def __post_init__(self) -> None:
         require(self.loss in IMAGE_LOSSES, "loss", given=self.loss, expected=f"one of {IMAGE_LOSSES}")
-        if self.loss == "dsm" and not self.model.noise:
+        if self.loss == "dsm":
             # The objective says what energy it takes: one that knows of noise levels.
             object.__setattr__(self, "model", replace(self.model, noise=self.noise))
         require(
@@ -84,6 +84,8 @@ class ImageTrainSettings:
             expected="noise levels with 'dsm' alone",
         )
         require(self.updates >= 1, "updates", given=self.updates, expected="at least 1")
+        rate = self.learning_rate
+        require(rate is None or rate > 0, "learning_rate", given=rate, expected="a positive number")
         require(
             self.classify == 0 or (self.classify > 0 and self.model.conditional),
             "classify",
@@ -117,14 +119,14 @@ def fit_images(
         The model with averaged weights, and how training went.
 
     Raises:
-        InputError: `folder` holds checkpoints although `resume` is False, or they are of other settings.
+        InputError: `folder` holds checkpoints although `resume` is False, or they are of other settings or another set.
         CheckpointError: the newest checkpoint is not sound, or one cannot be written.
         DivergenceError: see `Trainer.fit`.
 
     """
     settings = settings or ImageTrainSettings()
     folder = None if folder is None else Path(folder)
-    found = checkpoint_to_resume(settings, folder, resume)
+    found = checkpoint_to_resume(settings, folder, resume, data=data.name)
     with seeded(settings.seed):
         model = ImageModel.create(settings.model, data.shape, data.classes, data.name)
     model.energy.fit_base(data.part("train", 10_000))

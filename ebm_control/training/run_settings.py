@@ -16,11 +16,19 @@ def plain(settings: Any) -> dict[str, Any]:
     return dict(json.loads(json.dumps(asdict(settings))))
 
 
-def checkpoint_to_resume(settings: Any, folder: Path | None, resume: bool) -> Path | None:
+def checkpoint_to_resume(
+    settings: Any, folder: Path | None, resume: bool, data: str | None = None
+) -> Path | None:
     """The newest checkpoint of a run's folder, or None where the run is new.
 
+    Args:
+        settings: of the run.
+        folder: of the run; None for a run that leaves nothing.
+        resume: whether there may be one.
+        data: name of the set that the run learns from, where it has one.
+
     Raises:
-        InputError: there is one although `resume` is False, or it is of other settings.
+        InputError: there is one although `resume` is False, or it is of other settings or another set.
         CheckpointError: it is not sound.
 
     """
@@ -30,7 +38,9 @@ def checkpoint_to_resume(settings: Any, folder: Path | None, resume: bool) -> Pa
     )
     if found is None:
         return None
-    before, now = load_checkpoint(found).settings.get("train", {}), plain(settings)
+    known = load_checkpoint(found).settings
+    require(data is None or known.get("data") == data, "data", given=data, expected=f"{known.get('data')}")
+    before, now = known.get("train", {}), plain(settings)
     changed = sorted(name for name in now if before.get(name) != now[name] and name != "checkpoint_every")
     require(
         not changed,

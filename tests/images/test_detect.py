@@ -1,0 +1,195 @@
+"""Scores of outliers, and the outliers that they are tried on."""
+
+import math
+
+import pytest
+import torch
+from torch import tensor
+
+from ebm_control.checks import InputError
+from ebm_control.images import EnergyProfile, auroc, energy_score, gradient_norm_score, outlier_sets
+from ebm_control.images.detect import in_parts
+from tests.images.helpers import DEVIATION, SHAPE, at, bowls, gaussian, images, seeded
+
+
+def test_areas_are_chances_that_an_inlier_scores_less():
+    low, high = tensor([0.0, 1.0]), tensor([2.0, 3.0, 5.0])
+    assert auroc(low, high) == 1
+    assert auroc(high, low) == 0
+    assert auroc(low, low) == 0.5
+    assert auroc(tensor([1.0, 1.0]), tensor([1.0])) == 0.5
+    assert auroc(tensor([0.0, 2.0]), tensor([1.0, 2.0])) == pytest.approx((1 + 0 + 1 + 0.5) / 4)
+
+
+def test_areas_agree_with_all_pairs():
+    a, b = torch.randn(40, generator=seeded()).round(decimals=1), torch.randn(30, generator=seeded(1)) + 0.7
+    b = b.round(decimals=1)
+    less, same = (a[:, None] < b).double(), (a[:, None] == b).double()
+    assert same.sum() > 0
+    assert auroc(a, b) == pytest.approx(float((less + 0.5 * same).mean()))
+
+
+def test_scores_without_a_value_count_as_the_highest():
+    assert auroc(tensor([0.0, 1e30]), tensor([torch.nan, torch.inf])) == 1
+    assert auroc(tensor([torch.nan]), tensor([3.0])) == 0
+    assert auroc(tensor([-torch.inf]), tensor([-1e30])) == 1
+
+
+def test_no_scores_are_refused():
+    with pytest.raises(InputError, match=r"^outliers: expected some of both, got none"):
+        auroc(tensor([]), tensor([1.0]))
+
+
+@pytest.mark.parametrize("level", [None, 0.5])
+def test_the_energy_s_score_is_the_energy(level):
+    energy, x = gaussian(0.4), images(600, *SHAPE)
+    assert torch.equal(energy_score(energy, level)(x), energy(x, at(level or 0.02, 600)))
+    plain = bowls(images(1, *SHAPE, seed=1))
+    assert torch.equal(energy_score(plain)(x), plain(x))
+
+
+@pytest.mark.parametrize("level", [None, 0.5])
+def test_the_length_of_a_gaussian_s_gradient_is_known(level):
+    x = images(5, *SHAPE)
+    expected = (x - 0.4).flatten(1).norm(dim=1) / (DEVIATION**2 + (level or 0.02) ** 2)
+    assert torch.allclose(gradient_norm_score(gaussian(0.4), level)(x), expected, rtol=1e-4)
+    assert not x.requires_grad
+
+
+def test_scores_of_many_images_are_those_of_each():
+    seen = []
+
+    def of(part):
+        seen.append(len(part))
+        return part.mean(dim=(1, 2, 3))
+
+    x = images(25, *SHAPE)
+    assert torch.equal(in_parts(of, x, size=10), x.mean(dim=(1, 2, 3)))
+    assert seen == [10, 10, 5]
+
+
+def drawn(count, seed):
+    return 0.5 + DEVIATION * torch.randn(count, *SHAPE, generator=seeded(seed))
+
+
+def test_a_profile_finds_images_that_are_likely_but_not_typical():
+    """The mean image has the least energy of all, and hardly any draw of a Gaussian is so near its mean."""
+    energy = gaussian()
+    profile, typical = EnergyProfile.fit(energy, drawn(300, 0)), drawn(200, 1)
+    odd = 0.5 + 0.1 * (typical - 0.5)
+    assert auroc(energy_score(energy)(typical), energy_score(energy)(odd)) == 0
+    assert auroc(profile(typical), profile(odd)) == 1
+    assert auroc(profile(typical), profile(0.5 + 3 * (typical - 0.5))) == 1
+
+
+def test_a_profile_is_no_higher_for_fresh_data_than_for_what_it_was_fitted_to():
+    data = drawn(300, 0)
+    profile = EnergyProfile.fit(gaussian(), data)
+    assert 0.4 < auroc(profile(data), profile(drawn(300, 1))) < 0.6
+    assert auroc(profile(drawn(100, 2)), profile(drawn(100, 3))) == pytest.approx(0.5, abs=0.15)
+
+
+def test_a_profile_is_a_squared_distance_whose_mean_is_the_number_of_features(noised, digits):
+    data, levels = digits.part("train", 400), (0.1, 0.5)
+    profile = EnergyProfile.fit(noised, data, levels)
+    scores = profile(data)
+    assert scores.min() >= 0
+    assert float(scores.mean()) == pytest.approx(4, rel=0.05)
+    # Features of different levels are much alike, and what they share counts once.
+    spread = torch.cov(EnergyProfile._features(noised, data, levels).T)
+    assert torch.corrcoef(EnergyProfile._features(noised, data, levels).T).triu(1).max() > 0.3
+    assert torch.allclose(profile.precision @ spread, torch.eye(4).double(), atol=0.1)
+
+
+def test_a_profile_tells_digits_from_noise_and_not_from_other_digits(noised, digits):
+    profile = EnergyProfile.fit(noised, digits.part("train", 400))
+    inliers = digits.part("test", 150)
+    outliers = outlier_sets(inliers, seeded())
+    assert auroc(profile(inliers), profile(outliers["uniform"])) > 0.99
+    assert auroc(profile(inliers), profile(outliers["constant"])) > 0.95
+    assert auroc(profile(digits.part("train", 400)), profile(inliers)) < 0.75
+
+
+def test_what_a_profile_needs_is_named():
+    with pytest.raises(InputError, match=r"^energy: expected one of noised images"):
+        EnergyProfile.fit(bowls(images(1, *SHAPE)), images(100, *SHAPE))
+    with pytest.raises(InputError, match=r"^images: expected over 60, got 60"):
+        EnergyProfile.fit(gaussian(), drawn(60, 0))
+
+
+SIZES = pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 7)], ids=str)
+
+
+@SIZES
+def test_outliers_are_images_like_the_inliers(shape):
+    x = images(12, *shape)
+    kept = x.clone()
+    found = outlier_sets(x, seeded())
+    assert set(found) == {"uniform", "constant", "interpolated", "rotated", "shuffled"}
+    for name, outliers in found.items():
+        assert len(outliers) == 12
+        assert outliers.min() >= 0
+        assert outliers.max() <= 1
+        assert name == "rotated" or outliers.shape == x.shape
+        assert not any(torch.equal(a, b) for a, b in zip(outliers, x, strict=True))
+    assert torch.equal(x, kept)
+
+
+def test_another_set_comes_first_and_as_it_is():
+    x, other = images(3, *SHAPE), images(5, *SHAPE, seed=1)
+    found = outlier_sets(x, seeded(), other)
+    assert next(iter(found)) == "other"
+    assert found["other"] is other
+
+
+def test_outliers_repeat_with_the_seed():
+    a, b, c = (outlier_sets(images(9, *SHAPE), seeded(seed)) for seed in (1, 1, 2))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.equal(a["shuffled"], c["shuffled"])
+
+
+def test_uniform_noise_and_greys_are_uniform():
+    found = outlier_sets(images(400, *SHAPE), seeded())
+    assert float(found["uniform"].std()) == pytest.approx(1 / math.sqrt(12), rel=0.02)
+    greys = found["constant"]
+    assert torch.equal(greys, greys[:, :1, :1, :1].expand_as(greys))
+    assert float(greys.std()) == pytest.approx(1 / math.sqrt(12), rel=0.1)
+
+
+@SIZES
+def test_interpolated_are_means_of_two_different_images(shape):
+    x = images(6, *shape)
+    for seed in range(5):
+        mixed = outlier_sets(x, seeded(seed))["interpolated"]
+        pairs = (x[:, None] + x) / 2
+        match = (pairs == mixed[:, None, None]).flatten(3).all(dim=3)  # of each outlier, in all pairs
+        assert match.any(dim=(1, 2)).all()
+        assert not match.diagonal(dim1=1, dim2=2).any()
+
+
+@SIZES
+def test_four_quarter_turns_give_the_image_again(shape):
+    x = turned = images(4, *shape)
+    for _ in range(4):
+        turned = outlier_sets(turned, seeded())["rotated"]
+    assert torch.equal(turned, x)
+    once = outlier_sets(x, seeded())["rotated"]
+    assert torch.equal(once[:, :, 0, 0], x[:, :, 0, -1])
+
+
+@SIZES
+def test_shuffled_images_have_the_same_pixels_and_no_quarter_in_its_place(shape):
+    x = images(200, *shape)
+    moved = outlier_sets(x, seeded())["shuffled"]
+    assert torch.equal(moved.flatten(2).sort(dim=2).values, x.flatten(2).sort(dim=2).values)
+    rows, columns = shape[1] // 2, shape[2] // 2
+    assert (moved != x)[:, :, : 2 * rows, : 2 * columns].all()
+    # A row and a column that are left over at the edge stay.
+    assert torch.equal(moved[:, :, 2 * rows :], x[:, :, 2 * rows :])
+
+    def corners(images):
+        return torch.stack([images[:, 0, r, c] for r in (0, rows) for c in (0, columns)], dim=1)
+
+    orders = (corners(moved)[:, :, None] == corners(x)[:, None]).int().argmax(dim=2)
+    assert len({tuple(order) for order in orders.tolist()}) >= 5
+    assert (orders.sort(dim=1).values == torch.arange(4)).all()
