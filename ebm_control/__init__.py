@@ -1,16 +1,20 @@
 """Energy-based models for control: one sampler trains, predicts and plans."""
 
-from ebm_control.data import RolloutBuffer, collect, collect_mujoco, from_minari, to_minari
+from ebm_control.data import RolloutBuffer, collect, collect_mujoco, from_minari, load_images, to_minari
 from ebm_control.energies import Energy, GoalCost, RewardCost, mixture
 from ebm_control.planning import MPCAgent, Planner, planner_for, run_episodes
 from ebm_control.prediction import predict, prediction_error
 from ebm_control.samplers import CEM, HMC, MALA, MPPI, Langevin
 from ebm_control.training import (
+    ImageModel,
+    ImageModelSettings,
+    ImageTrainSettings,
     ModelSettings,
     SampleBuffer,
     Trainer,
     TrainSettings,
     TrajectoryModel,
+    fit_images,
     fit_model,
 )
 
@@ -21,6 +25,9 @@ __all__ = [
     "MPPI",
     "Energy",
     "GoalCost",
+    "ImageModel",
+    "ImageModelSettings",
+    "ImageTrainSettings",
     "Langevin",
     "MPCAgent",
     "ModelSettings",
@@ -33,8 +40,10 @@ __all__ = [
     "TrajectoryModel",
     "collect",
     "collect_mujoco",
+    "fit_images",
     "fit_model",
     "from_minari",
+    "load_images",
     "mixture",
     "planner_for",
     "predict",

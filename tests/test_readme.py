@@ -46,3 +46,9 @@ def test_example_on_a_minari_dataset_predicts(capsys):
     assert torch.isfinite(scope["futures"].states).all()
     error = scope["prediction_error"](scope["model"], scope["rollouts"], horizon=20)
     assert error.rmse[-1] < 0.5 * error.rmse_still[-1]
+
+
+def test_the_image_example_draws_and_fills_digits(capsys):
+    exec(example("images"), {})
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last == "torch.Size([8, 1, 8, 8]) torch.Size([8, 4, 1, 8, 8])"
