@@ -14,7 +14,7 @@ from torch import Tensor
 from ebm_control import images as tasks
 from ebm_control.data import ImageSet, Shapes, draw_shapes
 from ebm_control.data.shapes import ATTRIBUTES
-from ebm_control.energies import ImageEnergy
+from ebm_control.energies import Energy, ImageEnergy, mixture
 from ebm_control.images.grid import save_grid
 from ebm_control.training import fit_images
 from experiments.images.settings import Size, settings_for
@@ -65,7 +65,50 @@ def shapes_rows(seed: int, size: Size, folder: Path) -> list[Row]:
                 "sample_seconds": took,
             }
             rows.append(row | accuracies | judged(drawn, asked, group, judges))
-    return rows
+    return rows + logic_rows(energies, judges, size, folder, generator, seed)
+
+
+def logic_rows(
+    energies: Mapping[str, ImageEnergy],
+    judges: Mapping[str, tasks.Classifier],
+    size: Size,
+    folder: Path,
+    generator: torch.Generator,
+    seed: int,
+) -> list[Row]:
+    """Either of two shapes (`mixture`), and a position but not a shape (`-`)."""
+    shape, position = energies["shape"], energies["position"]
+    sampler = tasks.sampler_for(shape, 40, corrections=3)
+
+    def drawn(energy: Energy) -> Tensor:
+        start = shape.mean.expand(size.composed, -1, -1, -1)
+        return sampler(energy, start, generator=generator).x.clamp(0, 1)
+
+    either = drawn(mixture([tasks.has(shape, 0), tasks.has(shape, 2)]))
+    beside = drawn(tasks.has(position, 3) + tasks.anything(shape) - tasks.has(shape, 1))
+    if seed == 0:
+        pictures = torch.cat([either[:24], beside[:24]])
+        save_grid(folder / "figures" / "composed-either-and-not.png", pictures, 12)
+    of_either, of_beside = judges["shape"](either).argmax(dim=1), judges["shape"](beside).argmax(dim=1)
+    place = judges["position"](beside).argmax(dim=1)
+    share = ((of_either == 0) | (of_either == 2)).double().mean()
+    common = {"task": "compose"}
+    return [
+        common
+        | {
+            "attributes": "shape 0 or shape 2",
+            "way": "mixture",
+            "joint": float(share),
+            "share_of_first": float((of_either == 0).double().mean()),
+        },
+        common
+        | {
+            "attributes": "position 3, not shape 1",
+            "way": "difference",
+            "joint": float(((place == 3) & (of_beside != 1)).double().mean()),
+            "accuracy_position": float((place == 3).double().mean()),
+        },
+    ]
 
 
 def energy_of(seen: Shapes, name: str, seed: int, size: Size, folder: Path) -> ImageEnergy:
