@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -237,16 +237,7 @@ def attacked(
         start = torch.zeros_like(x)
         if restart:
             start = _within_ball(x, attack, generator)
-        bounded = Attack(
-            attack.radius,
-            attack.steps,
-            attack.norm,
-            attack.step_size,
-            attack.adaptive,
-            attack.scale,
-            (-x - 1e-9, 1 - x + 1e-9),
-            attack.engine,
-        )
+        bounded = replace(attack, clamp=(-x, 1 - x))
         delta = bounded(AttackEnergy(logits, x, y, loss), start, generator=generator).x
         found[left] = (x + delta).clamp(0, 1)
         with torch.no_grad():
