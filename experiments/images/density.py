@@ -34,7 +34,8 @@ def energy_rows(
     except DivergenceError as error:
         return [{"task": "train", "diverged": str(error)}]
     about = {
-        "train_seconds": outcome.seconds,
+        # A run that was taken up again does not know what it took in all.
+        "train_seconds": outcome.seconds if outcome.updates == settings.updates else None,
         "updates": settings.updates,
         "parameters": parameters_of(model.energy),
     }
