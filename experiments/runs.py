@@ -117,6 +117,24 @@ def _on_one_thread(run: Callable[[J], list[Row]], job: J) -> list[Row]:
     return run(job)
 
 
+def put_together(
+    parts: Sequence[Path],
+    record: Path,
+    names: Sequence[str],
+    summarised: Callable[[list[Row]], list[Row]],
+) -> None:
+    """Write the runs of several records as one, with where each part came from."""
+    rows = merged(parts, names)
+    origins = [json.loads(part.read_text())["provenance"] for part in parts]
+    whole = origins[-1] | {
+        "command": f"python -m experiments.{record.stem}, in parts",
+        "seeds": sorted({row["seed"] for row in rows}),
+        "seconds": None,
+        "parts": [origin for one in origins for origin in one.get("parts", [one])],
+    }
+    write_record(record, {"rows": summarised(rows), "by_seed": rows}, whole)
+
+
 def merged(parts: Sequence[Path], names: Sequence[str]) -> list[Row]:
     """Rows of single seeds of several records, of equal runs those of the last; jobs in the order of `names`."""
     found: dict[tuple[str, int], list[Row]] = {}

@@ -14,9 +14,8 @@ from typing import Any
 import tyro
 from rich.table import Table
 
-from ebm_control.provenance import write_record
 from experiments import tables
-from experiments.runs import merged
+from experiments.runs import put_together
 from experiments.tables import lines, spread
 
 Row = dict[str, Any]
@@ -96,9 +95,7 @@ class Report:
 def main() -> None:
     asked = tyro.cli(Report)
     if asked.parts:
-        origin = json.loads(asked.parts[-1].read_text())["provenance"]
-        rows = merged(asked.parts, ())
-        write_record(asked.record, {"rows": summarised(rows), "by_seed": rows}, origin)
+        put_together(asked.parts, asked.record, (), summarised)
     print(markdown(json.loads(asked.record.read_text())["results"]["rows"]))
 
 

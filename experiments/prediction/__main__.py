@@ -30,7 +30,12 @@ class Prediction(Runs):
 def main() -> None:
     settings = tyro.cli(Prediction)
     jobs = jobs_of(settings.cases, settings.seed_range, settings.quick, settings.data)
-    carry_out(settings, "prediction", jobs, run, summarised, table)
+    flags = (
+        " --cases" + "".join(f" '{name}'" for name in settings.cases)
+        if settings.cases != tuple(CASES)
+        else ""
+    )
+    carry_out(settings, "prediction", jobs, run, summarised, table, flags)
 
 
 if __name__ == "__main__":

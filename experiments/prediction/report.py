@@ -14,11 +14,10 @@ from typing import Any
 import tyro
 from rich.table import Table
 
-from ebm_control.provenance import write_record
 from experiments import tables
 from experiments.prediction.jobs import CASES
 from experiments.prediction.methods import METHODS
-from experiments.runs import merged
+from experiments.runs import put_together
 from experiments.tables import lines, spread
 
 Row = dict[str, Any]
@@ -97,10 +96,8 @@ class Report:
 def main() -> None:
     asked = tyro.cli(Report)
     if asked.parts:
-        origin = json.loads(asked.parts[-1].read_text())["provenance"]
         names = [f"{case}: {method}" for case in CASES for method in METHODS]
-        rows = merged(asked.parts, names)
-        write_record(asked.record, {"rows": summarised(rows), "by_seed": rows}, origin)
+        put_together(asked.parts, asked.record, names, summarised)
     print(markdown(json.loads(asked.record.read_text())["results"]["rows"]))
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from experiments.runs import Runs, carry_out, merged
+from experiments.runs import Runs, carry_out, merged, put_together
 from experiments.tables import lines, spread, summarised
 
 
@@ -56,8 +56,16 @@ def test_a_resumed_run_keeps_what_is_recorded_and_does_the_rest(tmp_path):
 def test_records_are_put_together_and_the_later_run_counts(tmp_path):
     for name, figure, jobs in (("old", 1.0, ("b", "a")), ("new", 2.0, ("b", "c"))):
         rows = [{"job": job, "seed": 0, "horizon": h, "figure": figure} for job in jobs for h in (1, 2)]
-        (tmp_path / name).write_text(json.dumps({"results": {"by_seed": rows}}))
-    rows = merged([tmp_path / "old", tmp_path / "new"], ["a", "b", "c"])
+        (tmp_path / name).write_text(
+            json.dumps({"results": {"by_seed": rows}, "provenance": {"command": name}})
+        )
+    parts = [tmp_path / "old", tmp_path / "new"]
+    put_together(parts, tmp_path / "all.json", ["a", "b", "c"], list)
+    record = json.loads((tmp_path / "all.json").read_text())
+    assert [part["command"] for part in record["provenance"]["parts"]] == ["old", "new"]
+    assert record["provenance"]["seeds"] == [0]
+    rows = merged(parts, ["a", "b", "c"])
+    assert record["results"]["by_seed"] == rows
     assert [(row["job"], row["figure"]) for row in rows] == [
         ("a", 1.0),
         ("a", 1.0),
