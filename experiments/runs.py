@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -101,7 +102,9 @@ def carry_out(
         took = origin | {"seconds": round(time.perf_counter() - started, 3)}
         write_record(record, {"rows": summarised(rows), "by_seed": rows}, took)
 
-    with ProcessPoolExecutor(usable_cores()) as pool:
+    # A forked process cannot use a GPU that its parent has looked at.
+    start = multiprocessing.get_context("spawn" if torch.accelerator.is_available() else None)
+    with ProcessPoolExecutor(usable_cores(), mp_context=start) as pool:
         running = {pool.submit(_on_one_thread, run, job): job for job in work}
         for done in as_completed(running):
             job = running[done]

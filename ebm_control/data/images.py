@@ -75,6 +75,11 @@ class ImageSet:
         chosen = self.images if which == "train" else self.test_images
         return chosen[:count].float() / 255
 
+    def to(self, device: torch.device | str) -> ImageSet:
+        """The same on another device."""
+        parts = (self.images, self.labels, self.test_images, self.test_labels)
+        return ImageSet(self.name, *(part.to(device) for part in parts))
+
     def fewer(self, count: int) -> ImageSet:
         """The same with at most `count` images for training."""
         return ImageSet(
@@ -187,7 +192,7 @@ class ImageBatches:
         noise: deviation of Gaussian noise on every image, without which contrastive training is brittle (Du &
             Mordatch 2019); images are put back into [0, 1].
         seed: of all that is drawn.
-        device: of the batches.
+        device: where the images live, all of them moved there once, and where batches are drawn.
 
     """
 
@@ -219,27 +224,28 @@ class ImageBatches:
             given=None if labels is None else f"{len(labels)}, up to {max(labels.tolist(), default=None)}",
             expected=f"{len(images)}, below classes = {classes}",
         )
-        self.images, self.labels, self.classes = images, labels, classes
+        self.images, self.classes = images.to(device), classes
+        self.labels = None if labels is None else labels.to(device)
         self.batch, self.unlabelled, self.dequantize, self.noise = batch, unlabelled, dequantize, noise
-        self.device = device
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator(device).manual_seed(seed)
 
     def __iter__(self) -> ImageBatches:
         return self
 
     def __next__(self) -> Batch:
-        index = torch.randint(len(self.images), (self.batch,), generator=self._generator)
+        generator, device = self._generator, self.images.device
+        index = torch.randint(len(self.images), (self.batch,), generator=generator, device=device)
         x = self.images[index].float() / 255
         if self.dequantize:
             # Below 1 by more than a float at 255 can lose: the grey level stays the same.
-            x = (255 * x + 0.9999 * torch.rand(x.shape, generator=self._generator)) / 256
+            x = (255 * x + 0.9999 * torch.rand(x.shape, generator=generator, device=device)) / 256
         if self.noise:
-            x = (x + self.noise * torch.randn(x.shape, generator=self._generator)).clamp(0, 1)
+            x = (x + self.noise * torch.randn(x.shape, generator=generator, device=device)).clamp(0, 1)
         if self.labels is None:
-            return Batch(x.to(self.device))
+            return Batch(x)
         context = torch.nn.functional.one_hot(self.labels[index], self.classes).float()
-        keep = torch.rand((self.batch, 1), generator=self._generator) >= self.unlabelled
-        return Batch(x.to(self.device), (context * keep).to(self.device))
+        keep = torch.rand((self.batch, 1), generator=generator, device=device) >= self.unlabelled
+        return Batch(x, context * keep)
 
     def state_dict(self) -> dict[str, Tensor]:
         """State of the draw."""

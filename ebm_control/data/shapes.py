@@ -30,6 +30,11 @@ class Shapes:
     images: Tensor
     attributes: Mapping[str, Tensor]
 
+    def to(self, device: torch.device | str) -> Shapes:
+        """The same on another device."""
+        moved = {name: values.to(device) for name, values in self.attributes.items()}
+        return Shapes(self.images.to(device), moved)
+
     def labelled(self, attribute: str, test: int = 1000) -> ImageSet:
         """As a set whose classes are the values of one attribute; the last `test` images are for testing.
 

@@ -10,7 +10,7 @@ from ebm_control.energies.costs import (
     SmoothnessCost,
     SpeedCost,
 )
-from ebm_control.energies.image import ImageEnergy, ResidualNetwork, SmallCNN
+from ebm_control.energies.image import ImageEnergy, ResidualNetwork, SmallCNN, UNet
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution, Transformer
 from ebm_control.energies.noise import AtNoise, Given, Observed
@@ -45,6 +45,7 @@ __all__ = [
     "TrajectoryLayout",
     "Transformer",
     "TransitionEnergy",
+    "UNet",
     "WindowEnergy",
     "mixture",
 ]

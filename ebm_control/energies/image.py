@@ -207,6 +207,78 @@ class ResidualNetwork(nn.Module):
         return total
 
 
+class UNet(nn.Module):
+    """Inner product of an image with what a U-Net makes of it, `⟨x, g(x)⟩`, and a bias a class: `(B, outputs)`.
+
+    Its gradient is `g(x)` and a correction, so that it learns scores as easily as a network of scores does (Salimans &
+    Ho 2021; Du et al. 2023). It works on patches of 2×2 pixels, and its coarsest features pass through a code of the
+    whole image: without, parts of a sample do not know of each other. Classes differ by a linear layer of those.
+
+    Args:
+        shape: of one image.
+        outputs: one, or one a class.
+        width: channels of the patches; twice as many at half their resolution.
+        told: columns of what it is told beside the image.
+        spectral: as in `SmallCNN`.
+        code: length of the code.
+
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        outputs: int = 1,
+        width: int = 32,
+        *,
+        told: int = 0,
+        spectral: bool = False,
+        code: int = 256,
+    ) -> None:
+        super().__init__()
+        channels, height, wide = shape
+        self.padding = (0, wide % 2, 0, height % 2)
+        widths = [4 * channels, width, 2 * width, 2 * width]
+        self.down = nn.ModuleList(
+            normed(nn.Conv2d(i, o, 3, s, 1), spectral)
+            for i, o, s in zip(widths[:-1], widths[1:], (1, 2, 1), strict=True)
+        )
+        self.told = nn.ModuleList(_film(told, o) for o in widths[1:])
+        self.up = nn.ModuleList(
+            normed(nn.Conv2d(i, o, 3, 1, 1), spectral)
+            for i, o in zip(widths[:1:-1], widths[-2:0:-1], strict=True)
+        )
+        self.out = normed(nn.Conv2d(width, widths[0], 3, 1, 1), spectral)
+        with torch.no_grad():
+            coarse = self._down(torch.zeros(1, *shape), torch.zeros(1, told))[-1]
+        few = min(32, widths[-1])
+        self.few = (few, *coarse.shape[2:])
+        flat = few * coarse[0, 0].numel()
+        self.squeeze = normed(nn.Conv2d(widths[-1], few, 1), spectral)
+        layers = (nn.Linear(flat, code), nn.Linear(code, code), nn.Linear(code, flat))
+        self.whole = nn.ModuleList(normed(layer, spectral) for layer in layers)
+        self.expand = normed(nn.Conv2d(few, widths[-1], 1), spectral)
+        self.last = normed(nn.Linear(coarse[0].numel(), outputs), spectral)
+
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+        """`(B, C, H, W)` and `(B, told)` to `(B, outputs)`."""
+        found = self._down(x, told)
+        h = self.squeeze(found[-1]).flatten(1)
+        for i, layer in enumerate(self.whole):
+            h = layer(functional.silu(h) if i else h)
+        coarse = h = found[-1] + self.expand(h.unflatten(1, self.few))
+        for layer, beside in zip(self.up, found[-2::-1], strict=True):
+            h = functional.silu(functional.interpolate(layer(h), size=beside.shape[2:]) + beside)
+        made = functional.pixel_shuffle(self.out(h), 2)[..., : x.shape[2], : x.shape[3]]
+        return (x * made).flatten(1).sum(dim=1, keepdim=True) + self.last(coarse.flatten(1))
+
+    def _down(self, x: Tensor, told: Tensor) -> list[Tensor]:
+        x, found = functional.pixel_unshuffle(functional.pad(x, self.padding), 2), []
+        for layer, film in zip(self.down, self.told, strict=True):
+            x = functional.silu(_modulated(layer(x), film, told))
+            found.append(x)
+        return found
+
+
 class _ResidualBlock(nn.Module):
     def __init__(self, width: int, told: int, spectral: bool) -> None:
         super().__init__()

@@ -28,12 +28,12 @@ def has(energy: ImageEnergy, attribute: int) -> Given:
     require(energy.classes > 0, "energy", given="no classes", expected="a conditional one")
     inside = 0 <= attribute < energy.classes
     require(inside, "attribute", given=attribute, expected=f"0 to {energy.classes - 1}")
-    return Given(energy, one_hot(torch.tensor(attribute), energy.classes).float())
+    return Given(energy, one_hot(torch.tensor(attribute), energy.classes).to(energy.mean))
 
 
 def anything(energy: ImageEnergy) -> Given:
     """The energy of all images, whatever their attribute."""
-    return Given(energy, torch.zeros(energy.classes))
+    return Given(energy, energy.mean.new_zeros(energy.classes))
 
 
 def all_of(energies: Sequence[ImageEnergy], attributes: Tensor, *, common: float = 1.0) -> Energy:
@@ -61,7 +61,7 @@ def all_of(energies: Sequence[ImageEnergy], attributes: Tensor, *, common: float
         require(
             inside, "attributes", given=asked.tolist(), expected=f"0 to {energy.classes - 1} in column {i}"
         )
-        terms.append(Given(energy, one_hot(asked, energy.classes).float()))
+        terms.append(Given(energy, one_hot(asked, energy.classes).to(energy.mean)))
         if i and common:
             terms.append(-common * anything(energy))
     return Sum(terms)

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
+from sklearn.mixture import GaussianMixture
 from torch import Tensor
+from torch.nn import functional
 
 from ebm_control.checks import require
 from ebm_control.energies.base import Energy
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.energies.noise import AtNoise
 from ebm_control.samplers.chain import evaluation_mode
+from ebm_control.samplers.kernel import norms
 
 Score = Callable[[Tensor], Tensor]  # images `(N, C, H, W)` to figures `(N,)`, high for outliers
 LEVELS = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0)
+DENOISED = 0.1  # noise level below which what is denoised is but the image
 
 
 def energy_score(energy: ImageEnergy, level: float | None = None) -> Score:
@@ -55,69 +61,111 @@ def _at(energy: ImageEnergy, level: float | None) -> Energy:
 
 @dataclass(frozen=True)
 class EnergyProfile:
-    """How unusual an image's energies at all noise levels are together: a squared Mahalanobis distance, `(N,)`.
+    """How unusual energies of an image and their gradients, place by place, are together at several noise levels.
 
     A single energy is low for images that are simpler than the data: what is likely need not be typical (Nalisnick et
     al. 2019). Energies and the lengths of their gradients at several levels are far from those of the data either way
-    (compare Mahmood, Oliva & Styner 2021, who fit a density to the lengths of scores).
+    (compare Mahmood, Oliva & Styner 2021, who fit a density to the lengths of scores). Means over the cells of a coarse
+    grid also tell where an image is unusual: of the gradient, of its square, and of the image with its noise taken off,
+    `x - σ² ∇E(x, σ)`. The score is the negative log density of a mixture of Gaussians that was fitted to these
+    features of the data; no outlier is needed.
 
     Args:
         energy: of noised images.
+        mixture: of scaled features.
         mean: `(k,)` of the features over the data.
-        precision: `(k, k)` inverse of their covariance.
+        deviation: `(k,)` likewise.
         levels: noise levels.
+        grid: cells along each side.
 
     """
 
     energy: ImageEnergy
-    mean: Tensor
-    precision: Tensor
+    mixture: GaussianMixture
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
     levels: tuple[float, ...] = LEVELS
+    grid: int = 4
 
     @classmethod
-    def fit(cls, energy: ImageEnergy, images: Tensor, levels: tuple[float, ...] = LEVELS) -> EnergyProfile:
-        """Features of data `(N, C, H, W)`, training images say; no outlier is needed.
+    def fit(
+        cls,
+        energy: ImageEnergy,
+        images: Tensor,
+        levels: tuple[float, ...] = LEVELS,
+        *,
+        grid: int = 4,
+        components: int | None = None,
+        ridge: float = 0.01,
+        seed: int = 0,
+    ) -> EnergyProfile:
+        """Features of data `(N, C, H, W)`, training images say, and their density.
+
+        Args:
+            energy: of noised images.
+            images: data.
+            levels: noise levels.
+            grid: cells along each side; 0 for energies and lengths of gradients alone.
+            components: of the mixture; None for 10, or fewer where there are less than 500 images for each.
+            ridge: added to the variance of every scaled feature: many are much alike.
+            seed: of where the mixture starts.
 
         Raises:
             InputError: the energy has no noise levels, or there are too few images.
 
         """
         require(energy.noise is not None, "energy", given="no noise levels", expected="one of noised images")
-        require(
-            len(images) > 10 * len(levels), "images", given=len(images), expected=f"over {10 * len(levels)}"
-        )
-        features = cls._features(energy, images, levels)
-        mean = features.mean(dim=0)
-        away = features - mean
-        covariance = away.T @ away / (len(away) - 1)
-        # Features of different levels are much alike: a share of each one's variance keeps their inverse sound.
-        covariance = covariance + torch.diag(1e-4 * covariance.diagonal())
-        return cls(energy, mean, torch.linalg.inv(covariance), levels)
+        if components is None:
+            components = min(10, max(1, len(images) // 500))
+        require(components >= 1, "components", given=components, expected="at least 1")
+        require(grid >= 0, "grid", given=grid, expected="0 or more")
+        least = 10 * len(levels) * components
+        require(len(images) > least, "images", given=len(images), expected=f"over {least}")
+        features = cls._features(energy, images, levels, grid)
+        mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-9
+        mixture = GaussianMixture(components, reg_covar=ridge, random_state=seed)
+        mixture.fit((features - mean) / deviation)
+        return cls(energy, mixture, mean, deviation, levels, grid)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Figures `(N,)`, high for outliers."""
-        away = self._features(self.energy, images, self.levels) - self.mean
-        return (away @ self.precision * away).sum(dim=1)
+        """Figures `(N,)`, high for outliers; infinite where the energy is not finite."""
+        features = self._features(self.energy, images, self.levels, self.grid)
+        scaled = (features - self.mean) / self.deviation
+        sound = np.isfinite(scaled).all(axis=1)
+        scores = np.full(len(scaled), np.inf)
+        if sound.any():
+            scores[sound] = -self.mixture.score_samples(scaled[sound])
+        return torch.from_numpy(scores).to(images.device)
 
     @staticmethod
-    def _features(energy: ImageEnergy, images: Tensor, levels: tuple[float, ...]) -> Tensor:
-        """Energies, and logarithms of the lengths of their gradients, `(N, 2 * levels)`."""
+    def _features(
+        energy: ImageEnergy, images: Tensor, levels: tuple[float, ...], grid: int
+    ) -> NDArray[np.float64]:
+        """`(N, levels * (2 + 3 * channels * grid²))`; denoised images at levels of `DENOISED` and above alone."""
 
         def of(part: Tensor) -> Tensor:
             found = []
             for level in levels:
-                at = AtNoise(energy, level)
                 with torch.enable_grad():
                     x = part.detach().requires_grad_()
-                    value = at(x)
+                    value = AtNoise(energy, level)(x)
                     (gradient,) = torch.autograd.grad(value.sum(), x)
-                norm = (level * gradient).flatten(1).norm(dim=1)
+                scaled = level * gradient
                 # Energies of images far away grow without bound: a logarithm keeps the distance readable.
-                found += [value.detach().asinh(), norm.clamp(min=1e-12).log()]
-            return torch.stack(found, dim=1).double()
+                found += [value.detach().asinh()[:, None], norms(scaled).clamp(min=1e-12).log()[:, None]]
+                if grid:
+                    found += [_cells(scaled, grid), _cells(scaled.square(), grid).sqrt()]
+                if grid and level >= DENOISED:
+                    found.append(_cells(part - level * scaled, grid))
+            return torch.cat(found, dim=1).double()
 
         with evaluation_mode(energy):
-            return in_parts(of, images)
+            return in_parts(of, images).cpu().numpy()
+
+
+def _cells(images: Tensor, grid: int) -> Tensor:
+    """Means over the cells of a grid, `(N, C * grid²)`."""
+    return functional.adaptive_avg_pool2d(images, grid).flatten(1)
 
 
 def auroc(inliers: Tensor, outliers: Tensor) -> float:

@@ -29,7 +29,7 @@ def grid(images: Tensor, columns: int, *, gap: int = 1, scale: int = 1) -> Tenso
         expected="(N, 1 or 3, h, w)",
     )
     require(columns >= 1, "columns", given=columns, expected="at least 1")
-    bytes_ = (images.detach().clamp(0, 1).nan_to_num() * 255).round().to(torch.uint8)
+    bytes_ = (images.detach().clamp(0, 1).nan_to_num() * 255).round().to(torch.uint8).cpu()
     bytes_ = bytes_.expand(-1, 3, -1, -1).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     count, _, height, width = bytes_.shape
     rows, gap = -(-count // columns), gap * scale

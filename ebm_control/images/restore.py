@@ -52,7 +52,7 @@ def inpaint(
         given=f"shape {tuple(known.shape)}",
         expected=f"{tuple(images.shape)} or one mask for all",
     )
-    known = known.expand_as(images)
+    known = known.to(images.device).expand_as(images)
     values = torch.where(known, images, torch.zeros_like(images))
     require_finite("images", values)
     generator = seeded_or(generator, images.device)

@@ -61,7 +61,8 @@ def labelled(energy: ImageEnergy, labels: Tensor | None, count: int) -> Energy:
     require(energy.classes > 0, "labels", given="some", expected="None: the energy has no classes")
     inside = bool(((labels >= 0) & (labels < energy.classes)).all())
     require(inside, "labels", given=labels.tolist(), expected=f"classes 0 to {energy.classes - 1}")
-    return Given(energy, torch.nn.functional.one_hot(labels.long(), energy.classes).float())
+    told = torch.nn.functional.one_hot(labels.long(), energy.classes)
+    return Given(energy, told.to(energy.mean))
 
 
 def generate(

@@ -37,7 +37,8 @@ class ImageTrainSettings:
             out (Du et al. 2021).
         updates: of the energy.
         batch: images an update.
-        learning_rate: of Adam, falling to a thirtieth along a cosine; None for 1e-3 ("dsm") or 1e-4.
+        learning_rate: of Adam, falling to a thirtieth along a cosine; None for 2e-3 ("dsm" with "unet"), 1e-3 ("dsm"
+            with another network) or 1e-4.
         noise: least and greatest noise level in units of a pixel's range ("dsm"): finer than a grey tone that is seen,
             and wider than pixels are apart.
         data_noise: deviation of noise on the data ("cd", "cd-kl").
@@ -77,6 +78,7 @@ class ImageTrainSettings:
         if self.loss == "dsm":
             # The objective says what energy it takes: one that knows of noise levels.
             object.__setattr__(self, "model", replace(self.model, noise=self.noise))
+        object.__setattr__(self, "model", self.model.resolved())
         require(
             bool(self.model.noise) == (self.loss == "dsm"),
             "model.noise",
@@ -129,8 +131,7 @@ def fit_images(
     found = checkpoint_to_resume(settings, folder, resume, data=data.name)
     with seeded(settings.seed):
         model = ImageModel.create(settings.model, data.shape, data.classes, data.name)
-    model.energy.fit_base(data.part("train", 10_000))
-    model.energy.to(device)
+    model.energy.to(device).fit_base(data.part("train", 10_000).to(device))
     conditional = settings.model.conditional
     batches = ImageBatches(
         data.images,
@@ -163,7 +164,10 @@ def image_trainer_for(
 ) -> Trainer:
     """Trainer of an image model: `classes` are those of the set."""
     energy, objective = model.energy, objective_of(settings)
-    rate = settings.learning_rate or (1e-3 if settings.loss == "dsm" else 1e-4)
+    usual = 1e-4
+    if settings.loss == "dsm":
+        usual = 2e-3 if settings.model.network == "unet" else 1e-3
+    rate = settings.learning_rate or usual
     # Momentum makes contrastive training swing: chains answer late to what the energy does.
     optimizer = torch.optim.Adam(
         energy.parameters(), lr=rate, betas=(0.9 if settings.loss == "dsm" else 0.0, 0.999)

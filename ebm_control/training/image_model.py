@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ebm_control.checks import InputError, require
-from ebm_control.energies.image import ImageEnergy, ResidualNetwork, SmallCNN
+from ebm_control.energies.image import ImageEnergy, ResidualNetwork, SmallCNN, UNet
 from ebm_control.training.checkpoint import CheckpointError, load_checkpoint
 
-NETWORKS = {"small": SmallCNN, "residual": ResidualNetwork}
+NETWORKS = {"small": SmallCNN, "residual": ResidualNetwork, "unet": UNet}
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class ImageModelSettings:
     """What kind of image energy.
 
     Args:
-        network: "small" (plain convolutions) or "residual".
+        network: "small" (plain convolutions), "residual", "unet", or "auto": "unet" for an energy of noised images
+            without classes, whose gradient is all that is learned, else "small".
         width: channels of its first layer.
         conditional: one output a class.
         spectral: spectral normalisation.
@@ -28,19 +29,24 @@ class ImageModelSettings:
 
     """
 
-    network: str = "small"
+    network: str = "auto"
     width: int = 32
     conditional: bool = False
     spectral: bool = False
     noise: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        require(
-            self.network in NETWORKS, "network", given=self.network, expected=f"one of {sorted(NETWORKS)}"
-        )
+        known = ("auto", *NETWORKS)
+        require(self.network in known, "network", given=self.network, expected=f"one of {known}")
         require(self.width >= 1, "width", given=self.width, expected="at least 1")
         levels = len(self.noise) == 2 and 0 < self.noise[0] < self.noise[1]
         require(not self.noise or levels, "noise", given=self.noise, expected="() or two rising levels")
+
+    def resolved(self) -> ImageModelSettings:
+        """The same with its network named."""
+        if self.network != "auto":
+            return self
+        return replace(self, network="unet" if self.noise and not self.conditional else "small")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +79,7 @@ class ImageModel:
         cls, settings: ImageModelSettings, shape: tuple[int, int, int], classes: int, data: str
     ) -> ImageModel:
         """Untrained model; `classes` are those of the set, whether it is conditional or not."""
+        settings = settings.resolved()
         noise = (settings.noise[0], settings.noise[1]) if settings.noise else None
         network = NETWORKS[settings.network](
             shape,

@@ -29,12 +29,29 @@ class Images(Runs):
     """Folder of checkpoints and pictures."""
     data_dir: Path | None = None
     """Folder of idx files; EBM_CONTROL_DATA without."""
+    device: str = "cpu"
+    """Where everything is trained and drawn: "cuda" where there is a GPU."""
 
 
 def main() -> None:
     settings = tyro.cli(Images)
-    jobs = jobs_of(settings.parts, settings.seed_range, settings.quick, settings.runs, settings.data_dir)
-    carry_out(settings, "images", jobs, run, summarised, table, f" --parts {' '.join(settings.parts)}")
+    jobs = jobs_of(
+        settings.parts,
+        settings.seed_range,
+        settings.quick,
+        settings.runs,
+        settings.data_dir,
+        settings.device,
+    )
+    carry_out(
+        settings,
+        "images",
+        jobs,
+        run,
+        summarised,
+        table,
+        f" --parts {' '.join(settings.parts)} --device {settings.device}",
+    )
 
 
 if __name__ == "__main__":

@@ -15,16 +15,16 @@ from ebm_control.images.autoencoders import reconstruction_score, samples_of
 from ebm_control.images.classify import parameters_of
 from ebm_control.images.grid import save_grid
 from experiments.images.density import NOISE, Row, drawn_row, filled, mended, unusual
-from experiments.images.settings import Size
+from experiments.images.settings import Size, seeded
 
 
 def variational_rows(data: ImageSet, seed: int, size: Size, folder: Path) -> list[Row]:
     """A variational autoencoder: what it draws."""
     began = time.perf_counter()
-    model = tasks.fit_autoencoder(data, _settings(size, seed), variational=True)
+    model = tasks.fit_autoencoder(data, _settings(size, seed), variational=True, device=data.images.device)
     about = {"train_seconds": time.perf_counter() - began, "parameters": parameters_of(model)}
     began = time.perf_counter()
-    drawn = samples_of(model, size.samples, torch.Generator().manual_seed(seed))
+    drawn = samples_of(model, size.samples, seeded(data, seed))
     took = time.perf_counter() - began
     if seed == 0:
         save_grid(folder / "figures" / f"{data.name}-vae-samples.png", drawn[:100], 20)
@@ -37,18 +37,18 @@ def denoising_rows(data: ImageSet, seed: int, size: Size, folder: Path) -> list[
 
     def holes(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         known = tasks.random_pixels(len(images), data.shape, 0.25, generator)
-        half = torch.rand((len(images), 1, 1, 1), generator=generator) < 0.5
-        return images, torch.where(half, tasks.bottom_half(data.shape), known)
+        half = torch.rand((len(images), 1, 1, 1), generator=generator, device=images.device) < 0.5
+        return images, torch.where(half, tasks.bottom_half(data.shape).to(images.device), known)
 
     def pixels(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return tasks.salt_and_pepper(images, generator), torch.ones_like(images, dtype=torch.bool)
 
     def noise(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        spoilt = images + NOISE * torch.randn(images.shape, generator=generator)
+        spoilt = images + NOISE * torch.randn(images.shape, generator=generator, device=images.device)
         return spoilt, torch.ones_like(images, dtype=torch.bool)
 
     def fitted(spoil: Any) -> tasks.Autoencoder:
-        return tasks.fit_autoencoder(data, _settings(size, seed), spoil=spoil)
+        return tasks.fit_autoencoder(data, _settings(size, seed), spoil=spoil, device=data.images.device)
 
     began = time.perf_counter()
     filler, pixel, gaussian = fitted(holes), fitted(pixels), fitted(noise)
@@ -65,9 +65,11 @@ def denoising_rows(data: ImageSet, seed: int, size: Size, folder: Path) -> list[
 def plain_rows(data: ImageSet, other: Tensor | None, seed: int, size: Size) -> list[Row]:
     """Outliers by a plain autoencoder's error and by a classifier's confidence."""
     began = time.perf_counter()
-    model = tasks.fit_autoencoder(data, _settings(size, seed))
+    model = tasks.fit_autoencoder(data, _settings(size, seed), device=data.images.device)
     seconds = time.perf_counter() - began
-    classifier = tasks.fit_classifier(data, width=size.width, updates=size.classifier, seed=seed)
+    classifier = tasks.fit_classifier(
+        data, width=size.width, updates=size.classifier, seed=seed, device=data.images.device
+    )
 
     def doubt(images: Tensor) -> Tensor:
         return torch.cat([-classifier(part).softmax(dim=1).amax(dim=1) for part in images.split(512)])

@@ -17,7 +17,7 @@ from ebm_control.data.shapes import ATTRIBUTES
 from ebm_control.energies import Energy, ImageEnergy, mixture
 from ebm_control.images.grid import save_grid
 from ebm_control.training import fit_images
-from experiments.images.settings import Size, settings_for
+from experiments.images.settings import Size, seeded, settings_for
 
 Row = dict[str, Any]
 TOGETHER = (("shape", "position"), ("shape", "size"), ("shape", "position", "size"))
@@ -30,11 +30,12 @@ UNSEEN: tuple[Mapping[str, int], ...] = (
 WAYS = {"sum, what is common taken off": 1.0, "sum": 0.0}
 
 
-def shapes_rows(seed: int, size: Size, folder: Path) -> list[Row]:
+def shapes_rows(seed: int, size: Size, folder: Path, device: str = "cpu") -> list[Row]:
     """Joint accuracy of composed shapes, judged by classifiers that have seen all combinations."""
-    generator = torch.Generator().manual_seed(100 + seed)
-    seen = draw_shapes(size.drawn, generator, without=UNSEEN)
-    every = draw_shapes(size.drawn, generator)
+    drawing = torch.Generator().manual_seed(100 + seed)
+    seen = draw_shapes(size.drawn, drawing, without=UNSEEN).to(device)
+    every = draw_shapes(size.drawn, drawing).to(device)
+    generator = torch.Generator(device).manual_seed(200 + seed)
     names = sorted({name for group in TOGETHER for name in group})
     began = time.perf_counter()
     energies = {name: energy_of(seen, name, seed, size, folder) for name in names}
@@ -47,8 +48,8 @@ def shapes_rows(seed: int, size: Size, folder: Path) -> list[Row]:
     rows = []
     for group in TOGETHER:
         asked = torch.stack(
-            [torch.randint(ATTRIBUTES[name], (size.composed,), generator=generator) for name in group], dim=1
-        )
+            [torch.randint(ATTRIBUTES[name], (size.composed,), generator=drawing) for name in group], dim=1
+        ).to(device)
         for way, common in WAYS.items():
             began = time.perf_counter()
             drawn = tasks.compose(
@@ -116,12 +117,16 @@ def energy_of(seen: Shapes, name: str, seed: int, size: Size, folder: Path) -> I
     settings = settings_for("dsm", size, seed, conditional=True)
     settings = replace(settings, updates=size.shapes, checkpoint_every=size.shapes)
     run = folder / f"shapes-{name}-{seed}"
-    return fit_images(seen.labelled(name), settings, folder=run, resume=True, progress=False)[0].energy
+    data = seen.labelled(name)
+    made = fit_images(data, settings, folder=run, resume=True, progress=False, device=data.images.device)
+    return made[0].energy
 
 
 def judge(data: ImageSet, size: Size) -> tasks.Classifier:
     """Of one attribute; noise in training, so that samples that are not quite clean are judged by what they show."""
-    return tasks.fit_classifier(data, width=size.width, updates=size.classifier, noise=0.1, seed=1000)
+    return tasks.fit_classifier(
+        data, width=size.width, updates=size.classifier, noise=0.1, seed=1000, device=data.images.device
+    )
 
 
 def judged(
@@ -142,7 +147,7 @@ def judged(
 
 def unseen(asked: Tensor, group: Sequence[str]) -> Tensor:
     """Which rows of attributes `(N, k)` were never seen together."""
-    new = torch.zeros(len(asked), dtype=torch.bool)
+    new = torch.zeros(len(asked), dtype=torch.bool, device=asked.device)
     for combination in UNSEEN:
         if set(combination) <= set(group):
             same = [asked[:, group.index(name)] == value for name, value in combination.items()]
@@ -165,19 +170,24 @@ def strokes_rows(data: ImageSet, seed: int, size: Size, folder: Path) -> list[Ro
     for part, name in ((data, "digit"), (by_width, "stroke")):
         settings = settings_for("dsm", size, seed, conditional=True)
         run = folder / f"{data.name}-{name}-{seed}"
-        energies.append(fit_images(part, settings, folder=run, resume=True, progress=False)[0].energy)
+        made = fit_images(part, settings, folder=run, resume=True, progress=False, device=data.images.device)
+        energies.append(made[0].energy)
     seconds = time.perf_counter() - began
     judges = {"digit": judge(data, size), "stroke": judge(by_width, size)}
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(data, seed)
     group = ("digit", "stroke")
     asked = torch.stack(
-        [torch.randint(n, (size.composed,), generator=generator) for n in (data.classes, 3)], dim=1
+        [
+            torch.randint(n, (size.composed,), generator=generator, device=generator.device)
+            for n in (data.classes, 3)
+        ],
+        dim=1,
     )
     rows = []
     for way, common in WAYS.items():
         drawn = tasks.compose(energies, asked, common=common, generator=generator)
         if seed == 0 and common:
-            shown = torch.stack([torch.arange(10).repeat(3), torch.arange(3).repeat_interleave(10)], dim=1)
+            shown = torch.cartesian_prod(torch.arange(3), torch.arange(10)).flip(1).to(asked)
             picture = tasks.compose(energies, shown, common=common, generator=generator)
             save_grid(folder / "figures" / f"composed-{data.name}-strokes.png", picture, 10)
         row = {"task": "compose", "attributes": " + ".join(group), "way": way, "train_seconds": seconds}
@@ -195,7 +205,7 @@ def stroke_width(images: Tensor) -> Tensor:
 
 def thresholds(images: Tensor) -> Tensor:
     """What parts images into thirds by stroke width."""
-    return stroke_width(images).quantile(torch.tensor([1 / 3, 2 / 3]))
+    return stroke_width(images).quantile(images.new_tensor([1 / 3, 2 / 3], dtype=torch.float))
 
 
 def stroke_thirds(images: Tensor) -> Tensor:

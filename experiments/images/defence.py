@@ -6,14 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ebm_control import images as tasks
 from ebm_control.data import ImageSet
 from ebm_control.images.classify import Logits
 from ebm_control.training import fit_images
-from experiments.images.settings import Size, settings_for
+from experiments.images.settings import Size, seeded, settings_for
 
 Row = dict[str, Any]
 BALL = 0.2  # that adversarial training learns from, and that refinement moves within
@@ -29,14 +28,16 @@ def defence_rows(data: ImageSet, method: str, seed: int, size: Size, folder: Pat
     rows = []
     images, labels = data.test_images[: size.attacked].float() / 255, data.test_labels[: size.attacked]
     whole = data.part("test")
-    other = tasks.fit_classifier(data, width=size.width, updates=size.classifier, seed=seed + 500)
+    other = tasks.fit_classifier(
+        data, width=size.width, updates=size.classifier, seed=seed + 500, device=data.images.device
+    )
     for name, logits in defended.items():
         clean = tasks.accuracy(logits, whole, data.test_labels)
         slow = "refined" in name
         for norm, radii in (("linf", size.radii), ("l2", size.radii_l2)):
             if slow:
                 radii = (0.0, BALL) if norm == "linf" else ()
-            generator = torch.Generator().manual_seed(seed)
+            generator = seeded(data, seed)
             found = tasks.robustness(
                 logits, images, labels, radii, norm=norm, steps=size.steps, generator=generator
             )
@@ -58,12 +59,15 @@ def defence_rows(data: ImageSet, method: str, seed: int, size: Size, folder: Pat
 
 def fitted(data: ImageSet, method: str, seed: int, size: Size, folder: Path) -> dict[str, Logits]:
     """A method's classifiers by name: an energy has several, by noise level and refinement."""
-    common: dict[str, Any] = {"width": size.width, "seed": seed}
+    common: dict[str, Any] = {"width": size.width, "seed": seed, "device": data.images.device}
     match method:
         case "energy":
             settings = settings_for("dsm", size, seed, conditional=True)
             run = folder / f"{data.name}-classes-{seed}"
-            energy = fit_images(data, settings, folder=run, resume=True, progress=False)[0].energy
+            trained = fit_images(
+                data, settings, folder=run, resume=True, progress=False, device=data.images.device
+            )
+            energy = trained[0].energy
             found = {f"energy at noise {level}": tasks.energy_logits(energy, level) for level in LEVELS}
             name = f"energy at noise {LEVELS[-1]}, refined"
             return found | {name: tasks.refined_logits(energy, BALL, level=LEVELS[-1])}

@@ -16,7 +16,7 @@ from ebm_control.images.classify import parameters_of
 from ebm_control.images.grid import save_grid
 from ebm_control.training import DivergenceError, ImageModel, fit_images, load_checkpoint
 from experiments.images.judge import judge_of
-from experiments.images.settings import Size, settings_for
+from experiments.images.settings import Size, seeded, settings_for
 
 Row = dict[str, Any]
 OTHER = {"mnist": "fashion-mnist", "fashion-mnist": "mnist"}
@@ -30,7 +30,9 @@ def energy_rows(
     settings = settings_for(loss, size, seed)
     run = folder / f"{data.name}-{loss}-{seed}"
     try:
-        model, outcome = fit_images(data, settings, folder=run, resume=True, progress=False)
+        model, outcome = fit_images(
+            data, settings, folder=run, resume=True, progress=False, device=data.images.device
+        )
     except DivergenceError as error:
         return [{"task": "train", "diverged": str(error)}]
     about = {
@@ -39,9 +41,9 @@ def energy_rows(
         "updates": settings.updates,
         "parameters": parameters_of(model.energy),
     }
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(data, seed)
     rows = [{"task": "train", "rollbacks": outcome.rollbacks, **about}]
-    kept = load_checkpoint(run / "checkpoints").state["buffer"]["samples"]
+    kept = load_checkpoint(run / "checkpoints").state["buffer"]["samples"].to(data.images.device)
     rows += generated(data, model, None if settings.model.noise else kept, loss, seed, size, folder)
     rows += filled(data, filler_of(model, size, generator), seed, size, folder / f"{data.name}-{loss}")
     rows += mended(data, *menders_of(model, generator), seed, size)
@@ -53,14 +55,14 @@ def generated(
     data: ImageSet, model: ImageModel, kept: Tensor | None, loss: str, seed: int, size: Size, folder: Path
 ) -> list[Row]:
     """Samples from noise, and from the sample buffer of an energy that has one."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(data, seed)
     rows = []
     starts = {"from noise": None, "from the sample buffer": kept}
     for name, start in starts.items():
         if start is None and name != "from noise":
             continue
         if start is not None:
-            chosen = torch.randperm(len(start), generator=generator)[: size.samples]
+            chosen = torch.randperm(len(start), generator=generator, device=start.device)[: size.samples]
             start = start[chosen]
         began = time.perf_counter()
         chain = tasks.generate(
@@ -113,14 +115,14 @@ def filler_of(model: ImageModel, size: Size, generator: torch.Generator) -> Fill
 
 def filled(data: ImageSet, filler: Filler, seed: int, size: Size, name: Path) -> list[Row]:
     """Errors of fills where pixels are missing, on training and on test images."""
-    generator = torch.Generator().manual_seed(seed + 1)
+    generator = seeded(data, seed + 1)
     rows = []
     judge = judge_of(data, size, name.parent)
     for missing in ("bottom half", "random"):
         for part in ("test", "train"):
             truth = data.part(part, size.filled)
             known = (
-                tasks.bottom_half(data.shape).expand_as(truth)
+                tasks.bottom_half(data.shape).to(truth.device).expand_as(truth)
                 if missing == "bottom half"
                 else tasks.random_pixels(len(truth), data.shape, 0.25, generator)
             )
@@ -165,13 +167,17 @@ def menders_of(model: ImageModel, generator: torch.Generator) -> tuple[Mender, M
 
 def mended(data: ImageSet, pixels: Mender, noise: Mender, seed: int, size: Size) -> list[Row]:
     """Errors of mended images, on training and on test images."""
-    generator = torch.Generator().manual_seed(seed + 2)
+    generator = seeded(data, seed + 2)
     rows = []
     for part in ("test", "train"):
         truth = data.part(part, size.filled)
         for kind, spoilt, mend in (
             ("pixels", tasks.salt_and_pepper(truth, generator), pixels),
-            ("noise", truth + NOISE * torch.randn(truth.shape, generator=generator), noise),
+            (
+                "noise",
+                truth + NOISE * torch.randn(truth.shape, generator=generator, device=truth.device),
+                noise,
+            ),
         ):
             rows.append(
                 {
@@ -196,7 +202,7 @@ def scores_of(model: ImageModel, data: ImageSet) -> dict[str, Any]:
 
 def unusual(data: ImageSet, other: Tensor | None, scores: dict[str, Any], seed: int, size: Size) -> list[Row]:
     """Areas under the ROC curve, a row a score."""
-    generator = torch.Generator().manual_seed(seed + 3)
+    generator = seeded(data, seed + 3)
     inliers = data.part("test", size.outliers)
     sets = tasks.outlier_sets(inliers, generator, None if other is None else other[: size.outliers])
     rows = []

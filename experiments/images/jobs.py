@@ -27,6 +27,7 @@ class Job:
     quick: bool
     runs: Path
     data_dir: Path | None = None
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
@@ -39,6 +40,7 @@ def jobs_of(
     quick: bool,
     runs: Path,
     data_dir: Path | None = None,
+    device: str = "cpu",
 ) -> Iterator[Job]:
     """Seed by seed, so that a run that is stopped has whole seeds."""
     sets = ("digits",) if quick else SETS
@@ -57,7 +59,7 @@ def jobs_of(
             found.append(("compose", "shapes", "energies"))
             found += [] if quick else [("compose", "mnist", "energies")]
         for part, name, method in found:
-            yield Job(part, name, method, seed, quick, runs, data_dir)
+            yield Job(part, name, method, seed, quick, runs, data_dir, device)
 
 
 def run(job: Job) -> list[dict[str, Any]]:
@@ -65,15 +67,15 @@ def run(job: Job) -> list[dict[str, Any]]:
     size, runs = (QUICK if job.quick else FULL), job.runs / ("quick" if job.quick else "full")
     about = {"data": job.data, "method": job.method, "seed": job.seed}
     if job.part == "compose" and job.data == "shapes":
-        return [about | row for row in composition.shapes_rows(job.seed, size, runs)]
-    data = loaded(job.data, job.data_dir)
+        return [about | row for row in composition.shapes_rows(job.seed, size, runs, job.device)]
+    data = loaded(job.data, job.data_dir, job.device)
     if job.part == "compose":
         return [about | row for row in composition.strokes_rows(data, job.seed, size, runs)]
     if job.part == "robustness":
         return [about | row for row in defence.defence_rows(data, job.method, job.seed, size, runs)]
     other = None
     if job.data in density.OTHER:
-        other = loaded(density.OTHER[job.data], job.data_dir).part("test")
+        other = loaded(density.OTHER[job.data], job.data_dir, job.device).part("test")
     match job.method:
         case "variational autoencoder":
             rows = baselines.variational_rows(data, job.seed, size, runs)

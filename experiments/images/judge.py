@@ -17,15 +17,16 @@ SEED = 1000
 
 def judge_of(data: ImageSet, size: Size, folder: Path) -> Classifier:
     """Trained on first use, and kept in `folder`: all methods and seeds are judged by the same."""
+    place = data.images.device
     path = folder / f"judge-{data.name}-{size.width}-{size.classifier}.pt"
     if not path.exists():
-        made = fit_classifier(data, width=size.width, updates=size.classifier, seed=SEED)
+        made = fit_classifier(data, width=size.width, updates=size.classifier, seed=SEED, device=place)
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(f".{os.getpid()}")
         torch.save(made.network.state_dict(), draft)
         draft.replace(path)
         return made
     network = SmallCNN(data.shape, data.classes, size.width)
-    network.load_state_dict(torch.load(path, weights_only=True))
-    network.eval().requires_grad_(False)
+    network.load_state_dict(torch.load(path, map_location=place, weights_only=True))
+    network.to(place).eval().requires_grad_(False)
     return Classifier(network)

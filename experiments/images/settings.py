@@ -11,8 +11,8 @@ from ebm_control.data import ImageSet, load_images
 from ebm_control.training import ImageModelSettings, ImageTrainSettings
 
 # About as long as each other on one core.
-UPDATES = {"dsm": 5000, "cd": 1200, "cd-kl": 1000}
-BATCH = {"dsm": 128, "cd": 64, "cd-kl": 64}
+UPDATES = {"dsm": 6000, "cd": 1200, "cd-kl": 1000}
+BATCH = {"dsm": 64, "cd": 64, "cd-kl": 64}
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Size:
     Attributes:
         width: of every network.
         energy: share of `UPDATES`.
+        classes: updates of an energy with classes.
         autoencoder: updates of each, about as long as an energy's on one core.
         classifier: updates of each.
         adversarial: updates of the classifier that learns from attacks.
@@ -41,12 +42,13 @@ class Size:
 
     width: int = 32
     energy: float = 1.0
+    classes: int = 5000
     autoencoder: int = 12_000
     classifier: int = 2500
     adversarial: int = 2500
-    shapes: int = 2500
+    shapes: int = 2000
     samples: int = 2000
-    filled: int = 150
+    filled: int = 100
     fills: int = 16
     outliers: int = 2000
     attacked: int = 300
@@ -61,6 +63,7 @@ FULL = Size()
 QUICK = Size(
     width=16,
     energy=0.12,
+    classes=600,
     autoencoder=600,
     classifier=400,
     adversarial=300,
@@ -80,20 +83,26 @@ QUICK = Size(
 
 def settings_for(loss: str, size: Size, seed: int, *, conditional: bool = False) -> ImageTrainSettings:
     """Of an energy; objectives are one argument apart, and the time that they may take."""
-    updates = max(50, round(size.energy * UPDATES[loss]))
+    updates = size.classes if conditional else max(50, round(size.energy * UPDATES[loss]))
     made = ImageTrainSettings(
         ImageModelSettings(width=size.width, conditional=conditional),
         loss=loss,
         updates=updates,
-        batch=BATCH[loss],
+        batch=128 if conditional else BATCH[loss],
         checkpoint_every=updates,
         seed=seed,
     )
     return replace(made, classify=1.0) if conditional else made
 
 
-def loaded(name: str, folder: Path | None) -> ImageSet:
+def loaded(name: str, folder: Path | None, device: str = "cpu") -> ImageSet:
     """A set, its test images shuffled once, so that the first of them are of all classes."""
     data = load_images(name, folder)
     order = torch.randperm(len(data.test_images), generator=torch.Generator().manual_seed(0))
-    return replace(data, test_images=data.test_images[order], test_labels=data.test_labels[order])
+    mixed = replace(data, test_images=data.test_images[order], test_labels=data.test_labels[order])
+    return mixed.to(device)
+
+
+def seeded(data: ImageSet, seed: int) -> torch.Generator:
+    """Source of noise where the set is: that is where all is computed."""
+    return torch.Generator(data.images.device).manual_seed(seed)

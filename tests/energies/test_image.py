@@ -10,12 +10,12 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from ebm_control.checks import InputError
-from ebm_control.energies import ImageEnergy, ResidualNetwork, SmallCNN
+from ebm_control.energies import ImageEnergy, ResidualNetwork, SmallCNN, UNet
 from tests.energies.helpers import gradient
 
 SHAPE = (1, 8, 8)
 NOISE = (0.02, 5.0)
-NETWORKS = [SmallCNN, ResidualNetwork]
+NETWORKS = [SmallCNN, ResidualNetwork, UNet]
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 16, 20), (2, 9, 11)]
 
 
