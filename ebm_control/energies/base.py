@@ -144,7 +144,7 @@ class Mixture(Energy):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Energy of the mixture, `(B,)`."""
         energies = torch.stack([energy(x, context) for energy in self.energies], dim=-1)
-        return -torch.logsumexp(self.log_weights.to(energies.dtype) - energies, dim=-1)
+        return -torch.logsumexp(self.log_weights.to(energies) - energies, dim=-1)
 
 
 def mixture(energies: Sequence[Energy], weights: Sequence[float] | None = None) -> Mixture:

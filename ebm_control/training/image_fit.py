@@ -47,7 +47,8 @@ class ImageTrainSettings:
         chains: kept in the sample buffer.
         fresh_fraction: share of chains that start afresh, from uniform noise.
         unlabelled: share of images that teach a conditional energy without their class.
-        classify: weight of the cross-entropy of classes by a conditional energy, `p(y | x)`.
+        classify: weight of the cross-entropy of classes by a conditional energy, `p(y | x)`. A classifier needs it; for
+            samples of classes leave it 0, as it takes what the network has from the score.
         gradient_clip: of each update.
         ema: decay of the averaged weights.
         checkpoint_every: updates between checkpoints.
@@ -78,6 +79,9 @@ class ImageTrainSettings:
         if self.loss == "dsm":
             # The objective says what energy it takes: one that knows of noise levels.
             object.__setattr__(self, "model", replace(self.model, noise=self.noise))
+        if self.classify and self.model.network == "auto":
+            # What tells classes apart need not draw them.
+            object.__setattr__(self, "model", replace(self.model, network="small"))
         object.__setattr__(self, "model", self.model.resolved())
         require(
             bool(self.model.noise) == (self.loss == "dsm"),

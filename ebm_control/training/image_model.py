@@ -20,8 +20,8 @@ class ImageModelSettings:
     """What kind of image energy.
 
     Args:
-        network: "small" (plain convolutions), "residual", "unet", or "auto": "unet" for an energy of noised images
-            without classes, whose gradient is all that is learned, else "small".
+        network: "small" (plain convolutions), "residual", "unet", or "auto": "unet" for an energy of noised images,
+            whose gradient is what is learned, else "small".
         width: channels of its first layer.
         conditional: one output a class.
         spectral: spectral normalisation.
@@ -46,7 +46,7 @@ class ImageModelSettings:
         """The same with its network named."""
         if self.network != "auto":
             return self
-        return replace(self, network="unet" if self.noise and not self.conditional else "small")
+        return replace(self, network="unet" if self.noise else "small")
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from ebm_control.data.shapes import ATTRIBUTES
 from ebm_control.energies import Energy, ImageEnergy, mixture
 from ebm_control.images.grid import save_grid
 from ebm_control.training import fit_images
-from experiments.images.settings import Size, seeded, settings_for
+from experiments.images.settings import Size, attribute_settings, seeded
 
 Row = dict[str, Any]
 TOGETHER = (("shape", "position"), ("shape", "size"), ("shape", "position", "size"))
@@ -114,8 +114,7 @@ def logic_rows(
 
 def energy_of(seen: Shapes, name: str, seed: int, size: Size, folder: Path) -> ImageEnergy:
     """Of one attribute, trained alone."""
-    settings = settings_for("dsm", size, seed, conditional=True)
-    settings = replace(settings, updates=size.shapes, checkpoint_every=size.shapes)
+    settings = attribute_settings(size, size.shapes, seed)
     run = folder / f"shapes-{name}-{seed}"
     data = seen.labelled(name)
     made = fit_images(data, settings, folder=run, resume=True, progress=False, device=data.images.device)
@@ -168,7 +167,7 @@ def strokes_rows(data: ImageSet, seed: int, size: Size, folder: Path) -> list[Ro
     began = time.perf_counter()
     energies = []
     for part, name in ((data, "digit"), (by_width, "stroke")):
-        settings = settings_for("dsm", size, seed, conditional=True)
+        settings = attribute_settings(size, size.strokes, seed)
         run = folder / f"{data.name}-{name}-{seed}"
         made = fit_images(part, settings, folder=run, resume=True, progress=False, device=data.images.device)
         energies.append(made[0].energy)

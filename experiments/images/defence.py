@@ -12,7 +12,7 @@ from ebm_control import images as tasks
 from ebm_control.data import ImageSet
 from ebm_control.images.classify import Logits
 from ebm_control.training import fit_images
-from experiments.images.settings import Size, seeded, settings_for
+from experiments.images.settings import Size, classifier_settings, seeded
 
 Row = dict[str, Any]
 BALL = 0.2  # that adversarial training learns from, and that refinement moves within
@@ -62,7 +62,7 @@ def fitted(data: ImageSet, method: str, seed: int, size: Size, folder: Path) -> 
     common: dict[str, Any] = {"width": size.width, "seed": seed, "device": data.images.device}
     match method:
         case "energy":
-            settings = settings_for("dsm", size, seed, conditional=True)
+            settings = classifier_settings(size, seed)
             run = folder / f"{data.name}-classes-{seed}"
             trained = fit_images(
                 data, settings, folder=run, resume=True, progress=False, device=data.images.device

@@ -22,11 +22,12 @@ class Size:
     Attributes:
         width: of every network.
         energy: share of `UPDATES`.
-        classes: updates of an energy with classes.
+        classes: updates of an energy that tells classes.
         autoencoder: updates of each, about as long as an energy's on one core.
         classifier: updates of each.
         adversarial: updates of the classifier that learns from attacks.
-        shapes: updates of each energy of an attribute.
+        shapes: updates of each energy of an attribute of shapes.
+        strokes: updates of each energy of an attribute of digits.
         samples: drawn.
         filled: images that are inpainted, of train and test set each.
         fills: of each.
@@ -47,6 +48,7 @@ class Size:
     classifier: int = 2500
     adversarial: int = 2500
     shapes: int = 2000
+    strokes: int = 4000
     samples: int = 2000
     filled: int = 100
     fills: int = 16
@@ -68,6 +70,7 @@ QUICK = Size(
     classifier=400,
     adversarial=300,
     shapes=300,
+    strokes=300,
     samples=300,
     filled=50,
     fills=4,
@@ -81,18 +84,39 @@ QUICK = Size(
 )
 
 
-def settings_for(loss: str, size: Size, seed: int, *, conditional: bool = False) -> ImageTrainSettings:
+def settings_for(loss: str, size: Size, seed: int) -> ImageTrainSettings:
     """Of an energy; objectives are one argument apart, and the time that they may take."""
-    updates = size.classes if conditional else max(50, round(size.energy * UPDATES[loss]))
-    made = ImageTrainSettings(
-        ImageModelSettings(width=size.width, conditional=conditional),
+    updates = max(50, round(size.energy * UPDATES[loss]))
+    return ImageTrainSettings(
+        ImageModelSettings(width=size.width),
         loss=loss,
         updates=updates,
-        batch=128 if conditional else BATCH[loss],
+        batch=BATCH[loss],
         checkpoint_every=updates,
         seed=seed,
     )
-    return replace(made, classify=1.0) if conditional else made
+
+
+def classifier_settings(size: Size, seed: int) -> ImageTrainSettings:
+    """Of an energy that tells classes."""
+    return ImageTrainSettings(
+        ImageModelSettings(width=size.width, conditional=True),
+        updates=size.classes,
+        classify=1.0,
+        checkpoint_every=size.classes,
+        seed=seed,
+    )
+
+
+def attribute_settings(size: Size, updates: int, seed: int) -> ImageTrainSettings:
+    """Of an energy of images with one attribute."""
+    return ImageTrainSettings(
+        ImageModelSettings(width=size.width, conditional=True),
+        updates=updates,
+        batch=BATCH["dsm"],
+        checkpoint_every=updates,
+        seed=seed,
+    )
 
 
 def loaded(name: str, folder: Path | None, device: str = "cpu") -> ImageSet:
