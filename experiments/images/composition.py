@@ -16,8 +16,8 @@ from ebm_control.data import ImageSet, Shapes, draw_shapes
 from ebm_control.data.shapes import ATTRIBUTES
 from ebm_control.energies import Energy, ImageEnergy, mixture
 from ebm_control.images.grid import save_grid
-from ebm_control.training import fit_images
 from experiments.images.settings import Size, attribute_settings, seeded
+from experiments.images.trained import Trained, together, trained
 
 Row = dict[str, Any]
 TOGETHER = (("shape", "position"), ("shape", "size"), ("shape", "position", "size"))
@@ -37,9 +37,8 @@ def shapes_rows(seed: int, size: Size, folder: Path, device: str = "cpu") -> lis
     every = draw_shapes(size.drawn, drawing).to(device)
     generator = torch.Generator(device).manual_seed(200 + seed)
     names = sorted({name for group in TOGETHER for name in group})
-    began = time.perf_counter()
-    energies = {name: energy_of(seen, name, seed, size, folder) for name in names}
-    seconds = time.perf_counter() - began
+    made = {name: of_attribute(seen, name, seed, size, folder) for name in names}
+    energies, seconds = {name: one.model.energy for name, one in made.items()}, together(list(made.values()))
     judges = {name: judge(every.labelled(name), size) for name in names}
     accuracies = {
         f"judge_{name}": made.accuracy(every.labelled(name).part("test"), every.labelled(name).test_labels)
@@ -112,13 +111,10 @@ def logic_rows(
     ]
 
 
-def energy_of(seen: Shapes, name: str, seed: int, size: Size, folder: Path) -> ImageEnergy:
-    """Of one attribute, trained alone."""
+def of_attribute(seen: Shapes, name: str, seed: int, size: Size, folder: Path) -> Trained:
+    """Energy of one attribute, trained alone."""
     settings = attribute_settings(size, size.shapes, seed)
-    run = folder / f"shapes-{name}-{seed}"
-    data = seen.labelled(name)
-    made = fit_images(data, settings, folder=run, resume=True, progress=False, device=data.images.device)
-    return made[0].energy
+    return trained(seen.labelled(name), settings, folder / f"shapes-{name}-{seed}")
 
 
 def judge(data: ImageSet, size: Size) -> tasks.Classifier:
@@ -164,14 +160,12 @@ def strokes_rows(data: ImageSet, seed: int, size: Size, folder: Path) -> list[Ro
         labels=widths,
         test_labels=torch.bucketize(stroke_width(data.test_images), edges),
     )
-    began = time.perf_counter()
-    energies = []
-    for part, name in ((data, "digit"), (by_width, "stroke")):
-        settings = attribute_settings(size, size.strokes, seed)
-        run = folder / f"{data.name}-{name}-{seed}"
-        made = fit_images(part, settings, folder=run, resume=True, progress=False, device=data.images.device)
-        energies.append(made[0].energy)
-    seconds = time.perf_counter() - began
+    settings = attribute_settings(size, size.strokes, seed)
+    made = [
+        trained(part, settings, folder / f"{data.name}-{name}-{seed}")
+        for part, name in ((data, "digit"), (by_width, "stroke"))
+    ]
+    energies, seconds = [one.model.energy for one in made], together(made)
     judges = {"digit": judge(data, size), "stroke": judge(by_width, size)}
     generator = seeded(data, seed)
     group = ("digit", "stroke")

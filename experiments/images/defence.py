@@ -11,8 +11,8 @@ from torch import Tensor
 from ebm_control import images as tasks
 from ebm_control.data import ImageSet
 from ebm_control.images.classify import Logits
-from ebm_control.training import fit_images
 from experiments.images.settings import Size, classifier_settings, seeded
+from experiments.images.trained import trained
 
 Row = dict[str, Any]
 BALL = 0.2  # that adversarial training learns from, and that refinement moves within
@@ -22,9 +22,7 @@ METHODS = ("energy", "classifier", "classifier, noise", "adversarial training")
 
 def defence_rows(data: ImageSet, method: str, seed: int, size: Size, folder: Path) -> list[Row]:
     """Rows of one method: accuracy against the radius of the ball, by attack."""
-    began = time.perf_counter()
-    defended = fitted(data, method, seed, size, folder)
-    seconds = time.perf_counter() - began
+    defended, seconds = fitted(data, method, seed, size, folder)
     rows = []
     images, labels = data.test_images[: size.attacked].float() / 255, data.test_labels[: size.attacked]
     whole = data.part("test")
@@ -57,33 +55,33 @@ def defence_rows(data: ImageSet, method: str, seed: int, size: Size, folder: Pat
     return [{"train_seconds": seconds} | row for row in rows]
 
 
-def fitted(data: ImageSet, method: str, seed: int, size: Size, folder: Path) -> dict[str, Logits]:
-    """A method's classifiers by name: an energy has several, by noise level and refinement."""
-    common: dict[str, Any] = {"width": size.width, "seed": seed, "device": data.images.device}
+def fitted(
+    data: ImageSet, method: str, seed: int, size: Size, folder: Path
+) -> tuple[dict[str, Logits], float | None]:
+    """A method's classifiers by name (an energy has several, by noise level and refinement), seconds of training."""
+    if method == "energy":
+        made = trained(data, classifier_settings(size, seed), folder / f"{data.name}-classes-{seed}")
+        energy = made.model.energy
+        found = {f"energy at noise {level}": tasks.energy_logits(energy, level) for level in LEVELS}
+        name = f"energy at noise {LEVELS[-1]}, refined"
+        return found | {name: tasks.refined_logits(energy, BALL, level=LEVELS[-1])}, made.seconds
+    given: dict[str, Any] = {"updates": size.classifier}
     match method:
-        case "energy":
-            settings = classifier_settings(size, seed)
-            run = folder / f"{data.name}-classes-{seed}"
-            trained = fit_images(
-                data, settings, folder=run, resume=True, progress=False, device=data.images.device
-            )
-            energy = trained[0].energy
-            found = {f"energy at noise {level}": tasks.energy_logits(energy, level) for level in LEVELS}
-            name = f"energy at noise {LEVELS[-1]}, refined"
-            return found | {name: tasks.refined_logits(energy, BALL, level=LEVELS[-1])}
         case "classifier":
-            return {"classifier": tasks.fit_classifier(data, updates=size.classifier, **common)}
+            name = "classifier"
         case "classifier, noise":
-            made = tasks.fit_classifier(data, updates=size.classifier, noise=2 * LEVELS[-1], **common)
-            return {"classifier, trained with noise": made}
+            name, given = "classifier, trained with noise", given | {"noise": 2 * LEVELS[-1]}
         case _:
             attack = tasks.Attack(BALL, 7, step_size=0.3)
 
             def perturb(logits: Logits, images: Tensor, labels: Tensor) -> Tensor:
                 return tasks.attacked(logits, images, labels, attack)
 
-            made = tasks.fit_classifier(data, updates=size.adversarial, perturb=perturb, **common)
-            return {"classifier, adversarial training": made}
+            name = "classifier, adversarial training"
+            given = {"updates": size.adversarial, "perturb": perturb}
+    began = time.perf_counter()
+    classifier = tasks.fit_classifier(data, width=size.width, seed=seed, device=data.images.device, **given)
+    return {name: classifier}, time.perf_counter() - began
 
 
 def checks(name: str, logits: Logits, other: Logits, images: Tensor, labels: Tensor, size: Size) -> list[Row]:

@@ -14,9 +14,10 @@ from ebm_control import images as tasks
 from ebm_control.data import ImageSet
 from ebm_control.images.classify import parameters_of
 from ebm_control.images.grid import save_grid
-from ebm_control.training import DivergenceError, ImageModel, fit_images, load_checkpoint
+from ebm_control.training import DivergenceError, ImageModel, load_checkpoint
 from experiments.images.judge import judge_of
 from experiments.images.settings import Size, seeded, settings_for
+from experiments.images.trained import trained
 
 Row = dict[str, Any]
 OTHER = {"mnist": "fashion-mnist", "fashion-mnist": "mnist"}
@@ -30,19 +31,17 @@ def energy_rows(
     settings = settings_for(loss, size, seed)
     run = folder / f"{data.name}-{loss}-{seed}"
     try:
-        model, outcome = fit_images(
-            data, settings, folder=run, resume=True, progress=False, device=data.images.device
-        )
+        found = trained(data, settings, run)
     except DivergenceError as error:
         return [{"task": "train", "diverged": str(error)}]
+    model = found.model
     about = {
-        # A run that was taken up again does not know what it took in all.
-        "train_seconds": outcome.seconds if outcome.updates == settings.updates else None,
+        "train_seconds": found.seconds,
         "updates": settings.updates,
         "parameters": parameters_of(model.energy),
     }
     generator = seeded(data, seed)
-    rows = [{"task": "train", "rollbacks": outcome.rollbacks, **about}]
+    rows = [{"task": "train", "rollbacks": found.rollbacks, **about}]
     kept = load_checkpoint(run / "checkpoints").state["buffer"]["samples"].to(data.images.device)
     rows += generated(data, model, None if settings.model.noise else kept, loss, seed, size, folder)
     rows += filled(data, filler_of(model, size, generator), seed, size, folder / f"{data.name}-{loss}")
