@@ -109,7 +109,8 @@ def carry_out(
         for done in as_completed(running):
             job = running[done]
             console.print(f"{time.perf_counter() - started:6.0f} s  {job.name}, seed {job.seed}")
-            rows += [{"job": job.name, **row, "commit": origin["commit"]} for row in done.result()]
+            about = {name: origin[name] for name in ("commit", "accelerator")}
+            rows += [{"job": job.name, **row, **about} for row in done.result()]
             write()
     write()
     console.print(table(summarised(rows)))
@@ -143,8 +144,10 @@ def merged(parts: Sequence[Path], names: Sequence[str]) -> list[Row]:
     found: dict[tuple[str, int], list[Row]] = {}
     for part in parts:
         fresh: dict[tuple[str, int], list[Row]] = {}
-        for row in json.loads(part.read_text())["results"]["by_seed"]:
-            fresh.setdefault((row["job"], row["seed"]), []).append(row)
+        record = json.loads(part.read_text())
+        where = {"accelerator": record["provenance"].get("accelerator")}
+        for row in record["results"]["by_seed"]:
+            fresh.setdefault((row["job"], row["seed"]), []).append(where | row)
         found |= fresh
     place = {name: i for i, name in enumerate(names)}
     order = sorted(found, key=lambda key: (place.get(key[0], len(place)), key[1]))

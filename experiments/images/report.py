@@ -43,6 +43,7 @@ TASKS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     ),
 }
 FIGURES = tuple(dict.fromkeys(name for _, figures in TASKS.values() for name in figures))
+TRAINING = ("job", "on", "minutes", "seeds")
 TITLES = {"outliers": "Outliers (area under the ROC curve)", "compose": "Composition"}
 
 
@@ -76,10 +77,47 @@ def markdown(rows: list[Row]) -> str:
     parts = []
     for task, (keys, figures) in TASKS.items():
         body = cells(rows, task)
+        columns = [name.replace("_", " ") for name in (*keys, *figures, "seeds")]
+        if task == "robustness":
+            columns, body = withstood(rows)
         if body:
-            columns = [name.replace("_", " ") for name in (*keys, *figures, "seeds")]
             parts += [f"### {TITLES.get(task, task.capitalize())}", "", *lines(columns, body), ""]
     return "\n".join(parts)
+
+
+def minutes(rows: list[Row]) -> list[list[str]]:
+    """Of training, by job and by what it ran on, from rows of single seeds: `TRAINING`'s columns."""
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    for row in rows:
+        if row.get("train_seconds") is not None:
+            place = row.get("accelerator") or "one core"
+            found.setdefault((row["job"], place), {})[row["seed"]] = row["train_seconds"] / 60
+    return [
+        [*key, f"{sum(of.values()) / len(of):.1f}", ", ".join(map(str, sorted(of)))]
+        for key, of in sorted(found.items())
+    ]
+
+
+def withstood(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
+    """Columns and text of defences: at each radius the least accuracy of all attacks that are given gradients."""
+    found = [row for row in rows if row["task"] == "robustness"]
+    given = [row for row in found if row["attack"] in ("pgd", "apgd")]
+    balls = sorted(
+        {(row["norm"], row["radius"]) for row in given}, key=lambda ball: (ball[0] == "l2", ball[1])
+    )
+    columns = ["data", "defence", "clean", *(f"{norm} {radius:g}" for norm, radius in balls)]
+    body = []
+    for data, defence in dict.fromkeys((row["data"], row["defence"]) for row in found):
+        own = [row for row in found if (row["data"], row["defence"]) == (data, defence)]
+        told = [str(data), defence, spread(own[0], "clean_accuracy")]
+        for ball in balls:
+            of_ball = [row for row in own if row in given and (row["norm"], row["radius"]) == ball]
+            told.append(spread(min(of_ball, key=lambda row: row["accuracy"]), "accuracy") if of_ball else "–")
+        for attack in ("transferred", "pgd, far"):
+            rest = [row for row in own if row["attack"] == attack]
+            told.append(spread(rest[0], "accuracy") if rest else "–")
+        body.append([*told, str(own[0]["seeds"])])
+    return [*columns, "transferred, linf 0.2", "linf 1", "seeds"], body
 
 
 @dataclass
@@ -96,7 +134,9 @@ def main() -> None:
     asked = tyro.cli(Report)
     if asked.parts:
         put_together(asked.parts, asked.record, (), summarised)
-    print(markdown(json.loads(asked.record.read_text())["results"]["rows"]))
+    results = json.loads(asked.record.read_text())["results"]
+    print(markdown(results["rows"]))
+    print("\n".join(["### Minutes of training", "", *lines(TRAINING, minutes(results["by_seed"]))]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from experiments.images import composition, defence, density
 from experiments.images.baselines import simple_rows
 from experiments.images.jobs import Job, jobs_of, run
 from experiments.images.judge import judge_of
-from experiments.images.report import markdown, summarised
+from experiments.images.report import markdown, minutes, summarised, withstood
 from experiments.images.settings import QUICK, UPDATES, settings_for
 
 TINY = replace(
@@ -133,3 +133,44 @@ def test_tables_have_a_row_for_every_set_method_and_kind():
     text = markdown(summarised(rows))
     assert "| digits | random | test | a | 0.15 ± " in text
     assert text.count("| digits |") == 2
+
+
+def attacked_row(attack, radius, accuracy, seed=0, norm="linf", defence="d"):
+    return {
+        "task": "robustness", "data": "digits", "defence": defence, "attack": attack, "norm": norm, "radius": radius,
+        "accuracy": accuracy, "clean_accuracy": 0.9, "seed": seed,
+    }  # fmt: skip
+
+
+def test_a_defence_is_worth_what_the_strongest_attack_leaves_of_it():
+    rows = summarised(
+        [
+            attacked_row("none", 0.0, 0.9),
+            attacked_row("pgd", 0.2, 0.5),
+            attacked_row("apgd", 0.2, 0.1),
+            attacked_row("pgd", 1.0, 0.3, norm="l2"),
+            attacked_row("transferred", 0.2, 0.7),
+            attacked_row("pgd, far", 1.0, 0.0),
+            attacked_row("apgd", 0.2, 0.4, defence="e"),
+        ]
+    )
+    columns, body = withstood(rows)
+    assert columns == [
+        "data", "defence", "clean", "linf 0.2", "l2 1", "transferred, linf 0.2", "linf 1", "seeds"
+    ]  # fmt: skip
+    assert body == [
+        ["digits", "d", "0.9", "0.1", "0.3", "0.7", "0", "1"],
+        ["digits", "e", "0.9", "0.4", "–", "–", "–", "1"],
+    ]
+    assert "| digits | d | 0.9 | 0.1 |" in markdown(rows)
+
+
+def test_minutes_are_told_apart_by_what_a_run_was_on():
+    rows = [
+        {"job": "a", "seed": 0, "train_seconds": 60.0, "accelerator": None},
+        {"job": "a", "seed": 0, "train_seconds": 60.0, "accelerator": None},
+        {"job": "a", "seed": 1, "train_seconds": 180.0, "accelerator": None},
+        {"job": "a", "seed": 2, "train_seconds": 30.0, "accelerator": "a GPU"},
+        {"job": "b", "seed": 0, "train_seconds": None, "accelerator": None},
+    ]
+    assert minutes(rows) == [["a", "a GPU", "0.5", "2"], ["a", "one core", "2.0", "0, 1"]]
