@@ -50,6 +50,8 @@ def shapes_rows(seed: int, size: Size, folder: Path, device: str = "cpu") -> lis
             [torch.randint(ATTRIBUTES[name], (size.composed,), generator=drawing) for name in group], dim=1
         ).to(device)
         for way, common in WAYS.items():
+            if not common and group != TOGETHER[0]:
+                continue
             began = time.perf_counter()
             drawn = tasks.compose(
                 [energies[name] for name in group], asked, common=common, generator=generator

@@ -58,7 +58,7 @@ class Size:
     radii_l2: tuple[float, ...] = (1.0, 2.0, 3.0)
     steps: int = 20
     drawn: int = 20_000
-    composed: int = 400
+    composed: int = 100
 
 
 FULL = Size()
