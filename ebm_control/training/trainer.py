@@ -167,6 +167,22 @@ class Trainer:
         self.energy.eval()
         return Training(self.step - first, time.perf_counter() - started, self.rollbacks, figures)
 
+    def update(self, batch: Batch) -> float:
+        """One update, where batches come one by one; nothing is logged, saved or rolled back. Returns the loss.
+
+        Raises:
+            DivergenceError: the guard finds the run unsound.
+
+        """
+        self.energy.train()
+        terms, chain, norm = self._update(batch)
+        self.step += 1
+        if self.step % self.guard.every == 0:
+            complaint = self.guard.complaint(self._figures(batch, terms, chain, norm))
+            if complaint is not None:
+                raise DivergenceError(self.guard.advice(complaint))
+        return float(terms.total.detach())
+
     def _update(self, batch: Batch) -> tuple[LossTerms, Chain | None, Tensor]:
         terms, chain = self.loss.of_batch(self.energy, batch, _Source(self, batch))
         self.optimizer.zero_grad(set_to_none=True)

@@ -50,7 +50,7 @@ class Size:
     shapes: int = 2000
     strokes: int = 4000
     samples: int = 2000
-    filled: int = 100
+    filled: int = 50
     fills: int = 16
     outliers: int = 2000
     attacked: int = 300
