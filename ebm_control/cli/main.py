@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from ebm_control.checks import InputError
 from ebm_control.cli.commands import Collect, Plan, Predict, Train, use_threads
+from ebm_control.cli.continual import Continual
 from ebm_control.cli.demo import Demo
 from ebm_control.cli.images import Images
 from ebm_control.cli.online import Online
@@ -25,6 +26,7 @@ Command = (
     | Annotated[Plan, tyro.conf.subcommand("plan")]
     | Annotated[Online, tyro.conf.subcommand("online")]
     | Annotated[Images, tyro.conf.subcommand("images")]
+    | Annotated[Continual, tyro.conf.subcommand("continual")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
 )
 
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Command,
         prog="ebm-control",
         description="Energy-based models for control: collect rollouts, train an energy, predict, plan, learn online; "
-        "images by the same sampler.",
+        "images by the same sampler; classes that arrive one task at a time.",
         args=arguments,
     )
     use_threads()

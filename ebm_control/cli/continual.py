@@ -1,0 +1,77 @@
+"""`ebm-control continual`: a learner sees a stream of tasks once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ebm_control.checks import require
+from ebm_control.cli.run_folder import RunFolder, plain
+from ebm_control.continual import Kind, learn, learner_of
+from ebm_control.data.images import NAMES, load_images
+from ebm_control.data.streams import TaskStream, permuted_stream, split_stream
+
+KINDS = ("split", "permuted")
+
+
+@dataclass
+class Continual:
+    """Learn classes that arrive one task at a time, and say what is left of each."""
+
+    stream: str = "split-digits"
+    """split-SET (classes arrive in pairs) or permuted-SET (pixels in another order each time); SET as of images."""
+    method: str = "ebm"
+    """ebm, generative, softmax, softmax-seen, softmax-batch, ewc, online-ewc, si or lwf."""
+    kept: int = 0
+    """Images that are kept and replayed."""
+    boundaries: bool = True
+    """Tasks begin and end; else each takes the place of the one before little by little, and no one says when."""
+    tasks: int = 10
+    """Of a permuted stream."""
+    updates: int = 2000
+    """Of each task."""
+    batch: int = 128
+    """Images an update."""
+    width: int = 400
+    """Of hidden layers."""
+    seed: int = 0
+    """Of everything that is drawn."""
+    data_dir: Path | None = None
+    """Folder with mnist/ and fashion-mnist/ of idx files; EBM_CONTROL_DATA without."""
+    out: Path = Path("runs/continual")
+    """Run folder: settings, summary with accuracies of every task after every task."""
+
+    def run(self) -> dict[str, Any]:
+        """Learn, and write down what was known when."""
+        stream = self.opened()
+        kind = Kind(stream.shape, stream.classes, self.width, self.kept, not self.boundaries, self.seed)
+        learner = learner_of(self.method, kind)
+        folder = RunFolder(self.out, self)
+        found = learn(
+            learner,
+            stream,
+            updates=self.updates,
+            batch=self.batch,
+            overlap=None if self.boundaries else 0.5,
+            seed=self.seed,
+        )
+        summary = {
+            "accuracy": found.average,
+            "forgetting": found.forgetting,
+            "forward_transfer": found.forward_transfer,
+            "seconds": found.seconds,
+            "accuracies": found.accuracies,
+        }
+        folder.summarise(summary)
+        return plain(summary)
+
+    def opened(self) -> TaskStream:
+        """The stream that is named."""
+        kind, _, data = self.stream.partition("-")
+        known = kind in KINDS and data in NAMES
+        require(known, "stream", given=self.stream, expected=f"one of {KINDS}, a dash, and one of {NAMES}")
+        images = load_images(data, self.data_dir)
+        return (
+            split_stream(images) if kind == "split" else permuted_stream(images, self.tasks, seed=self.seed)
+        )

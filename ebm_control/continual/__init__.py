@@ -1,0 +1,29 @@
+"""Continual learning: classes that arrive one task at a time."""
+
+from ebm_control.continual.evaluate import Outcome, learn
+from ebm_control.continual.generative import ClassEnergies, Generative
+from ebm_control.continual.learners import Contrastive, Learner, Softmax
+from ebm_control.continual.memory import Memory
+from ebm_control.continual.methods import METHODS, Kind, learner_of
+from ebm_control.continual.networks import GatedEnergy, Perceptron
+from ebm_control.continual.penalties import Consolidation, Distillation, Intelligence, Penalty
+
+__all__ = [
+    "METHODS",
+    "ClassEnergies",
+    "Consolidation",
+    "Contrastive",
+    "Distillation",
+    "GatedEnergy",
+    "Generative",
+    "Intelligence",
+    "Kind",
+    "Learner",
+    "Memory",
+    "Outcome",
+    "Penalty",
+    "Perceptron",
+    "Softmax",
+    "learn",
+    "learner_of",
+]

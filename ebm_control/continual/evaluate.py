@@ -1,0 +1,118 @@
+"""Learning from a stream, with what is known of every task after every task."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ebm_control.checks import require
+from ebm_control.continual.learners import Learner
+from ebm_control.data.streams import TaskStream
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a learner knew when.
+
+    Attributes:
+        accuracies: `(T, T)`: after (or, without boundaries, at the end of the time of) task i, share of test images of
+            task j that are told right among all classes seen.
+        untrained: `(T,)` accuracies of the learner before it learned.
+        scores: `(T, classes, classes)` mean logits, centred, of the classes asked for (last axis) with test images of
+            a class: an energy's landscape, but for its sign. NaN where a class was not seen.
+        seconds: of learning alone.
+
+    """
+
+    accuracies: NDArray[np.float64]
+    untrained: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    seconds: float
+
+    @property
+    def average(self) -> float:
+        """Mean accuracy over all tasks at the end."""
+        return float(self.accuracies[-1].mean())
+
+    @property
+    def forgetting(self) -> float:
+        """What was lost of the best that each task but the last ever had, a mean (Chaudhry et al. 2018)."""
+        if len(self.accuracies) < 2:
+            return 0.0
+        best = self.accuracies[:-1, :-1].max(axis=0)
+        return float((best - self.accuracies[-1, :-1]).mean())
+
+    @property
+    def forward_transfer(self) -> float:
+        """Accuracy of a task before its time beyond the untrained learner's, a mean (Lopez-Paz & Ranzato 2017).
+
+        0 where tasks bring classes of their own.
+        """
+        before = np.diagonal(self.accuracies, offset=1)
+        return float((before - self.untrained[1:]).mean()) if len(before) else 0.0
+
+
+def learn(
+    learner: Learner,
+    stream: TaskStream,
+    *,
+    updates: int = 2000,
+    batch: int = 128,
+    overlap: float | None = None,
+    test: int | None = None,
+    seed: int = 0,
+) -> Outcome:
+    """Let a learner see a stream once.
+
+    Args:
+        learner: that learns.
+        stream: of tasks.
+        updates: of each task.
+        batch: images an update.
+        overlap: see `TaskStream.batches`; the learner is told when a task ends only where this is None.
+        test: test images of each task, the first; None for all.
+        seed: of the batches.
+
+    Raises:
+        InputError: a figure is out of its range.
+
+    """
+    require(test is None or test >= 1, "test", given=test, expected="at least 1")
+    sets = [(task.part("test", test), task.test_labels[:test]) for task in stream.tasks]
+    untrained = np.array([_accuracy(learner, *one) for one in sets])
+    rows, scores, seconds, began = [], [], 0.0, time.perf_counter()
+    for step, drawn in enumerate(stream.batches(updates, batch, overlap=overlap, seed=seed), 1):
+        learner.observe(drawn)
+        if step % updates:
+            continue
+        if overlap is None:
+            ended = stream.tasks[step // updates - 1]
+            learner.finish_task(ended.part("train"), ended.labels)
+        seconds += time.perf_counter() - began
+        rows.append([_accuracy(learner, *one) for one in sets])
+        scores.append(_scores(learner, sets, stream.classes))
+        began = time.perf_counter()
+    return Outcome(np.array(rows), untrained, np.stack(scores), seconds)
+
+
+def _accuracy(learner: Learner, images: Tensor, labels: Tensor) -> float:
+    return float((learner.predict(images) == labels).double().mean())
+
+
+@torch.no_grad()
+def _scores(
+    learner: Learner, sets: list[tuple[Tensor, Tensor]], classes: int, count: int = 100
+) -> NDArray[np.float64]:
+    """Mean logits of a few images of each class, less their mean over classes that were seen."""
+    found = np.full((classes, classes), np.nan)
+    for images, labels in sets:
+        for label in labels.unique().tolist():
+            logits = learner.logits(images[labels == label][:count])
+            logits = torch.where(logits.isfinite(), logits, torch.nan)
+            found[label] = (logits - logits.nanmean(dim=1, keepdim=True)).nanmean(dim=0).numpy()
+    return found

@@ -1,0 +1,164 @@
+"""The generative energy: every class has one, and an image is of the class whose energy explains it best."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ebm_control.checks import require
+from ebm_control.continual.learners import Learner
+from ebm_control.data.batch import Batch
+from ebm_control.data.streams import StreamBatch
+from ebm_control.energies import Energy, ImageEnergy
+from ebm_control.energies.networks import MLP
+from ebm_control.samplers.langevin import Langevin
+from ebm_control.training.regression import seeded
+from ebm_control.training.sample_buffer import SampleBuffer, uniform
+from ebm_control.training.score_matching import DenoisingScoreMatching
+from ebm_control.training.trainer import Trainer
+
+Shape = tuple[int, int, int]
+NOISE = (0.1, 1.0)
+
+
+class InnerProduct(nn.Module):
+    """`⟨x, g(x, σ)⟩` with a perceptron g: `(B, C, H, W)` and `(B, 1)` to `(B, 1)`; see `UNet`.
+
+    Args:
+        shape: of one image.
+        width: of its two hidden layers.
+
+    """
+
+    def __init__(self, shape: Shape, width: int = 64) -> None:
+        super().__init__()
+        size = math.prod(shape)
+        self.network = MLP(size + 1, (width, width), size)
+
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+        """`told` is log σ."""
+        flat = x.flatten(1)
+        return (flat * self.network(torch.cat([flat, told], dim=1))).sum(dim=1, keepdim=True)
+
+
+class ClassEnergies(Energy):
+    """One energy of noised images a class, `E_y(x, σ)`: no weight is shared, and nothing that was learned is lost.
+
+    Its context is 1 at the class and 0 elsewhere, and log σ: an `ImageEnergy` that shares its network takes the same.
+
+    Args:
+        shape: of one image.
+        classes: energies.
+        width: of each one's network.
+        noise: least and greatest noise level.
+
+    """
+
+    def __init__(
+        self, shape: Shape, classes: int, width: int = 64, noise: tuple[float, float] = NOISE
+    ) -> None:
+        super().__init__()
+        self.classes = classes
+        self.energies = nn.ModuleList(
+            ImageEnergy(InnerProduct(shape, width), shape, noise=noise) for _ in range(classes)
+        )
+
+    def of(self, label: int) -> ImageEnergy:
+        """The energy of a class."""
+        found = self.energies[label]
+        assert isinstance(found, ImageEnergy)
+        return found
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Energies `(B,)`."""
+        base, tilt = self.split(x, context)
+        return base + tilt
+
+    def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Base and what the network adds, each `(B,)`."""
+        expected = f"classes and log σ, ({len(x)}, {self.classes + 1})"
+        fits = context is not None and context.shape == (len(x), self.classes + 1)
+        given = None if context is None else tuple(context.shape)
+        require(fits, "context", given=given, expected=expected)
+        assert context is not None
+        labels = context[:, :-1].argmax(dim=1)
+        base, tilt = x.new_zeros(len(x)), x.new_zeros(len(x))
+        for label in labels.unique().tolist():
+            rows = (labels == label).nonzero()[:, 0]
+            of_base, of_tilt = self.of(label).split(x[rows], context[rows, -1:])
+            base, tilt = base.index_add(0, rows, of_base), tilt.index_add(0, rows, of_tilt)
+        return base, tilt
+
+
+class Generative(Learner):
+    """Energies of classes by denoising score matching; a class is told by whose gradient tells noise best.
+
+    `∫ E |σ ∇E_y(x + σ ε, σ) - ε|² d log σ` bounds `-log p(x | y)` but for a constant, and so compares classes that were
+    never seen together; energies, each known but for a constant of its own, do not (Li et al. 2023 tell classes so by
+    diffusion models).
+
+    Args:
+        shape: of one image.
+        classes: there are.
+        width: of each class's network.
+        learning_rate: of Adam.
+        noise: least and greatest noise level.
+        levels: noise levels that a class is told at, one draw of noise each.
+        seed: of weights and noise.
+
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        classes: int,
+        *,
+        width: int = 64,
+        learning_rate: float = 1e-3,
+        noise: tuple[float, float] = NOISE,
+        levels: int = 4,
+        seed: int = 0,
+    ) -> None:
+        require(levels >= 1, "levels", given=levels, expected="at least 1")
+        with seeded(seed):
+            self.energy = ClassEnergies(shape, classes, width, noise)
+        self._seen = torch.zeros(classes, dtype=torch.bool)
+        low, high = noise
+        self.levels = [low * (high / low) ** ((i + 0.5) / levels) for i in range(levels)]
+        self._noise = torch.randn((levels, *shape), generator=torch.Generator().manual_seed(seed + 1))
+        self.trainer = Trainer(
+            self.energy,
+            Langevin(1, 1.0),
+            SampleBuffer(1, shape, uniform()),
+            DenoisingScoreMatching(*noise),
+            torch.optim.Adam(self.energy.parameters(), lr=learning_rate),
+            seed=seed + 2,
+        )
+
+    def observe(self, batch: StreamBatch) -> float:
+        """One update of the trainer that all energies have."""
+        for label in batch.labels.unique().tolist():
+            if not self._seen[label]:
+                self.energy.of(label).fit_base(batch.x[batch.labels == label])
+                self._seen[label] = True
+        told = nn.functional.one_hot(batch.labels, self.energy.classes).to(batch.x)
+        return self.trainer.update(Batch(batch.x, told))
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Minus the errors of the noise that each class tells, `(B, classes)`."""
+        found = torch.full((len(x), self.energy.classes), float("-inf"))
+        for label in self._seen.nonzero()[:, 0].tolist():
+            found[:, label] = -self._error(x, self.energy.of(label))
+        return found
+
+    def _error(self, x: Tensor, energy: ImageEnergy) -> Tensor:
+        total = x.new_zeros(len(x))
+        for level, noise in zip(self.levels, self._noise, strict=True):
+            context = x.new_full((len(x), 1), math.log(level))
+            with torch.enable_grad():
+                noised = (x + level * noise).requires_grad_()
+                (gradient,) = torch.autograd.grad(energy(noised, context).sum(), noised)
+            total += (level * gradient - noise).square().flatten(1).sum(dim=1)
+        return total

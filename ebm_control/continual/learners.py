@@ -1,0 +1,196 @@
+"""Learners of a stream, one update a batch: softmax classifiers and the discriminative energy."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ebm_control.checks import require
+from ebm_control.continual.memory import Memory
+from ebm_control.continual.networks import GatedEnergy
+from ebm_control.continual.penalties import Penalty
+from ebm_control.data.streams import StreamBatch
+
+
+class Learner(ABC):
+    """What learns from a stream and tells classes, of all tasks and without being told which."""
+
+    @abstractmethod
+    def observe(self, batch: StreamBatch) -> float:
+        """One update; returns the loss."""
+
+    @abstractmethod
+    def logits(self, x: Tensor) -> Tensor:
+        """`(B, classes)` of images `(B, C, H, W)`: the greatest is the class told."""
+
+    def finish_task(self, images: Tensor, labels: Tensor) -> None:
+        """A task has ended whose training images `(N, C, H, W)` and labels `(N,)` can be seen a last time."""
+        del images, labels
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, size: int = 1000) -> Tensor:
+        """Classes `(N,)` of images `(N, C, H, W)`."""
+        return torch.cat([self.logits(part).argmax(dim=1) for part in x.split(size)])
+
+
+class _Replaying(Learner):
+    """A learner whose loss is taken on the batch, and on as many images of a memory."""
+
+    def __init__(self, network: nn.Module, learning_rate: float, memory: Memory | None) -> None:
+        self.network, self.memory = network, memory
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(0.9, 0.999))
+        self.tasks_done = 0
+
+    def observe(self, batch: StreamBatch) -> float:
+        """One update of Adam; what the memory adds weighs as much as its share of the tasks seen, or half."""
+        x, labels = batch.x, batch.labels
+        loss = self.loss(x, labels, self.seen(labels))
+        if self.memory is not None and len(self.memory) and (batch.task is None or self.tasks_done):
+            old_x, old_labels = self.memory.draw(len(x))
+            share = 0.5 if batch.task is None else 1 / (self.tasks_done + 1)
+            known = self.seen(torch.cat([labels, self.memory.classes]))
+            loss = share * self.loss(x, labels, known) + (1 - share) * self.loss(old_x, old_labels, known)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.learn(loss, x)
+        if self.memory is not None and batch.task is None:
+            self.memory.add(x, labels)
+        return float(loss.detach())
+
+    @abstractmethod
+    def loss(self, x: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
+        """Of images and labels, where `classes` `(K,)` may be told."""
+
+    def learn(self, loss: Tensor, x: Tensor) -> None:
+        """A step down the loss."""
+        loss.backward()
+        self.optimizer.step()
+
+    def seen(self, labels: Tensor) -> Tensor:
+        """Labels of a batch, each once."""
+        return labels.unique()
+
+    def finish_task(self, images: Tensor, labels: Tensor) -> None:
+        """Where boundaries are known, a memory is filled when a task ends."""
+        self.tasks_done += 1
+        if self.memory is not None:
+            self.memory.add(images, labels)
+
+
+class Softmax(_Replaying):
+    """A classifier by cross-entropy, with whatever keeps it from forgetting.
+
+    Args:
+        network: logits of images.
+        classes: there are.
+        learning_rate: of Adam.
+        among: classes that cross-entropy is over: "all" there will ever be, those "seen" so far, or those of the
+            "batch" (with its memory) alone.
+        penalties: see `Penalty`.
+        memory: what is replayed; None for nothing.
+
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        classes: int,
+        *,
+        learning_rate: float = 1e-3,
+        among: str = "all",
+        penalties: Sequence[Penalty] = (),
+        memory: Memory | None = None,
+    ) -> None:
+        super().__init__(network, learning_rate, memory)
+        ways = ("all", "seen", "batch")
+        require(among in ways, "among", given=among, expected=f"one of {ways}")
+        self.classes, self.among, self.penalties = classes, among, tuple(penalties)
+        self._seen = torch.zeros(classes, dtype=torch.bool)
+
+    def seen(self, labels: Tensor) -> Tensor:
+        """Classes that cross-entropy is over."""
+        self._seen[labels] = True
+        if self.among == "all":
+            return torch.arange(self.classes)
+        return self._seen.nonzero()[:, 0] if self.among == "seen" else labels.unique()
+
+    def loss(self, x: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
+        """Cross-entropy over `classes`."""
+        return functional.cross_entropy(_among(self.network(x), classes), labels)
+
+    def learn(self, loss: Tensor, x: Tensor) -> None:
+        """A step down the loss with its penalties."""
+        for penalty in self.penalties:
+            loss = penalty.added(loss, self.network, x)
+        loss.backward()
+        with torch.no_grad():
+            before = [p.detach().clone() for p in self.network.parameters()] if self.penalties else []
+        self.optimizer.step()
+        for penalty in self.penalties:
+            penalty.stepped(self.network, before)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Of all classes that were seen."""
+        return _among(self.network(x), self._seen.nonzero()[:, 0])
+
+    def finish_task(self, images: Tensor, labels: Tensor) -> None:
+        """Penalties take stock."""
+        super().finish_task(images, labels)
+        for penalty in self.penalties:
+            penalty.finish_task(self.network, images, labels, self._seen.nonzero()[:, 0])
+
+
+class Contrastive(_Replaying):
+    """The discriminative energy: a class is told from one other, drawn from those of the batch (Li et al. 2022).
+
+    `-log exp(-E(x, y)) / (exp(-E(x, y)) + exp(-E(x, y')))`: classes that are not there are left alone.
+
+    Args:
+        energy: of images with classes.
+        learning_rate: of Adam.
+        memory: what is replayed; None for nothing. Other classes are then drawn from the memory's too.
+        seed: of the other classes.
+
+    """
+
+    def __init__(
+        self,
+        energy: GatedEnergy,
+        *,
+        learning_rate: float = 1e-4,
+        memory: Memory | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(energy, learning_rate, memory)
+        self.energy = energy
+        self._generator = torch.Generator().manual_seed(seed)
+        self._seen = torch.zeros(energy.classes, dtype=torch.bool)
+
+    def seen(self, labels: Tensor) -> Tensor:
+        """Labels of the batch."""
+        self._seen[labels] = True
+        return labels.unique()
+
+    def loss(self, x: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
+        """Cross-entropy between the class and another; 0 where there is but one."""
+        if len(classes) < 2:
+            return 0.0 * self.energy.of_classes(x, labels[:, None]).sum()
+        place = torch.searchsorted(classes, labels)
+        further = torch.randint(1, len(classes), (len(x),), generator=self._generator)
+        other = classes[(place + further) % len(classes)]
+        energies = self.energy.of_classes(x, torch.stack([labels, other], dim=1))
+        return functional.softplus(energies[:, 0] - energies[:, 1]).mean()
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Energies' negatives, of classes that were seen."""
+        return _among(-self.energy.of_classes(x), self._seen.nonzero()[:, 0])
+
+
+def _among(logits: Tensor, classes: Tensor) -> Tensor:
+    """Logits of other classes made impossible."""
+    hidden = torch.ones(logits.shape[1], dtype=torch.bool)
+    hidden[classes] = False
+    return logits.masked_fill(hidden, float("-inf"))

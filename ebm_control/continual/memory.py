@@ -1,0 +1,60 @@
+"""What is kept of a stream: a few images, each of those seen with equal chance."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require
+
+
+class Memory:
+    """Images by reservoir sampling (Vitter 1985): no boundary of tasks has to be known.
+
+    Args:
+        capacity: images kept.
+        seed: of what is kept and drawn.
+
+    """
+
+    def __init__(self, capacity: int, seed: int = 0) -> None:
+        require(capacity >= 1, "capacity", given=capacity, expected="at least 1")
+        self.capacity, self.seen = capacity, 0
+        self._generator = torch.Generator().manual_seed(seed)
+        self._images: Tensor | None = None
+        self._labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return min(self.seen, self.capacity)
+
+    @property
+    def classes(self) -> Tensor:
+        """Labels there are."""
+        assert self._labels is not None
+        return self._labels[: len(self)].unique()
+
+    def add(self, images: Tensor, labels: Tensor) -> None:
+        """See a batch `(B, C, H, W)`, `(B,)`."""
+        if self._images is None or self._labels is None:
+            self._images = images.new_empty((self.capacity, *images.shape[1:]))
+            self._labels = labels.new_empty(self.capacity)
+        for image, label in zip(images, labels, strict=True):
+            place = self.seen
+            if place >= self.capacity:
+                place = int(torch.randint(self.seen + 1, (), generator=self._generator))
+            if place < self.capacity:
+                self._images[place], self._labels[place] = image, label
+            self.seen += 1
+
+    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+        """Images `(count, C, H, W)` and labels `(count,)`, with replacement.
+
+        Raises:
+            InputError: nothing has been added.
+
+        """
+        require(len(self) > 0, "memory", given="empty", expected="some images")
+        assert self._images is not None
+        assert self._labels is not None
+        index = torch.randint(len(self), (count,), generator=self._generator)
+        return self._images[index], self._labels[index]

@@ -1,0 +1,100 @@
+"""Learners by name, with the figures of the literature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ebm_control.checks import require
+from ebm_control.continual.generative import Generative
+from ebm_control.continual.learners import Contrastive, Learner, Softmax
+from ebm_control.continual.memory import Memory
+from ebm_control.continual.networks import GatedEnergy, Perceptron
+from ebm_control.continual.penalties import Consolidation, Distillation, Intelligence, Penalty
+from ebm_control.training.regression import seeded
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a learner is made for.
+
+    Attributes:
+        shape: of an image.
+        classes: of the stream.
+        width: of hidden layers.
+        kept: images of its memory; 0 for none.
+        free: the stream has no boundaries.
+        seed: of weights, memory and noise.
+
+    """
+
+    shape: Shape
+    classes: int
+    width: int = 400
+    kept: int = 0
+    free: bool = False
+    seed: int = 0
+
+    def memory(self) -> Memory | None:
+        """An empty one, if there is one."""
+        return Memory(self.kept, self.seed) if self.kept else None
+
+
+def _softmax(kind: Kind, among: str, penalty: Callable[[], Penalty] | None = None) -> Learner:
+    """A classifier by cross-entropy, Adam at 1e-3 (van de Ven & Tolias 2019)."""
+    with seeded(kind.seed):
+        network = Perceptron(kind.shape, kind.classes, kind.width)
+    penalties = () if penalty is None else (penalty(),)
+    return Softmax(network, kind.classes, among=among, penalties=penalties, memory=kind.memory())
+
+
+def _contrastive(kind: Kind) -> Learner:
+    """The discriminative energy: one hidden layer with boundaries, two without, Adam at 1e-4 (Li et al. 2022)."""
+    with seeded(kind.seed):
+        energy = GatedEnergy(kind.shape, kind.classes, kind.width, layers=2 if kind.free or kind.kept else 1)
+    # With a memory nothing has to be kept by learning little.
+    rate = 1e-3 if kind.kept else 1e-4
+    return Contrastive(energy, learning_rate=rate, memory=kind.memory(), seed=kind.seed)
+
+
+def _generative(kind: Kind) -> Learner:
+    """An energy a class, which has nothing to replay."""
+    return Generative(kind.shape, kind.classes, seed=kind.seed)
+
+
+METHODS: dict[str, Callable[[Kind], Learner]] = {
+    "ebm": _contrastive,
+    "generative": _generative,
+    "softmax": lambda kind: _softmax(kind, "all"),
+    "softmax-seen": lambda kind: _softmax(kind, "seen"),
+    "softmax-batch": lambda kind: _softmax(kind, "batch"),
+    "ewc": lambda kind: _softmax(kind, "seen", Consolidation),
+    "online-ewc": lambda kind: _softmax(kind, "seen", lambda: Consolidation(decay=1.0)),
+    "si": lambda kind: _softmax(kind, "seen", Intelligence),
+    "lwf": lambda kind: _softmax(kind, "seen", Distillation),
+}
+NEED_BOUNDARIES = ("ewc", "online-ewc", "si", "lwf")
+WITHOUT_MEMORY = ("generative",)
+
+
+def learner_of(method: str, kind: Kind) -> Learner:
+    """A learner by its name.
+
+    Args:
+        method: "ebm" (discriminative energy), "generative" (an energy a class), "softmax" (over all classes there will
+            be), "softmax-seen" (so far; with a memory it is experience replay), "softmax-batch" (of the batch), "ewc",
+            "online-ewc", "si", "lwf".
+        kind: what it is made for.
+
+    Raises:
+        InputError: no such method, one that needs boundaries where there are none, or a memory for one that has none.
+
+    """
+    require(method in METHODS, "method", given=method, expected=f"one of {tuple(METHODS)}")
+    lost = kind.free and method in NEED_BOUNDARIES
+    require(not lost, "method", given=method, expected="one that does not need boundaries of tasks")
+    kept = kind.kept and method in WITHOUT_MEMORY
+    require(not kept, "kept", given=kind.kept, expected=f"0: {method!r} replays nothing")
+    return METHODS[method](kind)

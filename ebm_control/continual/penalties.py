@@ -1,0 +1,161 @@
+"""What keeps a classifier's weights, or its answers, near those that it had."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional
+
+from ebm_control.checks import require
+
+
+class Penalty:
+    """Added to the loss of every update; told of every step, and of the end of every task."""
+
+    def added(self, loss: Tensor, network: nn.Module, x: Tensor) -> Tensor:
+        """The loss with the penalty."""
+        raise NotImplementedError
+
+    def stepped(self, network: nn.Module, before: Sequence[Tensor]) -> None:
+        """A step was taken down the loss, from weights `before`; gradients are still those of the step."""
+
+    def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, seen: Tensor) -> None:
+        """A task has ended: images `(N, C, H, W)` in [0, 1], labels `(N,)`, and which classes were `seen` `(K,)`."""
+
+
+class Consolidation(Penalty):
+    """Elastic weight consolidation: weights that earlier tasks need are held (Kirkpatrick et al. 2017).
+
+    Args:
+        weight: λ.
+        decay: None for a quadratic term a task; else one for all, with earlier tasks' importances times `decay`: online
+            EWC (Schwarz et al. 2018).
+        samples: images a task that Fisher's information is taken over.
+
+    """
+
+    def __init__(self, weight: float = 5000.0, *, decay: float | None = None, samples: int = 1000) -> None:
+        require(weight >= 0, "weight", given=weight, expected="0 or more")
+        self.weight, self.decay, self.samples = weight, decay, samples
+        self.held: list[tuple[list[Tensor], list[Tensor]]] = []  # importances, and weights as they were
+
+    def added(self, loss: Tensor, network: nn.Module, x: Tensor) -> Tensor:
+        """`λ/2 Σ F (θ - θ*)²`."""
+        for importances, means in self.held:
+            for f, mean, now in zip(importances, means, network.parameters(), strict=True):
+                loss = loss + 0.5 * self.weight * (f * (now - mean).square()).sum()
+        return loss
+
+    def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, seen: Tensor) -> None:
+        """Take the diagonal of Fisher's information."""
+        fresh = fisher(network, images[: self.samples])
+        means = [p.detach().clone() for p in network.parameters()]
+        if self.decay is not None and self.held:
+            old = self.held[0][0]
+            fresh = [self.decay * a + b for a, b in zip(old, fresh, strict=True)]
+            self.held = []
+        self.held.append((fresh, means))
+
+
+def fisher(network: nn.Module, images: Tensor, size: int = 100) -> list[Tensor]:
+    """Diagonal of Fisher's information of a classifier's weights, a mean over images and the classes it expects."""
+    weights = {name: p.detach() for name, p in network.named_parameters()}
+
+    def log_chance(given: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        chances = functional_call(network, given, (image[None],)).log_softmax(dim=1)[0]
+        return chances.gather(0, label[None])[0]
+
+    gradients = vmap(grad(log_chance), in_dims=(None, 0, 0))
+    total = {name: torch.zeros_like(p) for name, p in weights.items()}
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for part in images.split(size):
+            chances = network(part).softmax(dim=1)
+            # A class drawn for each image stands for all of them.
+            labels = torch.multinomial(chances, 1, generator=generator)[:, 0]
+            for name, value in gradients(weights, part, labels).items():
+                total[name] += value.square().sum(dim=0)
+    return [total[name] / len(images) for name in weights]
+
+
+class Intelligence(Penalty):
+    """Synaptic intelligence: importance is what a weight did for the loss on its way (Zenke et al. 2017).
+
+    Args:
+        weight: c.
+        damping: ξ, which keeps weights that hardly moved from weighing without bound.
+
+    """
+
+    def __init__(self, weight: float = 0.1, damping: float = 0.1) -> None:
+        require(weight >= 0, "weight", given=weight, expected="0 or more")
+        self.weight, self.damping = weight, damping
+        self.work: list[Tensor] | None = None
+        self.importances: list[Tensor] | None = None
+        self.means: list[Tensor] | None = None
+
+    def added(self, loss: Tensor, network: nn.Module, x: Tensor) -> Tensor:
+        """`c Σ Ω (θ - θ*)²`."""
+        if self.means is None:
+            self.means = [p.detach().clone() for p in network.parameters()]
+        if self.importances is None:
+            return loss
+        for omega, mean, now in zip(self.importances, self.means, network.parameters(), strict=True):
+            loss = loss + self.weight * (omega * (now - mean).square()).sum()
+        return loss
+
+    def stepped(self, network: nn.Module, before: Sequence[Tensor]) -> None:
+        """Add up what each weight took off the loss."""
+        if self.work is None:
+            self.work = [torch.zeros_like(p) for p in before]
+        for work, old, now in zip(self.work, before, network.parameters(), strict=True):
+            assert now.grad is not None
+            work -= now.grad * (now.detach() - old)
+
+    def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, seen: Tensor) -> None:
+        """Importances of the task are added to those before."""
+        assert self.work is not None
+        assert self.means is not None
+        now = [p.detach().clone() for p in network.parameters()]
+        fresh = [
+            w / ((b - a).square() + self.damping) for w, a, b in zip(self.work, self.means, now, strict=True)
+        ]
+        old = self.importances or [torch.zeros_like(p) for p in now]
+        self.importances = [a + b for a, b in zip(old, fresh, strict=True)]
+        self.work, self.means = None, now
+
+
+class Distillation(Penalty):
+    """Learning without forgetting: answers on new images stay those of the network before (Li & Hoiem 2017).
+
+    Args:
+        temperature: of the softmax that is compared.
+
+    """
+
+    def __init__(self, temperature: float = 2.0) -> None:
+        require(temperature > 0, "temperature", given=temperature, expected="a positive number")
+        self.temperature = temperature
+        self.before: nn.Module | None = None
+        self.known: Tensor | None = None
+        self.tasks = 0
+
+    def added(self, loss: Tensor, network: nn.Module, x: Tensor) -> Tensor:
+        """A mean of loss and distillation over tasks: `1/t` of the one, the rest of the other."""
+        if self.before is None:
+            return loss
+        with torch.no_grad():
+            wanted = (self.before(x)[:, self.known] / self.temperature).softmax(dim=1)
+        given = (network(x)[:, self.known] / self.temperature).log_softmax(dim=1)
+        kept = functional.kl_div(given, wanted, reduction="batchmean") * self.temperature**2
+        share = 1 / (self.tasks + 1)
+        return share * loss + (1 - share) * kept
+
+    def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, seen: Tensor) -> None:
+        """Keep the network as it is."""
+        self.before = copy.deepcopy(network).eval().requires_grad_(False)
+        self.known, self.tasks = seen, self.tasks + 1

@@ -1,0 +1,179 @@
+"""Streams of tasks: images whose classes, or whose pixels, change as time goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require
+from ebm_control.data.images import ImageSet
+
+
+class StreamBatch(NamedTuple):
+    """Images of a stream at one time.
+
+    Attributes:
+        x: `(B, C, H, W)` in [0, 1].
+        labels: `(B,)`.
+        task: number of the task, from 0; None where the stream has no boundaries.
+
+    """
+
+    x: Tensor
+    labels: Tensor
+    task: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class TaskStream:
+    """Tasks in the order in which they arrive.
+
+    Attributes:
+        name: of the stream.
+        tasks: a set of images each; labels are those of the whole stream.
+        classes: labels there are in all.
+
+    """
+
+    name: str
+    tasks: tuple[ImageSet, ...]
+    classes: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        return self.tasks[0].shape
+
+    def classes_of(self, task: int) -> tuple[int, ...]:
+        """Labels of a task."""
+        return tuple(self.tasks[task].labels.unique().tolist())
+
+    def batches(
+        self,
+        updates: int,
+        batch: int = 128,
+        *,
+        overlap: float | None = None,
+        seed: int = 0,
+    ) -> Iterator[StreamBatch]:
+        """All batches of the stream, `updates` for each task, drawn with replacement.
+
+        Args:
+            updates: batches a task.
+            batch: images each.
+            overlap: None for tasks with boundaries, one after the other; else no batch says which task it is of, and
+                over this share of a task's length the next one takes its place little by little (after Zeno et al.
+                2018, who mix over half).
+            seed: of the draw.
+
+        Raises:
+            InputError: a figure is out of its range.
+
+        """
+        require(updates >= 1, "updates", given=updates, expected="at least 1")
+        require(batch >= 1, "batch", given=batch, expected="at least 1")
+        known = overlap is None or 0 <= overlap <= 1
+        require(known, "overlap", given=overlap, expected="None, or between 0 and 1")
+        return self._drawn(updates, batch, overlap, torch.Generator().manual_seed(seed))
+
+    def _drawn(
+        self, updates: int, batch: int, overlap: float | None, generator: torch.Generator
+    ) -> Iterator[StreamBatch]:
+        shares = task_shares(len(self.tasks), updates, overlap or 0.0)
+        for row in shares:
+            if overlap is None:
+                task = int(row.argmax())
+                data = self.tasks[task]
+                index = torch.randint(len(data.images), (batch,), generator=generator)
+                yield StreamBatch(data.images[index].float() / 255, data.labels[index], task)
+                continue
+            chosen = torch.multinomial(row, batch, replacement=True, generator=generator)
+            images, labels = [], []
+            for task in chosen.unique().tolist():
+                data, count = self.tasks[task], int((chosen == task).sum())
+                index = torch.randint(len(data.images), (count,), generator=generator)
+                images.append(data.images[index].float() / 255)
+                labels.append(data.labels[index])
+            yield StreamBatch(torch.cat(images), torch.cat(labels), None)
+
+
+def task_shares(tasks: int, updates: int, overlap: float) -> Tensor:
+    """Share of each task in each batch, `(tasks * updates, tasks)`: 1 in its time, straight lines between tasks."""
+    time = (torch.arange(tasks * updates) + 0.5) / updates
+    inner = torch.arange(1, tasks)
+    if overlap == 0:
+        begun = (time[:, None] >= inner).double()
+    else:
+        begun = ((time[:, None] - inner) / overlap + 0.5).clamp(0, 1).double()
+    whole = torch.cat([torch.ones(len(time), 1), begun, torch.zeros(len(time), 1)], dim=1)
+    return (whole[:, :-1] - whole[:, 1:]).float()
+
+
+def split_stream(data: ImageSet, per_task: int = 2, *, order: Sequence[int] | None = None) -> TaskStream:
+    """Classes that arrive a few at a time: Split MNIST with two (Zenke et al. 2017).
+
+    Args:
+        data: see `load_images`.
+        per_task: classes each.
+        order: in which classes arrive; None for that of their labels.
+
+    Raises:
+        InputError: `order` does not name each class once, or cannot be parted.
+
+    """
+    order = tuple(range(data.classes)) if order is None else tuple(order)
+    whole = sorted(order) == list(range(data.classes))
+    require(whole, "order", given=order, expected=f"classes 0 to {data.classes - 1}, each once")
+    fits = per_task >= 1 and data.classes % per_task == 0
+    require(fits, "per_task", given=per_task, expected=f"a divisor of {data.classes}")
+    tasks = tuple(_only(data, order[i : i + per_task]) for i in range(0, len(order), per_task))
+    return TaskStream(f"split-{data.name}", tasks, data.classes)
+
+
+def permuted_stream(
+    data: ImageSet, tasks: int = 10, *, new_classes: bool = True, seed: int = 0
+) -> TaskStream:
+    """Tasks that show the same images, pixels in an order of each one's own (Goodfellow et al. 2013).
+
+    Args:
+        data: see `load_images`.
+        tasks: how many; the first has its pixels in place.
+        new_classes: every task has labels of its own, so that it has to be told from the others too (class-incremental,
+            100 classes for ten tasks of MNIST); False for the same labels in all (domain-incremental).
+        seed: of the orders.
+
+    """
+    require(tasks >= 1, "tasks", given=tasks, expected="at least 1")
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for task in range(tasks):
+        pixels = data.images[0, 0].numel()
+        order = torch.randperm(pixels, generator=generator) if task else torch.arange(pixels)
+        shift = task * data.classes if new_classes else 0
+        made.append(
+            replace(
+                data,
+                name=f"{data.name}-{task}",
+                images=data.images.flatten(2)[..., order].reshape(data.images.shape),
+                test_images=data.test_images.flatten(2)[..., order].reshape(data.test_images.shape),
+                labels=data.labels + shift,
+                test_labels=data.test_labels + shift,
+            )
+        )
+    return TaskStream(f"permuted-{data.name}", tuple(made), data.classes * (tasks if new_classes else 1))
+
+
+def _only(data: ImageSet, classes: Sequence[int]) -> ImageSet:
+    wanted = torch.tensor(classes)
+    train, test = torch.isin(data.labels, wanted), torch.isin(data.test_labels, wanted)
+    return ImageSet(
+        f"{data.name}-{'-'.join(map(str, classes))}",
+        data.images[train],
+        data.labels[train],
+        data.test_images[test],
+        data.test_labels[test],
+    )

@@ -1,0 +1,41 @@
+"""Continual learning: classes that arrive one task at a time, with and without boundaries, with and without a memory.
+
+`python -m experiments.continual [--quick] [--seeds N] [--out DIR] [--streams ...]` writes `DIR/continual.json`, run by
+run, and with `--resume` goes on where it was stopped. Without `--quick` (scikit-learn's digits) it reads MNIST and
+Fashion-MNIST from `--data-dir` or the folder that EBM_CONTROL_DATA names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from experiments.continual.jobs import QUICK_STREAMS, STREAMS, jobs_of, run
+from experiments.continual.report import summarised, table
+from experiments.runs import Runs, carry_out
+
+
+@dataclass
+class Continual(Runs):
+    """Every stream, every method, every seed; quick: digits, a tenth of the updates."""
+
+    seeds: int = 10
+    """Runs of each method."""
+    streams: tuple[str, ...] = ()
+    """In this order; those of the table by default."""
+    data_dir: Path | None = None
+    """Folder of idx files; EBM_CONTROL_DATA without."""
+
+
+def main() -> None:
+    settings = tyro.cli(Continual)
+    streams = settings.streams or (QUICK_STREAMS if settings.quick else STREAMS)
+    jobs = jobs_of(streams, settings.seed_range, settings.quick, settings.data_dir)
+    flags = f" --streams {' '.join(settings.streams)}" if settings.streams else ""
+    carry_out(settings, "continual", jobs, run, summarised, table, flags)
+
+
+if __name__ == "__main__":
+    main()

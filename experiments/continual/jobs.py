@@ -1,0 +1,113 @@
+"""What is run: for each stream, method and seed one learner that sees the stream once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ebm_control.continual import METHODS, Kind, learn, learner_of
+from ebm_control.continual.methods import NEED_BOUNDARIES
+from ebm_control.data import ImageSet, load_images
+from ebm_control.data.streams import TaskStream, permuted_stream, split_stream
+
+STREAMS = ("split-mnist", "split-fashion-mnist", "permuted-mnist")
+QUICK_STREAMS = ("split-digits",)
+UPDATES, UPDATES_FREE = 2000, 880  # of a task, as in Li et al. 2022
+OVERLAP = 0.5  # of tasks without boundaries, as there
+WIDTHS = {"permuted-mnist": 1000}
+WIDTH = 400
+# Methods that take long to tell classes, and the test images of a task that they are asked for.
+DEAR, DEAR_TEST = ("generative",), 500
+
+
+# Method and images kept; "joint" sees all tasks at once.
+COMPARED = (
+    *((name, 0) for name in METHODS),
+    *((name, kept) for name in ("ebm", "softmax-seen") for kept in (200, 1000)),
+    ("joint", 0),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One learner on one stream."""
+
+    stream: str
+    free: bool
+    learner: str
+    kept: int
+    seed: int
+    quick: bool
+    data_dir: Path | None = None
+
+    @property
+    def method(self) -> str:
+        return self.learner + (f", {self.kept} kept" if self.kept else "")
+
+    @property
+    def name(self) -> str:
+        return f"{self.stream}{', no boundaries' if self.free else ''}: {self.method}"
+
+
+def jobs_of(
+    streams: Iterable[str], seeds: Iterable[int], quick: bool, data_dir: Path | None = None
+) -> Iterator[Job]:
+    """Stream by stream, then seed by seed."""
+    for stream in streams:
+        for seed in seeds:
+            for free in (False, True):
+                for learner, kept in COMPARED:
+                    if not free or learner not in (*NEED_BOUNDARIES, "joint"):
+                        yield Job(stream, free, learner, kept, seed, quick, data_dir)
+
+
+def stream_of(name: str, seed: int, data_dir: Path | None = None) -> TaskStream:
+    """By its name; permutations differ between seeds."""
+    kind, _, data = name.partition("-")
+    images = load_images(data, data_dir)
+    return split_stream(images) if kind == "split" else permuted_stream(images, seed=seed)
+
+
+def run(job: Job) -> list[dict[str, Any]]:
+    """The row of a job."""
+    stream = shown = stream_of(job.stream, job.seed, job.data_dir)
+    updates = (UPDATES_FREE if job.free else UPDATES) // (10 if job.quick else 1)
+    kind = Kind(stream.shape, stream.classes, WIDTHS.get(job.stream, WIDTH), job.kept, job.free, job.seed)
+    learner = learner_of("softmax" if job.learner == "joint" else job.learner, kind)
+    if job.learner == "joint":
+        shown, updates = replace(stream, tasks=(joined(stream),)), updates * len(stream.tasks)
+    found = learn(
+        learner,
+        shown,
+        updates=updates,
+        overlap=OVERLAP if job.free else None,
+        test=DEAR_TEST if job.learner in DEAR else None,
+        seed=job.seed,
+    )
+    shows = job.seed == 0 and stream.classes <= 10 and job.learner != "joint"
+    return [
+        {
+            "stream": job.stream,
+            "boundaries": "unknown" if job.free else "known",
+            "method": job.method,
+            "seed": job.seed,
+            "accuracy": found.average,
+            "forgetting": found.forgetting,
+            "forward_transfer": found.forward_transfer,
+            "minutes": found.seconds / 60,
+            "matrix": found.accuracies.round(4).tolist(),
+            "scores": np.nan_to_num(found.scores).round(2).tolist() if shows else None,
+        }
+    ]
+
+
+def joined(stream: TaskStream) -> ImageSet:
+    """All tasks as one set."""
+    parts = [[task.images, task.labels, task.test_images, task.test_labels] for task in stream.tasks]
+    images, labels, test_images, test_labels = (torch.cat(part) for part in zip(*parts, strict=True))
+    return ImageSet(stream.name, images, labels, test_images, test_labels)

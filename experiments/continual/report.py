@@ -1,0 +1,142 @@
+"""Tables and figures of continual learning.
+
+`python -m experiments.continual.report` prints what `experiments/results/continual.json` holds, as Markdown, and draws
+accuracy matrices and the energy's landscape.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import tyro
+from rich.table import Table
+
+from experiments import tables
+from experiments.runs import put_together
+from experiments.tables import lines, spread
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+Row = dict[str, Any]
+KEYS = ("stream", "boundaries", "method")
+FIGURES = ("accuracy", "forgetting", "forward_transfer", "minutes")
+
+
+def summarised(rows: list[Row]) -> list[Row]:
+    """One row a stream and method."""
+    return tables.summarised(rows, KEYS, FIGURES)
+
+
+def cells(row: Row) -> list[str]:
+    """Text of a row; accuracies in percent."""
+    shares = [spread({k: _times(v, 100) for k, v in row.items()}, name, ".2f") for name in FIGURES[:3]]
+    return [*(str(row[key]) for key in KEYS), *shares, spread(row, "minutes", ".2g"), str(row["seeds"])]
+
+
+def _times(value: Any, factor: float) -> Any:
+    return value * factor if isinstance(value, float) else value
+
+
+def columns() -> list[str]:
+    """Of every table."""
+    return [*KEYS, "accuracy, %", "forgetting", "forward transfer", "minutes", "seeds"]
+
+
+def table(rows: list[Row]) -> Table:
+    """For the terminal."""
+    made = Table(*columns(), title="Continual learning")
+    for row in rows:
+        made.add_row(*cells(row))
+    return made
+
+
+def markdown(rows: list[Row]) -> str:
+    """One table a stream."""
+    parts = []
+    for stream in dict.fromkeys(row["stream"] for row in rows):
+        own = [cells(row)[1:] for row in rows if row["stream"] == stream]
+        parts += [f"### {stream}", "", *lines(columns()[1:], own), ""]
+    return "\n".join(parts)
+
+
+def matrices(rows: list[Row], stream: str, methods: tuple[str, ...], path: Path) -> Path:
+    """Accuracies of every task after every task, a mean over seeds, a panel a method."""
+    figure, axes = plt.subplots(1, len(methods), figsize=(2.6 * len(methods), 2.9), squeeze=False)
+    for axis, method in zip(axes[0], methods, strict=True):
+        found = [
+            row["matrix"]
+            for row in rows
+            if (row["stream"], row["boundaries"], row["method"]) == (stream, "known", method)
+        ]
+        mean = np.mean(found, axis=0)
+        axis.imshow(mean, vmin=0, vmax=1, cmap="viridis")
+        for (i, j), value in np.ndenumerate(mean):
+            colour = "white" if value < 0.6 else "black"
+            axis.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=7)
+        axis.set(title=method, xlabel="task tested", ylabel="after task")
+        axis.title.set_fontsize(8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    return path
+
+
+def landscapes(row: Row, path: Path) -> Path:
+    """Mean energies of every class asked for with images of every class, after each task."""
+    scores = np.array(row["scores"], dtype=float)
+    figure, axes = plt.subplots(1, len(scores), figsize=(2.2 * len(scores), 2.5), squeeze=False)
+    bound = np.nanmax(np.abs(scores))
+    for i, (axis, after) in enumerate(zip(axes[0], scores, strict=True)):
+        axis.imshow(-after, vmin=-bound, vmax=bound, cmap="coolwarm")
+        axis.set(title=f"after task {i + 1}", xlabel="class asked for", ylabel="images of" if i == 0 else "")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    return path
+
+
+@dataclass
+class Report:
+    """Tables and figures of what the record holds."""
+
+    record: Path = Path("experiments/results/continual.json")
+    """Written by `experiments.continual`."""
+    parts: tuple[Path, ...] = ()
+    """Records of runs on other cores or days: put together, later ones counting, and written to `record`."""
+    figures: Path | None = None
+    """Folder of figures; none are drawn without."""
+    stream: str = "split-mnist"
+    """That figures are of."""
+    methods: tuple[str, ...] = (
+        "softmax",
+        "ebm",
+        "generative",
+        "softmax-seen, 1000 kept",
+    )
+    """Panels."""
+
+
+def main() -> None:
+    asked = tyro.cli(Report)
+    if asked.parts:
+        put_together(asked.parts, asked.record, (), summarised)
+    results = json.loads(asked.record.read_text())["results"]
+    print(markdown(results["rows"]))
+    if asked.figures is not None:
+        matrices(results["by_seed"], asked.stream, asked.methods, asked.figures / "matrices.png")
+        for row in results["by_seed"]:
+            wanted = (row["stream"], row["boundaries"]) == (asked.stream, "known")
+            if wanted and row.get("scores") and row["method"] in ("ebm", "generative"):
+                landscapes(row, asked.figures / f"landscape-{row['method']}.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""`ebm-control continual`."""
+
+import json
+
+import pytest
+
+from ebm_control.cli import main
+
+
+def run(tmp_path, *arguments):
+    main(["continual", "--out", str(tmp_path), *map(str, arguments)])
+    return json.loads((tmp_path / "summary.json").read_text())
+
+
+def test_a_learner_sees_a_stream_and_what_it_knew_is_written_down(tmp_path, capsys):
+    summary = run(tmp_path, "--method", "softmax", "--updates", 200, "--width", 50)
+    assert len(summary["accuracies"]) == 5
+    assert summary["accuracies"][-1][-1] > 0.6
+    assert summary["forgetting"] > 0.5
+    assert summary["accuracy"] == pytest.approx(sum(summary["accuracies"][-1]) / 5)
+    assert json.loads(capsys.readouterr().out)["accuracy"] == summary["accuracy"]
+    assert json.loads((tmp_path / "settings.json").read_text())["method"] == "softmax"
+
+
+@pytest.mark.parametrize("method", ["ebm", "generative"])
+def test_energies_learn_from_the_command_line(tmp_path, method):
+    summary = run(tmp_path, "--method", method, "--updates", 30, "--width", 50, "--no-boundaries")
+    assert summary["accuracy"] > 0.15
+
+
+def test_a_permuted_stream_has_as_many_tasks_as_asked_for(tmp_path):
+    given = ("--stream", "permuted-digits", "--tasks", 2, "--updates", 3, "--kept", 20)
+    assert len(run(tmp_path, *given)["accuracies"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--stream", "shuffled-digits"), "stream: expected one of"),
+        (("--stream", "split-letters"), "stream: expected one of"),
+        (("--method", "magic"), "method: expected one of"),
+        (("--method", "ewc", "--no-boundaries"), "method: expected one that does not need boundaries"),
+        (("--method", "generative", "--kept", "5"), "kept: expected 0"),
+        (("--stream", "split-mnist", "--data-dir", "nowhere"), "folder: expected the four idx files"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, capsys, arguments, complaint):
+    with pytest.raises(SystemExit) as stopped:
+        main(["continual", "--out", str(tmp_path / "run"), *arguments])
+    assert stopped.value.code == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

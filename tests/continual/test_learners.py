@@ -1,0 +1,217 @@
+"""Learners of streams: what they are told, what they keep, and what they forget."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from ebm_control.checks import InputError
+from ebm_control.continual import (
+    ClassEnergies,
+    Contrastive,
+    GatedEnergy,
+    Generative,
+    Memory,
+    Perceptron,
+    Softmax,
+    learn,
+)
+from ebm_control.data import load_images
+from ebm_control.data.streams import StreamBatch, split_stream
+from ebm_control.training.regression import seeded
+
+SHAPE = (1, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def stream():
+    return split_stream(load_images("digits"))
+
+
+def perceptron(classes=10, width=100):
+    with seeded(0):
+        return Perceptron(SHAPE, classes, width)
+
+
+def gated(classes=10, layers=1, width=100):
+    with seeded(0):
+        return GatedEnergy(SHAPE, classes, width, layers)
+
+
+def batch(labels, task=0, seed=0):
+    x = torch.rand(len(labels), *SHAPE, generator=torch.Generator().manual_seed(seed))
+    return StreamBatch(x, torch.tensor(labels), task)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_gated_energy_is_one_energy_of_image_and_class(layers):
+    energy, x = gated(4, layers), torch.rand(5, *SHAPE)
+    of_all = energy.of_classes(x)
+    assert of_all.shape == (5, 4)
+    assert of_all.std(dim=1).min() > 1e-4
+    labels = torch.tensor([3, 0, 1, 1, 2])
+    one_hot = functional.one_hot(labels, 4).float()
+    torch.testing.assert_close(energy(x, one_hot), of_all[torch.arange(5), labels])
+    pairs = torch.stack([labels, 3 - labels], dim=1)
+    torch.testing.assert_close(energy.of_classes(x, pairs), of_all.gather(1, pairs))
+    with pytest.raises(InputError, match=r"^context: expected classes, \(5, 4\), got None"):
+        energy(x)
+    with pytest.raises(InputError, match=r"^layers: expected 1 or 2, got 3"):
+        GatedEnergy(SHAPE, 4, layers=3)
+
+
+def test_an_update_of_the_energy_leaves_classes_that_are_not_there_alone():
+    energy = gated()
+    learner, before = Contrastive(energy, learning_rate=0.1), energy.gates.weight.detach().clone()
+    learner.observe(batch([2, 5, 5, 2]))
+    moved = (energy.gates.weight != before).any(dim=1)
+    assert moved.nonzero()[:, 0].tolist() == [2, 5]
+
+
+def test_the_contrastive_loss_is_between_the_class_and_one_other_of_the_batch():
+    energy = gated()
+    learner, x = Contrastive(energy), torch.rand(6, *SHAPE)
+    labels = torch.tensor([1, 7, 1, 1, 7, 7])
+    energies = energy.of_classes(x)
+    rows = torch.arange(6)
+    expected = functional.softplus(energies[rows, labels] - energies[rows, 8 - labels]).mean()
+    torch.testing.assert_close(learner.loss(x, labels, torch.tensor([1, 7])), expected)
+    others = {round(float(learner.loss(x[:1], labels[:1], torch.tensor([1, 4, 7]))), 5) for _ in range(30)}
+    chances = functional.softplus(energies[0, 1] - energies[0, [4, 7]])
+    assert others == {round(float(value), 5) for value in chances}
+    assert float(learner.loss(x[:1], labels[:1], torch.tensor([1]))) == 0
+
+
+def test_only_classes_that_were_seen_are_told():
+    for learner in (
+        Contrastive(gated()),
+        Softmax(perceptron(), 10, among="seen"),
+        Softmax(perceptron(), 10, among="all"),
+        Generative(SHAPE, 10, width=8),
+    ):
+        learner.observe(batch([3, 4, 4, 3]))
+        x = torch.rand(50, *SHAPE)
+        assert set(learner.predict(x).tolist()) <= {3, 4}
+        assert learner.logits(x).isfinite().sum(dim=1).eq(2).all()
+
+
+@pytest.mark.parametrize(("among", "known"), [("all", range(10)), ("seen", (0, 1, 3, 4)), ("batch", (3, 4))])
+def test_cross_entropy_is_over_the_classes_asked_for(among, known):
+    network = perceptron()
+    learner = Softmax(network, 10, among=among, learning_rate=1e-9)
+    learner.observe(batch([0, 1, 1]))
+    x, labels, _ = batch([3, 4, 4], task=1, seed=1)
+    logits = network(x)[:, list(known)]
+    place = torch.tensor([list(known).index(label) for label in labels.tolist()])
+    expected = functional.cross_entropy(logits, place)
+    assert learner.observe(StreamBatch(x, labels, 1)) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_among_is_one_of_three():
+    with pytest.raises(InputError, match=r"^among: expected one of"):
+        Softmax(perceptron(), 10, among="none")
+
+
+def test_a_memory_keeps_each_image_with_equal_chance():
+    kept = torch.zeros(40)
+    for seed in range(300):
+        memory = Memory(10, seed)
+        for start in range(0, 40, 8):
+            labels = torch.arange(start, start + 8)
+            memory.add(labels[:, None, None, None].float(), labels)
+        images, labels = memory._images, memory._labels
+        assert torch.equal(images[:, 0, 0, 0].long(), labels)
+        assert len(labels.unique()) == 10
+        kept[labels] += 1
+    # 300 · 10 / 40 = 75 each, with a deviation of 7.5.
+    assert kept.min() > 45
+    assert kept.max() < 105
+
+
+def test_a_memory_that_is_not_full_draws_what_it_has():
+    memory = Memory(10)
+    with pytest.raises(InputError, match=r"^memory: expected some images, got empty"):
+        memory.draw(1)
+    memory.add(torch.ones(2, *SHAPE), torch.tensor([4, 6]))
+    assert len(memory) == 2
+    images, labels = memory.draw(50)
+    assert images.shape == (50, *SHAPE)
+    assert set(labels.tolist()) == {4, 6}
+    assert memory.classes.tolist() == [4, 6]
+    with pytest.raises(InputError, match=r"^capacity: expected at least 1, got 0"):
+        Memory(0)
+
+
+def accuracy(learner, stream, **given):
+    return learn(learner, stream, **{"updates": 150, "batch": 64, "seed": 1} | given)
+
+
+def test_a_softmax_classifier_forgets_all_tasks_but_the_last(stream):
+    found = accuracy(Softmax(perceptron(), 10), stream)
+    assert found.accuracies[-1, -1] > 0.8
+    assert found.accuracies[-1, :-1].max() < 0.2
+    assert found.forgetting > 0.8
+    assert (found.accuracies.diagonal() > 0.8).all()
+
+
+def test_replay_forgets_less(stream):
+    plain = accuracy(Softmax(perceptron(), 10), stream)
+    replayed = accuracy(Softmax(perceptron(), 10, memory=Memory(200)), stream)
+    assert replayed.average > plain.average + 0.4
+    assert replayed.forgetting < plain.forgetting - 0.4
+
+
+def test_the_discriminative_energy_forgets_less_than_a_classifier(stream):
+    plain = accuracy(Softmax(perceptron(), 10), stream)
+    energy = accuracy(Contrastive(gated(), learning_rate=3e-4), stream)
+    assert energy.average > plain.average + 0.15
+
+
+def test_replay_helps_the_energy_too(stream):
+    assert accuracy(Contrastive(gated(), learning_rate=1e-3, memory=Memory(200)), stream).average > 0.6
+
+
+def test_energies_of_classes_share_nothing_and_are_told_by_their_context():
+    energy, x = ClassEnergies(SHAPE, 3, 8), torch.rand(4, *SHAPE)
+    labels, level = torch.tensor([2, 0, 2, 1]), torch.full((4, 1), 0.5).log()
+    context = torch.cat([functional.one_hot(labels, 3).float(), level], dim=1)
+    values = energy(x, context)
+    for i, label in enumerate(labels.tolist()):
+        torch.testing.assert_close(values[i], energy.of(label)(x[i : i + 1], level[:1])[0])
+    values[0].backward()
+    assert all(not p.grad.any() for p in energy.of(0).parameters())
+    assert any(p.grad.any() for p in energy.of(2).parameters())
+    with pytest.raises(InputError, match=r"^context: expected classes and log σ, \(4, 4\), got \(4, 3\)"):
+        energy(x, context[:, 1:])
+
+
+def test_what_other_classes_learn_takes_nothing_from_the_generative_energy(stream):
+    learner = Generative(SHAPE, 10, width=32, seed=0)
+    batches = list(stream.batches(60, 64, seed=0))
+    for drawn in batches[:60]:
+        learner.observe(drawn)
+    before = [p.detach().clone() for label in (0, 1) for p in learner.energy.of(label).parameters()]
+    for drawn in batches[60:]:
+        learner.observe(drawn)
+    after = [p for label in (0, 1) for p in learner.energy.of(label).parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("overlap", [None, 0.5])
+def test_the_generative_energy_compares_classes_that_were_never_seen_together(stream, overlap):
+    found = accuracy(Generative(SHAPE, 10, width=32), stream, updates=200, overlap=overlap)
+    assert found.average > 0.75
+    assert found.forgetting < 0.3
+
+
+def test_a_learner_without_boundaries_is_never_told_of_an_end(stream):
+    class Told(Softmax):
+        ends = 0
+
+        def finish_task(self, images, labels):
+            Told.ends += 1
+            super().finish_task(images, labels)
+
+    accuracy(Told(perceptron(), 10), stream, updates=2, overlap=0.5)
+    assert Told.ends == 0
+    accuracy(Told(perceptron(), 10), stream, updates=2)
+    assert Told.ends == 5

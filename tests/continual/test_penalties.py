@@ -1,0 +1,140 @@
+"""Penalties: against their definitions, and whether they hold what they are to hold."""
+
+import pytest
+import torch
+from torch import nn
+
+from ebm_control.checks import InputError
+from ebm_control.continual import Consolidation, Distillation, Intelligence, Softmax
+from ebm_control.continual.penalties import fisher
+
+SHAPE = (1, 2, 2)
+SEEN = torch.arange(3)
+
+
+class Linear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.linspace(-1, 1, 12).reshape(3, 4))
+            self.layer.bias.zero_()
+
+    def forward(self, x):
+        return self.layer(x.flatten(1))
+
+
+def images(count=50, seed=0):
+    return torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def moved(network, by=0.1):
+    with torch.no_grad():
+        for p in network.parameters():
+            p += by
+    return network
+
+
+def test_fisher_s_information_of_a_linear_classifier_is_that_of_the_formula():
+    """`E_y (δ_ky - p_k)² x_j²`, the expectation over classes by one draw an image."""
+    network, x = Linear(), images(4000)
+    weight, bias = fisher(network, x)
+    p, flat = network(x).softmax(dim=1), x.flatten(1)
+    expected = ((p * (1 - p))[:, :, None] * flat[:, None].square()).mean(dim=0)
+    assert torch.allclose(weight, expected, rtol=0.15, atol=0.005)
+    assert torch.allclose(bias, (p * (1 - p)).mean(dim=0), rtol=0.15, atol=0.005)
+
+
+def test_consolidation_is_a_quadratic_around_the_weights_of_every_task():
+    network, penalty = Linear(), Consolidation(10.0)
+    x, labels = images(), torch.zeros(50, dtype=torch.long)
+    zero = torch.zeros(())
+    assert float(penalty.added(zero, network, x)) == 0
+    penalty.finish_task(network, x, labels, SEEN)
+    importances = [f.clone() for f in penalty.held[0][0]]
+    assert float(penalty.added(zero, network, x)) == 0
+    moved(network)
+    expected = 5.0 * sum(float((f * 0.01).sum()) for f in importances)
+    assert float(penalty.added(zero, network, x)) == pytest.approx(expected, rel=1e-4)
+    penalty.finish_task(network, x, labels, SEEN)
+    assert len(penalty.held) == 2
+    assert float(penalty.added(zero, network, x)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_online_consolidation_keeps_one_term_with_all_importances():
+    network, penalty = Linear(), Consolidation(decay=0.5)
+    x, labels = images(), torch.zeros(50, dtype=torch.long)
+    penalty.finish_task(network, x, labels, SEEN)
+    first = [f.clone() for f in penalty.held[0][0]]
+    moved(network)
+    penalty.finish_task(network, x, labels, SEEN)
+    assert len(penalty.held) == 1
+    importances, means = penalty.held[0]
+    for a, b, f in zip(first, fisher(network, x), importances, strict=True):
+        torch.testing.assert_close(f, 0.5 * a + b)
+    assert all(torch.equal(a, b) for a, b in zip(means, network.parameters(), strict=True))
+
+
+def test_synaptic_intelligence_adds_up_what_a_weight_did_for_the_loss():
+    network = Linear()
+    penalty = Intelligence(weight=2.0, damping=0.1)
+    zero, x = torch.zeros(()), images()
+    assert float(penalty.added(zero, network, x)) == 0
+    before = [p.detach().clone() for p in network.parameters()]
+    for p in network.parameters():
+        p.grad = torch.full_like(p, 3.0)
+    moved(network, -0.1)
+    penalty.stepped(network, before)
+    penalty.finish_task(network, x, torch.zeros(50, dtype=torch.long), SEEN)
+    omega = 3.0 * 0.1 / (0.1**2 + 0.1)
+    moved(network, 0.2)
+    expected = 2.0 * omega * 0.2**2 * 15
+    assert float(penalty.added(zero, network, x)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_distillation_is_none_where_answers_are_what_they_were():
+    network, penalty, x = Linear(), Distillation(2.0), images()
+    loss = torch.tensor(3.0)
+    assert penalty.added(loss, network, x) is loss
+    penalty.finish_task(network, x, torch.zeros(50, dtype=torch.long), torch.tensor([0, 1]))
+    assert float(penalty.added(loss, network, x)) == pytest.approx(1.5, abs=1e-5)
+    with torch.no_grad():
+        network.layer.bias[2] += 5  # a class that was not known
+    assert float(penalty.added(loss, network, x)) == pytest.approx(1.5, abs=1e-5)
+    with torch.no_grad():
+        network.layer.bias[1] += 1
+    old = penalty.before(x)[:, :2] / 2
+    new = network(x)[:, :2] / 2
+    divergence = (old.softmax(1) * (old.log_softmax(1) - new.log_softmax(1))).sum(1).mean()
+    assert float(penalty.added(loss, network, x)) == pytest.approx(
+        1.5 + 0.5 * 4 * float(divergence), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("penalty", [Consolidation(1e4), Consolidation(1e4, decay=1.0), Intelligence(100.0)])
+def test_weights_are_held_where_a_task_needed_them(penalty):
+    from ebm_control.data.streams import StreamBatch
+
+    def run(penalties):
+        network = Linear()
+        learner = Softmax(network, 3, learning_rate=0.01, penalties=penalties)
+        x = images(200)
+        labels = (x[:, 0, 0, 0] > 0.5).long()
+        for _ in range(60):
+            learner.observe(StreamBatch(x, labels, 0))
+        learner.finish_task(x, labels)
+        after = [p.detach().clone() for p in network.parameters()]
+        for _ in range(60):
+            learner.observe(StreamBatch(images(200, seed=1), torch.full((200,), 2), 1))
+        return sum(float((a - b).square().sum()) for a, b in zip(after, network.parameters(), strict=True))
+
+    assert run([penalty]) < 0.5 * run([])
+
+
+def test_bad_figures_are_named():
+    with pytest.raises(InputError, match=r"^weight: expected 0 or more, got -1"):
+        Consolidation(-1)
+    with pytest.raises(InputError, match=r"^weight: expected 0 or more, got -1"):
+        Intelligence(-1)
+    with pytest.raises(InputError, match=r"^temperature: expected a positive number, got 0"):
+        Distillation(0)

@@ -1,0 +1,112 @@
+"""Streams of tasks: what arrives when."""
+
+import pytest
+import torch
+
+from ebm_control.checks import InputError
+from ebm_control.data import load_images
+from ebm_control.data.streams import permuted_stream, split_stream, task_shares
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_images("digits")
+
+
+def test_split_tasks_have_each_image_of_their_classes_once(digits):
+    stream = split_stream(digits)
+    assert stream.name == "split-digits"
+    assert stream.classes == 10
+    assert [stream.classes_of(i) for i in range(5)] == [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
+    assert sum(len(task.images) for task in stream.tasks) == len(digits.images)
+    assert sum(len(task.test_images) for task in stream.tasks) == len(digits.test_images)
+    second = torch.isin(digits.labels, torch.tensor([2, 3]))
+    assert torch.equal(stream.tasks[1].images, digits.images[second])
+    assert torch.equal(stream.tasks[1].labels, digits.labels[second])
+    assert set(stream.tasks[1].test_labels.tolist()) == {2, 3}
+
+
+def test_classes_arrive_in_the_order_asked_for(digits):
+    stream = split_stream(digits, 5, order=[9, 1, 8, 2, 7, 3, 6, 4, 5, 0])
+    assert [stream.classes_of(i) for i in range(2)] == [(1, 2, 7, 8, 9), (0, 3, 4, 5, 6)]
+
+
+def test_permuted_tasks_show_the_same_pixels_in_other_places(digits):
+    stream = permuted_stream(digits, 3, seed=1)
+    first, second, third = stream.tasks
+    assert torch.equal(first.images, digits.images)
+    assert not torch.equal(second.images, first.images)
+    assert not torch.equal(second.images, third.images)
+    assert torch.equal(second.images.flatten(1).sort().values, first.images.flatten(1).sort().values)
+    # One order for all images, of train and test.
+    where = second.images.flatten(1)[:, :, None] == first.images.flatten(1)[:, None]
+    order = where.all(dim=0).float().argmax(dim=1)
+    moved = where.all(dim=0).sum(dim=1) == 1  # pixels that are always black could be anywhere
+    assert moved.sum() > 30
+    test = first.test_images.flatten(1)[:, order]
+    assert torch.equal(second.test_images.flatten(1)[:, moved], test[:, moved])
+    assert torch.equal(permuted_stream(digits, 2, seed=1).tasks[1].images, second.images)
+
+
+def test_permuted_tasks_have_classes_of_their_own_or_the_same(digits):
+    own, same = (permuted_stream(digits, 2, new_classes=new) for new in (True, False))
+    assert own.classes == 20
+    assert own.classes_of(1) == tuple(range(10, 20))
+    assert same.classes == 10
+    assert same.classes_of(1) == tuple(range(10))
+
+
+def test_with_boundaries_a_batch_is_of_one_task_and_says_which(digits):
+    stream = split_stream(digits)
+    drawn = list(stream.batches(3, 16))
+    assert [batch.task for batch in drawn] == [i for i in range(5) for _ in range(3)]
+    for batch in drawn:
+        assert batch.x.shape == (16, 1, 8, 8)
+        assert 0.5 < batch.x.max() <= 1
+        assert set(batch.labels.tolist()) <= set(stream.classes_of(batch.task))
+
+
+def test_without_boundaries_tasks_take_each_other_s_place_little_by_little(digits):
+    stream = split_stream(digits)
+    drawn = list(stream.batches(20, 200, overlap=0.5))
+    assert len(drawn) == 100
+    assert all(batch.task is None for batch in drawn)
+    shares = torch.stack([torch.bincount(batch.labels // 2, minlength=5) / 200 for batch in drawn])
+    assert (shares - task_shares(5, 20, 0.5)).abs().max() < 0.15
+    assert (shares[20] > 0).tolist() == [True, True, False, False, False]
+    assert (shares[30] > 0).tolist() == [False, True, False, False, False]
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.3, 1.0])
+def test_shares_of_tasks_add_up_and_each_has_its_time(overlap):
+    shares = task_shares(4, 50, overlap)
+    assert shares.shape == (200, 4)
+    assert torch.allclose(shares.sum(dim=1), torch.ones(200))
+    assert shares.min() >= 0
+    assert torch.allclose(shares.sum(dim=0)[1:-1], torch.full((2,), 50.0), atol=1e-3)
+    assert (shares.argmax(dim=1) == torch.arange(4).repeat_interleave(50)).all()
+    mixed = ((shares > 0) & (shares < 1)).any(dim=1).sum()
+    assert int(mixed) == pytest.approx(3 * 50 * overlap, abs=3)
+
+
+def test_streams_repeat_with_their_seed(digits):
+    stream = split_stream(digits)
+    a, b, c = (next(stream.batches(1, 8, seed=seed)).x for seed in (0, 0, 1))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+def test_what_a_stream_cannot_be_is_said(digits):
+    with pytest.raises(InputError, match=r"^per_task: expected a divisor of 10, got 3"):
+        split_stream(digits, 3)
+    with pytest.raises(InputError, match=r"^order: expected classes 0 to 9, each once"):
+        split_stream(digits, order=[0, 1, 1, 2, 3, 4, 5, 6, 7, 8])
+    with pytest.raises(InputError, match=r"^tasks: expected at least 1, got 0"):
+        permuted_stream(digits, 0)
+    stream = split_stream(digits)
+    with pytest.raises(InputError, match=r"^overlap: expected None, or between 0 and 1, got 1.5"):
+        stream.batches(1, overlap=1.5)
+    with pytest.raises(InputError, match=r"^updates: expected at least 1, got 0"):
+        stream.batches(0)
+    with pytest.raises(InputError, match=r"^batch: expected at least 1, got 0"):
+        stream.batches(1, 0)

@@ -1,0 +1,67 @@
+"""The experiment of continual learning: what is run, and what its tables say."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.continual.jobs import COMPARED, QUICK_STREAMS, STREAMS, Job, jobs_of, joined, run, stream_of
+from experiments.continual.report import cells, landscapes, markdown, matrices, summarised
+
+
+def test_every_method_is_run_on_every_stream_with_and_without_boundaries():
+    jobs = list(jobs_of(STREAMS, range(2), quick=False))
+    names = {(job.stream, job.free, job.method, job.seed) for job in jobs}
+    assert len(names) == len(jobs)
+    for stream in STREAMS:
+        known = {job.method for job in jobs if job.stream == stream and not job.free}
+        unknown = {job.method for job in jobs if job.stream == stream and job.free}
+        assert len(known) == len(COMPARED)
+        assert known - unknown == {"ewc", "online-ewc", "si", "lwf", "joint"}
+    assert len({job.name for job in jobs if job.seed == 0}) == len(jobs) / 2
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_a_job_gives_one_row_with_all_that_tables_and_figures_need(free, tmp_path):
+    [row] = run(Job(QUICK_STREAMS[0], free, "ebm", 200, 0, True))
+    assert row["boundaries"] == ("unknown" if free else "known")
+    assert row["method"] == "ebm, 200 kept"
+    assert 0.2 < row["accuracy"] <= 1
+    assert len(row["matrix"]) == 5
+    text = markdown(summarised([row, row | {"seed": 1, "accuracy": row["accuracy"] - 0.1}]))
+    assert f"| {100 * row['accuracy'] - 5:.2f} ± " in text
+    assert landscapes(row, tmp_path / "landscape.png").stat().st_size > 1000
+    if not free:
+        methods = ("ebm, 200 kept",)
+        assert matrices([row], row["stream"], methods, tmp_path / "m.png").stat().st_size > 1000
+
+
+def test_all_at_once_is_the_ceiling():
+    [alone] = run(Job("split-digits", False, "softmax", 0, 0, True))
+    [joint] = run(Job("split-digits", False, "joint", 0, 0, True))
+    assert joint["accuracy"] > 0.85
+    assert alone["accuracy"] < 0.3
+
+
+def test_joined_tasks_are_the_set():
+    stream = stream_of("split-digits", 0)
+    whole = joined(stream)
+    assert len(whole.images) == sum(len(task.images) for task in stream.tasks)
+    assert whole.labels.unique().tolist() == list(range(10))
+
+
+def test_permutations_differ_between_seeds():
+    a, b = (stream_of("permuted-digits", seed).tasks[1].images for seed in (0, 1))
+    assert (a != b).any()
+
+
+def test_accuracies_are_told_in_percent():
+    row = {
+        "stream": "s", "boundaries": "known", "method": "m", "seeds": 2, "accuracy": 0.5, "accuracy_ci95": 0.01,
+        "forgetting": 0.25, "forward_transfer": 0.0, "minutes": 1.5,
+    }  # fmt: skip
+    assert cells(row) == ["s", "known", "m", "50.00 ± 1", "25.00", "0.00", "1.5", "2"]
+
+
+def test_a_set_without_files_is_asked_for_by_name():
+    with pytest.raises(ValueError, match="idx files"):
+        stream_of("split-mnist", 0, Path("nowhere"))
