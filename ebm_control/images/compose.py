@@ -36,8 +36,12 @@ def anything(energy: ImageEnergy) -> Given:
     return Given(energy, energy.mean.new_zeros(energy.classes))
 
 
-def all_of(energies: Sequence[ImageEnergy], attributes: Tensor, *, common: float = 1.0) -> Energy:
-    """Images that have one attribute of each energy: `Σ_i E_i(x | a_i) - common Σ_{i>0} E_i(x)`.
+def all_of(
+    energies: Sequence[ImageEnergy], attributes: Tensor, *, common: float = 1.0, strength: float = 1.0
+) -> Energy:
+    """Images that have one attribute of each energy.
+
+    `Σ_i E_i(x | a_i) - common Σ_{i>0} E_i(x) + (strength - 1) Σ_i (E_i(x | a_i) - E_i(x))`.
 
     By Bayes' rule, for attributes that are independent given the image: `p(x | a, b) ∝ p(x | a) p(x | b) / p(x)`. What
     every energy knows of all images counts once with `common=1`; without (0) it counts as often as there are energies.
@@ -46,6 +50,9 @@ def all_of(energies: Sequence[ImageEnergy], attributes: Tensor, *, common: float
         energies: conditional, each on an attribute of its own; trained apart, on images of other sets even.
         attributes: `(B, len(energies))` values for each image.
         common: share of what all have in common that is taken off.
+        strength: how much attributes weigh against what images have in common, as in guidance without a classifier (Ho
+            & Salimans 2022). An energy that is exact never has attributes together that it has not seen together:
+            above 1, what it knows of each counts for more than that.
 
     Raises:
         InputError: an attribute is not one of its energy's.
@@ -61,9 +68,10 @@ def all_of(energies: Sequence[ImageEnergy], attributes: Tensor, *, common: float
         require(
             inside, "attributes", given=asked.tolist(), expected=f"0 to {energy.classes - 1} in column {i}"
         )
-        terms.append(Given(energy, one_hot(asked, energy.classes).to(energy.mean)))
-        if i and common:
-            terms.append(-common * anything(energy))
+        terms.append(strength * Given(energy, one_hot(asked, energy.classes).to(energy.mean)))
+        taken = strength - 1 + (common if i else 0.0)
+        if taken:
+            terms.append(-taken * anything(energy))
     return Sum(terms)
 
 
@@ -72,6 +80,7 @@ def compose(
     attributes: Tensor,
     *,
     common: float = 1.0,
+    strength: float = 1.0,
     sampler: Sampler | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -81,12 +90,13 @@ def compose(
         energies: see `all_of`.
         attributes: see `all_of`.
         common: see `all_of`.
+        strength: see `all_of`.
         sampler: None for that of the first energy, with corrections: sums of energies of noised images are not those
             of noised products, but for the least noise (Du et al. 2023), and Langevin steps lead from one to the next.
         generator: source of noise; None seeds from the system.
 
     """
-    whole = all_of(energies, attributes, common=common)
+    whole = all_of(energies, attributes, common=common, strength=strength)
     first = energies[0]
     generator = seeded_or(generator, first.mean.device)
     start = starts_for(first, len(attributes), generator)

@@ -57,9 +57,10 @@ def test_energies_that_know_one_half_each_need_nothing_taken_off():
     assert torch.allclose(drawn.mean(dim=(1, 2, 3)), expected, atol=0.01)
 
 
+@pytest.mark.parametrize("strength", [1.0, 3.0])
 @pytest.mark.parametrize("common", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("noised", [False, True])
-def test_the_sum_is_the_one_by_hand_row_by_row(common, noised):
+def test_the_sum_is_the_one_by_hand_row_by_row(common, strength, noised):
     if noised:
         energies = [*halves(), gaussians(greys(0.1, 0.5, 0.9))]
         context = at(0.4, 6)
@@ -73,10 +74,10 @@ def test_the_sum_is_the_one_by_hand_row_by_row(common, noised):
     by_hand = torch.zeros(6)
     for i, energy in enumerate(energies):
         told = one_hot(asked[:, i], energy.classes).float()
-        by_hand += energy(x, torch.cat([told, context], dim=1))
-        if i:
-            by_hand -= common * energy(x, context if noised else None)
-    whole = all_of(energies, asked, common=common)
+        of_attribute = energy(x, torch.cat([told, context], dim=1))
+        of_any = energy(x, context if noised else None)
+        by_hand += of_attribute + (strength - 1) * (of_attribute - of_any) - common * (i > 0) * of_any
+    whole = all_of(energies, asked, common=common, strength=strength)
     found = whole(x, context if noised else None)
     assert torch.allclose(found, by_hand, rtol=1e-4)
     base, tilt = whole.split(x, context if noised else None)
