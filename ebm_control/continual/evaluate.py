@@ -22,10 +22,11 @@ class Outcome:
     Attributes:
         accuracies: `(T, T)`: after (or, without boundaries, at the end of the time of) task i, share of test images of
             task j that are told right among all classes seen.
-        untrained: `(T,)` accuracies of the learner before it learned.
+        untrained: `(T,)` accuracies of the learner before it learned, when it tells no class from another.
         scores: `(T, classes, classes)` mean logits, centred, of the classes asked for (last axis) with test images of
             a class: an energy's landscape, but for its sign. NaN where a class was not seen.
         seconds: of learning alone.
+        boundaries: tasks were learned one after the other.
 
     """
 
@@ -33,6 +34,7 @@ class Outcome:
     untrained: NDArray[np.float64]
     scores: NDArray[np.float64]
     seconds: float
+    boundaries: bool = True
 
     @property
     def average(self) -> float:
@@ -48,11 +50,13 @@ class Outcome:
         return float((best - self.accuracies[-1, :-1]).mean())
 
     @property
-    def forward_transfer(self) -> float:
+    def forward_transfer(self) -> float | None:
         """Accuracy of a task before its time beyond the untrained learner's, a mean (Lopez-Paz & Ranzato 2017).
 
-        0 where tasks bring classes of their own.
+        0 where tasks bring classes of their own; None where the next task begins before the last one ends.
         """
+        if not self.boundaries:
+            return None
         before = np.diagonal(self.accuracies, offset=1)
         return float((before - self.untrained[1:]).mean()) if len(before) else 0.0
 
@@ -97,7 +101,7 @@ def learn(
         rows.append([_accuracy(learner, *one) for one in sets])
         scores.append(_scores(learner, sets, stream.classes))
         began = time.perf_counter()
-    return Outcome(np.array(rows), untrained, np.stack(scores), seconds)
+    return Outcome(np.array(rows), untrained, np.stack(scores), seconds, overlap is None)
 
 
 def _accuracy(learner: Learner, images: Tensor, labels: Tensor) -> float:

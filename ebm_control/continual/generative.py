@@ -21,6 +21,7 @@ from ebm_control.training.trainer import Trainer
 
 Shape = tuple[int, int, int]
 NOISE = (0.1, 1.0)
+BASE_IMAGES = 500  # of a class, that its Gaussian base is fitted to
 
 
 class InnerProduct(nn.Module):
@@ -95,9 +96,9 @@ class ClassEnergies(Energy):
 class Generative(Learner):
     """Energies of classes by denoising score matching; a class is told by whose gradient tells noise best.
 
-    `∫ E |σ ∇E_y(x + σ ε, σ) - ε|² d log σ` bounds `-log p(x | y)` but for a constant, and so compares classes that were
-    never seen together; energies, each known but for a constant of its own, do not (Li et al. 2023 tell classes so by
-    diffusion models).
+    `∫ E |σ ∇E_y(x + σ ε, σ) - ε|² d log σ` over all σ bounds `-log p(x | y)` but for a constant, and compares classes
+    that were never seen together; energies, each known but for a constant of its own, do not. Here it is cut off at the
+    least and the greatest level (Li et al. 2023 tell classes so by diffusion models).
 
     Args:
         shape: of one image.
@@ -125,6 +126,8 @@ class Generative(Learner):
         with seeded(seed):
             self.energy = ClassEnergies(shape, classes, width, noise)
         self._seen = torch.zeros(classes, dtype=torch.bool)
+        self._moments = torch.zeros(classes, 2, *shape)  # sums of pixels and of their squares
+        self._counts = torch.zeros(classes)
         low, high = noise
         self.levels = [low * (high / low) ** ((i + 0.5) / levels) for i in range(levels)]
         self._noise = torch.randn((levels, *shape), generator=torch.Generator().manual_seed(seed + 1))
@@ -134,17 +137,28 @@ class Generative(Learner):
             SampleBuffer(1, shape, uniform()),
             DenoisingScoreMatching(*noise),
             torch.optim.Adam(self.energy.parameters(), lr=learning_rate),
+            ema=0.0,
             seed=seed + 2,
         )
 
     def observe(self, batch: StreamBatch) -> float:
         """One update of the trainer that all energies have."""
         for label in batch.labels.unique().tolist():
-            if not self._seen[label]:
-                self.energy.of(label).fit_base(batch.x[batch.labels == label])
-                self._seen[label] = True
+            if self._counts[label] < BASE_IMAGES:
+                self._fit_base(label, batch.x[batch.labels == label])
+        self._seen[batch.labels] = True
         told = nn.functional.one_hot(batch.labels, self.energy.classes).to(batch.x)
         return self.trainer.update(Batch(batch.x, told))
+
+    def _fit_base(self, label: int, x: Tensor) -> None:
+        """Mean and deviation of the class's first images, which are not kept; of two and more."""
+        self._counts[label] += len(x)
+        self._moments[label] += torch.stack([x.sum(dim=0), x.square().sum(dim=0)])
+        if self._counts[label] >= 2:
+            mean, squares = self._moments[label] / self._counts[label]
+            base = self.energy.of(label)
+            base.mean.copy_(mean)
+            base.deviation.copy_((squares - mean.square()).mean().clamp(min=0.01).sqrt())
 
     def logits(self, x: Tensor) -> Tensor:
         """Minus the errors of the noise that each class tells, `(B, classes)`."""

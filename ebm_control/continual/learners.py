@@ -17,7 +17,7 @@ from ebm_control.data.streams import StreamBatch
 
 
 class Learner(ABC):
-    """What learns from a stream and tells classes, of all tasks and without being told which."""
+    """What learns from a stream and tells classes, of all tasks and without being told which; on the CPU."""
 
     @abstractmethod
     def observe(self, batch: StreamBatch) -> float:
@@ -46,19 +46,24 @@ class _Replaying(Learner):
         self.tasks_done = 0
 
     def observe(self, batch: StreamBatch) -> float:
-        """One update of Adam; what the memory adds weighs as much as its share of the tasks seen, or half."""
+        """One update of Adam, on the batch and on as many images of the memory."""
         x, labels = batch.x, batch.labels
-        loss = self.loss(x, labels, self.seen(labels))
-        if self.memory is not None and len(self.memory) and (batch.task is None or self.tasks_done):
+        if self.memory is not None and len(self.memory):
             old_x, old_labels = self.memory.draw(len(x))
-            share = 0.5 if batch.task is None else 1 / (self.tasks_done + 1)
+            share = self.share_of_new(batch)
             known = self.seen(torch.cat([labels, self.memory.classes]))
             loss = share * self.loss(x, labels, known) + (1 - share) * self.loss(old_x, old_labels, known)
+        else:
+            loss = self.loss(x, labels, self.seen(labels))
         self.optimizer.zero_grad(set_to_none=True)
         self.learn(loss, x)
         if self.memory is not None and batch.task is None:
             self.memory.add(x, labels)
         return float(loss.detach())
+
+    def share_of_new(self, batch: StreamBatch) -> float:
+        """Weight of the batch, the rest being the memory's: as of one task among those seen, or half."""
+        return 0.5 if batch.task is None else 1 / (self.tasks_done + 1)
 
     @abstractmethod
     def loss(self, x: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
@@ -124,12 +129,12 @@ class Softmax(_Replaying):
     def learn(self, loss: Tensor, x: Tensor) -> None:
         """A step down the loss with its penalties."""
         for penalty in self.penalties:
-            loss = penalty.added(loss, self.network, x)
+            loss = penalty.added(loss, self.network, x, self._seen.nonzero()[:, 0])
         loss.backward()
-        with torch.no_grad():
-            before = [p.detach().clone() for p in self.network.parameters()] if self.penalties else []
+        followed = [penalty for penalty in self.penalties if penalty.follows_steps]
+        before = [p.detach().clone() for p in self.network.parameters()] if followed else []
         self.optimizer.step()
-        for penalty in self.penalties:
+        for penalty in followed:
             penalty.stepped(self.network, before)
 
     def logits(self, x: Tensor) -> Tensor:
@@ -184,9 +189,17 @@ class Contrastive(_Replaying):
         energies = self.energy.of_classes(x, torch.stack([labels, other], dim=1))
         return functional.softplus(energies[:, 0] - energies[:, 1]).mean()
 
+    def share_of_new(self, batch: StreamBatch) -> float:
+        """Half, as Li et al. 2022 have it: one mean over batch and memory."""
+        return 0.5
+
     def logits(self, x: Tensor) -> Tensor:
         """Energies' negatives, of classes that were seen."""
-        return _among(-self.energy.of_classes(x), self._seen.nonzero()[:, 0])
+        seen = self._seen.nonzero()[:, 0]
+        found = x.new_full((len(x), self.energy.classes), float("-inf"))
+        if len(seen):
+            found[:, seen] = -self.energy.of_classes(x, seen.expand(len(x), -1))
+        return found
 
 
 def _among(logits: Tensor, classes: Tensor) -> Tensor:

@@ -38,13 +38,16 @@ class Memory:
         if self._images is None or self._labels is None:
             self._images = images.new_empty((self.capacity, *images.shape[1:]))
             self._labels = labels.new_empty(self.capacity)
-        for image, label in zip(images, labels, strict=True):
-            place = self.seen
-            if place >= self.capacity:
-                place = int(torch.randint(self.seen + 1, (), generator=self._generator))
-            if place < self.capacity:
-                self._images[place], self._labels[place] = image, label
-            self.seen += 1
+        number = torch.arange(self.seen, self.seen + len(images))
+        drawn = (torch.rand(len(images), generator=self._generator, dtype=torch.double) * (number + 1)).long()
+        place = torch.where(number < self.capacity, number, drawn)
+        rows = (place < self.capacity).nonzero()[:, 0]
+        # Of images that were given one place the last stays.
+        last = {int(place[row]): int(row) for row in rows}
+        if last:
+            into, chosen = torch.tensor(list(last)), torch.tensor(list(last.values()))
+            self._images[into], self._labels[into] = images[chosen], labels[chosen]
+        self.seen += len(images)
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
         """Images `(count, C, H, W)` and labels `(count,)`, with replacement.

@@ -26,6 +26,7 @@ class Kind:
         width: of hidden layers.
         kept: images of its memory; 0 for none.
         free: the stream has no boundaries.
+        learning_rate: of Adam; None for that of the literature on Split MNIST.
         seed: of weights, memory and noise.
 
     """
@@ -35,6 +36,7 @@ class Kind:
     width: int = 400
     kept: int = 0
     free: bool = False
+    learning_rate: float | None = None
     seed: int = 0
 
     def memory(self) -> Memory | None:
@@ -47,21 +49,28 @@ def _softmax(kind: Kind, among: str, penalty: Callable[[], Penalty] | None = Non
     with seeded(kind.seed):
         network = Perceptron(kind.shape, kind.classes, kind.width)
     penalties = () if penalty is None else (penalty(),)
-    return Softmax(network, kind.classes, among=among, penalties=penalties, memory=kind.memory())
+    return Softmax(
+        network,
+        kind.classes,
+        learning_rate=kind.learning_rate or 1e-3,
+        among=among,
+        penalties=penalties,
+        memory=kind.memory(),
+    )
 
 
 def _contrastive(kind: Kind) -> Learner:
     """The discriminative energy: one hidden layer with boundaries, two without, Adam at 1e-4 (Li et al. 2022)."""
     with seeded(kind.seed):
-        energy = GatedEnergy(kind.shape, kind.classes, kind.width, layers=2 if kind.free or kind.kept else 1)
-    # With a memory nothing has to be kept by learning little.
-    rate = 1e-3 if kind.kept else 1e-4
+        energy = GatedEnergy(kind.shape, kind.classes, kind.width, layers=2 if kind.free else 1)
+    rate = kind.learning_rate or 1e-4
     return Contrastive(energy, learning_rate=rate, memory=kind.memory(), seed=kind.seed)
 
 
 def _generative(kind: Kind) -> Learner:
-    """An energy a class, which has nothing to replay."""
-    return Generative(kind.shape, kind.classes, seed=kind.seed)
+    """An energy a class, each with a network of a sixth of the others' width; it has nothing to replay."""
+    width, rate = max(4, kind.width * 4 // 25), kind.learning_rate or 1e-3
+    return Generative(kind.shape, kind.classes, width=width, learning_rate=rate, seed=kind.seed)
 
 
 METHODS: dict[str, Callable[[Kind], Learner]] = {
@@ -95,6 +104,8 @@ def learner_of(method: str, kind: Kind) -> Learner:
     require(method in METHODS, "method", given=method, expected=f"one of {tuple(METHODS)}")
     lost = kind.free and method in NEED_BOUNDARIES
     require(not lost, "method", given=method, expected="one that does not need boundaries of tasks")
+    require(kind.kept >= 0, "kept", given=kind.kept, expected="0 or more")
+    require(kind.width >= 1, "width", given=kind.width, expected="at least 1")
     kept = kind.kept and method in WITHOUT_MEMORY
     require(not kept, "kept", given=kind.kept, expected=f"0: {method!r} replays nothing")
     return METHODS[method](kind)

@@ -16,8 +16,10 @@ from ebm_control.checks import require
 class Penalty:
     """Added to the loss of every update; told of every step, and of the end of every task."""
 
-    def added(self, loss: Tensor, network: nn.Module, x: Tensor) -> Tensor:
-        """The loss with the penalty."""
+    follows_steps = False  # whether `stepped` is to be called, which costs a copy of all weights
+
+    def added(self, loss: Tensor, network: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
+        """The loss with the penalty, on images `x`; `seen` `(K,)` are the classes seen so far."""
         raise NotImplementedError
 
     def stepped(self, network: nn.Module, before: Sequence[Tensor]) -> None:
@@ -40,10 +42,13 @@ class Consolidation(Penalty):
 
     def __init__(self, weight: float = 5000.0, *, decay: float | None = None, samples: int = 1000) -> None:
         require(weight >= 0, "weight", given=weight, expected="0 or more")
+        require(samples >= 1, "samples", given=samples, expected="at least 1")
+        known = decay is None or 0 <= decay <= 1
+        require(known, "decay", given=decay, expected="None, or between 0 and 1")
         self.weight, self.decay, self.samples = weight, decay, samples
         self.held: list[tuple[list[Tensor], list[Tensor]]] = []  # importances, and weights as they were
 
-    def added(self, loss: Tensor, network: nn.Module, x: Tensor) -> Tensor:
+    def added(self, loss: Tensor, network: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
         """`λ/2 Σ F (θ - θ*)²`."""
         for importances, means in self.held:
             for f, mean, now in zip(importances, means, network.parameters(), strict=True):
@@ -52,7 +57,7 @@ class Consolidation(Penalty):
 
     def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, seen: Tensor) -> None:
         """Take the diagonal of Fisher's information."""
-        fresh = fisher(network, images[: self.samples])
+        fresh = fisher(network, images[: self.samples], seen)
         means = [p.detach().clone() for p in network.parameters()]
         if self.decay is not None and self.held:
             old = self.held[0][0]
@@ -61,12 +66,20 @@ class Consolidation(Penalty):
         self.held.append((fresh, means))
 
 
-def fisher(network: nn.Module, images: Tensor, size: int = 100) -> list[Tensor]:
-    """Diagonal of Fisher's information of a classifier's weights, a mean over images and the classes it expects."""
+def fisher(network: nn.Module, images: Tensor, classes: Tensor, size: int = 25) -> list[Tensor]:
+    """Diagonal of Fisher's information of a classifier's weights, a mean over images and the classes it expects.
+
+    Args:
+        network: logits of images.
+        images: `(N, C, H, W)`.
+        classes: `(K,)` that can be expected: those seen so far.
+        size: images at a time.
+
+    """
     weights = {name: p.detach() for name, p in network.named_parameters()}
 
     def log_chance(given: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        chances = functional_call(network, given, (image[None],)).log_softmax(dim=1)[0]
+        chances = functional_call(network, given, (image[None],))[0, classes].log_softmax(dim=0)
         return chances.gather(0, label[None])[0]
 
     gradients = vmap(grad(log_chance), in_dims=(None, 0, 0))
@@ -74,7 +87,7 @@ def fisher(network: nn.Module, images: Tensor, size: int = 100) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for part in images.split(size):
-            chances = network(part).softmax(dim=1)
+            chances = network(part)[:, classes].softmax(dim=1)
             # A class drawn for each image stands for all of them.
             labels = torch.multinomial(chances, 1, generator=generator)[:, 0]
             for name, value in gradients(weights, part, labels).items():
@@ -85,20 +98,25 @@ def fisher(network: nn.Module, images: Tensor, size: int = 100) -> list[Tensor]:
 class Intelligence(Penalty):
     """Synaptic intelligence: importance is what a weight did for the loss on its way (Zenke et al. 2017).
 
+    The loss is that with the penalty, as van de Ven & Tolias 2019 have it.
+
     Args:
         weight: c.
         damping: ξ, which keeps weights that hardly moved from weighing without bound.
 
     """
 
+    follows_steps = True
+
     def __init__(self, weight: float = 0.1, damping: float = 0.1) -> None:
         require(weight >= 0, "weight", given=weight, expected="0 or more")
+        require(damping > 0, "damping", given=damping, expected="a positive number")
         self.weight, self.damping = weight, damping
         self.work: list[Tensor] | None = None
         self.importances: list[Tensor] | None = None
         self.means: list[Tensor] | None = None
 
-    def added(self, loss: Tensor, network: nn.Module, x: Tensor) -> Tensor:
+    def added(self, loss: Tensor, network: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
         """`c Σ Ω (θ - θ*)²`."""
         if self.means is None:
             self.means = [p.detach().clone() for p in network.parameters()]
@@ -144,13 +162,15 @@ class Distillation(Penalty):
         self.known: Tensor | None = None
         self.tasks = 0
 
-    def added(self, loss: Tensor, network: nn.Module, x: Tensor) -> Tensor:
+    def added(self, loss: Tensor, network: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
         """A mean of loss and distillation over tasks: `1/t` of the one, the rest of the other."""
-        if self.before is None:
+        if self.before is None or self.known is None:
             return loss
         with torch.no_grad():
             wanted = (self.before(x)[:, self.known] / self.temperature).softmax(dim=1)
-        given = (network(x)[:, self.known] / self.temperature).log_softmax(dim=1)
+        # Over all classes seen: what the new ones take counts too.
+        logits = network(x)[:, seen] / self.temperature
+        given = logits.log_softmax(dim=1)[:, torch.searchsorted(seen, self.known)]
         kept = functional.kl_div(given, wanted, reduction="batchmean") * self.temperature**2
         share = 1 / (self.tasks + 1)
         return share * loss + (1 - share) * kept

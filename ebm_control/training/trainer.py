@@ -180,7 +180,7 @@ class Trainer:
         if self.step % self.guard.every == 0:
             complaint = self.guard.complaint(self._figures(batch, terms, chain, norm))
             if complaint is not None:
-                raise DivergenceError(self.guard.advice(complaint))
+                raise DivergenceError(f"update {self.step}: {complaint}")
         return float(terms.total.detach())
 
     def _update(self, batch: Batch) -> tuple[LossTerms, Chain | None, Tensor]:

@@ -24,8 +24,9 @@ def test_a_learner_sees_a_stream_and_what_it_knew_is_written_down(tmp_path, caps
 
 @pytest.mark.parametrize("method", ["ebm", "generative"])
 def test_energies_learn_from_the_command_line(tmp_path, method):
-    summary = run(tmp_path, "--method", method, "--updates", 30, "--width", 50, "--no-boundaries")
-    assert summary["accuracy"] > 0.15
+    summary = run(tmp_path, "--method", method, "--updates", 100, "--width", 100, "--no-boundaries")
+    # Who forgets all but the last task has a fifth.
+    assert summary["accuracy"] > 0.3
 
 
 def test_a_permuted_stream_has_as_many_tasks_as_asked_for(tmp_path):

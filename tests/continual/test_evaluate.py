@@ -75,6 +75,10 @@ def test_figures_are_those_of_their_definitions():
     assert alone.forgetting == alone.forward_transfer == 0
 
 
+def test_without_boundaries_nothing_comes_before_its_time(stream):
+    assert learn(Oracle(stream, 5), stream, updates=2, batch=4, overlap=0.5).forward_transfer is None
+
+
 def test_no_test_images_are_refused(stream):
     with pytest.raises(InputError, match=r"^test: expected at least 1, got 0"):
         learn(Oracle(stream, 1), stream, test=0)

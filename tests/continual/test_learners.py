@@ -196,6 +196,38 @@ def test_what_other_classes_learn_takes_nothing_from_the_generative_energy(strea
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
+def test_an_image_alone_makes_no_base():
+    learner = Generative(SHAPE, 10, width=8)
+    learner.observe(batch([3, 4, 4, 4]))
+    assert float(learner.energy.of(3).deviation) == 0.5
+    x = torch.cat([batch([4]).x, batch([3, 4, 4, 4]).x[1:]])
+    mean = batch([3, 4, 4, 4]).x[1:].mean(dim=0)
+    assert torch.allclose(learner.energy.of(4).mean, mean, atol=1e-6)
+    spread = (batch([3, 4, 4, 4]).x[1:] - mean).square().mean().sqrt()
+    assert float(learner.energy.of(4).deviation) == pytest.approx(float(spread), rel=1e-3)
+    assert learner.logits(x).isfinite()[:, 3:5].all()
+
+
+@pytest.mark.parametrize(
+    ("task", "done", "expected"), [(0, 0, 1.0), (1, 1, 0.5), (3, 3, 0.25), (None, 0, 0.5)]
+)
+def test_a_task_weighs_as_one_among_those_seen(task, done, expected):
+    learner = Softmax(perceptron(), 10)
+    learner.tasks_done = done
+    assert learner.share_of_new(batch([1, 2], task)) == expected
+    assert Contrastive(gated()).share_of_new(batch([1, 2], task)) == 0.5
+
+
+def test_without_boundaries_a_memory_fills_as_images_come(stream):
+    learner = Softmax(perceptron(), 10, memory=Memory(100))
+    accuracy(learner, stream, updates=20, overlap=0.5)
+    assert learner.memory.seen == 5 * 20 * 64
+    assert len(learner.memory.classes) == 10
+    known = Softmax(perceptron(), 10, memory=Memory(100))
+    known.observe(batch([1, 2]))
+    assert len(known.memory) == 0
+
+
 @pytest.mark.parametrize("overlap", [None, 0.5])
 def test_the_generative_energy_compares_classes_that_were_never_seen_together(stream, overlap):
     found = accuracy(Generative(SHAPE, 10, width=32), stream, updates=200, overlap=overlap)

@@ -8,7 +8,16 @@ from torch import Tensor
 from ebm_control.checks import InputError
 from ebm_control.data.batch import Batch
 from ebm_control.samplers import Langevin
-from ebm_control.training import InfoNCE, SampleBuffer, Softplus, Trainer, gaussian, uniform
+from ebm_control.training import (
+    DivergenceError,
+    Guard,
+    InfoNCE,
+    SampleBuffer,
+    Softplus,
+    Trainer,
+    gaussian,
+    uniform,
+)
 from tests.training.helpers import (
     BASE_STD,
     ConvolutionEnergy,
@@ -231,3 +240,20 @@ def test_settings_that_no_checkpoint_could_hold_are_refused_at_once():
         toy_trainer(settings={"scale": torch.ones(2)})
     with pytest.raises(InputError, match="checkpoint_every: expected at least 1, got 0"):
         toy_trainer(checkpoint_every=0)
+
+
+def test_updates_one_by_one_are_those_of_a_fit():
+    whole, single = (toy_trainer(learning_rate=1e-3, sampler=Langevin(3, 0.03)) for _ in range(2))
+    whole.fit(Resampled(two_modes(), size=32), 4)
+    batches = Resampled(two_modes(), size=32)
+    losses = [single.update(next(batches)) for _ in range(4)]
+    assert all(math.isfinite(loss) for loss in losses)
+    assert single.step == 4
+    for a, b in zip(whole.energy.parameters(), single.energy.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_an_update_that_runs_away_says_so():
+    trainer = toy_trainer(learning_rate=1e-3, guard=Guard(every=1, max_energy=1e-9))
+    with pytest.raises(DivergenceError, match=r"^update 1: "):
+        trainer.update(next(Resampled(two_modes(), size=32)))
