@@ -80,13 +80,16 @@ def run(job: Job) -> list[dict[str, Any]]:
     """The row of a job."""
     stream = shown = stream_of(job.stream, job.seed, job.data_dir)
     updates = (UPDATES_FREE.get(job.stream, FREE) if job.free else UPDATES) // (10 if job.quick else 1)
+    rate = RATES.get(job.stream)
+    if job.quick and job.learner == "ebm":
+        rate = 1e-3  # a tenth of the updates
     kind = Kind(
         stream.shape,
         stream.classes,
         WIDTHS.get(job.stream, WIDTH),
         job.kept,
         job.free,
-        RATES.get(job.stream),
+        rate,
         job.seed,
     )
     learner = learner_of("softmax" if job.learner == "joint" else job.learner, kind)
