@@ -28,7 +28,7 @@ SETS = ("other", "uniform", "constant", "interpolated", "rotated", "shuffled")
 TASKS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "generate": (
         ("data", "method", "start"),
-        ("frechet", "frechet_floor", "precision", "recall", "train_seconds"),
+        ("frechet", "frechet_floor", "precision", "recall"),
     ),
     "inpaint": (
         ("data", "missing", "part", "method"),
