@@ -13,18 +13,18 @@ def run(tmp_path, *arguments):
 
 
 def test_a_learner_sees_a_stream_and_what_it_knew_is_written_down(tmp_path, capsys):
-    summary = run(tmp_path, "--method", "softmax", "--updates", 200, "--width", 50)
+    summary = run(tmp_path, "--method", "softmax", "--updates", 100, "--width", 50)
     assert len(summary["accuracies"]) == 5
-    assert summary["accuracies"][-1][-1] > 0.6
+    assert summary["accuracies"][-1][-1] > 0.5
     assert summary["forgetting"] > 0.5
     assert summary["accuracy"] == pytest.approx(sum(summary["accuracies"][-1]) / 5)
     assert json.loads(capsys.readouterr().out)["accuracy"] == summary["accuracy"]
     assert json.loads((tmp_path / "settings.json").read_text())["method"] == "softmax"
 
 
-@pytest.mark.parametrize("method", ["ebm", "generative"])
-def test_energies_learn_from_the_command_line(tmp_path, method):
-    summary = run(tmp_path, "--method", method, "--updates", 100, "--width", 100, "--no-boundaries")
+@pytest.mark.parametrize(("method", "updates"), [("ebm", 100), ("generative", 30)])
+def test_energies_learn_from_the_command_line(tmp_path, method, updates):
+    summary = run(tmp_path, "--method", method, "--updates", updates, "--width", 100, "--no-boundaries")
     # Who forgets all but the last task has a fifth.
     assert summary["accuracy"] > 0.3
 

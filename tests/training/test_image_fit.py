@@ -103,7 +103,7 @@ def test_contrastive_training_tells_digits_from_noise(loss):
 
 
 def test_score_matching_learns_the_noise_of_images_that_it_has_not_seen():
-    settings = quick(updates=100, learning_rate=3e-3)
+    settings = quick(updates=200, learning_rate=3e-3)
     model, _ = fit_images(DIGITS, settings, progress=False)
     for level, share in ((0.1, 0.93), (0.3, 0.8), (0.6, 0.9)):
         # The base alone beats the guess that there is no noise, whose error is 1; the tilt beats the base.
@@ -182,7 +182,9 @@ def test_bad_settings_are_named():
         quick(classify=1.0)
     with pytest.raises(InputError, match=r"^classify: .*got -1.0, conditional=True"):
         quick(classify=-1.0, conditional=True)
-    with pytest.raises(InputError, match=r"^network: expected one of \['residual', 'small'\], got large"):
+    with pytest.raises(
+        InputError, match=r"^network: expected one of \('auto', 'small', 'residual', 'unet'\), got large"
+    ):
         ImageModelSettings("large")
     with pytest.raises(InputError, match=r"^width: expected at least 1, got 0"):
         ImageModelSettings(width=0)
