@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -13,20 +14,22 @@ from torch.nn import functional
 from ebm_control.checks import require
 
 
-class Penalty:
+class Penalty(ABC):
     """Added to the loss of every update; told of every step, and of the end of every task."""
 
     follows_steps = False  # whether `stepped` is to be called, which costs a copy of all weights
 
+    @abstractmethod
     def added(self, loss: Tensor, network: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
         """The loss with the penalty, on images `x`; `seen` `(K,)` are the classes seen so far."""
-        raise NotImplementedError
 
     def stepped(self, network: nn.Module, before: Sequence[Tensor]) -> None:
         """A step was taken down the loss, from weights `before`; gradients are still those of the step."""
+        del network, before
 
     def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, seen: Tensor) -> None:
         """A task has ended: images `(N, C, H, W)` in [0, 1], labels `(N,)`, and which classes were `seen` `(K,)`."""
+        del network, images, labels, seen
 
 
 class Consolidation(Penalty):

@@ -30,6 +30,6 @@ def hardened(digits):
 def noised(digits):
     """A class-conditional energy of noised digits."""
     settings = ImageTrainSettings(
-        ImageModelSettings(conditional=True, width=8), updates=200, batch=64, learning_rate=2e-3, ema=0.98
+        ImageModelSettings(conditional=True, width=8), updates=400, batch=64, learning_rate=2e-3, ema=0.98
     )
     return fit_images(digits, settings, progress=False)[0].energy

@@ -54,7 +54,7 @@ def test_labels_say_row_by_row_what_is_drawn():
 def test_digits_are_drawn_as_they_are_told(noised, classifier):
     labels = torch.arange(10).repeat(12)
     drawn = generate(noised, 120, labels=labels, sampler=sampler_for(noised, 30), generator=seeded()).x
-    assert accuracy(classifier, drawn, labels) > 0.45
+    assert accuracy(classifier, drawn, labels) > 0.6
     assert accuracy(classifier, drawn, (labels + 1) % 10) < 0.2
 
 
