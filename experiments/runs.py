@@ -91,6 +91,8 @@ def carry_out(
     if settings.resume and record.exists():
         rows = json.loads(record.read_text())["results"]["by_seed"]
     kept = {(row["job"], row["seed"]) for row in rows}
+    jobs = list(jobs)
+    place = {(job.name, job.seed): i for i, job in enumerate(jobs)}
     work = [
         job
         for job in jobs
@@ -111,6 +113,7 @@ def carry_out(
             console.print(f"{time.perf_counter() - started:6.0f} s  {job.name}, seed {job.seed}")
             about = {name: origin[name] for name in ("commit", "accelerator")}
             rows += [{"job": job.name, **row, **about} for row in done.result()]
+            rows.sort(key=lambda row: place.get((row["job"], row["seed"]), len(place)))
             write()
     write()
     console.print(table(summarised(rows)))
