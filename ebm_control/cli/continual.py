@@ -22,7 +22,8 @@ class Continual:
     stream: str = "split-digits"
     """split-SET (classes arrive in pairs) or permuted-SET (pixels in another order each time); SET as of images."""
     method: str = "ebm"
-    """ebm, generative, softmax, softmax-seen, softmax-batch, ewc, online-ewc, si or lwf."""
+    """Energies: ebm, generative, generative-cd, generative-cd-shared, generative-replay. Beside them: slda, softmax,
+    softmax-seen, softmax-batch, ewc, online-ewc, si, lwf."""
     kept: int = 0
     """Images that are kept and replayed."""
     boundaries: bool = True
@@ -35,6 +36,8 @@ class Continual:
     """Images an update."""
     width: int = 400
     """Of hidden layers."""
+    learning_rate: float | None = None
+    """Of Adam; that of the literature without."""
     seed: int = 0
     """Of everything that is drawn."""
     data_dir: Path | None = None
@@ -45,7 +48,15 @@ class Continual:
     def run(self) -> dict[str, Any]:
         """Learn, and write down what was known when."""
         stream = self.opened()
-        kind = Kind(stream.shape, stream.classes, self.width, self.kept, not self.boundaries, self.seed)
+        kind = Kind(
+            stream.shape,
+            stream.classes,
+            width=self.width,
+            kept=self.kept,
+            free=not self.boundaries,
+            learning_rate=self.learning_rate,
+            seed=self.seed,
+        )
         learner = learner_of(self.method, kind)
         folder = RunFolder(self.out, self)
         found = learn(

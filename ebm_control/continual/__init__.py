@@ -1,5 +1,8 @@
 """Continual learning: classes that arrive one task at a time."""
 
+from ebm_control.continual.discriminant import Discriminant
+from ebm_control.continual.divergence import Divergence
+from ebm_control.continual.dreams import Dreaming, Dreams
 from ebm_control.continual.evaluate import Outcome, learn
 from ebm_control.continual.generative import ClassEnergies, Generative
 from ebm_control.continual.learners import Contrastive, Learner, Softmax
@@ -13,7 +16,11 @@ __all__ = [
     "ClassEnergies",
     "Consolidation",
     "Contrastive",
+    "Discriminant",
     "Distillation",
+    "Divergence",
+    "Dreaming",
+    "Dreams",
     "GatedEnergy",
     "Generative",
     "Intelligence",

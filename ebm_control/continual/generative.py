@@ -44,26 +44,40 @@ class InnerProduct(nn.Module):
         return (flat * self.network(torch.cat([flat, told], dim=1))).sum(dim=1, keepdim=True)
 
 
-class ClassEnergies(Energy):
-    """One energy of noised images a class, `E_y(x, σ)`: no weight is shared, and nothing that was learned is lost.
+class _Plain(nn.Module):
+    """A perceptron of an image that is told nothing: `(B, C, H, W)` and `(B, 0)` to `(B, 1)`."""
 
-    Its context is 1 at the class and 0 elsewhere, and log σ: an `ImageEnergy` that shares its network takes the same.
+    def __init__(self, shape: Shape, width: int) -> None:
+        super().__init__()
+        self.network = MLP(math.prod(shape), (width, width), 1)
+
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+        del told
+        return self.network(x.flatten(1))
+
+
+class ClassEnergies(Energy):
+    """One energy a class, `E_y(x)` or of noised images `E_y(x, σ)`: no weight is shared, and nothing learned is lost.
+
+    Its context is 1 at the class and 0 elsewhere, and log σ if there is noise: an `ImageEnergy` that shares its network
+    takes the same.
 
     Args:
         shape: of one image.
         classes: energies.
         width: of each one's network.
-        noise: least and greatest noise level.
+        noise: least and greatest noise level; None for energies of images as they are.
 
     """
 
     def __init__(
-        self, shape: Shape, classes: int, width: int = 64, noise: tuple[float, float] = NOISE
+        self, shape: Shape, classes: int, width: int = 64, noise: tuple[float, float] | None = NOISE
     ) -> None:
         super().__init__()
-        self.classes = classes
+        self.shape, self.classes, self.noise = shape, classes, noise
+        made = _Plain if noise is None else InnerProduct
         self.energies = nn.ModuleList(
-            ImageEnergy(InnerProduct(shape, width), shape, noise=noise) for _ in range(classes)
+            ImageEnergy(made(shape, width), shape, noise=noise) for _ in range(classes)
         )
 
     def of(self, label: int) -> ImageEnergy:
@@ -79,18 +93,27 @@ class ClassEnergies(Energy):
 
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Base and what the network adds, each `(B,)`."""
-        expected = f"classes and log σ, ({len(x)}, {self.classes + 1})"
-        fits = context is not None and context.shape == (len(x), self.classes + 1)
+        wide = self.classes + (self.noise is not None)
+        expected = f"classes{'' if self.noise is None else ' and log σ'}, ({len(x)}, {wide})"
+        fits = context is not None and context.shape == (len(x), wide)
         given = None if context is None else tuple(context.shape)
         require(fits, "context", given=given, expected=expected)
         assert context is not None
-        labels = context[:, :-1].argmax(dim=1)
+        labels = context[:, : self.classes].argmax(dim=1)
         base, tilt = x.new_zeros(len(x)), x.new_zeros(len(x))
         for label in labels.unique().tolist():
             rows = (labels == label).nonzero()[:, 0]
-            of_base, of_tilt = self.of(label).split(x[rows], context[rows, -1:])
+            of_base, of_tilt = self.of(label).split(x[rows], context[rows, self.classes :])
             base, tilt = base.index_add(0, rows, of_base), tilt.index_add(0, rows, of_tilt)
         return base, tilt
+
+    def logits(self, x: Tensor, among: Tensor) -> Tensor:
+        """As those of `GatedEnergy`, of energies without noise."""
+        require(self.noise is None, "energy", given=f"noise levels {self.noise}", expected="none")
+        found = x.new_full((len(x), self.classes), float("-inf"))
+        for label in among.nonzero()[:, 0].tolist():
+            found[:, label] = -self.of(label)(x)
+        return found
 
 
 class Generative(Learner):
@@ -136,7 +159,7 @@ class Generative(Learner):
             Langevin(1, 1.0),
             SampleBuffer(1, shape, uniform()),
             DenoisingScoreMatching(*noise),
-            torch.optim.Adam(self.energy.parameters(), lr=learning_rate),
+            torch.optim.Adam(self.energy.parameters(), lr=learning_rate, fused=True),
             ema=0.0,
             seed=seed + 2,
         )

@@ -42,7 +42,9 @@ class _Replaying(Learner):
 
     def __init__(self, network: nn.Module, learning_rate: float, memory: Memory | None) -> None:
         self.network, self.memory = network, memory
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(0.9, 0.999))
+        self.optimizer = torch.optim.Adam(
+            network.parameters(), lr=learning_rate, betas=(0.9, 0.999), fused=True
+        )
         self.tasks_done = 0
 
     def observe(self, batch: StreamBatch) -> float:
@@ -195,11 +197,7 @@ class Contrastive(_Replaying):
 
     def logits(self, x: Tensor) -> Tensor:
         """Energies' negatives, of classes that were seen."""
-        seen = self._seen.nonzero()[:, 0]
-        found = x.new_full((len(x), self.energy.classes), float("-inf"))
-        if len(seen):
-            found[:, seen] = -self.energy.of_classes(x, seen.expand(len(x), -1))
-        return found
+        return self.energy.logits(x, self._seen)
 
 
 def _among(logits: Tensor, classes: Tensor) -> Tensor:

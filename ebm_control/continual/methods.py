@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ebm_control.checks import require
-from ebm_control.continual.generative import Generative
+from ebm_control.continual.discriminant import Discriminant
+from ebm_control.continual.divergence import Divergence
+from ebm_control.continual.dreams import Dreaming, Dreams
+from ebm_control.continual.generative import ClassEnergies, Generative
 from ebm_control.continual.learners import Contrastive, Learner, Softmax
 from ebm_control.continual.memory import Memory
 from ebm_control.continual.networks import GatedEnergy, Perceptron
@@ -14,6 +17,7 @@ from ebm_control.continual.penalties import Consolidation, Distillation, Intelli
 from ebm_control.training.regression import seeded
 
 Shape = tuple[int, int, int]
+DREAMS = 200  # of each class
 
 
 @dataclass(frozen=True)
@@ -59,23 +63,55 @@ def _softmax(kind: Kind, among: str, penalty: Callable[[], Penalty] | None = Non
     )
 
 
-def _contrastive(kind: Kind) -> Learner:
+def _contrastive(kind: Kind, memory: Memory | None = None) -> Learner:
     """The discriminative energy: one hidden layer with boundaries, two without, Adam at 1e-4 (Li et al. 2022)."""
     with seeded(kind.seed):
         energy = GatedEnergy(kind.shape, kind.classes, kind.width, layers=2 if kind.free else 1)
     rate = kind.learning_rate or 1e-4
-    return Contrastive(energy, learning_rate=rate, memory=kind.memory(), seed=kind.seed)
+    return Contrastive(
+        energy, learning_rate=rate, memory=kind.memory() if memory is None else memory, seed=kind.seed
+    )
 
 
-def _generative(kind: Kind) -> Learner:
+def _divergence(kind: Kind, shared: bool = False) -> Learner:
+    """Contrastive divergence, of one network (Du & Mordatch 2019) or of one a class.
+
+    Energies of classes are compared: they have to be held near 0 by more than where an energy is only sampled.
+    """
+    with seeded(kind.seed):
+        energy: GatedEnergy | ClassEnergies = (
+            GatedEnergy(kind.shape, kind.classes, kind.width, layers=2)
+            if shared
+            else ClassEnergies(kind.shape, kind.classes, _narrow(kind), noise=None)
+        )
+    return Divergence(energy, learning_rate=kind.learning_rate or 1e-3, energy_l2=1.0, seed=kind.seed)
+
+
+def _dreaming(kind: Kind) -> Learner:
+    """The discriminative energy that replays draws from the generative ones."""
+    source = _generative(kind)
+    dreams = Dreams(source, DREAMS, kind.seed)
+    return Dreaming(_contrastive(replace(kind, kept=0), dreams), source)
+
+
+def _generative(kind: Kind) -> Generative:
     """An energy a class, each with a network of a sixth of the others' width; it has nothing to replay."""
-    width, rate = max(4, kind.width * 4 // 25), kind.learning_rate or 1e-3
-    return Generative(kind.shape, kind.classes, width=width, learning_rate=rate, seed=kind.seed)
+    rate = kind.learning_rate or 1e-3
+    return Generative(kind.shape, kind.classes, width=_narrow(kind), learning_rate=rate, seed=kind.seed)
+
+
+def _narrow(kind: Kind) -> int:
+    """Width of a network that there is one of for each class."""
+    return max(4, kind.width * 4 // 25)
 
 
 METHODS: dict[str, Callable[[Kind], Learner]] = {
     "ebm": _contrastive,
     "generative": _generative,
+    "generative-cd": _divergence,
+    "generative-cd-shared": lambda kind: _divergence(kind, shared=True),
+    "generative-replay": _dreaming,
+    "slda": lambda kind: Discriminant(kind.shape, kind.classes),
     "softmax": lambda kind: _softmax(kind, "all"),
     "softmax-seen": lambda kind: _softmax(kind, "seen"),
     "softmax-batch": lambda kind: _softmax(kind, "batch"),
@@ -84,17 +120,19 @@ METHODS: dict[str, Callable[[Kind], Learner]] = {
     "si": lambda kind: _softmax(kind, "seen", Intelligence),
     "lwf": lambda kind: _softmax(kind, "seen", Distillation),
 }
-NEED_BOUNDARIES = ("ewc", "online-ewc", "si", "lwf")
-WITHOUT_MEMORY = ("generative",)
+NEED_BOUNDARIES = ("ewc", "online-ewc", "si", "lwf", "generative-replay")
+WITHOUT_MEMORY = ("generative", "generative-cd", "generative-cd-shared", "generative-replay", "slda")
 
 
 def learner_of(method: str, kind: Kind) -> Learner:
     """A learner by its name.
 
     Args:
-        method: "ebm" (discriminative energy), "generative" (an energy a class), "softmax" (over all classes there will
-            be), "softmax-seen" (so far; with a memory it is experience replay), "softmax-batch" (of the batch), "ewc",
-            "online-ewc", "si", "lwf".
+        method: energies: "ebm" (discriminative), "generative" (one a class by score matching), "generative-cd" (by
+            contrastive divergence), "generative-cd-shared" (one network for all classes), "generative-replay" ("ebm"
+            that replays draws of "generative"). Beside them "slda" (a Gaussian a class), "softmax" (over all classes
+            there will be), "softmax-seen" (so far; with a memory it is experience replay), "softmax-batch" (of the
+            batch), "ewc", "online-ewc", "si", "lwf".
         kind: what it is made for.
 
     Raises:

@@ -85,3 +85,11 @@ class GatedEnergy(Energy):
         if self.second is not None:
             h = functional.relu(self.second(h) * gate)
         return self.last(h).squeeze(-1)
+
+    def logits(self, x: Tensor, among: Tensor) -> Tensor:
+        """Minus the energies with each class, `(B, classes)`; minus infinity but for those of `among` `(classes,)`."""
+        wanted = among.nonzero()[:, 0]
+        found = x.new_full((len(x), self.classes), float("-inf"))
+        if len(wanted):
+            found[:, wanted] = -self.of_classes(x, wanted.expand(len(x), -1))
+        return found

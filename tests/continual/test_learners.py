@@ -1,13 +1,19 @@
 """Learners of streams: what they are told, what they keep, and what they forget."""
 
+import numpy as np
 import pytest
 import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch.nn import functional
 
 from ebm_control.checks import InputError
 from ebm_control.continual import (
     ClassEnergies,
     Contrastive,
+    Discriminant,
+    Divergence,
+    Dreaming,
+    Dreams,
     GatedEnergy,
     Generative,
     Memory,
@@ -87,6 +93,8 @@ def test_only_classes_that_were_seen_are_told():
         Softmax(perceptron(), 10, among="seen"),
         Softmax(perceptron(), 10, among="all"),
         Generative(SHAPE, 10, width=8),
+        Divergence(gated(), steps=1, chains=20),
+        Discriminant(SHAPE, 10),
     ):
         learner.observe(batch([3, 4, 4, 3]))
         x = torch.rand(50, *SHAPE)
@@ -247,3 +255,52 @@ def test_a_learner_without_boundaries_is_never_told_of_an_end(stream):
     assert Told.ends == 0
     accuracy(Told(perceptron(), 10), stream, updates=2)
     assert Told.ends == 5
+
+
+def test_streaming_discriminant_is_that_of_all_images_at_once(stream):
+    learner = Discriminant(SHAPE, 10)
+    images = torch.cat([task.part("train") for task in stream.tasks])
+    labels = torch.cat([task.labels for task in stream.tasks])
+    for x, y in zip(images.split(50), labels.split(50), strict=True):
+        learner.observe(StreamBatch(x, y, None))
+    test = torch.cat([task.part("test") for task in stream.tasks])
+    whole = LinearDiscriminantAnalysis(solver="lsqr", priors=[0.1] * 10, covariance_estimator=Shrunk(1e-2))
+    whole.fit(images.flatten(1).double().numpy(), labels.numpy())
+    assert (learner.predict(test).numpy() == whole.predict(test.flatten(1).double().numpy())).all()
+    assert accuracy(Discriminant(SHAPE, 10), stream, updates=40).average > 0.85
+
+
+class Shrunk:
+    """The covariance as the learner shrinks it, for scikit-learn."""
+
+    def __init__(self, share):
+        self.share = share
+
+    def fit(self, x):
+        centred = x - x.mean(axis=0)
+        self.covariance_ = (1 - self.share) * centred.T @ centred / len(x) + self.share * np.eye(x.shape[1])
+        return self
+
+
+def test_chains_of_other_classes_teach_that_they_are_not_of_the_new_ones(stream):
+    energy = ClassEnergies(SHAPE, 10, 32, noise=None)
+    learner = Divergence(energy, learning_rate=1e-3, energy_l2=1.0, chains=2000, steps=5)
+    found = accuracy(learner, stream, updates=200)
+    assert len(learner.trainer.buffer) == 2000
+    assert found.accuracies[0, 0] > 0.9
+    assert found.average > 0.55
+
+
+def test_what_is_replayed_of_earlier_classes_was_drawn_and_never_seen(stream):
+    source = Generative(SHAPE, 10, width=32)
+    dreams = Dreams(source, 20)
+    plain = accuracy(Contrastive(gated(), learning_rate=1e-3), stream)
+    dreaming = accuracy(Dreaming(Contrastive(gated(), learning_rate=1e-3, memory=dreams), source), stream)
+    assert dreaming.average > plain.average + 0.2
+    assert len(dreams) == 200
+    images, labels = dreams.draw(300)
+    assert labels.unique().tolist() == list(range(10))
+    assert images.min() >= 0
+    assert images.max() <= 1
+    real = torch.cat([task.part("train") for task in stream.tasks]).flatten(1)
+    assert torch.cdist(images.flatten(1), real).min() > 0.05

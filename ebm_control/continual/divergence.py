@@ -1,0 +1,65 @@
+"""Du & Mordatch's way: energies of classes by contrastive divergence with a sample buffer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ebm_control.continual.generative import ClassEnergies
+from ebm_control.continual.learners import Learner
+from ebm_control.continual.networks import GatedEnergy
+from ebm_control.data.batch import Batch
+from ebm_control.data.streams import StreamBatch
+from ebm_control.training.image_fit import cold_langevin
+from ebm_control.training.losses import ContrastiveDivergence
+from ebm_control.training.sample_buffer import SampleBuffer, uniform
+from ebm_control.training.trainer import Trainer
+
+
+class Divergence(Learner):
+    """Energies of classes by contrastive divergence (Du & Mordatch 2019); the class of least energy is told.
+
+    Chains of a batch are of its classes, wherever in the buffer they come from: what is left there of earlier classes
+    teaches that it is not of the new ones, though no image of theirs is kept.
+
+    Args:
+        energy: one network for all classes, as the paper has it, or one a class.
+        learning_rate: of Adam, without momentum.
+        steps: of Langevin, of each chain.
+        chains: in the sample buffer.
+        energy_l2: weight of the squared energy; energies of classes are compared, so it keeps them about 0.
+        seed: of chains.
+
+    """
+
+    def __init__(
+        self,
+        energy: GatedEnergy | ClassEnergies,
+        *,
+        learning_rate: float = 1e-4,
+        steps: int = 10,
+        chains: int = 8192,
+        energy_l2: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        self.energy = energy
+        self._seen = torch.zeros(energy.classes, dtype=torch.bool)
+        self.trainer = Trainer(
+            energy,
+            cold_langevin(steps),
+            SampleBuffer(chains, energy.shape, uniform()),
+            ContrastiveDivergence(energy_l2),
+            torch.optim.Adam(energy.parameters(), lr=learning_rate, betas=(0.0, 0.999), fused=True),
+            ema=0.0,
+            seed=seed,
+        )
+
+    def observe(self, batch: StreamBatch) -> float:
+        """One update, with a chain for each image."""
+        self._seen[batch.labels] = True
+        told = nn.functional.one_hot(batch.labels, self.energy.classes).to(batch.x)
+        return self.trainer.update(Batch(batch.x, told))
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Energies' negatives, of classes that were seen."""
+        return self.energy.logits(x, self._seen)
