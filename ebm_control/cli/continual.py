@@ -22,8 +22,8 @@ class Continual:
     stream: str = "split-digits"
     """split-SET (classes arrive in pairs) or permuted-SET (pixels in another order each time); SET as of images."""
     method: str = "ebm"
-    """Energies: ebm, generative, generative-cd, generative-cd-shared, generative-replay. Beside them: slda, softmax,
-    softmax-seen, softmax-batch, ewc, online-ewc, si, lwf."""
+    """Energies: ebm, generative, generative-cd, generative-cd-shared, generative-replay, summed. Beside them: slda,
+    softmax, softmax-seen, softmax-batch, ewc, online-ewc, si, lwf."""
     kept: int = 0
     """Images that are kept and replayed."""
     boundaries: bool = True

@@ -2,13 +2,13 @@
 
 from ebm_control.continual.discriminant import Discriminant
 from ebm_control.continual.divergence import Divergence
-from ebm_control.continual.dreams import Dreaming, Dreams
 from ebm_control.continual.evaluate import Outcome, learn
 from ebm_control.continual.generative import ClassEnergies, Generative
 from ebm_control.continual.learners import Contrastive, Learner, Softmax
 from ebm_control.continual.memory import Memory
 from ebm_control.continual.methods import METHODS, Kind, learner_of
 from ebm_control.continual.networks import GatedEnergy, Perceptron
+from ebm_control.continual.paired import Dreams, Paired
 from ebm_control.continual.penalties import Consolidation, Distillation, Intelligence, Penalty
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "Discriminant",
     "Distillation",
     "Divergence",
-    "Dreaming",
     "Dreams",
     "GatedEnergy",
     "Generative",
@@ -28,6 +27,7 @@ __all__ = [
     "Learner",
     "Memory",
     "Outcome",
+    "Paired",
     "Penalty",
     "Perceptron",
     "Softmax",

@@ -191,10 +191,6 @@ class Contrastive(_Replaying):
         energies = self.energy.of_classes(x, torch.stack([labels, other], dim=1))
         return functional.softplus(energies[:, 0] - energies[:, 1]).mean()
 
-    def share_of_new(self, batch: StreamBatch) -> float:
-        """Half, as Li et al. 2022 have it: one mean over batch and memory."""
-        return 0.5
-
     def logits(self, x: Tensor) -> Tensor:
         """Energies' negatives, of classes that were seen."""
         return self.energy.logits(x, self._seen)

@@ -12,11 +12,11 @@ from ebm_control.continual import (
     Contrastive,
     Discriminant,
     Divergence,
-    Dreaming,
     Dreams,
     GatedEnergy,
     Generative,
     Memory,
+    Paired,
     Perceptron,
     Softmax,
     learn,
@@ -223,7 +223,6 @@ def test_a_task_weighs_as_one_among_those_seen(task, done, expected):
     learner = Softmax(perceptron(), 10)
     learner.tasks_done = done
     assert learner.share_of_new(batch([1, 2], task)) == expected
-    assert Contrastive(gated()).share_of_new(batch([1, 2], task)) == 0.5
 
 
 def test_without_boundaries_a_memory_fills_as_images_come(stream):
@@ -295,7 +294,7 @@ def test_what_is_replayed_of_earlier_classes_was_drawn_and_never_seen(stream):
     source = Generative(SHAPE, 10, width=32)
     dreams = Dreams(source, 20)
     plain = accuracy(Contrastive(gated(), learning_rate=1e-3), stream)
-    dreaming = accuracy(Dreaming(Contrastive(gated(), learning_rate=1e-3, memory=dreams), source), stream)
+    dreaming = accuracy(Paired(Contrastive(gated(), learning_rate=1e-3, memory=dreams), source), stream)
     assert dreaming.average > plain.average + 0.2
     assert len(dreams) == 200
     images, labels = dreams.draw(300)
@@ -304,3 +303,16 @@ def test_what_is_replayed_of_earlier_classes_was_drawn_and_never_seen(stream):
     assert images.max() <= 1
     real = torch.cat([task.part("train") for task in stream.tasks]).flatten(1)
     assert torch.cdist(images.flatten(1), real).min() > 0.05
+
+
+def test_energies_of_a_pair_add_up():
+    learner, source = Contrastive(gated()), Generative(SHAPE, 10, width=8)
+    pair = Paired(learner, source, 0.3)
+    pair.observe(batch([3, 4, 4, 3]))
+    x = torch.rand(6, *SHAPE)
+    expected = learner.logits(x) + 0.3 * source.logits(x)
+    torch.testing.assert_close(pair.logits(x), expected)
+    assert not torch.allclose(pair.logits(x)[:, 3:5], learner.logits(x)[:, 3:5])
+    torch.testing.assert_close(Paired(learner, source).logits(x), learner.logits(x))
+    with pytest.raises(InputError, match=r"^weight: expected 0 or more, got -1"):
+        Paired(learner, source, -1)

@@ -1,0 +1,155 @@
+"""Baselines of continual learning beside Avalanche's, on the same stream, network and number of updates.
+
+python -m benchmarks.continual [--methods ...] [--seeds 1] [--data split-mnist]
+
+Avalanche (`pip install avalanche-lib`) is asked for here alone. Its classifiers are over all classes there will be,
+ours of `ewc`, `si` and `lwf` over those seen: what is compared is the setting, not the last digit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ebm_control.checks import require
+from ebm_control.continual import Kind, Learner, Perceptron, learn, learner_of
+from ebm_control.data.streams import TaskStream
+from ebm_control.provenance import provenance, write_record
+from ebm_control.training.regression import seeded
+from experiments.continual.jobs import stream_of
+
+KEPT = 1000
+OURS = {
+    "none": ("softmax", 0),
+    "replay": ("softmax-seen", KEPT),
+    "ewc": ("ewc", 0),
+    "si": ("si", 0),
+    "lwf": ("lwf", 0),
+}
+
+
+def main(
+    methods: tuple[str, ...] = tuple(OURS),
+    seeds: int = 1,
+    data: str = "split-mnist",
+    updates: int = 2000,
+    batch: int = 128,
+    data_dir: Path | None = None,
+    out: Path = Path("benchmarks/results/continual.json"),
+) -> None:
+    """Final accuracy and minutes of each method, ours and theirs, in turn on one thread.
+
+    Args:
+        methods: some of none, replay, ewc, si, lwf.
+        seeds: runs of each.
+        data: stream, see `experiments.continual`.
+        updates: of a task; Avalanche does the nearest number of whole epochs.
+        batch: images an update.
+        data_dir: folder of idx files; EBM_CONTROL_DATA without.
+        out: where the figures go.
+
+    """
+    require(set(methods) <= set(OURS), "methods", given=methods, expected=f"some of {tuple(OURS)}")
+    torch.set_num_threads(1)
+    console, rows = Console(), list[dict[str, Any]]()
+    command = f"python -m benchmarks.continual --methods {' '.join(methods)} --seeds {seeds} --data {data} "
+    origin = provenance(f"{command}--updates {updates} --batch {batch}", range(seeds), 0.0)
+    started = time.perf_counter()
+    for seed in range(seeds):
+        stream = stream_of(data, seed, data_dir)
+        for method in methods:
+            ours, kept = OURS[method]
+            learner = learner_of(ours, Kind(stream.shape, stream.classes, kept=kept, seed=seed))
+            found = learn(learner, stream, updates=updates, batch=batch, seed=seed)
+            theirs, took = avalanche(method, stream, updates, batch, seed)
+            rows.append(
+                {
+                    "method": method,
+                    "seed": seed,
+                    "ours": found.average,
+                    "avalanche": theirs,
+                    "minutes": found.seconds / 60,
+                    "avalanche_minutes": took / 60,
+                }
+            )
+            console.print(rows[-1])
+            write_record(out, {"rows": rows}, origin | {"seconds": time.perf_counter() - started})
+    table = Table("method", "seed", "ours", "Avalanche", "minutes", "Avalanche's")
+    for row in rows:
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
+    console.print(table)
+
+
+def avalanche(method: str, stream: TaskStream, updates: int, batch: int, seed: int) -> tuple[float, float]:
+    """Mean accuracy over tasks at the end, and seconds, of Avalanche's strategy."""
+    from avalanche.benchmarks import nc_benchmark
+    from avalanche.training.supervised import EWC, LwF, Naive, Replay, SynapticIntelligence
+
+    images, tasks = _Images(stream), len(stream.tasks)
+    order = [label for task in stream.tasks for label in task.labels.unique().tolist()]
+    scenario = nc_benchmark(images, images, tasks, task_labels=False, fixed_class_order=order)
+    with seeded(seed):
+        network: nn.Module = Perceptron(stream.shape, stream.classes)
+        made: dict[str, Callable[..., Any]] = {
+            "none": Naive,
+            "replay": lambda **given: Replay(mem_size=KEPT, **given),
+            "ewc": lambda **given: EWC(ewc_lambda=5000.0, **given),
+            "si": lambda **given: SynapticIntelligence(si_lambda=0.1, eps=0.1, **given),
+            "lwf": lambda **given: LwF(alpha=[0, 1, 2, 3, 4], temperature=2.0, **given),
+        }
+        size = min(len(task.labels) for task in stream.tasks)
+        strategy = made[method](
+            model=network,
+            optimizer=torch.optim.Adam(network.parameters(), lr=1e-3, fused=True),
+            criterion=nn.CrossEntropyLoss(),
+            train_mb_size=batch,
+            train_epochs=max(1, round(updates * batch / size)),
+            evaluator=None,
+        )
+        began = time.perf_counter()
+        for experience in scenario.train_stream:
+            strategy.train(experience, num_workers=0)
+        took = time.perf_counter() - began
+    trained = _Told(network.eval())
+    right = [
+        (trained.predict(task.part("test")) == task.test_labels).double().mean() for task in stream.tasks
+    ]
+    return float(torch.stack(right).mean()), took
+
+
+class _Images(Dataset[tuple[Tensor, int]]):
+    """Training images as torchvision's sets give them."""
+
+    def __init__(self, stream: TaskStream) -> None:
+        self.images = torch.cat([task.part("train") for task in stream.tasks])
+        self.targets = torch.cat([task.labels for task in stream.tasks]).tolist()
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.images[index], self.targets[index]
+
+
+class _Told(Learner):
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def observe(self, batch: Any) -> float:
+        raise NotImplementedError
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self.network(x)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,76 @@
+"""Discriminative and generative energies side by side: the one replays draws of the other, or they are added up."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require
+from ebm_control.continual.generative import Generative
+from ebm_control.continual.learners import Learner
+from ebm_control.continual.memory import Memory
+from ebm_control.data.streams import StreamBatch
+from ebm_control.images import denoise
+from ebm_control.images.sampling import sampler_for, starts_for
+
+
+class Dreams(Memory):
+    """A memory of draws: of the images that it is given it keeps their classes alone.
+
+    Args:
+        source: whose energies are drawn from.
+        per_class: draws of each class.
+        seed: of them.
+
+    """
+
+    def __init__(self, source: Generative, per_class: int, seed: int = 0) -> None:
+        super().__init__(per_class * source.energy.classes, seed)
+        self.source, self.per_class = source, per_class
+        self._noise = torch.Generator().manual_seed(seed)
+
+    def add(self, images: Tensor, labels: Tensor) -> None:
+        """Draw images of every class there is among `labels`."""
+        del images
+        for label in labels.unique().tolist():
+            super().add(self._drawn(label), labels.new_full((self.per_class,), label))
+
+    def _drawn(self, label: int) -> Tensor:
+        energy = self.source.energy.of(label)
+        assert energy.noise is not None
+        start = starts_for(energy, self.per_class, self._noise)
+        noised = sampler_for(energy)(energy, start, generator=self._noise).x
+        # The least noise level is still seen: replayed images would be told from real ones by it.
+        return denoise(energy, noised, energy.noise[0])
+
+
+class Paired(Learner):
+    """A learner with generative energies beside it, which learn from the same batches.
+
+    It may replay draws of theirs (`Dreams` as its memory: after Shin et al. 2017), and its energies and theirs may add
+    up: the product of two experts.
+
+    Args:
+        learner: that tells classes.
+        source: energies of classes.
+        weight: of the errors of `source` among the learner's logits; 0 for the learner alone.
+
+    """
+
+    def __init__(self, learner: Learner, source: Generative, weight: float = 0.0) -> None:
+        require(weight >= 0, "weight", given=weight, expected="0 or more")
+        self.learner, self.source, self.weight = learner, source, weight
+
+    def observe(self, batch: StreamBatch) -> float:
+        """One update of each; the loss is the learner's."""
+        self.source.observe(batch)
+        return self.learner.observe(batch)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The learner's, and with a weight those of the energies added."""
+        found = self.learner.logits(x)
+        return found + self.weight * self.source.logits(x) if self.weight else found
+
+    def finish_task(self, images: Tensor, labels: Tensor) -> None:
+        """The learner's memory is filled: by draws, if it is one of `Dreams`."""
+        self.learner.finish_task(images, labels)
