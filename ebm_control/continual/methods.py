@@ -102,14 +102,14 @@ def _summed(kind: Kind) -> Learner:
 
 
 def _generative(kind: Kind) -> Generative:
-    """An energy a class, each with a network of a sixth of the others' width; it has nothing to replay."""
+    """An energy a class, each with a narrow network; it has nothing to replay."""
     rate = kind.learning_rate or 1e-3
     return Generative(kind.shape, kind.classes, width=_narrow(kind), learning_rate=rate, seed=kind.seed)
 
 
 def _narrow(kind: Kind) -> int:
-    """Width of a network that there is one of for each class."""
-    return max(4, kind.width * 4 // 25)
+    """Width of a network that there is one of for each class: of ten, all have the weights of one of the others."""
+    return max(4, kind.width * 2 // 25)
 
 
 METHODS: dict[str, Callable[[Kind], Learner]] = {
