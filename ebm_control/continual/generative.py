@@ -27,6 +27,8 @@ BASE_IMAGES = 500  # of a class, that its Gaussian base is fitted to
 class InnerProduct(nn.Module):
     """`⟨x, g(x, σ)⟩` with a perceptron g: `(B, C, H, W)` and `(B, 1)` to `(B, 1)`; see `UNet`.
 
+    What g makes of few hidden units lies on few directions; noise does not. A gain a pixel takes off the rest of it.
+
     Args:
         shape: of one image.
         width: of its two hidden layers.
@@ -37,11 +39,13 @@ class InnerProduct(nn.Module):
         super().__init__()
         size = math.prod(shape)
         self.network = MLP(size + 1, (width, width), size)
+        self.gain = MLP(1, (8,), size)
 
     def forward(self, x: Tensor, told: Tensor) -> Tensor:
         """`told` is log σ."""
         flat = x.flatten(1)
-        return (flat * self.network(torch.cat([flat, told], dim=1))).sum(dim=1, keepdim=True)
+        made = self.network(torch.cat([flat, told], dim=1)) + self.gain(told) * flat
+        return (flat * made).sum(dim=1, keepdim=True)
 
 
 class _Plain(nn.Module):

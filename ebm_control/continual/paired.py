@@ -10,8 +10,7 @@ from ebm_control.continual.generative import Generative
 from ebm_control.continual.learners import Learner
 from ebm_control.continual.memory import Memory
 from ebm_control.data.streams import StreamBatch
-from ebm_control.images import denoise
-from ebm_control.images.sampling import sampler_for, starts_for
+from ebm_control.images import generate
 
 
 class Dreams(Memory):
@@ -33,15 +32,8 @@ class Dreams(Memory):
         """Draw images of every class there is among `labels`."""
         del images
         for label in labels.unique().tolist():
-            super().add(self._drawn(label), labels.new_full((self.per_class,), label))
-
-    def _drawn(self, label: int) -> Tensor:
-        energy = self.source.energy.of(label)
-        assert energy.noise is not None
-        start = starts_for(energy, self.per_class, self._noise)
-        noised = sampler_for(energy)(energy, start, generator=self._noise).x
-        # The least noise level is still seen: replayed images would be told from real ones by it.
-        return denoise(energy, noised, energy.noise[0])
+            drawn = generate(self.source.energy.of(label), self.per_class, generator=self._noise).x
+            super().add(drawn, labels.new_full((self.per_class,), label))
 
 
 class Paired(Learner):

@@ -17,6 +17,7 @@ import tyro
 from rich.table import Table
 
 from experiments import tables
+from experiments.continual.jobs import QUICK_STREAMS, STREAMS, jobs_of
 from experiments.runs import put_together
 from experiments.tables import lines, spread
 
@@ -57,12 +58,25 @@ def table(rows: list[Row]) -> Table:
 
 
 def markdown(rows: list[Row]) -> str:
-    """One table a stream."""
-    parts = []
+    """One table a stream, with boundaries and without side by side."""
+    columns, parts = ["accuracy, %", "forgetting", "minutes", "seeds"], []
+    head = ["method", *columns, *(f"{name}, no boundaries" for name in columns)]
     for stream in dict.fromkeys(row["stream"] for row in rows):
-        own = [cells(row)[1:] for row in rows if row["stream"] == stream]
-        parts += [f"### {stream}", "", *lines(columns()[1:], own), ""]
+        found = {(row["method"], row["boundaries"]): row for row in rows if row["stream"] == stream}
+        methods = dict.fromkeys(method for method, _ in found)
+        body = []
+        for method in methods:
+            known, unknown = (found.get((method, way)) for way in ("known", "unknown"))
+            body.append([method, *_figures(known), *_figures(unknown)])
+        parts += [f"### {stream}", "", *lines(head, body), ""]
     return "\n".join(parts)
+
+
+def _figures(row: Row | None) -> list[str]:
+    if row is None:
+        return ["–"] * 4
+    shown = cells(row)
+    return [shown[3], shown[4], *shown[-2:]]
 
 
 def matrices(rows: list[Row], stream: str, methods: tuple[str, ...], path: Path) -> Path:
@@ -127,7 +141,8 @@ class Report:
 def main() -> None:
     asked = tyro.cli(Report)
     if asked.parts:
-        put_together(asked.parts, asked.record, (), summarised)
+        jobs = jobs_of((*QUICK_STREAMS, *STREAMS), (0,), quick=False)
+        put_together(asked.parts, asked.record, [job.name for job in jobs], summarised)
     results = json.loads(asked.record.read_text())["results"]
     print(markdown(results["rows"]))
     if asked.figures is not None:
