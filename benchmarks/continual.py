@@ -1,4 +1,4 @@
-"""Baselines of continual learning beside Avalanche's, on the same stream, network and number of updates.
+"""Baselines of continual learning beside Avalanche's, on the same stream and network, updates the same to a whole epoch.
 
 python -m benchmarks.continual [--methods ...] [--seeds 1] [--data split-mnist]
 
@@ -51,7 +51,7 @@ def main(
     Args:
         methods: some of none, replay, ewc, si, lwf.
         seeds: runs of each.
-        data: stream, see `experiments.continual`.
+        data: stream of new classes, see `experiments.continual`.
         updates: of a task; Avalanche does the nearest number of whole epochs.
         batch: images an update.
         data_dir: folder of idx files; EBM_CONTROL_DATA without.
@@ -104,19 +104,18 @@ def avalanche(method: str, stream: TaskStream, updates: int, batch: int, seed: i
             "replay": lambda **given: Replay(mem_size=KEPT, **given),
             "ewc": lambda **given: EWC(ewc_lambda=5000.0, **given),
             "si": lambda **given: SynapticIntelligence(si_lambda=0.1, eps=0.1, **given),
-            "lwf": lambda **given: LwF(alpha=[0, 1, 2, 3, 4], temperature=2.0, **given),
+            "lwf": lambda **given: LwF(alpha=list(range(tasks)), temperature=2.0, **given),
         }
-        size = min(len(task.labels) for task in stream.tasks)
         strategy = made[method](
             model=network,
             optimizer=torch.optim.Adam(network.parameters(), lr=1e-3, fused=True),
             criterion=nn.CrossEntropyLoss(),
             train_mb_size=batch,
-            train_epochs=max(1, round(updates * batch / size)),
             evaluator=None,
         )
         began = time.perf_counter()
-        for experience in scenario.train_stream:
+        for task, experience in zip(stream.tasks, scenario.train_stream, strict=True):
+            strategy.train_epochs = max(1, round(updates * batch / len(task.labels)))
             strategy.train(experience, num_workers=0)
         took = time.perf_counter() - began
     trained = _Told(network.eval())

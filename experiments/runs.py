@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from ebm_control.checks import require
 from ebm_control.provenance import provenance, usable_cores, write_record
 
 Row = dict[str, Any]
@@ -89,7 +90,13 @@ def carry_out(
     origin = provenance(f"python -m experiments.{name}{settings.flags()}{flags}", settings.seed_range, 0.0)
     record, rows = settings.out / f"{name}.json", list[Row]()
     if settings.resume and record.exists():
-        rows = json.loads(record.read_text())["results"]["by_seed"]
+        before = json.loads(record.read_text())
+        quick = "--quick" in before["provenance"]["command"]
+        given = f"{record}, {'a quick' if quick else 'a full'} run's"
+        require(
+            quick == settings.quick, "resume", given=given, expected="the record of a run of the same size"
+        )
+        rows = before["results"]["by_seed"]
     kept = {(row["job"], row["seed"]) for row in rows}
     jobs = list(jobs)
     place = {(job.name, job.seed): i for i, job in enumerate(jobs)}
@@ -104,19 +111,28 @@ def carry_out(
         took = origin | {"seconds": round(time.perf_counter() - started, 3)}
         write_record(record, {"rows": summarised(rows), "by_seed": rows}, took)
 
+    failed: dict[str, BaseException] = {}
     # A forked process cannot use a GPU that its parent has looked at.
     start = multiprocessing.get_context("spawn" if torch.accelerator.is_available() else None)
     with ProcessPoolExecutor(usable_cores(), mp_context=start) as pool:
         running = {pool.submit(_on_one_thread, run, job): job for job in work}
         for done in as_completed(running):
-            job = running[done]
-            console.print(f"{time.perf_counter() - started:6.0f} s  {job.name}, seed {job.seed}")
+            job, error = running[done], done.exception()
+            what = f"{job.name}, seed {job.seed}"
+            console.print(
+                f"{time.perf_counter() - started:6.0f} s  {what}{'' if error is None else ': failed'}"
+            )
+            if error is not None:
+                failed[what] = error
+                continue
             about = {name: origin[name] for name in ("commit", "accelerator")}
             rows += [{"job": job.name, **row, **about} for row in done.result()]
             rows.sort(key=lambda row: place.get((row["job"], row["seed"]), len(place)))
             write()
     write()
     console.print(table(summarised(rows)))
+    for what, error in failed.items():
+        raise RuntimeError(f"{len(failed)} of {len(work)} failed, all else is in {record}; {what}") from error
 
 
 def _on_one_thread(run: Callable[[J], list[Row]], job: J) -> list[Row]:

@@ -47,6 +47,8 @@ class Continual:
 
     def run(self) -> dict[str, Any]:
         """Learn, and write down what was known when."""
+        require(self.updates >= 1, "updates", given=self.updates, expected="at least 1")
+        require(self.batch >= 1, "batch", given=self.batch, expected="at least 1")
         stream = self.opened()
         kind = Kind(
             stream.shape,

@@ -26,11 +26,17 @@ class Discriminant(Learner):
 
     def __init__(self, shape: Shape, classes: int, shrinkage: float = 1e-2) -> None:
         require(0 < shrinkage <= 1, "shrinkage", given=shrinkage, expected="above 0, at most 1")
+        require(classes >= 1, "classes", given=classes, expected="at least 1")
         size = math.prod(shape)
         self.shrinkage = shrinkage
         self._sums = torch.zeros(classes, size, dtype=torch.double)
         self._counts = torch.zeros(classes, dtype=torch.double)
         self._products = torch.zeros(size, size, dtype=torch.double)
+
+    @property
+    def parameters(self) -> int:
+        """Means and the covariance."""
+        return self._sums.numel() + self._products.numel()
 
     def observe(self, batch: StreamBatch) -> float:
         """Add up images and their products; there is no loss."""

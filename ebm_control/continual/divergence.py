@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ebm_control.checks import require
 from ebm_control.continual.generative import ClassEnergies
 from ebm_control.continual.learners import Learner
 from ebm_control.continual.networks import GatedEnergy
 from ebm_control.data.batch import Batch
 from ebm_control.data.streams import StreamBatch
+from ebm_control.images.classify import parameters_of
 from ebm_control.training.image_fit import cold_langevin
 from ebm_control.training.losses import ContrastiveDivergence
 from ebm_control.training.sample_buffer import SampleBuffer, uniform
@@ -28,7 +30,8 @@ class Divergence(Learner):
         steps: of Langevin, of each chain.
         chains: in the sample buffer.
         energy_l2: weight of the squared energy; energies of classes are compared, so it keeps them about 0.
-        seed: of chains.
+        data_noise: deviation of noise on images, as in `ImageTrainSettings`.
+        seed: of chains and noise.
 
     """
 
@@ -40,9 +43,13 @@ class Divergence(Learner):
         steps: int = 10,
         chains: int = 8192,
         energy_l2: float = 0.1,
+        data_noise: float = 0.03,
         seed: int = 0,
     ) -> None:
-        self.energy = energy
+        plain = not isinstance(energy, ClassEnergies) or energy.noise is None
+        require(plain, "energy", given="one of noised images", expected="one of images as they are")
+        self.energy, self.data_noise = energy, data_noise
+        self._noise = torch.Generator().manual_seed(seed + 1)
         self._seen = torch.zeros(energy.classes, dtype=torch.bool)
         self.trainer = Trainer(
             energy,
@@ -54,11 +61,17 @@ class Divergence(Learner):
             seed=seed,
         )
 
+    @property
+    def parameters(self) -> int:
+        """Weights of all energies."""
+        return parameters_of(self.energy)
+
     def observe(self, batch: StreamBatch) -> float:
         """One update, with a chain for each image."""
         self._seen[batch.labels] = True
         told = nn.functional.one_hot(batch.labels, self.energy.classes).to(batch.x)
-        return self.trainer.update(Batch(batch.x, told))
+        noise = torch.randn(batch.x.shape, generator=self._noise)
+        return self.trainer.update(Batch(batch.x + self.data_noise * noise, told))
 
     def logits(self, x: Tensor) -> Tensor:
         """Energies' negatives, of classes that were seen."""

@@ -13,6 +13,7 @@ from ebm_control.data.batch import Batch
 from ebm_control.data.streams import StreamBatch
 from ebm_control.energies import Energy, ImageEnergy
 from ebm_control.energies.networks import MLP
+from ebm_control.images.classify import parameters_of
 from ebm_control.samplers.langevin import Langevin
 from ebm_control.training.regression import seeded
 from ebm_control.training.sample_buffer import SampleBuffer, uniform
@@ -78,6 +79,10 @@ class ClassEnergies(Energy):
         self, shape: Shape, classes: int, width: int = 64, noise: tuple[float, float] | None = NOISE
     ) -> None:
         super().__init__()
+        require(classes >= 1, "classes", given=classes, expected="at least 1")
+        require(width >= 1, "width", given=width, expected="at least 1")
+        sound = noise is None or 0 < noise[0] < noise[1]
+        require(sound, "noise", given=noise, expected="None, or two levels, 0 < low < high")
         self.shape, self.classes, self.noise = shape, classes, noise
         made = _Plain if noise is None else InnerProduct
         self.energies = nn.ModuleList(
@@ -167,6 +172,11 @@ class Generative(Learner):
             ema=0.0,
             seed=seed + 2,
         )
+
+    @property
+    def parameters(self) -> int:
+        """Weights of all energies."""
+        return parameters_of(self.energy)
 
     def observe(self, batch: StreamBatch) -> float:
         """One update of the trainer that all energies have."""

@@ -14,6 +14,7 @@ from ebm_control.continual.memory import Memory
 from ebm_control.continual.networks import GatedEnergy
 from ebm_control.continual.penalties import Penalty
 from ebm_control.data.streams import StreamBatch
+from ebm_control.images.classify import parameters_of
 
 
 class Learner(ABC):
@@ -31,6 +32,11 @@ class Learner(ABC):
         """A task has ended whose training images `(N, C, H, W)` and labels `(N,)` can be seen a last time."""
         del images, labels
 
+    @property
+    def parameters(self) -> int:
+        """Numbers that are learned; 0 where a learner does not say."""
+        return 0
+
     @torch.no_grad()
     def predict(self, x: Tensor, size: int = 1000) -> Tensor:
         """Classes `(N,)` of images `(N, C, H, W)`."""
@@ -46,6 +52,11 @@ class _Replaying(Learner):
             network.parameters(), lr=learning_rate, betas=(0.9, 0.999), fused=True
         )
         self.tasks_done = 0
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the network."""
+        return parameters_of(self.network)
 
     def observe(self, batch: StreamBatch) -> float:
         """One update of Adam, on the batch and on as many images of the memory."""
@@ -153,7 +164,7 @@ class Softmax(_Replaying):
 class Contrastive(_Replaying):
     """The discriminative energy: a class is told from one other, drawn from those of the batch (Li et al. 2022).
 
-    `-log exp(-E(x, y)) / (exp(-E(x, y)) + exp(-E(x, y')))`: classes that are not there are left alone.
+    `-log exp(-E(x, y)) / (exp(-E(x, y)) + exp(-E(x, y')))`: the loss says nothing of classes that are not there.
 
     Args:
         energy: of images with classes.

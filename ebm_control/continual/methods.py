@@ -1,9 +1,11 @@
-"""Learners by name, with the figures of the literature."""
+"""Learners by name: baselines with the figures of the literature."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
 
 from ebm_control.checks import require
 from ebm_control.continual.discriminant import Discriminant
@@ -17,6 +19,7 @@ from ebm_control.continual.penalties import Consolidation, Distillation, Intelli
 from ebm_control.training.regression import seeded
 
 Shape = tuple[int, int, int]
+WEIGHTS, MEMORY, CHOICES, SOURCE = range(4)  # what seeds are for
 DREAMS = 200  # of each class
 SUM_WEIGHT = 0.1  # of generative energies, chosen on held-out training images of MNIST
 
@@ -31,7 +34,7 @@ class Kind:
         width: of hidden layers.
         kept: images of its memory; 0 for none.
         free: the stream has no boundaries.
-        learning_rate: of Adam; None for that of the literature on Split MNIST.
+        learning_rate: of Adam; None for that of the method.
         seed: of weights, memory and noise.
 
     """
@@ -44,20 +47,35 @@ class Kind:
     learning_rate: float | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        require(self.classes >= 2, "classes", given=self.classes, expected="at least 2")
+        require(self.width >= 1, "width", given=self.width, expected="at least 1")
+        require(self.kept >= 0, "kept", given=self.kept, expected="0 or more")
+        rate = self.learning_rate
+        require(rate is None or rate > 0, "learning_rate", given=rate, expected="None, or a positive number")
+
+    def rate(self, usual: float) -> float:
+        """Learning rate, where the method has a usual one."""
+        return usual if self.learning_rate is None else self.learning_rate
+
+    def seed_of(self, purpose: int) -> int:
+        """Of one of several generators: equal seeds would draw images and what they are told from in step."""
+        return int(np.random.SeedSequence([self.seed, purpose]).generate_state(1)[0])
+
     def memory(self) -> Memory | None:
         """An empty one, if there is one."""
-        return Memory(self.kept, self.seed) if self.kept else None
+        return Memory(self.kept, self.seed_of(MEMORY)) if self.kept else None
 
 
 def _softmax(kind: Kind, among: str, penalty: Callable[[], Penalty] | None = None) -> Learner:
     """A classifier by cross-entropy, Adam at 1e-3 (van de Ven & Tolias 2019)."""
-    with seeded(kind.seed):
+    with seeded(kind.seed_of(WEIGHTS)):
         network = Perceptron(kind.shape, kind.classes, kind.width)
     penalties = () if penalty is None else (penalty(),)
     return Softmax(
         network,
         kind.classes,
-        learning_rate=kind.learning_rate or 1e-3,
+        learning_rate=kind.rate(1e-3),
         among=among,
         penalties=penalties,
         memory=kind.memory(),
@@ -69,11 +87,11 @@ def _contrastive(kind: Kind, memory: Memory | None = None) -> Learner:
 
     With a memory nothing is lost by learning faster: Adam at 1e-3, as classifiers have it.
     """
-    with seeded(kind.seed):
+    with seeded(kind.seed_of(WEIGHTS)):
         energy = GatedEnergy(kind.shape, kind.classes, kind.width, layers=2 if kind.free else 1)
     memory = kind.memory() if memory is None else memory
-    rate = kind.learning_rate or (1e-4 if memory is None else 1e-3)
-    return Contrastive(energy, learning_rate=rate, memory=memory, seed=kind.seed)
+    rate = kind.rate(1e-4 if memory is None else 1e-3)
+    return Contrastive(energy, learning_rate=rate, memory=memory, seed=kind.seed_of(CHOICES))
 
 
 def _divergence(kind: Kind, shared: bool = False) -> Learner:
@@ -81,19 +99,19 @@ def _divergence(kind: Kind, shared: bool = False) -> Learner:
 
     Energies of classes are compared: they have to be held near 0 by more than where an energy is only sampled.
     """
-    with seeded(kind.seed):
+    with seeded(kind.seed_of(WEIGHTS)):
         energy: GatedEnergy | ClassEnergies = (
             GatedEnergy(kind.shape, kind.classes, kind.width, layers=2)
             if shared
             else ClassEnergies(kind.shape, kind.classes, _narrow(kind), noise=None)
         )
-    return Divergence(energy, learning_rate=kind.learning_rate or 1e-3, energy_l2=1.0, seed=kind.seed)
+    return Divergence(energy, learning_rate=kind.rate(1e-3), energy_l2=1.0, seed=kind.seed_of(CHOICES))
 
 
 def _dreaming(kind: Kind) -> Learner:
     """The discriminative energy that replays draws from the generative ones."""
     source = _generative(kind)
-    return Paired(_contrastive(kind, Dreams(source, DREAMS, kind.seed)), source)
+    return Paired(_contrastive(kind, Dreams(source, DREAMS, kind.seed_of(MEMORY))), source)
 
 
 def _summed(kind: Kind) -> Learner:
@@ -103,8 +121,13 @@ def _summed(kind: Kind) -> Learner:
 
 def _generative(kind: Kind) -> Generative:
     """An energy a class, each with a narrow network; it has nothing to replay."""
-    rate = kind.learning_rate or 1e-3
-    return Generative(kind.shape, kind.classes, width=_narrow(kind), learning_rate=rate, seed=kind.seed)
+    return Generative(
+        kind.shape,
+        kind.classes,
+        width=_narrow(kind),
+        learning_rate=kind.rate(1e-3),
+        seed=kind.seed_of(SOURCE),
+    )
 
 
 def _narrow(kind: Kind) -> int:
@@ -150,8 +173,6 @@ def learner_of(method: str, kind: Kind) -> Learner:
     require(method in METHODS, "method", given=method, expected=f"one of {tuple(METHODS)}")
     lost = kind.free and method in NEED_BOUNDARIES
     require(not lost, "method", given=method, expected="one that does not need boundaries of tasks")
-    require(kind.kept >= 0, "kept", given=kind.kept, expected="0 or more")
-    require(kind.width >= 1, "width", given=kind.width, expected="at least 1")
     kept = kind.kept and method in WITHOUT_MEMORY
-    require(not kept, "kept", given=kind.kept, expected=f"0: {method!r} replays nothing")
+    require(not kept, "kept", given=kind.kept, expected=f"0: {method!r} keeps no images")
     return METHODS[method](kind)

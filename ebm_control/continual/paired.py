@@ -14,7 +14,7 @@ from ebm_control.images import generate
 
 
 class Dreams(Memory):
-    """A memory of draws: of the images that it is given it keeps their classes alone.
+    """A memory of draws: of the images that it is given it keeps their classes alone, which it draws once each.
 
     Args:
         source: whose energies are drawn from.
@@ -24,14 +24,16 @@ class Dreams(Memory):
     """
 
     def __init__(self, source: Generative, per_class: int, seed: int = 0) -> None:
+        require(per_class >= 1, "per_class", given=per_class, expected="at least 1")
         super().__init__(per_class * source.energy.classes, seed)
         self.source, self.per_class = source, per_class
-        self._noise = torch.Generator().manual_seed(seed)
+        self._noise = torch.Generator().manual_seed(seed + 1)
 
     def add(self, images: Tensor, labels: Tensor) -> None:
         """Draw images of every class there is among `labels`."""
         del images
-        for label in labels.unique().tolist():
+        known = set(self.classes.tolist()) if len(self) else set()
+        for label in sorted(set(labels.tolist()) - known):
             drawn = generate(self.source.energy.of(label), self.per_class, generator=self._noise).x
             super().add(drawn, labels.new_full((self.per_class,), label))
 
@@ -52,6 +54,11 @@ class Paired(Learner):
     def __init__(self, learner: Learner, source: Generative, weight: float = 0.0) -> None:
         require(weight >= 0, "weight", given=weight, expected="0 or more")
         self.learner, self.source, self.weight = learner, source, weight
+
+    @property
+    def parameters(self) -> int:
+        """Of both."""
+        return self.learner.parameters + self.source.parameters
 
     def observe(self, batch: StreamBatch) -> float:
         """One update of each; the loss is the learner's."""

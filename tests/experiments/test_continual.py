@@ -42,6 +42,22 @@ def test_all_at_once_is_the_ceiling():
     assert alone["accuracy"] < 0.3
 
 
+def test_all_at_once_is_asked_for_every_task():
+    [joint] = run(Job("permuted-digits", False, "joint", 0, 0, True))
+    assert len(joint["matrix"][0]) == 10
+    assert 0.3 < joint["accuracy"] == pytest.approx(sum(joint["matrix"][0]) / 10, abs=1e-3)
+    assert joint["test"] == 200
+
+
+def test_a_rate_of_its_own_is_part_of_the_name():
+    assert (
+        Job("split-digits", False, "softmax-seen", 0, 0, True, rate=1e-4).method
+        == "softmax-seen, rate 0.0001"
+    )
+    [slow] = run(Job("split-digits", False, "softmax-seen", 0, 0, True, rate=1e-6))
+    assert slow["accuracy"] < 0.3
+
+
 def test_joined_tasks_are_the_set():
     stream = stream_of("split-digits", 0)
     whole = joined(stream)

@@ -2,8 +2,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from rich.table import Table
 
+from ebm_control.checks import InputError
 from experiments.runs import Runs, carry_out, merged, put_together
 from experiments.tables import lines, spread, summarised
 
@@ -51,6 +53,29 @@ def test_a_resumed_run_keeps_what_is_recorded_and_does_the_rest(tmp_path):
     assert by_method["b"]["seeds"] == 2
     again = carried_out(Runs(seeds=1, out=tmp_path), tmp_path)
     assert len(again["by_seed"]) == 2
+
+
+def fails_at_b(job):
+    if job.method == "b":
+        raise ValueError("b is not for this")
+    return run(job)
+
+
+def test_what_fails_costs_nothing_but_itself_and_is_named_at_the_end(tmp_path):
+    jobs = [Job(method, seed, tmp_path) for method in "abc" for seed in (0, 1)]
+    with pytest.raises(RuntimeError, match=r"^2 of 6 failed, all else is in .*some\.json; place: b, seed"):
+        carry_out(Runs(seeds=2, out=tmp_path), "some", jobs, fails_at_b, summary, table)
+    kept = json.loads((tmp_path / "some.json").read_text())["results"]["by_seed"]
+    assert [(row["method"], row["seed"]) for row in kept] == [("a", 0), ("a", 1), ("c", 0), ("c", 1)]
+
+
+def test_a_full_run_does_not_go_on_from_a_quick_one(tmp_path):
+    carried_out(Runs(seeds=1, out=tmp_path, quick=True), tmp_path)
+    with pytest.raises(
+        InputError, match=r"^resume: expected the record of a run of the same size, got .*quick"
+    ):
+        carried_out(Runs(seeds=1, out=tmp_path, resume=True), tmp_path)
+    carried_out(Runs(seeds=2, out=tmp_path, quick=True, resume=True), tmp_path)
 
 
 def test_records_are_put_together_and_the_later_run_counts(tmp_path):

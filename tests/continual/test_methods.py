@@ -1,0 +1,126 @@
+"""Learners by their names are what they are said to be."""
+
+import pytest
+import torch
+
+from ebm_control.checks import InputError
+from ebm_control.continual import (
+    METHODS,
+    ClassEnergies,
+    Consolidation,
+    Contrastive,
+    Discriminant,
+    Distillation,
+    Divergence,
+    Dreams,
+    GatedEnergy,
+    Generative,
+    Intelligence,
+    Kind,
+    Paired,
+    Softmax,
+    learner_of,
+)
+from ebm_control.continual.methods import NEED_BOUNDARIES, SUM_WEIGHT, WITHOUT_MEMORY
+from ebm_control.data.streams import StreamBatch
+
+SHAPE = (1, 8, 8)
+
+
+def made(method, **given):
+    return learner_of(method, Kind(SHAPE, 10, width=50, **given))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns_and_tells_classes_that_it_saw(method):
+    learner = made(method, seed=3)
+    x = torch.rand(20, *SHAPE, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(20) % 2 + 4
+    for _ in range(3):
+        learner.observe(StreamBatch(x, labels, 0))
+    learner.finish_task(x, labels)
+    learner.observe(StreamBatch(x, labels + 2, 1))
+    assert set(learner.predict(x).tolist()) <= {4, 5, 6, 7}
+    assert learner.parameters > 1000
+
+
+@pytest.mark.parametrize(
+    ("method", "among", "penalty"),
+    [
+        ("softmax", "all", None),
+        ("softmax-seen", "seen", None),
+        ("softmax-batch", "batch", None),
+        ("ewc", "seen", Consolidation),
+        ("online-ewc", "seen", Consolidation),
+        ("si", "seen", Intelligence),
+        ("lwf", "seen", Distillation),
+    ],
+)
+def test_classifiers_are_over_the_classes_and_with_the_penalty_of_their_name(method, among, penalty):
+    learner = made(method, kept=30)
+    assert isinstance(learner, Softmax)
+    assert learner.among == among
+    assert [type(one) for one in learner.penalties] == ([] if penalty is None else [penalty])
+    assert learner.optimizer.param_groups[0]["lr"] == 1e-3
+    assert learner.memory.capacity == 30
+
+
+def test_online_consolidation_has_one_term_and_the_other_one_a_task():
+    assert made("ewc").penalties[0].decay is None
+    assert made("online-ewc").penalties[0].decay == 1.0
+
+
+@pytest.mark.parametrize(("free", "layers"), [(False, 1), (True, 2)])
+def test_the_discriminative_energy_is_slow_where_it_has_nothing_to_replay(free, layers):
+    learner, replaying = made("ebm", free=free), made("ebm", free=free, kept=30)
+    assert isinstance(learner, Contrastive)
+    assert (learner.energy.second is not None) == (layers == 2)
+    assert learner.optimizer.param_groups[0]["lr"] == 1e-4
+    assert replaying.optimizer.param_groups[0]["lr"] == 1e-3
+    assert made("ebm", kept=30, learning_rate=1e-2).optimizer.param_groups[0]["lr"] == 1e-2
+
+
+def test_energies_by_contrastive_divergence_share_a_network_or_not():
+    apart, shared = made("generative-cd"), made("generative-cd-shared")
+    assert isinstance(apart, Divergence)
+    assert isinstance(apart.energy, ClassEnergies)
+    assert isinstance(shared.energy, GatedEnergy)
+    assert isinstance(made("generative"), Generative)
+    assert isinstance(made("slda"), Discriminant)
+
+
+def test_pairs_replay_draws_or_add_up():
+    replaying, summed = made("generative-replay"), made("summed", kept=30)
+    assert isinstance(replaying, Paired)
+    assert isinstance(replaying.learner.memory, Dreams)
+    assert replaying.learner.memory.source is replaying.source
+    assert replaying.weight == 0
+    assert summed.weight == SUM_WEIGHT
+    assert summed.learner.memory.capacity == 30
+
+
+@pytest.mark.parametrize("method", NEED_BOUNDARIES)
+def test_methods_that_need_boundaries_say_so(method):
+    with pytest.raises(InputError, match=r"^method: expected one that does not need boundaries"):
+        made(method, free=True)
+
+
+@pytest.mark.parametrize("method", WITHOUT_MEMORY)
+def test_methods_that_keep_no_images_say_so(method):
+    with pytest.raises(InputError, match=r"^kept: expected 0: .* keeps no images, got 5"):
+        made(method, kept=5)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("learning_rate", 0.0), ("learning_rate", -1.0), ("kept", -1), ("width", 0), ("classes", 1)],
+)
+def test_figures_out_of_their_range_are_named(name, given):
+    with pytest.raises(InputError, match=f"^{name}: expected"):
+        Kind(**{"shape": SHAPE, "classes": 10, name: given})
+
+
+def test_seeds_of_one_learner_differ_by_purpose():
+    kind = Kind(SHAPE, 10, seed=4)
+    assert len({kind.seed, *(kind.seed_of(purpose) for purpose in range(4))}) == 5
+    assert kind.seed_of(2) != Kind(SHAPE, 10, seed=5).seed_of(2)
