@@ -1,4 +1,4 @@
-"""Baselines of continual learning beside Avalanche's, on the same stream and network, updates the same to a whole epoch.
+"""Baselines of continual learning beside Avalanche's: same stream and network, updates the same to a whole epoch.
 
 python -m benchmarks.continual [--methods ...] [--seeds 1] [--data split-mnist]
 
