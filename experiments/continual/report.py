@@ -16,6 +16,7 @@ import numpy as np
 import tyro
 from rich.table import Table
 
+from ebm_control.checks import require
 from experiments import tables
 from experiments.continual.jobs import QUICK_STREAMS, STREAMS, jobs_of
 from experiments.runs import put_together
@@ -88,6 +89,8 @@ def matrices(rows: list[Row], stream: str, methods: tuple[str, ...], path: Path)
             for row in rows
             if (row["stream"], row["boundaries"], row["method"]) == (stream, "known", method)
         ]
+        known = sorted({row["method"] for row in rows if row["stream"] == stream})
+        require(bool(found), "methods", given=method, expected=f"some of {known}")
         mean = np.mean(found, axis=0)
         axis.imshow(mean, vmin=0, vmax=1, cmap="viridis")
         for (i, j), value in np.ndenumerate(mean):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ebm_control.checks import InputError
 from experiments.continual.jobs import COMPARED, QUICK_STREAMS, STREAMS, Job, jobs_of, joined, run, stream_of
 from experiments.continual.report import cells, landscapes, markdown, matrices, summarised
 
@@ -33,6 +34,8 @@ def test_a_job_gives_one_row_with_all_that_tables_and_figures_need(free, tmp_pat
     if not free:
         methods = ("ebm, 200 kept",)
         assert matrices([row], row["stream"], methods, tmp_path / "m.png").stat().st_size > 1000
+        with pytest.raises(InputError, match=r"^methods: expected some of \['ebm, 200 kept'\], got 'ewc'"):
+            matrices([row], row["stream"], ("ewc",), tmp_path / "n.png")
 
 
 def test_all_at_once_is_the_ceiling():
