@@ -52,3 +52,10 @@ def test_the_image_example_draws_and_fills_digits(capsys):
     exec(example("images"), {})
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert last == "torch.Size([8, 1, 8, 8]) torch.Size([8, 4, 1, 8, 8])"
+
+
+def test_the_continual_example_forgets_little(capsys):
+    exec(example("continual"), {})
+    right, forgotten = (float(part.split()[0]) for part in capsys.readouterr().out.split(","))
+    assert right > 0.7
+    assert forgotten < 0.2

@@ -27,13 +27,16 @@ class Continual(Runs):
     """In this order; those of the table by default."""
     data_dir: Path | None = None
     """Folder of idx files; EBM_CONTROL_DATA without."""
+    held_out: bool = False
+    """Test on a tenth of the training images, which are not trained on then: to choose settings by."""
 
 
 def main() -> None:
     settings = tyro.cli(Continual)
     streams = settings.streams or (QUICK_STREAMS if settings.quick else STREAMS)
-    jobs = jobs_of(streams, settings.seed_range, settings.quick, settings.data_dir)
+    jobs = jobs_of(streams, settings.seed_range, settings.quick, settings.data_dir, settings.held_out)
     flags = f" --streams {' '.join(settings.streams)}" if settings.streams else ""
+    flags += " --held-out" if settings.held_out else ""
     carry_out(settings, "continual", jobs, run, summarised, table, flags)
 
 

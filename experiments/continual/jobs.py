@@ -52,6 +52,7 @@ class Job:
     quick: bool
     data_dir: Path | None = None
     rate: float | None = None
+    held_out: bool = False
 
     @property
     def method(self) -> str:
@@ -60,11 +61,16 @@ class Job:
 
     @property
     def name(self) -> str:
-        return f"{self.stream}{', no boundaries' if self.free else ''}: {self.method}"
+        stream = f"{self.stream}{', held out' if self.held_out else ''}"
+        return f"{stream}{', no boundaries' if self.free else ''}: {self.method}"
 
 
 def jobs_of(
-    streams: Iterable[str], seeds: Iterable[int], quick: bool, data_dir: Path | None = None
+    streams: Iterable[str],
+    seeds: Iterable[int],
+    quick: bool,
+    data_dir: Path | None = None,
+    held_out: bool = False,
 ) -> Iterator[Job]:
     """Stream by stream, then seed by seed."""
     for stream in streams:
@@ -72,7 +78,7 @@ def jobs_of(
             for free in (False, True):
                 for learner, kept, rate in COMPARED:
                     if not free or learner not in (*NEED_BOUNDARIES, "joint"):
-                        yield Job(stream, free, learner, kept, seed, quick, data_dir, rate)
+                        yield Job(stream, free, learner, kept, seed, quick, data_dir, rate, held_out)
 
 
 def stream_of(name: str, seed: int, data_dir: Path | None = None) -> TaskStream:
@@ -82,9 +88,21 @@ def stream_of(name: str, seed: int, data_dir: Path | None = None) -> TaskStream:
     return split_stream(images) if kind == "split" else permuted_stream(images, seed=seed)
 
 
+def held_out(stream: TaskStream, share: int = 10) -> TaskStream:
+    """The stream with a share of its training images for tests: settings are chosen without the test images."""
+    tasks = []
+    for task in stream.tasks:
+        order = torch.randperm(len(task.labels), generator=torch.Generator().manual_seed(0))
+        test, train = order.tensor_split([len(order) // share])
+        parts = (task.images[train], task.labels[train], task.images[test], task.labels[test])
+        tasks.append(ImageSet(task.name, *parts))
+    return replace(stream, tasks=tuple(tasks))
+
+
 def run(job: Job) -> list[dict[str, Any]]:
     """The row of a job."""
-    stream = shown = stream_of(job.stream, job.seed, job.data_dir)
+    stream = stream_of(job.stream, job.seed, job.data_dir)
+    stream = shown = held_out(stream) if job.held_out else stream
     updates = UPDATES_FREE if job.free else UPDATES
     if job.stream.startswith("permuted"):
         updates = UPDATES_PERMUTED

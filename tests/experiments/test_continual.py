@@ -3,9 +3,20 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from ebm_control.checks import InputError
-from experiments.continual.jobs import COMPARED, QUICK_STREAMS, STREAMS, Job, jobs_of, joined, run, stream_of
+from experiments.continual.jobs import (
+    COMPARED,
+    QUICK_STREAMS,
+    STREAMS,
+    Job,
+    held_out,
+    jobs_of,
+    joined,
+    run,
+    stream_of,
+)
 from experiments.continual.report import cells, landscapes, markdown, matrices, summarised
 
 
@@ -66,6 +77,15 @@ def test_joined_tasks_are_the_set():
     whole = joined(stream)
     assert len(whole.images) == sum(len(task.images) for task in stream.tasks)
     assert whole.labels.unique().tolist() == list(range(10))
+
+
+def test_held_out_images_are_of_the_training_set_and_not_trained_on():
+    stream = stream_of("split-digits", 0)
+    for task, part in zip(stream.tasks, held_out(stream).tasks, strict=True):
+        assert len(part.test_labels) == len(task.labels) // 10
+        both = torch.cat([part.images, part.test_images]).flatten(1)
+        assert torch.equal(both.unique(dim=0), task.images.flatten(1).unique(dim=0))
+        assert len(both) == len(task.labels)
 
 
 def test_permutations_differ_between_seeds():
