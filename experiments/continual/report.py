@@ -98,6 +98,10 @@ def matrices(rows: list[Row], stream: str, methods: tuple[str, ...], path: Path)
             axis.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=7)
         axis.set(title=method, xlabel="task tested", ylabel="after task")
         axis.title.set_fontsize(8)
+        tasks = range(len(mean))
+        axis.set(
+            xticks=tasks, yticks=tasks, xticklabels=[i + 1 for i in tasks], yticklabels=[i + 1 for i in tasks]
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
@@ -113,6 +117,7 @@ def landscapes(row: Row, path: Path) -> Path:
     for i, (axis, after) in enumerate(zip(axes[0], scores, strict=True)):
         axis.imshow(-after, vmin=-bound, vmax=bound, cmap="coolwarm")
         axis.set(title=f"after task {i + 1}", xlabel="class asked for", ylabel="images of" if i == 0 else "")
+        axis.set(xticks=range(len(after)), yticks=range(len(after)))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
