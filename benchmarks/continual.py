@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ebm_control.checks import require
-from ebm_control.continual import Kind, Learner, Perceptron, learn, learner_of
+from ebm_control.continual import Kind, Perceptron, learn, learner_of
 from ebm_control.data.streams import TaskStream
 from ebm_control.provenance import provenance, write_record
 from ebm_control.training.regression import seeded
@@ -118,10 +118,11 @@ def avalanche(method: str, stream: TaskStream, updates: int, batch: int, seed: i
             strategy.train_epochs = max(1, round(updates * batch / len(task.labels)))
             strategy.train(experience, num_workers=0)
         took = time.perf_counter() - began
-    trained = _Told(network.eval())
-    right = [
-        (trained.predict(task.part("test")) == task.test_labels).double().mean() for task in stream.tasks
-    ]
+    with torch.no_grad():
+        right = [
+            (network(task.part("test")).argmax(dim=1) == task.test_labels).double().mean()
+            for task in stream.tasks
+        ]
     return float(torch.stack(right).mean()), took
 
 
@@ -137,17 +138,6 @@ class _Images(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.images[index], self.targets[index]
-
-
-class _Told(Learner):
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-
-    def observe(self, batch: Any) -> float:
-        raise NotImplementedError
-
-    def logits(self, x: Tensor) -> Tensor:
-        return self.network(x)
 
 
 if __name__ == "__main__":

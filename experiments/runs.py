@@ -88,15 +88,8 @@ def carry_out(
     """
     console, started = Console(), time.perf_counter()
     origin = provenance(f"python -m experiments.{name}{settings.flags()}{flags}", settings.seed_range, 0.0)
-    record, rows = settings.out / f"{name}.json", list[Row]()
-    if settings.resume and record.exists():
-        before = json.loads(record.read_text())
-        quick = "--quick" in before["provenance"]["command"]
-        given = f"{record}, {'a quick' if quick else 'a full'} run's"
-        require(
-            quick == settings.quick, "resume", given=given, expected="the record of a run of the same size"
-        )
-        rows = before["results"]["by_seed"]
+    record = settings.out / f"{name}.json"
+    rows = _recorded(settings, record)
     kept = {(row["job"], row["seed"]) for row in rows}
     jobs = list(jobs)
     place = {(job.name, job.seed): i for i, job in enumerate(jobs)}
@@ -133,6 +126,18 @@ def carry_out(
     console.print(table(summarised(rows)))
     for what, error in failed.items():
         raise RuntimeError(f"{len(failed)} of {len(work)} failed, all else is in {record}; {what}") from error
+
+
+def _recorded(settings: Runs, record: Path) -> list[Row]:
+    """Rows to go on from: none unless asked to resume."""
+    if not (settings.resume and record.exists()):
+        return []
+    before = json.loads(record.read_text())
+    quick = "--quick" in before["provenance"]["command"]
+    given = f"{record}, {'a quick' if quick else 'a full'} run's"
+    expected = "the record of a run of the same size"
+    require(quick == settings.quick, "resume", given=given, expected=expected)
+    return before["results"]["by_seed"]
 
 
 def _on_one_thread(run: Callable[[J], list[Row]], job: J) -> list[Row]:

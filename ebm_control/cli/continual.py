@@ -37,7 +37,7 @@ class Continual:
     width: int = 400
     """Of hidden layers."""
     learning_rate: float | None = None
-    """Of Adam; that of the literature without."""
+    """Of Adam; that of the method without."""
     seed: int = 0
     """Of everything that is drawn."""
     data_dir: Path | None = None

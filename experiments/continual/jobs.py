@@ -17,10 +17,8 @@ from ebm_control.data.streams import TaskStream, permuted_stream, split_stream
 
 STREAMS = ("split-mnist", "split-fashion-mnist", "permuted-mnist")
 QUICK_STREAMS = ("split-digits",)
-UPDATES, UPDATES_FREE = (
-    2000,
-    880,
-)  # of a task; without boundaries ten passes over the smallest (Li et al. 2022)
+# Of a task; without boundaries ten passes over the smallest (Li et al. 2022).
+UPDATES, UPDATES_FREE = 2000, 880
 UPDATES_PERMUTED = 1000  # of a task, of which there are twice as many
 OVERLAP = 0.5  # of tasks without boundaries, as there
 WIDTH = 400
