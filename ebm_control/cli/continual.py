@@ -23,7 +23,7 @@ class Continual:
     """split-SET (classes arrive in pairs) or permuted-SET (pixels in another order each time); SET as of images."""
     method: str = "ebm"
     """Energies: ebm, generative, generative-cd, generative-cd-shared, generative-replay, summed. Beside them: slda,
-    softmax, softmax-seen, softmax-batch, ewc, online-ewc, si, lwf."""
+    softmax, softmax-seen, softmax-batch, ewc, online-ewc, si, lwf, lwf-mean."""
     kept: int = 0
     """Images that are kept and replayed."""
     boundaries: bool = True
@@ -38,6 +38,10 @@ class Continual:
     """Of hidden layers."""
     learning_rate: float | None = None
     """Of Adam; that of the method without."""
+    dropout: float = 0.0
+    """Share of pixels that is hidden in training; of use with a memory, which is soon known by heart."""
+    averaging: float = 0.0
+    """Decay of averaged weights that tell classes, 0 for the last ones; of use with a memory."""
     seed: int = 0
     """Of everything that is drawn."""
     data_dir: Path | None = None
@@ -57,6 +61,8 @@ class Continual:
             kept=self.kept,
             free=not self.boundaries,
             learning_rate=self.learning_rate,
+            dropout=self.dropout,
+            averaging=self.averaging,
             seed=self.seed,
         )
         learner = learner_of(self.method, kind)

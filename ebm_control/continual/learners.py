@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
 
 from ebm_control.checks import require
 from ebm_control.continual.memory import Memory
@@ -15,6 +16,7 @@ from ebm_control.continual.networks import GatedEnergy
 from ebm_control.continual.penalties import Penalty
 from ebm_control.data.streams import StreamBatch
 from ebm_control.images.classify import parameters_of
+from ebm_control.training.trainer import warm_ema
 
 
 class Learner(ABC):
@@ -44,10 +46,25 @@ class Learner(ABC):
 
 
 class _Replaying(Learner):
-    """A learner whose loss is taken on the batch, and on as many images of a memory."""
+    """A learner whose loss is taken on the batch, and on as many images of a memory.
 
-    def __init__(self, network: nn.Module, learning_rate: float, memory: Memory | None) -> None:
-        self.network, self.memory = network, memory
+    A small memory is soon known by heart. Against it, pixels may be hidden at random, and averaged weights may tell.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        learning_rate: float,
+        memory: Memory | None,
+        dropout: float,
+        averaging: float,
+        seed: int,
+    ) -> None:
+        require(0 <= dropout < 1, "dropout", given=dropout, expected="from 0 to below 1")
+        require(0 <= averaging < 1, "averaging", given=averaging, expected="from 0 to below 1")
+        self.network, self.memory, self.dropout = network, memory, dropout
+        self.average = AveragedModel(network, multi_avg_fn=warm_ema(averaging)) if averaging else None
+        self._hiding = torch.Generator().manual_seed(seed)
         self.optimizer = torch.optim.Adam(
             network.parameters(), lr=learning_rate, betas=(0.9, 0.999), fused=True
         )
@@ -65,14 +82,29 @@ class _Replaying(Learner):
             old_x, old_labels = self.memory.draw(len(x))
             share = self.share_of_new(batch)
             known = self.seen(torch.cat([labels, self.memory.classes]))
-            loss = share * self.loss(x, labels, known) + (1 - share) * self.loss(old_x, old_labels, known)
+            old = self.loss(self.shown(old_x), old_labels, known)
+            loss = share * self.loss(self.shown(x), labels, known) + (1 - share) * old
         else:
-            loss = self.loss(x, labels, self.seen(labels))
+            loss = self.loss(self.shown(x), labels, self.seen(labels))
         self.optimizer.zero_grad(set_to_none=True)
         self.learn(loss, x)
+        if self.average is not None:
+            self.average.update_parameters(self.network)
         if self.memory is not None and batch.task is None:
             self.memory.add(x, labels)
         return float(loss.detach())
+
+    def shown(self, x: Tensor) -> Tensor:
+        """Images with some pixels hidden, the others brighter by as much (dropout)."""
+        if not self.dropout:
+            return x
+        left = torch.rand(x.shape, generator=self._hiding) >= self.dropout
+        return x * left / (1 - self.dropout)
+
+    @property
+    def telling(self) -> nn.Module:
+        """The network that tells classes: with averaged weights where there are such."""
+        return self.network if self.average is None else self.average.module
 
     def share_of_new(self, batch: StreamBatch) -> float:
         """Weight of the batch, the rest being the memory's: as of one task among those seen, or half."""
@@ -109,6 +141,9 @@ class Softmax(_Replaying):
             "batch" (with its memory) alone.
         penalties: see `Penalty`.
         memory: what is replayed; None for nothing.
+        dropout: share of pixels that are hidden in training.
+        averaging: decay of the averaged weights that tell classes; 0 for the last ones.
+        seed: of hidden pixels.
 
     """
 
@@ -121,8 +156,11 @@ class Softmax(_Replaying):
         among: str = "all",
         penalties: Sequence[Penalty] = (),
         memory: Memory | None = None,
+        dropout: float = 0.0,
+        averaging: float = 0.0,
+        seed: int = 0,
     ) -> None:
-        super().__init__(network, learning_rate, memory)
+        super().__init__(network, learning_rate, memory, dropout, averaging, seed)
         ways = ("all", "seen", "batch")
         require(among in ways, "among", given=among, expected=f"one of {ways}")
         self.classes, self.among, self.penalties = classes, among, tuple(penalties)
@@ -152,7 +190,7 @@ class Softmax(_Replaying):
 
     def logits(self, x: Tensor) -> Tensor:
         """Of all classes that were seen."""
-        return _among(self.network(x), self._seen.nonzero()[:, 0])
+        return _among(self.telling(x), self._seen.nonzero()[:, 0])
 
     def finish_task(self, images: Tensor, labels: Tensor) -> None:
         """Penalties take stock."""
@@ -170,7 +208,9 @@ class Contrastive(_Replaying):
         energy: of images with classes.
         learning_rate: of Adam.
         memory: what is replayed; None for nothing. Other classes are then drawn from the memory's too.
-        seed: of the other classes.
+        dropout: share of pixels that are hidden in training.
+        averaging: decay of the averaged weights that tell classes; 0 for the last ones.
+        seed: of the other classes, and of hidden pixels.
 
     """
 
@@ -180,9 +220,11 @@ class Contrastive(_Replaying):
         *,
         learning_rate: float = 1e-4,
         memory: Memory | None = None,
+        dropout: float = 0.0,
+        averaging: float = 0.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(energy, learning_rate, memory)
+        super().__init__(energy, learning_rate, memory, dropout, averaging, seed + 1)
         self.energy = energy
         self._generator = torch.Generator().manual_seed(seed)
         self._seen = torch.zeros(energy.classes, dtype=torch.bool)
@@ -204,7 +246,9 @@ class Contrastive(_Replaying):
 
     def logits(self, x: Tensor) -> Tensor:
         """Energies' negatives, of classes that were seen."""
-        return self.energy.logits(x, self._seen)
+        energy = self.telling
+        assert isinstance(energy, GatedEnergy)
+        return energy.logits(x, self._seen)
 
 
 def _among(logits: Tensor, classes: Tensor) -> Tensor:

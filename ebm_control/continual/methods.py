@@ -19,7 +19,7 @@ from ebm_control.continual.penalties import Consolidation, Distillation, Intelli
 from ebm_control.training.regression import seeded
 
 Shape = tuple[int, int, int]
-WEIGHTS, MEMORY, CHOICES, SOURCE = range(4)  # what seeds are for
+WEIGHTS, MEMORY, CHOICES, SOURCE, HIDING = range(5)  # what seeds are for
 DREAMS = 200  # of each class
 SUM_WEIGHT = 0.1  # of generative energies, chosen on held-out training images of MNIST
 
@@ -35,6 +35,8 @@ class Kind:
         kept: images of its memory; 0 for none.
         free: the stream has no boundaries.
         learning_rate: of Adam; None for that of the method.
+        dropout: share of pixels that discriminative learners hide in training.
+        averaging: decay of averaged weights that tell classes in place of the last ones, likewise.
         seed: of weights, memory and noise.
 
     """
@@ -45,6 +47,8 @@ class Kind:
     kept: int = 0
     free: bool = False
     learning_rate: float | None = None
+    dropout: float = 0.0
+    averaging: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -53,6 +57,8 @@ class Kind:
         require(self.kept >= 0, "kept", given=self.kept, expected="0 or more")
         rate = self.learning_rate
         require(rate is None or rate > 0, "learning_rate", given=rate, expected="None, or a positive number")
+        for name, given in (("dropout", self.dropout), ("averaging", self.averaging)):
+            require(0 <= given < 1, name, given=given, expected="from 0 to below 1")
 
     def rate(self, usual: float) -> float:
         """Learning rate, where the method has a usual one."""
@@ -79,6 +85,9 @@ def _softmax(kind: Kind, among: str, penalty: Callable[[], Penalty] | None = Non
         among=among,
         penalties=penalties,
         memory=kind.memory(),
+        dropout=kind.dropout,
+        averaging=kind.averaging,
+        seed=kind.seed_of(HIDING),
     )
 
 
@@ -91,7 +100,14 @@ def _contrastive(kind: Kind, memory: Memory | None = None) -> Learner:
         energy = GatedEnergy(kind.shape, kind.classes, kind.width, layers=2 if kind.free else 1)
     memory = kind.memory() if memory is None else memory
     rate = kind.rate(1e-4 if memory is None else 1e-3)
-    return Contrastive(energy, learning_rate=rate, memory=memory, seed=kind.seed_of(CHOICES))
+    return Contrastive(
+        energy,
+        learning_rate=rate,
+        memory=memory,
+        dropout=kind.dropout,
+        averaging=kind.averaging,
+        seed=kind.seed_of(CHOICES),
+    )
 
 
 def _divergence(kind: Kind, shared: bool = False) -> Learner:
@@ -150,9 +166,16 @@ METHODS: dict[str, Callable[[Kind], Learner]] = {
     "online-ewc": lambda kind: _softmax(kind, "seen", lambda: Consolidation(decay=1.0)),
     "si": lambda kind: _softmax(kind, "seen", Intelligence),
     "lwf": lambda kind: _softmax(kind, "seen", Distillation),
+    "lwf-mean": lambda kind: _softmax(kind, "seen", lambda: Distillation(over_classes="mean")),
 }
-NEED_BOUNDARIES = ("ewc", "online-ewc", "si", "lwf", "generative-replay")
+NEED_BOUNDARIES = ("ewc", "online-ewc", "si", "lwf", "lwf-mean", "generative-replay")
 WITHOUT_MEMORY = ("generative", "generative-cd", "generative-cd-shared", "generative-replay", "slda")
+UNSTEADIED = (
+    "generative",
+    "generative-cd",
+    "generative-cd-shared",
+    "slda",
+)  # no pixels to hide, no weights to average
 
 
 def learner_of(method: str, kind: Kind) -> Learner:
@@ -163,7 +186,8 @@ def learner_of(method: str, kind: Kind) -> Learner:
             contrastive divergence), "generative-cd-shared" (one network for all classes), "generative-replay" ("ebm"
             that replays draws of "generative"), "summed" (those of both added up). Beside them "slda" (a Gaussian a
             class), "softmax" (over all classes there will be), "softmax-seen" (so far; with a memory it is experience
-            replay), "softmax-batch" (of the batch), "ewc", "online-ewc", "si", "lwf".
+            replay), "softmax-batch" (of the batch), "ewc", "online-ewc", "si", "lwf"
+            ("lwf-mean": see `Distillation`).
         kind: what it is made for.
 
     Raises:
@@ -175,4 +199,7 @@ def learner_of(method: str, kind: Kind) -> Learner:
     require(not lost, "method", given=method, expected="one that does not need boundaries of tasks")
     kept = kind.kept and method in WITHOUT_MEMORY
     require(not kept, "kept", given=kind.kept, expected=f"0: {method!r} keeps no images")
+    for name, given in (("dropout", kind.dropout), ("averaging", kind.averaging)):
+        used = not given or method not in UNSTEADIED
+        require(used, name, given=given, expected=f"0: {method!r} has no use for it")
     return METHODS[method](kind)

@@ -155,12 +155,16 @@ class Distillation(Penalty):
 
     Args:
         temperature: of the softmax that is compared.
+        over_classes: distillation is a "sum" over classes by definition. In the code of van de Ven & Tolias 2019 it was
+            their "mean" when they published, corrected later: less weight, the more classes there are.
 
     """
 
-    def __init__(self, temperature: float = 2.0) -> None:
+    def __init__(self, temperature: float = 2.0, over_classes: str = "sum") -> None:
         require(temperature > 0, "temperature", given=temperature, expected="a positive number")
-        self.temperature = temperature
+        ways = ("sum", "mean")
+        require(over_classes in ways, "over_classes", given=over_classes, expected=f"one of {ways}")
+        self.temperature, self.over_classes = temperature, over_classes
         self.before: nn.Module | None = None
         self.known: Tensor | None = None
         self.tasks = 0
@@ -175,6 +179,8 @@ class Distillation(Penalty):
         logits = network(x)[:, seen] / self.temperature
         given = logits.log_softmax(dim=1)[:, torch.searchsorted(seen, self.known)]
         kept = functional.kl_div(given, wanted, reduction="batchmean") * self.temperature**2
+        if self.over_classes == "mean":
+            kept = kept / len(seen)
         share = 1 / (self.tasks + 1)
         return share * loss + (1 - share) * kept
 

@@ -107,7 +107,7 @@ class Trainer:
         self.step, self.rollbacks = 0, 0
         self._seed = seed
         # use_buffers would average integer buffers too; base measures and scales do not change in training.
-        self._average = AveragedModel(energy, multi_avg_fn=_warm_ema(ema)) if ema else None
+        self._average = AveragedModel(energy, multi_avg_fn=warm_ema(ema)) if ema else None
 
     @property
     def averaged(self) -> Energy:
@@ -368,7 +368,7 @@ def _require_json(argument: str, value: Mapping[str, Any]) -> None:
         ) from error
 
 
-def _warm_ema(decay: float) -> Callable[[Any, Any, Any], None]:
+def warm_ema(decay: float) -> Callable[[Any, Any, Any], None]:
     """Moving average over lists of tensors, as `AveragedModel` calls it; no figure leaves the device."""
 
     def update(averaged: Any, current: Any, count: Tensor | int) -> None:

@@ -21,7 +21,7 @@ from ebm_control.continual import (
     Softmax,
     learner_of,
 )
-from ebm_control.continual.methods import NEED_BOUNDARIES, SUM_WEIGHT, WITHOUT_MEMORY
+from ebm_control.continual.methods import NEED_BOUNDARIES, SUM_WEIGHT, UNSTEADIED, WITHOUT_MEMORY
 from ebm_control.data.streams import StreamBatch
 
 SHAPE = (1, 8, 8)
@@ -54,6 +54,7 @@ def test_every_method_learns_and_tells_classes_that_it_saw(method):
         ("online-ewc", "seen", Consolidation),
         ("si", "seen", Intelligence),
         ("lwf", "seen", Distillation),
+        ("lwf-mean", "seen", Distillation),
     ],
 )
 def test_classifiers_are_over_the_classes_and_with_the_penalty_of_their_name(method, among, penalty):
@@ -63,6 +64,28 @@ def test_classifiers_are_over_the_classes_and_with_the_penalty_of_their_name(met
     assert [type(one) for one in learner.penalties] == ([] if penalty is None else [penalty])
     assert learner.optimizer.param_groups[0]["lr"] == 1e-3
     assert learner.memory.capacity == 30
+
+
+def test_distillation_is_over_classes_as_the_name_says():
+    assert made("lwf").penalties[0].over_classes == "sum"
+    assert made("lwf-mean").penalties[0].over_classes == "mean"
+
+
+@pytest.mark.parametrize("method", ["ebm", "softmax-seen", "summed"])
+def test_discriminative_learners_hide_pixels_and_average_weights(method):
+    learner = made(method, kept=30, dropout=0.3, averaging=0.99)
+    inner = learner.learner if method == "summed" else learner
+    assert inner.dropout == 0.3
+    assert inner.average is not None
+
+
+@pytest.mark.parametrize("method", UNSTEADIED)
+@pytest.mark.parametrize("name", ["dropout", "averaging"])
+def test_learners_that_have_no_use_for_it_say_so(method, name):
+    with pytest.raises(InputError, match=rf"^{name}: expected 0: '{method}' has no use for it, got 0.5"):
+        made(method, **{name: 0.5})
+    with pytest.raises(InputError, match=rf"^{name}: expected from 0 to below 1, got 1"):
+        made("ebm", **{name: 1})
 
 
 def test_online_consolidation_has_one_term_and_the_other_one_a_task():

@@ -116,6 +116,19 @@ def test_distillation_is_none_where_answers_are_what_they_were():
     )
 
 
+def test_distillation_as_it_was_published_weighs_less_the_more_classes_there_are():
+    network, x, loss = Linear(), images(), torch.tensor(3.0)
+    whole, mean = Distillation(), Distillation(over_classes="mean")
+    for penalty in (whole, mean):
+        penalty.finish_task(network, x, torch.zeros(50, dtype=torch.long), torch.tensor([0, 1]))
+    moved(network)
+    with torch.no_grad():
+        network.layer.bias[2] += 2
+    found = [float(penalty.added(loss, network, x, SEEN)) - 1.5 for penalty in (whole, mean)]
+    assert found[0] > 0.01
+    assert found[1] == pytest.approx(found[0] / 3, rel=1e-4)
+
+
 @pytest.mark.parametrize("penalty", [Consolidation(1e4), Consolidation(1e4, decay=1.0), Intelligence(100.0)])
 def test_weights_are_held_where_a_task_needed_them(penalty):
     from ebm_control.data.streams import StreamBatch
@@ -143,3 +156,5 @@ def test_bad_figures_are_named():
         Intelligence(-1)
     with pytest.raises(InputError, match=r"^temperature: expected a positive number, got 0"):
         Distillation(0)
+    with pytest.raises(InputError, match=r"^over_classes: expected one of \('sum', 'mean'\), got max"):
+        Distillation(over_classes="max")

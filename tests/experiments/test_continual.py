@@ -6,10 +6,15 @@ import pytest
 import torch
 
 from ebm_control.checks import InputError
+from ebm_control.continual import learner_of
+from ebm_control.continual.methods import NEED_BOUNDARIES
+from experiments.continual import jobs as jobs_module
 from experiments.continual.jobs import (
     COMPARED,
     QUICK_STREAMS,
+    STEADIED,
     STREAMS,
+    Compared,
     Job,
     held_out,
     jobs_of,
@@ -28,13 +33,13 @@ def test_every_method_is_run_on_every_stream_with_and_without_boundaries():
         known = {job.method for job in jobs if job.stream == stream and not job.free}
         unknown = {job.method for job in jobs if job.stream == stream and job.free}
         assert len(known) == len(COMPARED)
-        assert known - unknown == {"ewc", "online-ewc", "si", "lwf", "generative-replay", "joint"}
+        assert known - unknown == {*NEED_BOUNDARIES, "joint"}
     assert len({job.name for job in jobs if job.seed == 0}) == len(jobs) / 2
 
 
 @pytest.mark.parametrize("free", [False, True])
 def test_a_job_gives_one_row_with_all_that_tables_and_figures_need(free, tmp_path):
-    [row] = run(Job(QUICK_STREAMS[0], free, "ebm", 200, 0, True))
+    [row] = run(Job(QUICK_STREAMS[0], free, Compared("ebm", 200), 0, True))
     assert row["boundaries"] == ("unknown" if free else "known")
     assert row["method"] == "ebm, 200 kept"
     assert 0.35 < row["accuracy"] <= 1
@@ -50,26 +55,35 @@ def test_a_job_gives_one_row_with_all_that_tables_and_figures_need(free, tmp_pat
 
 
 def test_all_at_once_is_the_ceiling():
-    [alone] = run(Job("split-digits", False, "softmax", 0, 0, True))
-    [joint] = run(Job("split-digits", False, "joint", 0, 0, True))
+    [alone] = run(Job("split-digits", False, Compared("softmax"), 0, True))
+    [joint] = run(Job("split-digits", False, Compared("joint"), 0, True))
     assert joint["accuracy"] > 0.85
     assert alone["accuracy"] < 0.3
 
 
 def test_all_at_once_is_asked_for_every_task():
-    [joint] = run(Job("permuted-digits", False, "joint", 0, 0, True))
+    [joint] = run(Job("permuted-digits", False, Compared("joint"), 0, True))
     assert len(joint["matrix"][0]) == 10
     assert 0.3 < joint["accuracy"] == pytest.approx(sum(joint["matrix"][0]) / 10, abs=1e-3)
     assert joint["test"] == 200
 
 
 def test_a_rate_of_its_own_is_part_of_the_name():
-    assert (
-        Job("split-digits", False, "softmax-seen", 0, 0, True, rate=1e-4).method
-        == "softmax-seen, rate 0.0001"
-    )
-    [slow] = run(Job("split-digits", False, "softmax-seen", 0, 0, True, rate=1e-6))
+    assert Compared("softmax-seen", rate=1e-4).name == "softmax-seen, rate 0.0001"
+    [slow] = run(Job("split-digits", False, Compared("softmax-seen", rate=1e-6), 0, True))
     assert slow["accuracy"] < 0.3
+
+
+def test_steadied_learners_hide_pixels_and_average_their_weights(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        jobs_module, "learner_of", lambda method, kind: made.append(kind) or learner_of(method, kind)
+    )
+    compared = Compared("softmax-seen", 200, steadied=True)
+    assert compared.name == "softmax-seen, 200 kept, steadied"
+    [row] = run(Job("split-digits", False, compared, 0, True))
+    assert 0.5 < row["accuracy"] <= 1
+    assert (made[0].dropout, made[0].averaging) == (STEADIED["dropout"], STEADIED["averaging"])
 
 
 def test_joined_tasks_are_the_set():
