@@ -28,7 +28,7 @@ SHARES = {"generative-cd": 0.5, "generative-cd-shared": 0.25}
 
 
 # Against knowing a memory by heart: pixels hidden in training, and decay of the averaged weights that tell classes.
-STEADIED = {"dropout": 0.2, "averaging": 0.998}
+STEADIED = {"dropout": 0.4, "averaging": 0.998}
 
 
 @dataclass(frozen=True)
