@@ -7,7 +7,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -86,11 +86,12 @@ def carry_out(
         flags: arguments of its own, for the record.
 
     """
-    console, started = Console(), time.perf_counter()
+    console = Console()
     origin = provenance(f"python -m experiments.{name}{settings.flags()}{flags}", settings.seed_range, 0.0)
-    record = settings.out / f"{name}.json"
-    rows = _recorded(settings, record)
-    kept = {(row["job"], row["seed"]) for row in rows}
+    record = _Record(settings.out / f"{name}.json", origin, summarised)
+    if settings.resume:
+        record.go_on(settings.quick)
+    kept = {(row["job"], row["seed"]) for row in record.rows}
     jobs = list(jobs)
     place = {(job.name, job.seed): i for i, job in enumerate(jobs)}
     work = [
@@ -98,12 +99,6 @@ def carry_out(
         for job in jobs
         if (job.name, job.seed) not in kept and (not settings.methods or job.method in settings.methods)
     ]
-
-    def write() -> None:
-        """All that is known so far: a run that is stopped loses nothing."""
-        took = origin | {"seconds": round(time.perf_counter() - started, 3)}
-        write_record(record, {"rows": summarised(rows), "by_seed": rows}, took)
-
     failed: dict[str, BaseException] = {}
     # A forked process cannot use a GPU that its parent has looked at.
     start = multiprocessing.get_context("spawn" if torch.accelerator.is_available() else None)
@@ -112,32 +107,57 @@ def carry_out(
         for done in as_completed(running):
             job, error = running[done], done.exception()
             what = f"{job.name}, seed {job.seed}"
-            console.print(
-                f"{time.perf_counter() - started:6.0f} s  {what}{'' if error is None else ': failed'}"
-            )
+            console.print(f"{record.seconds:6.0f} s  {what}{'' if error is None else ': failed'}")
             if error is not None:
                 failed[what] = error
                 continue
             about = {name: origin[name] for name in ("commit", "accelerator")}
-            rows += [{"job": job.name, **row, **about} for row in done.result()]
-            rows.sort(key=lambda row: place.get((row["job"], row["seed"]), len(place)))
-            write()
-    write()
-    console.print(table(summarised(rows)))
+            record.rows += [{"job": job.name, **row, **about} for row in done.result()]
+            record.rows.sort(key=lambda row: place.get((row["job"], row["seed"]), len(place)))
+            record.write()
+    record.write()
+    console.print(table(summarised(record.rows)))
     for what, error in failed.items():
-        raise RuntimeError(f"{len(failed)} of {len(work)} failed, all else is in {record}; {what}") from error
+        raise RuntimeError(
+            f"{len(failed)} of {len(work)} failed, all else is in {record.path}; {what}"
+        ) from error
 
 
-def _recorded(settings: Runs, record: Path) -> list[Row]:
-    """Rows to go on from: none unless asked to resume."""
-    if not (settings.resume and record.exists()):
-        return []
-    before = json.loads(record.read_text())
-    quick = "--quick" in before["provenance"]["command"]
-    given = f"{record}, {'a quick' if quick else 'a full'} run's"
-    expected = "the record of a run of the same size"
-    require(quick == settings.quick, "resume", given=given, expected=expected)
-    return before["results"]["by_seed"]
+@dataclass
+class _Record:
+    """What is known so far."""
+
+    path: Path
+    origin: Row
+    summarised: Callable[[list[Row]], list[Row]]
+    rows: list[Row] = field(default_factory=list)
+    before: list[Row] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def go_on(self, quick: bool) -> None:
+        """With the rows that are recorded, and with where they came from."""
+        if not self.path.exists():
+            return
+        record = json.loads(self.path.read_text())
+        was_quick = "--quick" in record["provenance"]["command"]
+        given = f"{self.path}, {'a quick' if was_quick else 'a full'} run's"
+        require(was_quick == quick, "resume", given=given, expected="the record of a run of the same size")
+        self.rows, self.before = record["results"]["by_seed"], _parts(record["provenance"])
+
+    def write(self) -> None:
+        """A run that is stopped loses nothing."""
+        took = self.origin | {"seconds": round(self.seconds, 3)}
+        whole = took | ({"parts": [*self.before, took]} if self.before else {})
+        write_record(self.path, {"rows": self.summarised(self.rows), "by_seed": self.rows}, whole)
+
+
+def _parts(origin: Row) -> list[Row]:
+    """Where the runs of a record came from, of one that was written in parts each of them."""
+    return origin.get("parts", [origin])
 
 
 def _on_one_thread(run: Callable[[J], list[Row]], job: J) -> list[Row]:
@@ -158,7 +178,7 @@ def put_together(
         "command": f"python -m experiments.{record.stem}, in parts",
         "seeds": sorted({row["seed"] for row in rows}),
         "seconds": None,
-        "parts": [origin for one in origins for origin in one.get("parts", [one])],
+        "parts": list({json.dumps(part): part for origin in origins for part in _parts(origin)}.values()),
     }
     write_record(record, {"rows": summarised(rows), "by_seed": rows}, whole)
 

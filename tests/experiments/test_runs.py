@@ -51,8 +51,16 @@ def test_a_resumed_run_keeps_what_is_recorded_and_does_the_rest(tmp_path):
     by_method = {row["method"]: row for row in second["rows"]}
     assert by_method["b"]["figure"] == 0.5
     assert by_method["b"]["seeds"] == 2
+    parts = json.loads((tmp_path / "some.json").read_text())["provenance"]["parts"]
+    assert [part["command"].partition("some ")[2] for part in parts] == [
+        "--seeds 2 --methods 'a'",
+        "--seeds 2 --resume",
+    ]
+    put_together([tmp_path / "some.json"] * 2, tmp_path / "all.json", ["a", "b"], summary)
+    assert json.loads((tmp_path / "all.json").read_text())["provenance"]["parts"] == parts
     again = carried_out(Runs(seeds=1, out=tmp_path), tmp_path)
     assert len(again["by_seed"]) == 2
+    assert "parts" not in json.loads((tmp_path / "some.json").read_text())["provenance"]
 
 
 def fails_at_b(job):
