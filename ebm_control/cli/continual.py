@@ -9,10 +9,12 @@ from typing import Any
 from ebm_control.checks import require
 from ebm_control.cli.run_folder import RunFolder, plain
 from ebm_control.continual import Kind, learn, learner_of
+from ebm_control.continual.figures import draw_accuracies, draw_landscape
 from ebm_control.data.images import NAMES, load_images
 from ebm_control.data.streams import TaskStream, permuted_stream, split_stream
 
 KINDS = ("split", "permuted")
+MOST_SHOWN = 20  # classes in a picture of energies
 
 
 @dataclass
@@ -20,7 +22,8 @@ class Continual:
     """Learn classes that arrive one task at a time, and say what is left of each."""
 
     stream: str = "split-digits"
-    """split-SET (classes arrive in pairs) or permuted-SET (pixels in another order each time); SET as of images."""
+    """split-SET (classes arrive a few at a time) or permuted-SET (pixels in another order each time), SET being digits,
+    mnist or fashion-mnist."""
     method: str = "ebm"
     """Energies: ebm, generative, generative-cd, generative-cd-shared, generative-replay, summed. Beside them: slda,
     softmax, softmax-seen, softmax-batch, ewc, online-ewc, si, lwf, lwf-mean."""
@@ -30,6 +33,8 @@ class Continual:
     """Tasks begin and end; else each takes the place of the one before little by little, and no one says when."""
     tasks: int = 10
     """Of a permuted stream."""
+    per_task: int = 2
+    """Classes of each task of a split stream."""
     updates: int = 2000
     """Of each task."""
     batch: int = 128
@@ -42,12 +47,15 @@ class Continual:
     """Share of pixels that is hidden in training; of use with a memory, which is soon known by heart."""
     averaging: float = 0.0
     """Decay of averaged weights that tell classes, 0 for the last ones; of use with a memory."""
+    penalty: float | None = None
+    """Weight of the penalty of ewc, online-ewc or si; that of the literature without."""
     seed: int = 0
     """Of everything that is drawn."""
     data_dir: Path | None = None
     """Folder with mnist/ and fashion-mnist/ of idx files; EBM_CONTROL_DATA without."""
     out: Path = Path("runs/continual")
-    """Run folder: settings, summary with accuracies of every task after every task."""
+    """Run folder: settings; summary with accuracies of every task after every task; pictures of them, and of all
+    classes' energies."""
 
     def run(self) -> dict[str, Any]:
         """Learn, and write down what was known when."""
@@ -63,6 +71,7 @@ class Continual:
             learning_rate=self.learning_rate,
             dropout=self.dropout,
             averaging=self.averaging,
+            penalty=self.penalty,
             seed=self.seed,
         )
         learner = learner_of(self.method, kind)
@@ -79,10 +88,16 @@ class Continual:
             "accuracy": found.average,
             "forgetting": found.forgetting,
             "forward_transfer": found.forward_transfer,
+            "backward_transfer": found.backward_transfer,
+            "parameters": learner.parameters,
             "seconds": found.seconds,
             "accuracies": found.accuracies,
+            "untrained": found.untrained,
         }
         folder.summarise(summary)
+        draw_accuracies(folder.figures / "accuracies.png", {self.method: found.accuracies})
+        if stream.classes <= MOST_SHOWN:
+            draw_landscape(folder.figures / "landscape.png", found.scores)
         return plain(summary)
 
     def opened(self) -> TaskStream:
@@ -91,6 +106,6 @@ class Continual:
         known = kind in KINDS and data in NAMES
         require(known, "stream", given=self.stream, expected=f"one of {KINDS}, a dash, and one of {NAMES}")
         images = load_images(data, self.data_dir)
-        return (
-            split_stream(images) if kind == "split" else permuted_stream(images, self.tasks, seed=self.seed)
-        )
+        if kind == "split":
+            return split_stream(images, self.per_task)
+        return permuted_stream(images, self.tasks, seed=self.seed)

@@ -22,8 +22,9 @@ class Outcome:
 
     Attributes:
         accuracies: `(T, T)`: after (or, without boundaries, at the end of the time of) task i, share of test images of
-            task j that are told right among all classes seen.
-        untrained: `(T,)` accuracies of the learner before it learned, when it tells no class from another.
+            task j that are told right among all classes seen. `(S, T)` where a stream of S tasks was learned and one
+            of T was asked for.
+        untrained: `(T,)` accuracies of the learner before it learned; 0 for one that tells classes only once seen.
         scores: `(T, classes, classes)` mean logits, centred, of the classes asked for (last axis) with test images of
             a class: an energy's landscape, but for its sign. NaN where a class was not seen.
         seconds: of learning alone.
@@ -54,12 +55,28 @@ class Outcome:
     def forward_transfer(self) -> float | None:
         """Accuracy of a task before its time beyond the untrained learner's, a mean (Lopez-Paz & Ranzato 2017).
 
-        0 where tasks bring classes of their own; None where the next task begins before the last one ends.
+        0 where tasks bring classes of their own; None where the next task begins before the last one ends, or where
+        other tasks were asked for than were learned.
         """
-        if not self.boundaries:
+        if not self._one_after_the_other:
             return None
         before = np.diagonal(self.accuracies, offset=1)
         return float((before - self.untrained[1:]).mean()) if len(before) else 0.0
+
+    @property
+    def backward_transfer(self) -> float | None:
+        """Accuracy of a task at the end beyond that right after it, a mean over all but the last (ibid.).
+
+        Minus the forgetting of a learner that is never better at a task than right after it. None as above.
+        """
+        if not self._one_after_the_other:
+            return None
+        after = np.diagonal(self.accuracies)[:-1]
+        return float((self.accuracies[-1, :-1] - after).mean()) if len(after) else 0.0
+
+    @property
+    def _one_after_the_other(self) -> bool:
+        return self.boundaries and self.accuracies.shape[0] == self.accuracies.shape[1]
 
 
 def learn(
@@ -82,14 +99,19 @@ def learn(
         batch: images an update.
         overlap: see `TaskStream.batches`; the learner is told when a task ends only where this is None.
         test: test images of each task, drawn once for all learners; None for all.
-        tested: whose tasks are asked for; None for the stream's own.
+        tested: whose tasks are asked for, of the same classes; None for the stream's own.
         seed: of the batches.
 
     Raises:
-        InputError: a figure is out of its range.
+        InputError: a figure is out of its range, `tested` has other classes, or the learner needs boundaries of tasks
+            where there are none.
 
     """
     require(test is None or test >= 1, "test", given=test, expected="at least 1")
+    blind = overlap is not None and learner.needs_boundaries
+    require(not blind, "overlap", given=overlap, expected="None: the learner needs boundaries of tasks")
+    classes = stream.classes if tested is None else tested.classes
+    require(classes == stream.classes, "tested", given=f"{classes} classes", expected=f"{stream.classes}")
     sets = [_asked(task, test) for task in (tested or stream).tasks]
     untrained = np.array([_accuracy(learner, *one) for one in sets])
     rows, scores, seconds, began = [], [], 0.0, time.perf_counter()

@@ -39,16 +39,23 @@ class Learner(ABC):
         """Numbers that are learned; 0 where a learner does not say."""
         return 0
 
+    @property
+    def needs_boundaries(self) -> bool:
+        """It does nothing against forgetting where no one says when a task ends."""
+        return False
+
     @torch.no_grad()
     def predict(self, x: Tensor, size: int = 1000) -> Tensor:
-        """Classes `(N,)` of images `(N, C, H, W)`."""
-        return torch.cat([self.logits(part).argmax(dim=1) for part in x.split(size)])
+        """Classes `(N,)` of images `(N, C, H, W)`; -1 where no class was seen yet."""
+        best = [self.logits(part).max(dim=1) for part in x.split(size)]
+        return torch.cat([classes.where(values.isfinite(), -1) for values, classes in best])
 
 
 class _Replaying(Learner):
     """A learner whose loss is taken on the batch, and on as many images of a memory.
 
-    A small memory is soon known by heart. Against it, pixels may be hidden at random, and averaged weights may tell.
+    A small memory is soon known by heart. Against it, pixels may be hidden at random (dropout: Srivastava et al. 2014),
+    and averaged weights may tell classes (Polyak & Juditsky 1992); penalties hold the last ones.
     """
 
     def __init__(
@@ -77,34 +84,40 @@ class _Replaying(Learner):
 
     def observe(self, batch: StreamBatch) -> float:
         """One update of Adam, on the batch and on as many images of the memory."""
-        x, labels = batch.x, batch.labels
+        self.network.train()
+        shown, labels = self.shown(batch.x), batch.labels
         if self.memory is not None and len(self.memory):
-            old_x, old_labels = self.memory.draw(len(x))
+            old_x, old_labels = self.memory.draw(len(shown))
             share = self.share_of_new(batch)
             known = self.seen(torch.cat([labels, self.memory.classes]))
-            old = self.loss(self.shown(old_x), old_labels, known)
-            loss = share * self.loss(self.shown(x), labels, known) + (1 - share) * old
+            new = self.loss(shown, labels, known)
+            loss = share * new + (1 - share) * self.loss(self.shown(old_x), old_labels, known)
         else:
-            loss = self.loss(self.shown(x), labels, self.seen(labels))
+            loss = self.loss(shown, labels, self.seen(labels))
         self.optimizer.zero_grad(set_to_none=True)
-        self.learn(loss, x)
+        self.learn(loss, shown)
         if self.average is not None:
             self.average.update_parameters(self.network)
         if self.memory is not None and batch.task is None:
-            self.memory.add(x, labels)
+            self.memory.add(batch.x, labels)
         return float(loss.detach())
 
     def shown(self, x: Tensor) -> Tensor:
         """Images with some pixels hidden, the others brighter by as much (dropout)."""
         if not self.dropout:
             return x
-        left = torch.rand(x.shape, generator=self._hiding) >= self.dropout
+        left = torch.rand((len(x), 1, *x.shape[2:]), generator=self._hiding) >= self.dropout
         return x * left / (1 - self.dropout)
 
     @property
     def telling(self) -> nn.Module:
         """The network that tells classes: with averaged weights where there are such."""
-        return self.network if self.average is None else self.average.module
+        return (self.network if self.average is None else self.average.module).eval()
+
+    @property
+    def needs_boundaries(self) -> bool:
+        """Where its memory does."""
+        return self.memory is not None and self.memory.needs_boundaries
 
     def share_of_new(self, batch: StreamBatch) -> float:
         """Weight of the batch, the rest being the memory's: as of one task among those seen, or half."""
@@ -145,6 +158,9 @@ class Softmax(_Replaying):
         averaging: decay of the averaged weights that tell classes; 0 for the last ones.
         seed: of hidden pixels.
 
+    Raises:
+        InputError: a figure is out of its range, or `among` is none of its words.
+
     """
 
     def __init__(
@@ -165,6 +181,11 @@ class Softmax(_Replaying):
         require(among in ways, "among", given=among, expected=f"one of {ways}")
         self.classes, self.among, self.penalties = classes, among, tuple(penalties)
         self._seen = torch.zeros(classes, dtype=torch.bool)
+
+    @property
+    def needs_boundaries(self) -> bool:
+        """Penalties do."""
+        return bool(self.penalties) or super().needs_boundaries
 
     def seen(self, labels: Tensor) -> Tensor:
         """Classes that cross-entropy is over."""
@@ -211,6 +232,9 @@ class Contrastive(_Replaying):
         dropout: share of pixels that are hidden in training.
         averaging: decay of the averaged weights that tell classes; 0 for the last ones.
         seed: of the other classes, and of hidden pixels.
+
+    Raises:
+        InputError: a figure is out of its range.
 
     """
 

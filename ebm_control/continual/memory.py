@@ -15,7 +15,12 @@ class Memory:
         capacity: images kept.
         seed: of what is kept and drawn.
 
+    Raises:
+        InputError: room for no image.
+
     """
+
+    needs_boundaries = False
 
     def __init__(self, capacity: int, seed: int = 0) -> None:
         require(capacity >= 1, "capacity", given=capacity, expected="at least 1")

@@ -33,11 +33,15 @@ class Kind:
         classes: of the stream.
         width: of hidden layers.
         kept: images of its memory; 0 for none.
-        free: the stream has no boundaries.
+        free: the stream has no boundaries: `learn` is given an overlap.
         learning_rate: of Adam; None for that of the method.
         dropout: share of pixels that discriminative learners hide in training.
         averaging: decay of averaged weights that tell classes in place of the last ones, likewise.
+        penalty: weight of that of EWC (λ) or SI (c); None for that of the literature.
         seed: of weights, memory and noise.
+
+    Raises:
+        InputError: a figure is out of its range.
 
     """
 
@@ -49,6 +53,7 @@ class Kind:
     learning_rate: float | None = None
     dropout: float = 0.0
     averaging: float = 0.0
+    penalty: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -59,10 +64,17 @@ class Kind:
         require(rate is None or rate > 0, "learning_rate", given=rate, expected="None, or a positive number")
         for name, given in (("dropout", self.dropout), ("averaging", self.averaging)):
             require(0 <= given < 1, name, given=given, expected="from 0 to below 1")
+        known = self.penalty is None or self.penalty >= 0
+        require(known, "penalty", given=self.penalty, expected="None, or 0 or more")
+        require(self.seed >= 0, "seed", given=self.seed, expected="0 or more")
 
     def rate(self, usual: float) -> float:
         """Learning rate, where the method has a usual one."""
         return usual if self.learning_rate is None else self.learning_rate
+
+    def held(self, usual: float) -> float:
+        """Weight of a penalty, where the method has a usual one."""
+        return usual if self.penalty is None else self.penalty
 
     def seed_of(self, purpose: int) -> int:
         """Of one of several generators: equal seeds would draw images and what they are told from in step."""
@@ -73,17 +85,16 @@ class Kind:
         return Memory(self.kept, self.seed_of(MEMORY)) if self.kept else None
 
 
-def _softmax(kind: Kind, among: str, penalty: Callable[[], Penalty] | None = None) -> Learner:
+def _softmax(kind: Kind, among: str, penalty: Penalty | None = None) -> Learner:
     """A classifier by cross-entropy, Adam at 1e-3 (van de Ven & Tolias 2019)."""
     with seeded(kind.seed_of(WEIGHTS)):
         network = Perceptron(kind.shape, kind.classes, kind.width)
-    penalties = () if penalty is None else (penalty(),)
     return Softmax(
         network,
         kind.classes,
         learning_rate=kind.rate(1e-3),
         among=among,
-        penalties=penalties,
+        penalties=() if penalty is None else (penalty,),
         memory=kind.memory(),
         dropout=kind.dropout,
         averaging=kind.averaging,
@@ -162,20 +173,23 @@ METHODS: dict[str, Callable[[Kind], Learner]] = {
     "softmax": lambda kind: _softmax(kind, "all"),
     "softmax-seen": lambda kind: _softmax(kind, "seen"),
     "softmax-batch": lambda kind: _softmax(kind, "batch"),
-    "ewc": lambda kind: _softmax(kind, "seen", Consolidation),
-    "online-ewc": lambda kind: _softmax(kind, "seen", lambda: Consolidation(decay=1.0)),
-    "si": lambda kind: _softmax(kind, "seen", Intelligence),
-    "lwf": lambda kind: _softmax(kind, "seen", Distillation),
-    "lwf-mean": lambda kind: _softmax(kind, "seen", lambda: Distillation(over_classes="mean")),
+    "ewc": lambda kind: _softmax(kind, "seen", Consolidation(kind.held(5000.0))),
+    "online-ewc": lambda kind: _softmax(kind, "seen", Consolidation(kind.held(5000.0), decay=1.0)),
+    "si": lambda kind: _softmax(kind, "seen", Intelligence(kind.held(0.1))),
+    "lwf": lambda kind: _softmax(kind, "seen", Distillation()),
+    "lwf-mean": lambda kind: _softmax(kind, "seen", Distillation(over_classes="mean")),
 }
 NEED_BOUNDARIES = ("ewc", "online-ewc", "si", "lwf", "lwf-mean", "generative-replay")
-WITHOUT_MEMORY = ("generative", "generative-cd", "generative-cd-shared", "generative-replay", "slda")
-UNSTEADIED = (
-    "generative",
-    "generative-cd",
-    "generative-cd-shared",
-    "slda",
-)  # no pixels to hide, no weights to average
+_GENERATIVE = ("generative", "generative-cd", "generative-cd-shared", "slda")
+PENALISED = ("ewc", "online-ewc", "si")
+# What a method has no use for, and why.
+REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
+    "kept": ((*_GENERATIVE, "generative-replay", "lwf", "lwf-mean"), "keeps no images"),
+    "dropout": (_GENERATIVE, "hides no pixels"),
+    "averaging": (_GENERATIVE, "tells classes by its last weights"),
+    "learning_rate": (("slda",), "has none"),
+    "penalty": (tuple(name for name in METHODS if name not in PENALISED), "has none to weigh"),
+}
 
 
 def learner_of(method: str, kind: Kind) -> Learner:
@@ -191,15 +205,15 @@ def learner_of(method: str, kind: Kind) -> Learner:
         kind: what it is made for.
 
     Raises:
-        InputError: no such method, one that needs boundaries where there are none, or a memory for one that has none.
+        InputError: no such method, one that needs boundaries where there are none, or what a method has no use for.
 
     """
     require(method in METHODS, "method", given=method, expected=f"one of {tuple(METHODS)}")
     lost = kind.free and method in NEED_BOUNDARIES
     require(not lost, "method", given=method, expected="one that does not need boundaries of tasks")
-    kept = kind.kept and method in WITHOUT_MEMORY
-    require(not kept, "kept", given=kind.kept, expected=f"0: {method!r} keeps no images")
-    for name, given in (("dropout", kind.dropout), ("averaging", kind.averaging)):
-        used = not given or method not in UNSTEADIED
-        require(used, name, given=given, expected=f"0: {method!r} has no use for it")
+    for name, (methods, why) in REFUSED.items():
+        given = getattr(kind, name)
+        none = None if Kind.__dataclass_fields__[name].default is None else 0
+        fits = given == none or method not in methods
+        require(fits, name, given=given, expected=f"{none}: {method!r} {why}")
     return METHODS[method](kind)

@@ -23,6 +23,8 @@ class Dreams(Memory):
 
     """
 
+    needs_boundaries = True
+
     def __init__(self, source: Generative, per_class: int, seed: int = 0) -> None:
         require(per_class >= 1, "per_class", given=per_class, expected="at least 1")
         super().__init__(per_class * source.energy.classes, seed)
@@ -59,6 +61,11 @@ class Paired(Learner):
     def parameters(self) -> int:
         """Of both."""
         return self.learner.parameters + self.source.parameters
+
+    @property
+    def needs_boundaries(self) -> bool:
+        """Draws are taken when a task ends."""
+        return self.learner.needs_boundaries
 
     def observe(self, batch: StreamBatch) -> float:
         """One update of each; the loss is the learner's."""

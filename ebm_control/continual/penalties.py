@@ -41,6 +41,9 @@ class Consolidation(Penalty):
             EWC (Schwarz et al. 2018).
         samples: images a task that Fisher's information is taken over.
 
+    Raises:
+        InputError: a figure is out of its range.
+
     """
 
     def __init__(self, weight: float = 5000.0, *, decay: float | None = None, samples: int = 1000) -> None:
@@ -60,7 +63,9 @@ class Consolidation(Penalty):
 
     def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, seen: Tensor) -> None:
         """Take the diagonal of Fisher's information."""
-        fresh = fisher(network, images[: self.samples], seen)
+        # Images of a task may be in order of their classes.
+        chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: self.samples]
+        fresh = fisher(network, images[chosen.sort().values], seen)
         means = [p.detach().clone() for p in network.parameters()]
         if self.decay is not None and self.held:
             old = self.held[0][0]
@@ -107,6 +112,9 @@ class Intelligence(Penalty):
         weight: c.
         damping: ξ, which keeps weights that hardly moved from weighing without bound.
 
+    Raises:
+        InputError: a figure is out of its range.
+
     """
 
     follows_steps = True
@@ -139,8 +147,8 @@ class Intelligence(Penalty):
 
     def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, seen: Tensor) -> None:
         """Importances of the task are added to those before."""
-        assert self.work is not None
-        assert self.means is not None
+        if self.work is None or self.means is None:  # no step was taken
+            return
         now = [p.detach().clone() for p in network.parameters()]
         fresh = [
             w / ((b - a).square() + self.damping) for w, a, b in zip(self.work, self.means, now, strict=True)
@@ -156,7 +164,11 @@ class Distillation(Penalty):
     Args:
         temperature: of the softmax that is compared.
         over_classes: distillation is a "sum" over classes by definition. In the code of van de Ven & Tolias 2019 it was
-            their "mean" when they published, corrected later: less weight, the more classes there are.
+            their "mean", over old and new ones, when they published in April of that year, and a sum from May on. The
+            mean weighs less, the more classes there are.
+
+    Raises:
+        InputError: a temperature that is not positive, or neither sum nor mean.
 
     """
 

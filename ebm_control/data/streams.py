@@ -37,11 +37,35 @@ class TaskStream:
         tasks: a set of images each; labels are those of the whole stream.
         classes: labels there are in all.
 
+    Raises:
+        InputError: no tasks, one without images to learn or to test by, images of another shape or not uint8, labels
+            that are not one an image, or not of those classes.
+
     """
 
     name: str
     tasks: tuple[ImageSet, ...]
     classes: int
+
+    def __post_init__(self) -> None:
+        require(len(self.tasks) >= 1, "tasks", given="none", expected="at least one")
+        for task in self.tasks:
+            for images, labels in ((task.images, task.labels), (task.test_images, task.test_labels)):
+                fits = images.dtype == torch.uint8 and images.ndim == 4 and images.shape[1:] == self.shape
+                given = f"{images.dtype} {tuple(images.shape)} in {task.name}"
+                require(
+                    fits,
+                    "tasks",
+                    given=given,
+                    expected=f"uint8 images (N, {', '.join(map(str, self.shape))})",
+                )
+                fits = len(images) == len(labels) >= 1
+                given = f"{len(images)} and {len(labels)} in {task.name}"
+                require(fits, "tasks", given=given, expected="as many images as labels, at least 1")
+                low, high = int(labels.min()), int(labels.max())
+                fits = low >= 0 and high < self.classes
+                given = f"{low} to {high} in {task.name}"
+                require(fits, "tasks", given=given, expected=f"labels 0 to {self.classes - 1}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -145,6 +169,9 @@ def permuted_stream(
         new_classes: every task has labels of its own, so that it has to be told from the others too (class-incremental,
             100 classes for ten tasks of MNIST); False for the same labels in all (domain-incremental).
         seed: of the orders.
+
+    Raises:
+        InputError: no tasks.
 
     """
     require(tasks >= 1, "tasks", given=tasks, expected="at least 1")

@@ -128,7 +128,7 @@ def run(job: Job) -> list[dict[str, Any]]:
         updates = UPDATES_PERMUTED
     updates = round(updates * SHARES.get(job.learner, 1.0) * (0.1 if job.quick else 1.0))
     # A tenth of the updates is too few at the rate of the literature.
-    rate = 1e-3 if job.quick and job.learner == "ebm" else job.compared.rate
+    rate = job.compared.rate or (1e-3 if job.quick and job.learner == "ebm" else None)
     steadied = STEADIED if job.compared.steadied else {}
     kept = job.compared.kept
     kind = Kind(stream.shape, stream.classes, WIDTH, kept, job.free, rate, seed=job.seed, **steadied)
@@ -157,6 +157,8 @@ def run(job: Job) -> list[dict[str, Any]]:
             "forward_transfer": None if job.learner == "joint" else found.forward_transfer,
             "test": test,
             "updates": updates,
+            "dropout": kind.dropout,
+            "averaging": kind.averaging,
             "parameters": learner.parameters,
             "minutes": found.seconds / 60,
             "matrix": found.accuracies.round(4).tolist(),

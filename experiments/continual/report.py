@@ -11,19 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import tyro
 from rich.table import Table
 
 from ebm_control.checks import require
+from ebm_control.continual.figures import draw_accuracies, draw_landscape
 from experiments import tables
 from experiments.continual.jobs import QUICK_STREAMS, STREAMS, jobs_of
 from experiments.runs import put_together
 from experiments.tables import lines, spread
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 Row = dict[str, Any]
 KEYS = ("stream", "boundaries", "method")
@@ -82,8 +79,8 @@ def _figures(row: Row | None) -> list[str]:
 
 def matrices(rows: list[Row], stream: str, methods: tuple[str, ...], path: Path) -> Path:
     """Accuracies of every task after every task, a mean over seeds, a panel a method."""
-    figure, axes = plt.subplots(1, len(methods), figsize=(2.6 * len(methods), 2.9), squeeze=False)
-    for axis, method in zip(axes[0], methods, strict=True):
+    means = {}
+    for method in methods:
         found = [
             row["matrix"]
             for row in rows
@@ -91,38 +88,8 @@ def matrices(rows: list[Row], stream: str, methods: tuple[str, ...], path: Path)
         ]
         known = sorted({row["method"] for row in rows if row["stream"] == stream})
         require(bool(found), "methods", given=method, expected=f"some of {known}")
-        mean = np.mean(found, axis=0)
-        axis.imshow(mean, vmin=0, vmax=1, cmap="viridis")
-        for (i, j), value in np.ndenumerate(mean):
-            colour = "white" if value < 0.6 else "black"
-            axis.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=7)
-        axis.set(title=method, xlabel="task tested", ylabel="after task")
-        axis.title.set_fontsize(8)
-        tasks = range(len(mean))
-        axis.set(
-            xticks=tasks, yticks=tasks, xticklabels=[i + 1 for i in tasks], yticklabels=[i + 1 for i in tasks]
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-    return path
-
-
-def landscapes(row: Row, path: Path) -> Path:
-    """Mean energies of every class asked for with images of every class, after each task."""
-    scores = np.array(row["scores"], dtype=float)
-    figure, axes = plt.subplots(1, len(scores), figsize=(2.2 * len(scores), 2.5), squeeze=False)
-    bound = np.nanmax(np.abs(scores))
-    for i, (axis, after) in enumerate(zip(axes[0], scores, strict=True)):
-        axis.imshow(-after, vmin=-bound, vmax=bound, cmap="coolwarm")
-        axis.set(title=f"after task {i + 1}", xlabel="class asked for", ylabel="images of" if i == 0 else "")
-        axis.set(xticks=range(len(after)), yticks=range(len(after)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-    return path
+        means[method] = np.mean(found, axis=0)
+    return draw_accuracies(path, means)
 
 
 @dataclass
@@ -158,7 +125,8 @@ def main() -> None:
         for row in results["by_seed"]:
             wanted = (row["stream"], row["boundaries"]) == (asked.stream, "known")
             if wanted and row.get("scores") and row["method"] in ("ebm", "generative"):
-                landscapes(row, asked.figures / f"landscape-{row['method']}.png")
+                scores = np.array(row["scores"], dtype=float)
+                draw_landscape(asked.figures / f"landscape-{row['method']}.png", scores)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,11 @@ def test_a_learner_sees_a_stream_and_what_it_knew_is_written_down(tmp_path, caps
     assert summary["accuracy"] == pytest.approx(sum(summary["accuracies"][-1]) / 5)
     assert json.loads(capsys.readouterr().out)["accuracy"] == summary["accuracy"]
     assert json.loads((tmp_path / "settings.json").read_text())["method"] == "softmax"
+    assert summary["untrained"] == [0] * 5
+    assert summary["parameters"] > 1000
+    assert summary["backward_transfer"] < -0.5
+    for name in ("accuracies", "landscape"):
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(("method", "updates"), [("ebm", 100), ("generative", 30)])
@@ -30,7 +35,13 @@ def test_energies_learn_from_the_command_line(tmp_path, method, updates):
 
 
 def test_a_permuted_stream_has_as_many_tasks_as_asked_for(tmp_path):
-    given = ("--stream", "permuted-digits", "--tasks", 2, "--updates", 3, "--kept", 20)
+    given = ("--stream", "permuted-digits", "--tasks", 3, "--updates", 3, "--kept", 20, "--averaging", 0.9)
+    assert len(run(tmp_path, *given)["accuracies"]) == 3
+    assert not (tmp_path / "figures" / "landscape.png").exists()
+
+
+def test_a_split_stream_has_as_many_classes_a_task_as_asked_for(tmp_path):
+    given = ("--per-task", 5, "--updates", 3, "--method", "si", "--penalty", 2)
     assert len(run(tmp_path, *given)["accuracies"]) == 2
 
 
@@ -42,6 +53,8 @@ def test_a_permuted_stream_has_as_many_tasks_as_asked_for(tmp_path):
         (("--method", "magic"), "method: expected one of"),
         (("--method", "ewc", "--no-boundaries"), "method: expected one that does not need boundaries"),
         (("--method", "generative", "--kept", "5"), "kept: expected 0"),
+        (("--seed", "-1"), "seed: expected 0 or more, got -1"),
+        (("--per-task", "3"), "per_task: expected a divisor of 10, got 3"),
         (("--stream", "split-mnist", "--data-dir", "nowhere"), "folder: expected the four idx files"),
     ],
 )

@@ -1,13 +1,16 @@
 """What is measured of a learner, on learners whose knowledge is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from ebm_control.checks import InputError
-from ebm_control.continual import Learner, Outcome, learn
-from ebm_control.data import load_images
-from ebm_control.data.streams import split_stream
+from ebm_control.continual import Kind, Learner, Outcome, learn, learner_of
+from ebm_control.continual.methods import NEED_BOUNDARIES
+from ebm_control.data import ImageSet, load_images
+from ebm_control.data.streams import TaskStream, split_stream
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +74,65 @@ def test_figures_are_those_of_their_definitions():
     assert found.average == pytest.approx(2.3 / 3)
     assert found.forgetting == pytest.approx(((0.9 - 0.6) + (0.8 - 0.7)) / 2)
     assert found.forward_transfer == pytest.approx(((0.3 - 0.2) + (0.4 - 0.1)) / 2)
+    assert found.backward_transfer == pytest.approx(((0.6 - 0.9) + (0.7 - 0.8)) / 2)
     alone = outcome([[0.7]], [0.1])
-    assert alone.forgetting == alone.forward_transfer == 0
+    assert alone.forgetting == alone.forward_transfer == alone.backward_transfer == 0
+
+
+def test_who_tells_classes_only_once_seen_knows_none_before(stream):
+    """Whatever the order in which classes arrive: none is told by default."""
+    backwards = split_stream(load_images("digits"), order=range(9, -1, -1))
+    learner = learner_of("softmax-seen", Kind(stream.shape, 10, width=10))
+    found = learn(learner, backwards, updates=1, batch=4)
+    assert not found.untrained.any()
+    assert found.forward_transfer == 0
+
+
+def test_a_stream_can_be_asked_for_that_is_not_the_one_learned(stream):
+    whole = replace(stream, tasks=stream.tasks[:1])
+    found = learn(Oracle(stream, 5), whole, updates=1, batch=4, tested=stream)
+    assert found.accuracies.tolist() == [[1, 0, 0, 0, 0]]
+    assert found.forward_transfer is None
+    assert found.backward_transfer is None
+    with pytest.raises(InputError, match=r"^tested: expected 10, got 5 classes"):
+        learn(Oracle(stream, 5), stream, tested=TaskStream("few", (few(5),), 5))
+
+
+def few(classes):
+    images, labels = torch.zeros(classes, 1, 8, 8, dtype=torch.uint8), torch.arange(classes)
+    return ImageSet("few", images, labels, images, labels)
+
+
+def test_as_many_test_images_as_asked_for_are_drawn_once(stream):
+    asked = []
+
+    class Counts(Oracle):
+        def logits(self, x):
+            asked.append(x)
+            return super().logits(x)
+
+    learn(Counts(stream, 5), stream, updates=1, batch=4, test=7)
+    of_tasks = [x for x in asked if len(x) == 7][:10]
+    assert len(of_tasks) == 10
+    for task, before, after in zip(stream.tasks, of_tasks, of_tasks[5:], strict=False):
+        assert torch.equal(before, after)
+        assert not torch.equal(before, task.part("test")[:7])
+
+
+@pytest.mark.parametrize("method", NEED_BOUNDARIES)
+def test_who_needs_boundaries_is_not_let_loose_without(stream, method):
+    learner = learner_of(method, Kind(stream.shape, 10, width=10))
+    with pytest.raises(
+        InputError, match=r"^overlap: expected None: the learner needs boundaries of tasks, got 0.5"
+    ):
+        learn(learner, stream, updates=1, overlap=0.5)
+
+
+@pytest.mark.parametrize("method", ["ebm", "softmax-seen", "summed", "slda"])
+def test_others_do_without_boundaries(stream, method):
+    kept = 0 if method == "slda" else 5
+    learner = learner_of(method, Kind(stream.shape, 10, width=10, kept=kept, free=True))
+    assert len(learn(learner, stream, updates=1, overlap=0.5).accuracies) == 5
 
 
 def test_without_boundaries_nothing_comes_before_its_time(stream):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from torch import nn
 from torch.nn import functional
 
 from ebm_control.checks import InputError
@@ -225,6 +226,40 @@ def test_a_task_weighs_as_one_among_those_seen(task, done, expected):
     assert learner.share_of_new(batch([1, 2], task)) == expected
 
 
+@pytest.mark.parametrize(("task", "done", "share"), [(2, 2, 1 / 3), (None, 0, 0.5)])
+def test_losses_of_batch_and_memory_weigh_by_their_shares(task, done, share):
+    learner, seen = Softmax(perceptron(), 10, memory=Memory(20)), []
+    learner.memory.add(batch([5] * 20).x, torch.full((20,), 5))
+    learner.tasks_done = done
+    plain = learner.loss
+    learner.loss = lambda x, labels, classes: seen.append(plain(x, labels, classes)) or seen[-1]
+    loss = learner.observe(batch([1, 2] * 5, task, seed=7))
+    new, old = (float(one.detach()) for one in seen)
+    assert abs(new - old) > 1e-3
+    assert loss == pytest.approx(share * new + (1 - share) * old, rel=1e-5)
+
+
+def test_layers_of_one_s_own_that_differ_in_training_do_not_when_classes_are_told():
+    with seeded(0):
+        network = nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 20), nn.BatchNorm1d(20), nn.Dropout(), nn.Linear(20, 10)
+        )
+    learner = Softmax(network, 10, among="seen")
+    for n in range(3):
+        learner.observe(batch([1, 2, 3] * 4, seed=n))
+        means, x = network[2].running_mean.clone(), batch([1] * 30, seed=9).x
+        assert torch.equal(learner.logits(x), learner.logits(x))
+        assert torch.equal(network[2].running_mean, means)
+    assert network[2].num_batches_tracked == 3
+
+
+def test_no_class_is_told_before_one_was_seen():
+    learner = Softmax(perceptron(), 10, among="seen")
+    assert learner.predict(batch([0, 1, 2]).x).tolist() == [-1] * 3
+    learner.observe(batch([7, 7]))
+    assert learner.predict(batch([0, 1, 2]).x).tolist() == [7] * 3
+
+
 def test_without_boundaries_a_memory_fills_as_images_come(stream):
     learner = Softmax(perceptron(), 10, memory=Memory(100))
     accuracy(learner, stream, updates=20, overlap=0.5)
@@ -349,62 +384,3 @@ def test_energies_of_a_pair_add_up():
     torch.testing.assert_close(Paired(learner, source).logits(x), learner.logits(x))
     with pytest.raises(InputError, match=r"^weight: expected 0 or more, got -1"):
         Paired(learner, source, -1)
-
-
-def steadied(kind, **given):
-    if kind == "softmax":
-        return Softmax(perceptron(), 10, among="seen", **given)
-    return Contrastive(gated(), **given)
-
-
-@pytest.mark.parametrize("kind", ["softmax", "ebm"])
-def test_hidden_pixels_are_others_each_time_and_keep_the_mean(kind):
-    learner = steadied(kind, dropout=0.25, seed=1)
-    x = torch.ones(2000, *SHAPE)
-    shown, again = learner.shown(x), learner.shown(x)
-    assert shown.unique().tolist() == pytest.approx([0.0, 4 / 3])
-    assert float(shown.mean()) == pytest.approx(1.0, abs=0.01)
-    assert not torch.equal(shown, again)
-    assert torch.equal(steadied(kind, dropout=0.25, seed=1).shown(x), shown)
-    assert steadied(kind).shown(x) is x
-
-
-@pytest.mark.parametrize("kind", ["softmax", "ebm"])
-def test_pixels_are_hidden_in_training_from_the_batch_and_the_memory_and_not_when_classes_are_told(kind):
-    learner, seen = steadied(kind, dropout=0.5, memory=Memory(20)), []
-    network = learner.network
-    hook = network.layers if kind == "softmax" else network.first
-    hook.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    one = StreamBatch(torch.ones(20, *SHAPE), torch.arange(20) % 2, 0)
-    learner.observe(one)
-    learner.finish_task(one.x, one.labels)
-    learner.observe(one)
-    assert len(seen) == 3
-    assert all(float(given.min()) == 0 for given in seen)
-    seen.clear()
-    learner.logits(one.x)
-    assert all(torch.equal(given, torch.ones_like(given)) for given in seen)
-
-
-@pytest.mark.parametrize("kind", ["softmax", "ebm"])
-def test_averaged_weights_tell_classes(kind):
-    learner = steadied(kind, averaging=0.9, learning_rate=0.01)
-    followed = [p.detach().clone() for p in learner.network.parameters()]
-    for n in range(30):
-        learner.observe(batch([0, 1, 2, 3] * 5, seed=n))
-        share = 1.0 if n == 0 else 1 - min(0.9, (1 + n) / (10 + n))
-        for average, now in zip(followed, learner.network.parameters(), strict=True):
-            average.lerp_(now.detach(), share)
-    for average, expected in zip(learner.telling.parameters(), followed, strict=True):
-        torch.testing.assert_close(average.detach(), expected)
-    x = batch([0] * 9, seed=99).x
-    told = learner.logits(x)
-    assert not torch.allclose(told[:, :4], steadied_logits(learner, x), atol=1e-4)
-    assert torch.isinf(told[:, 4:]).all()
-
-
-def steadied_logits(learner, x):
-    """Of the last weights."""
-    if isinstance(learner, Softmax):
-        return learner.network(x)[:, :4]
-    return -learner.energy.of_classes(x)[:, :4]

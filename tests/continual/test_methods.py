@@ -21,7 +21,7 @@ from ebm_control.continual import (
     Softmax,
     learner_of,
 )
-from ebm_control.continual.methods import NEED_BOUNDARIES, SUM_WEIGHT, UNSTEADIED, WITHOUT_MEMORY
+from ebm_control.continual.methods import HIDING, NEED_BOUNDARIES, REFUSED, SUM_WEIGHT
 from ebm_control.data.streams import StreamBatch
 
 SHAPE = (1, 8, 8)
@@ -58,12 +58,13 @@ def test_every_method_learns_and_tells_classes_that_it_saw(method):
     ],
 )
 def test_classifiers_are_over_the_classes_and_with_the_penalty_of_their_name(method, among, penalty):
-    learner = made(method, kept=30)
+    kept = 0 if penalty is Distillation else 30
+    learner = made(method, kept=kept)
     assert isinstance(learner, Softmax)
     assert learner.among == among
     assert [type(one) for one in learner.penalties] == ([] if penalty is None else [penalty])
     assert learner.optimizer.param_groups[0]["lr"] == 1e-3
-    assert learner.memory.capacity == 30
+    assert learner.memory is None if kept == 0 else learner.memory.capacity == 30
 
 
 def test_distillation_is_over_classes_as_the_name_says():
@@ -79,13 +80,30 @@ def test_discriminative_learners_hide_pixels_and_average_weights(method):
     assert inner.average is not None
 
 
-@pytest.mark.parametrize("method", UNSTEADIED)
-@pytest.mark.parametrize("name", ["dropout", "averaging"])
-def test_learners_that_have_no_use_for_it_say_so(method, name):
-    with pytest.raises(InputError, match=rf"^{name}: expected 0: '{method}' has no use for it, got 0.5"):
-        made(method, **{name: 0.5})
-    with pytest.raises(InputError, match=rf"^{name}: expected from 0 to below 1, got 1"):
-        made("ebm", **{name: 1})
+@pytest.mark.parametrize(
+    ("name", "given", "none"),
+    [
+        ("kept", 5, 0),
+        ("dropout", 0.5, 0),
+        ("averaging", 0.5, 0),
+        ("learning_rate", 0.1, None),
+        ("penalty", 1.0, None),
+    ],
+)
+def test_what_a_method_has_no_use_for_it_refuses(name, given, none):
+    methods, why = REFUSED[name]
+    assert methods
+    for method in methods:
+        with pytest.raises(InputError, match=rf"^{name}: expected {none}: '{method}' {why}, got {given}"):
+            made(method, **{name: given})
+    made(next(method for method in METHODS if method not in methods), **{name: given})
+
+
+def test_penalties_weigh_as_asked_for():
+    assert made("ewc", penalty=7.0).penalties[0].weight == 7
+    assert made("online-ewc").penalties[0].weight == 5000
+    assert made("si").penalties[0].weight == 0.1
+    assert made("si", penalty=0.0).penalties[0].weight == 0
 
 
 def test_online_consolidation_has_one_term_and_the_other_one_a_task():
@@ -128,15 +146,19 @@ def test_methods_that_need_boundaries_say_so(method):
         made(method, free=True)
 
 
-@pytest.mark.parametrize("method", WITHOUT_MEMORY)
-def test_methods_that_keep_no_images_say_so(method):
-    with pytest.raises(InputError, match=r"^kept: expected 0: .* keeps no images, got 5"):
-        made(method, kept=5)
-
-
 @pytest.mark.parametrize(
     ("name", "given"),
-    [("learning_rate", 0.0), ("learning_rate", -1.0), ("kept", -1), ("width", 0), ("classes", 1)],
+    [
+        ("learning_rate", 0.0),
+        ("learning_rate", -1.0),
+        ("kept", -1),
+        ("width", 0),
+        ("classes", 1),
+        ("seed", -1),
+        ("penalty", -1.0),
+        ("dropout", 1.0),
+        ("averaging", -0.1),
+    ],
 )
 def test_figures_out_of_their_range_are_named(name, given):
     with pytest.raises(InputError, match=f"^{name}: expected"):
@@ -145,5 +167,5 @@ def test_figures_out_of_their_range_are_named(name, given):
 
 def test_seeds_of_one_learner_differ_by_purpose():
     kind = Kind(SHAPE, 10, seed=4)
-    assert len({kind.seed, *(kind.seed_of(purpose) for purpose in range(4))}) == 5
+    assert len({kind.seed, *(kind.seed_of(purpose) for purpose in range(HIDING + 1))}) == HIDING + 2
     assert kind.seed_of(2) != Kind(SHAPE, 10, seed=5).seed_of(2)

@@ -99,6 +99,40 @@ def test_synaptic_intelligence_adds_up_what_a_weight_did_for_the_loss():
     assert float(penalty.added(zero, network, x, SEEN)) == pytest.approx(expected, rel=1e-4)
 
 
+def test_synaptic_intelligence_counts_each_task_s_work_once_and_adds_them_up():
+    network, x = Linear(), images()
+    penalty = Intelligence(weight=2.0, damping=0.1)
+    for _ in range(2):
+        penalty.added(torch.zeros(()), network, x, SEEN)
+        before = [p.detach().clone() for p in network.parameters()]
+        for p in network.parameters():
+            p.grad = torch.full_like(p, 3.0)
+        moved(network, -0.1)
+        penalty.stepped(network, before)
+        penalty.finish_task(network, x, torch.zeros(50, dtype=torch.long), SEEN)
+    once = 3.0 * 0.1 / (0.1**2 + 0.1)
+    for omega in penalty.importances:
+        torch.testing.assert_close(omega, torch.full_like(omega, 2 * once))
+
+
+def test_a_task_without_a_step_weighs_nothing():
+    network, penalty = Linear(), Intelligence()
+    penalty.finish_task(network, images(), torch.zeros(50, dtype=torch.long), SEEN)
+    assert penalty.importances is None
+
+
+def test_information_is_of_images_of_all_classes_though_they_come_in_order():
+    network = Linear()
+    bright, dark = torch.ones(50, *SHAPE), torch.zeros(50, *SHAPE)
+    penalty = Consolidation(samples=50)
+    penalty.finish_task(network, torch.cat([dark, bright]), torch.arange(100) // 50, SEEN)
+    assert float(penalty.held[0][0][0].sum()) > 0  # dark images say nothing of the weights of pixels
+    few, all_of_them = Consolidation(samples=20), Consolidation(samples=100)
+    for one in (few, all_of_them):
+        one.finish_task(network, torch.cat([dark, bright]), torch.arange(100) // 50, SEEN)
+    assert not torch.equal(few.held[0][0][1], all_of_them.held[0][0][1])
+
+
 def test_distillation_is_none_where_answers_are_what_they_were():
     network, penalty, x = Linear(), Distillation(2.0), images()
     loss = torch.tensor(3.0)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ebm_control.checks import InputError
-from ebm_control.data import load_images
-from ebm_control.data.streams import permuted_stream, split_stream, task_shares
+from ebm_control.data import ImageSet, load_images
+from ebm_control.data.streams import TaskStream, permuted_stream, split_stream, task_shares
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +110,42 @@ def test_what_a_stream_cannot_be_is_said(digits):
         stream.batches(0)
     with pytest.raises(InputError, match=r"^batch: expected at least 1, got 0"):
         stream.batches(1, 0)
+
+
+def task(**given):
+    images, labels = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4)
+    parts = {"images": images, "labels": labels, "test_images": images, "test_labels": labels}
+    return ImageSet("some", **(parts | given))
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (
+            {"images": torch.zeros(4, 1, 8, 8)},
+            r"expected uint8 images \(N, 1, 8, 8\), got torch.float32 \(4, 1, 8, 8\) in some",
+        ),
+        (
+            {"test_images": torch.zeros(4, 1, 9, 8, dtype=torch.uint8)},
+            r"expected uint8 images \(N, 1, 8, 8\), got torch.uint8",
+        ),
+        ({"labels": torch.arange(3)}, "expected as many images as labels, at least 1, got 4 and 3 in some"),
+        ({"labels": torch.arange(4) + 1}, "expected labels 0 to 3, got 1 to 4 in some"),
+        ({"test_labels": torch.arange(4) - 1}, "expected labels 0 to 3, got -1 to 2 in some"),
+    ],
+)
+def test_what_a_task_cannot_be_is_said(given, complaint):
+    assert TaskStream("one", (task(),), 4).shape == (1, 8, 8)
+    with pytest.raises(InputError, match=f"^tasks: {complaint}"):
+        TaskStream("one", (task(), task(**given)), 4)
+    with pytest.raises(InputError, match=r"^tasks: expected at least one, got none"):
+        TaskStream("one", (), 4)
+
+
+def test_classes_without_images_to_learn_or_to_test_by_are_refused(digits):
+    keep = digits.labels != 3
+    lame = ImageSet("lame", digits.images[keep], digits.labels[keep], digits.test_images, digits.test_labels)
+    with pytest.raises(
+        InputError, match=r"^tasks: expected as many images as labels, at least 1, got 0 and 0"
+    ):
+        split_stream(lame, 1)

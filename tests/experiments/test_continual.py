@@ -22,7 +22,7 @@ from experiments.continual.jobs import (
     run,
     stream_of,
 )
-from experiments.continual.report import cells, landscapes, markdown, matrices, summarised
+from experiments.continual.report import cells, markdown, matrices, summarised
 
 
 def test_every_method_is_run_on_every_stream_with_and_without_boundaries():
@@ -46,7 +46,7 @@ def test_a_job_gives_one_row_with_all_that_tables_and_figures_need(free, tmp_pat
     assert len(row["matrix"]) == 5
     text = markdown(summarised([row, row | {"seed": 1, "accuracy": row["accuracy"] - 0.1}]))
     assert f"| {100 * row['accuracy'] - 5:.2f} ± " in text
-    assert landscapes(row, tmp_path / "landscape.png").stat().st_size > 1000
+    assert len(row["scores"]) == 5
     if not free:
         methods = ("ebm, 200 kept",)
         assert matrices([row], row["stream"], methods, tmp_path / "m.png").stat().st_size > 1000
@@ -83,7 +83,9 @@ def test_steadied_learners_hide_pixels_and_average_their_weights(monkeypatch):
     assert compared.name == "softmax-seen, 200 kept, steadied"
     [row] = run(Job("split-digits", False, compared, 0, True))
     assert 0.5 < row["accuracy"] <= 1
-    assert (made[0].dropout, made[0].averaging) == (STEADIED["dropout"], STEADIED["averaging"])
+    run(Job("split-digits", False, Compared("softmax-seen"), 0, True))
+    assert [(kind.dropout, kind.averaging) for kind in made] == [tuple(STEADIED.values()), (0, 0)]
+    assert (row["dropout"], row["averaging"]) == tuple(STEADIED.values())
 
 
 def test_joined_tasks_are_the_set():

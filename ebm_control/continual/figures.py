@@ -1,0 +1,61 @@
+"""Figures of what a learner knew when: accuracies of all tasks, and energies of all classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+
+def draw_accuracies(path: Path, found: Mapping[str, NDArray[np.float64]]) -> Path:
+    """Accuracies of every task after every task, a panel a learner.
+
+    Args:
+        path: of the picture; its folder is made.
+        found: by name, `Outcome.accuracies` or a mean of such.
+
+    """
+    figure, axes = plt.subplots(1, len(found), figsize=(2.6 * len(found), 2.9), squeeze=False)
+    for axis, (name, accuracies) in zip(axes[0], found.items(), strict=True):
+        axis.imshow(accuracies, vmin=0, vmax=1, cmap="viridis")
+        for (i, j), value in np.ndenumerate(accuracies):
+            colour = "white" if value < 0.6 else "black"
+            axis.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=7)
+        axis.set(title=name, xlabel="task tested", ylabel="after task")
+        axis.title.set_fontsize(8)
+        learned, tested = (range(count) for count in accuracies.shape)
+        axis.set(xticks=tested, yticks=learned)
+        axis.set(xticklabels=[i + 1 for i in tested], yticklabels=[i + 1 for i in learned])
+    return _saved(path, figure)
+
+
+def draw_landscape(path: Path, scores: NDArray[np.float64]) -> Path:
+    """Mean energies of every class asked for with images of every class, a panel a task; blue where low.
+
+    Args:
+        path: of the picture; its folder is made.
+        scores: `(T, classes, classes)`, `Outcome.scores`: centred over the classes seen; NaN for those that were not.
+
+    """
+    figure, axes = plt.subplots(1, len(scores), figsize=(2.2 * len(scores), 2.5), squeeze=False)
+    bound = np.nanmax(np.abs(scores))
+    for i, (axis, after) in enumerate(zip(axes[0], scores, strict=True)):
+        axis.imshow(-after, vmin=-bound, vmax=bound, cmap="coolwarm")
+        axis.set(title=f"after task {i + 1}", xlabel="class asked for", ylabel="images of" if i == 0 else "")
+        axis.set(xticks=range(len(after)), yticks=range(len(after)))
+    return _saved(path, figure)
+
+
+def _saved(path: Path, figure: Figure) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    return path
