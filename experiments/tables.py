@@ -39,6 +39,8 @@ def spread(row: Row, name: str, form: str = ".3g", of_half: str = ".2g") -> str:
     if row.get(name) is None:
         return "–"
     half = row.get(f"{name}_ci95")
+    if half is not None and half < 1e-9 * max(1.0, abs(row[name])):
+        half = 0.0  # equal runs, but for rounding
     return f"{row[name]:{form}}" + ("" if half is None else f" ± {half:{of_half}}")
 
 

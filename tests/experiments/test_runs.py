@@ -117,4 +117,5 @@ def test_a_spread_of_one_seed_has_no_interval():
     assert spread(one[0], "figure") == "1"
     assert spread(two[0], "figure") == "0.5 ± 6.4"
     assert spread(two[0], "missing") == "–"
+    assert spread({"figure": 81.2, "figure_ci95": 4e-14}, "figure") == "81.2 ± 0"
     assert lines(("a", "b"), [("1", "2")]) == ["| a | b |", "|---|---|", "| 1 | 2 |"]
