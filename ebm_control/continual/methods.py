@@ -182,13 +182,13 @@ METHODS: dict[str, Callable[[Kind], Learner]] = {
 NEED_BOUNDARIES = ("ewc", "online-ewc", "si", "lwf", "lwf-mean", "generative-replay")
 _GENERATIVE = ("generative", "generative-cd", "generative-cd-shared", "slda")
 PENALISED = ("ewc", "online-ewc", "si")
-# What a method has no use for, and why.
-REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
-    "kept": ((*_GENERATIVE, "generative-replay", "lwf", "lwf-mean"), "keeps no images"),
-    "dropout": (_GENERATIVE, "hides no pixels"),
-    "averaging": (_GENERATIVE, "tells classes by its last weights"),
-    "learning_rate": (("slda",), "has none"),
-    "penalty": (tuple(name for name in METHODS if name not in PENALISED), "has none to weigh"),
+# What has to be left as it is: at which value, with which methods, and why.
+REFUSED: dict[str, tuple[int | None, tuple[str, ...], str]] = {
+    "kept": (0, (*_GENERATIVE, "generative-replay", "lwf", "lwf-mean"), "keeps no images"),
+    "dropout": (0, _GENERATIVE, "hides no pixels"),
+    "averaging": (0, _GENERATIVE, "tells classes by its last weights"),
+    "learning_rate": (None, ("slda",), "has none"),
+    "penalty": (None, tuple(name for name in METHODS if name not in PENALISED), "has none to weigh"),
 }
 
 
@@ -211,9 +211,8 @@ def learner_of(method: str, kind: Kind) -> Learner:
     require(method in METHODS, "method", given=method, expected=f"one of {tuple(METHODS)}")
     lost = kind.free and method in NEED_BOUNDARIES
     require(not lost, "method", given=method, expected="one that does not need boundaries of tasks")
-    for name, (methods, why) in REFUSED.items():
+    for name, (none, methods, why) in REFUSED.items():
         given = getattr(kind, name)
-        none = None if Kind.__dataclass_fields__[name].default is None else 0
         fits = given == none or method not in methods
         require(fits, name, given=given, expected=f"{none}: {method!r} {why}")
     return METHODS[method](kind)

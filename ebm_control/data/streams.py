@@ -49,23 +49,21 @@ class TaskStream:
 
     def __post_init__(self) -> None:
         require(len(self.tasks) >= 1, "tasks", given="none", expected="at least one")
+        shape = tuple(self.tasks[0].images.shape[1:])
         for task in self.tasks:
-            for images, labels in ((task.images, task.labels), (task.test_images, task.test_labels)):
-                fits = images.dtype == torch.uint8 and images.ndim == 4 and images.shape[1:] == self.shape
-                given = f"{images.dtype} {tuple(images.shape)} in {task.name}"
-                require(
-                    fits,
-                    "tasks",
-                    given=given,
-                    expected=f"uint8 images (N, {', '.join(map(str, self.shape))})",
-                )
-                fits = len(images) == len(labels) >= 1
-                given = f"{len(images)} and {len(labels)} in {task.name}"
-                require(fits, "tasks", given=given, expected="as many images as labels, at least 1")
-                low, high = int(labels.min()), int(labels.max())
-                fits = low >= 0 and high < self.classes
-                given = f"{low} to {high} in {task.name}"
-                require(fits, "tasks", given=given, expected=f"labels 0 to {self.classes - 1}")
+            self._check(task.name, task.images, task.labels, shape)
+            self._check(task.name, task.test_images, task.test_labels, shape)
+
+    def _check(self, name: str, images: Tensor, labels: Tensor, shape: tuple[int, ...]) -> None:
+        fits = images.dtype == torch.uint8 and len(shape) == 3 and tuple(images.shape[1:]) == shape
+        expected = f"uint8 images (N, {', '.join(map(str, shape)) if len(shape) == 3 else 'C, H, W'})"
+        require(fits, "tasks", given=f"{images.dtype} {tuple(images.shape)} in {name}", expected=expected)
+        fits = len(images) == len(labels) >= 1
+        expected = "as many images as labels, at least 1"
+        require(fits, "tasks", given=f"{len(images)} and {len(labels)} in {name}", expected=expected)
+        low, high = int(labels.min()), int(labels.max())
+        fits, expected = low >= 0 and high < self.classes, f"labels 0 to {self.classes - 1}"
+        require(fits, "tasks", given=f"{low} to {high} in {name}", expected=expected)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -91,7 +91,7 @@ def test_discriminative_learners_hide_pixels_and_average_weights(method):
     ],
 )
 def test_what_a_method_has_no_use_for_it_refuses(name, given, none):
-    methods, why = REFUSED[name]
+    _, methods, why = REFUSED[name]
     assert methods
     for method in methods:
         with pytest.raises(InputError, match=rf"^{name}: expected {none}: '{method}' {why}, got {given}"):

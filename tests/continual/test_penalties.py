@@ -35,6 +35,14 @@ def moved(network, by=0.1):
     return network
 
 
+def stepped(penalty, network, gradient=3.0, by=-0.1):
+    """Tell a penalty of a step."""
+    before = [p.detach().clone() for p in network.parameters()]
+    for p in network.parameters():
+        p.grad = torch.full_like(p, gradient)
+    penalty.stepped(moved(network, by), before)
+
+
 def test_fisher_s_information_of_a_linear_classifier_is_that_of_the_formula():
     """`E_y (δ_ky - p_k)² x_j²`, the expectation over classes by one draw an image."""
     network, x = Linear(), images(4000)
@@ -87,11 +95,7 @@ def test_synaptic_intelligence_adds_up_what_a_weight_did_for_the_loss():
     penalty = Intelligence(weight=2.0, damping=0.1)
     zero, x = torch.zeros(()), images()
     assert float(penalty.added(zero, network, x, SEEN)) == 0
-    before = [p.detach().clone() for p in network.parameters()]
-    for p in network.parameters():
-        p.grad = torch.full_like(p, 3.0)
-    moved(network, -0.1)
-    penalty.stepped(network, before)
+    stepped(penalty, network)
     penalty.finish_task(network, x, torch.zeros(50, dtype=torch.long), SEEN)
     omega = 3.0 * 0.1 / (0.1**2 + 0.1)
     moved(network, 0.2)
@@ -104,11 +108,7 @@ def test_synaptic_intelligence_counts_each_task_s_work_once_and_adds_them_up():
     penalty = Intelligence(weight=2.0, damping=0.1)
     for _ in range(2):
         penalty.added(torch.zeros(()), network, x, SEEN)
-        before = [p.detach().clone() for p in network.parameters()]
-        for p in network.parameters():
-            p.grad = torch.full_like(p, 3.0)
-        moved(network, -0.1)
-        penalty.stepped(network, before)
+        stepped(penalty, network)
         penalty.finish_task(network, x, torch.zeros(50, dtype=torch.long), SEEN)
     once = 3.0 * 0.1 / (0.1**2 + 0.1)
     for omega in penalty.importances:

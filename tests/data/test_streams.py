@@ -142,6 +142,14 @@ def test_what_a_task_cannot_be_is_said(given, complaint):
         TaskStream("one", (), 4)
 
 
+def test_images_without_channels_are_refused_by_a_stream_of_them():
+    flat = torch.zeros(4, 8, 8, dtype=torch.uint8)
+    with pytest.raises(
+        InputError, match=r"^tasks: expected uint8 images \(N, C, H, W\), got torch.uint8 \(2, 8, 8\)"
+    ):
+        split_stream(task(images=flat, test_images=flat))
+
+
 def test_classes_without_images_to_learn_or_to_test_by_are_refused(digits):
     keep = digits.labels != 3
     lame = ImageSet("lame", digits.images[keep], digits.labels[keep], digits.test_images, digits.test_labels)

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from ebm_control.checks import InputError
 from ebm_control.continual import learner_of
+from ebm_control.continual.figures import draw_landscape
 from ebm_control.continual.methods import NEED_BOUNDARIES
 from experiments.continual import jobs as jobs_module
 from experiments.continual.jobs import (
@@ -46,7 +48,8 @@ def test_a_job_gives_one_row_with_all_that_tables_and_figures_need(free, tmp_pat
     assert len(row["matrix"]) == 5
     text = markdown(summarised([row, row | {"seed": 1, "accuracy": row["accuracy"] - 0.1}]))
     assert f"| {100 * row['accuracy'] - 5:.2f} ± " in text
-    assert len(row["scores"]) == 5
+    scores = np.array(row["scores"], dtype=float)
+    assert draw_landscape(tmp_path / "landscape.png", scores).stat().st_size > 1000
     if not free:
         methods = ("ebm, 200 kept",)
         assert matrices([row], row["stream"], methods, tmp_path / "m.png").stat().st_size > 1000
