@@ -85,6 +85,7 @@ def fisher(network: nn.Module, images: Tensor, classes: Tensor, size: int = 25) 
 
     """
     weights = {name: p.detach() for name, p in network.named_parameters()}
+    network.eval()  # one image at a time is no batch to norm over
 
     def log_chance(given: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         chances = functional_call(network, given, (image[None],))[0, classes].log_softmax(dim=0)

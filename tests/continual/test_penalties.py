@@ -53,6 +53,15 @@ def test_fisher_s_information_of_a_linear_classifier_is_that_of_the_formula():
     assert torch.allclose(bias, (p * (1 - p)).mean(dim=0), rtol=0.15, atol=0.005)
 
 
+def test_information_of_a_network_with_layers_that_differ_in_training_is_that_of_the_one_that_tells():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Dropout(), nn.Linear(5, 3))
+    network.train()
+    network(images())
+    first = fisher(network.train(), images(), SEEN)
+    assert all(torch.equal(a, b) for a, b in zip(first, fisher(network, images(), SEEN), strict=True))
+    assert all(one.any() for one in first[:2])
+
+
 def test_classes_that_were_not_seen_have_no_information():
     weight, bias = fisher(Linear(), images(200), torch.tensor([0, 2]))
     assert not weight[1].any()
