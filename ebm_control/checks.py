@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Integral, Real
+
 import torch
 from torch import Tensor
 
@@ -34,3 +37,38 @@ def require_finite(argument: str, value: Tensor) -> None:
         raise InputError(
             f"{argument}: expected finite values only, got {int(bad.sum())} non-finite, first at index {first}"
         )
+
+
+def require_number(
+    argument: str,
+    value: object,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    above: bool = False,
+    whole: bool = False,
+) -> None:
+    """Raise `InputError` unless `value` is a finite number of `[low, high]`: what every setting is checked by.
+
+    Args:
+        argument: name of the setting.
+        value: what was given; NaN, infinities and anything but a number are refused.
+        low: least value.
+        high: greatest value.
+        above: `low` itself is refused too.
+        whole: only whole numbers.
+
+    """
+    kind = Integral if whole else Real
+    number = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(float(value))
+    within = number and low <= value <= high and not (above and value == low)  # type: ignore[operator]
+    if within:
+        return
+    noun = "a whole number" if whole else "a number"
+    if low == -math.inf and high == math.inf:
+        expected = f"{noun}, finite"
+    elif high == math.inf:
+        expected = f"{noun} above {low:g}" if above else f"{noun} of at least {low:g}"
+    else:
+        expected = f"{noun} {'above' if above else 'from'} {low:g} {'and at most' if above else 'to'} {high:g}"
+    raise InputError(f"{argument}: expected {expected}, got {value!r}")
