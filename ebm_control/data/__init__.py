@@ -9,6 +9,7 @@ from ebm_control.data.mujoco_rollout import MujocoSimulator, collect_mujoco
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.rollout_buffer import Episode, RolloutBuffer
 from ebm_control.data.shapes import Shapes, draw_shapes
+from ebm_control.data.split import split
 from ebm_control.data.windows import WindowBatches, window_batches
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "draw_shapes",
     "from_minari",
     "load_images",
+    "split",
     "to_minari",
     "window_batches",
 ]

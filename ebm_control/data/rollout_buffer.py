@@ -253,25 +253,6 @@ class RolloutBuffer:
         """
         return Normalizer.fit(self.observations, self.actions, self.periods)
 
-    def split(self, fraction: float, rng: np.random.Generator) -> tuple[RolloutBuffer, RolloutBuffer]:
-        """Two buffers of whole episodes, the first with about `fraction` of them, each with at least one.
-
-        Raises:
-            InputError: `fraction` not within (0, 1), or fewer than two episodes.
-
-        """
-        total = self.num_episodes
-        require(0 < fraction < 1, "fraction", given=fraction, expected="between 0 and 1")
-        require(total >= 2, "split", given=f"a buffer of {total} episodes", expected="two or more")
-        count = min(max(round(fraction * total), 1), total - 1)
-        chosen = set(rng.permutation(total)[:count].tolist())
-        parts = tuple(
-            RolloutBuffer(self.obs_dim, self.act_dim, self.capacity, self.periods) for _ in range(2)
-        )
-        for i, e in enumerate(self.episodes()):
-            parts[i not in chosen].add_episode(e.observations, e.actions, e.rewards, e.terminated)
-        return parts[0], parts[1]
-
     def digest(self) -> str:
         """SHA-256 of the data: equal for equal episodes in the same order and equal periods, whatever the capacity."""
         hashed = hashlib.sha256()

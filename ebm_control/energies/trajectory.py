@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from ebm_control.checks import require, require_shape
 from ebm_control.energies.base import Energy
-from ebm_control.energies.base_measure import BaseMeasure
+from ebm_control.energies.base_measure import BaseMeasure, RegressionBase
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP, TemporalConvolution
 from ebm_control.energies.noise import split_context
@@ -35,9 +37,15 @@ class TransitionEnergy(Energy):
         context_dim: length of the context (a time gap, say), but for the noise level; 0 for none.
         noise: least and greatest noise level; None for an energy of data as they are.
 
+    Attributes:
+        steady: `(obs_dim,)` coordinates that always move by the same displacement: constants, clocks.
+        rate: `(obs_dim,)` that displacement, in the units of `x`; 0 elsewhere.
+
     """
 
     displacement_scale: Tensor
+    steady: Tensor
+    rate: Tensor
 
     def __init__(
         self,
@@ -60,6 +68,50 @@ class TransitionEnergy(Energy):
         self.network = MLP(inputs) if network is None else network
         self.base = base
         self.register_buffer("displacement_scale", _displacement_scale(layout, displacement_scale))
+        self.register_buffer("steady", torch.zeros(layout.obs_dim, dtype=torch.bool))
+        self.register_buffer("rate", torch.zeros(layout.obs_dim))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Checkpoints that were written before these two existed do not hold them.
+        for name in ("steady", "rate"):
+            state_dict.setdefault(prefix + name, torch.zeros_like(getattr(self, name)))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def set_steady(self, steady: Tensor, rate: Tensor) -> None:
+        """Say which coordinates always move by the same displacement, and by which; both `(obs_dim,)`.
+
+        A constant moves by 0, a clock by its step. A planner need not plan them.
+        """
+        require_shape("steady", steady, (self.layout.obs_dim,))
+        require_shape("rate", rate, (self.layout.obs_dim,))
+        self.steady.copy_(steady)
+        self.rate.copy_(torch.where(steady, rate.to(self.rate), torch.zeros_like(self.rate)))
+
+    def with_deviation(self, deviation: Tensor) -> TransitionEnergy:
+        """The same energy, all networks shared, whose base has another deviation `(obs_dim,)`.
+
+        Raises:
+            InputError: its base is not a `RegressionBase`.
+
+        """
+        base = self.base
+        require(
+            isinstance(base, RegressionBase), "base", given=type(base).__name__, expected="a RegressionBase"
+        )
+        assert isinstance(base, RegressionBase)
+        softer = RegressionBase(base.network, self.layout.obs_dim).to(deviation)
+        softer.set_deviation(deviation)
+        made = TransitionEnergy(
+            self.layout,
+            self.network,
+            window=self.window,
+            base=softer,
+            displacement_scale=self.displacement_scale,
+            context_dim=self.context_dim,
+            noise=self.noise,
+        ).to(self.displacement_scale)
+        made.set_steady(self.steady, self.rate)
+        return made.train(self.training)
 
     @staticmethod
     def inputs_of(

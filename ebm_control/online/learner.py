@@ -19,6 +19,7 @@ from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.trajectory import TransitionEnergy
 from ebm_control.training import TrainSettings, TrajectoryModel, batches_for, trainer_for
 from ebm_control.training.base_fit import fit_base
+from ebm_control.training.fit import measure_displacements
 from ebm_control.training.negatives import RandomNegatives, Together
 from ebm_control.training.objectives import negatives_for
 from ebm_control.training.regression import regress, seeded
@@ -122,7 +123,7 @@ class EnergyLearner:
                 settings.model, normalizer, torch.ones(normalizer.layout.obs_dim)
             )
         batches = batches_for(data, self.model, 4096, settings.seed)
-        self.model.energy.displacement_scale.copy_(displacement_scale(batches, self.model.layout))
+        measure_displacements(self.model, batches)
         base = self._base
         if base is not None:
             base.requires_grad_(False)

@@ -41,6 +41,8 @@ class Planner:
         restarts: share of chains that start afresh although there is a warm start.
         context: `(context_dim,)` handed to the energy with every plan (a time gap, say), or None.
         dynamics: plan over actions alone, the states those that follow from them; None for collocation.
+        steady: `(obs_dim,)` boolean, coordinates that no plan can change (constants, clocks); None for none.
+        rate: `(obs_dim,)` by which a steady coordinate moves from row to row; None for 0.
 
     Raises:
         InputError: a setting is of no sense by itself or beside the others.
@@ -65,6 +67,8 @@ class Planner:
         restarts: float = 0.25,
         context: Tensor | None = None,
         dynamics: Dynamics | None = None,
+        steady: Tensor | None = None,
+        rate: Tensor | None = None,
     ) -> None:
         require(horizon >= 1, "horizon", given=horizon, expected="at least 1 step")
         require(chains >= 1, "chains", given=chains, expected="at least 1")
@@ -76,6 +80,7 @@ class Planner:
         self.goal_costs = [part for term in terms for part in term.modules() if isinstance(part, GoalCost)]
         self.goal_index = tuple(goal_index) or (tuple(self.goal_costs[0].index) if self.goal_costs else ())
         self.fix_goal, self.restarts, self.context = fix_goal, restarts, context
+        self._hold(steady, rate)
         self.spread = torch.as_tensor(spread, dtype=torch.float32).expand(layout.dim)
         require(
             not fix_goal or len(self.goal_index) > 0,
@@ -157,6 +162,16 @@ class Planner:
         paths = chain.x if self._rolled is None else self._rolled.roll(chain.x)
         return Plan.best_of(self.layout, paths.unflatten(0, shape), chain.energy.unflatten(0, shape))
 
+    def _hold(self, steady: Tensor | None, rate: Tensor | None) -> None:
+        """Coordinates that are held where they will be, whatever is planned."""
+        count = self.layout.obs_dim
+        mask = torch.zeros(count, dtype=torch.bool) if steady is None else steady.cpu()
+        require_shape("steady", mask, (count,))
+        moved = torch.zeros(count) if rate is None else rate.cpu()
+        require_shape("rate", moved, (count,))
+        self.steady: tuple[int, ...] = tuple(mask.nonzero().flatten().tolist())
+        self.rate = moved[list(self.steady)]
+
     def _set_goal(self, start: Tensor, goal: Tensor | None) -> Tensor | None:
         needed = bool(self.goal_costs) or self.fix_goal
         require(
@@ -219,6 +234,11 @@ class Planner:
         fixed = torch.zeros(x.shape[2:], dtype=torch.bool, device=x.device)
         x[:, :, 0, : self.layout.obs_dim] = start[:, None]
         fixed[0, : self.layout.obs_dim] = True
+        if self.steady:
+            index = list(self.steady)
+            rows = torch.arange(x.shape[2], device=x.device, dtype=x.dtype)[:, None]
+            x[..., index] = (start[:, None, index] + rows * self.rate.to(x))[:, None]
+            fixed[:, index] = True
         if self._rolled is not None:
             fixed[:, : self.layout.obs_dim] = True
         if goal is not None and self.fix_goal:

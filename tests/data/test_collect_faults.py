@@ -210,7 +210,7 @@ def test_an_environment_that_cannot_be_made_is_one_line():
             ("ForTests/Failing-v0", "ZeroDivisionError"),
             ("not_there:Some-v0", "not_there"),
             ("my env!", "Malformed environment ID"),
-            ("Pendulum", "registered environment id"),
+            ("HalfCheetah-v99", "registered environment id"),
             ("", "Malformed environment ID"),
         ):
             with pytest.raises(InputError, match=rf"^env: expected .*{words}"):

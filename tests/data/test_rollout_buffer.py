@@ -90,18 +90,6 @@ def test_transitions_skip_the_seams():
     assert (a == s).all()
 
 
-def test_split_parts_episodes_and_loses_none():
-    buffer = counting_buffer([2, 5, 3, 7])
-    a, b = buffer.split(0.75, np.random.default_rng(0))
-    assert (a.num_episodes, b.num_episodes) == (3, 1)
-    ids = [int(e.observations[0, 0]) for part in (a, b) for e in part.episodes()]
-    assert sorted(ids) == [0, 1, 2, 3]
-    assert len(a) + len(b) == len(buffer)
-    assert a.split(0.01, np.random.default_rng(0))[0].num_episodes == 1
-    with pytest.raises(InputError, match="two or more"):
-        b.split(0.5, np.random.default_rng(0))
-
-
 def test_saved_buffer_loads_as_it_was(tmp_path):
     buffer = RolloutBuffer(2, 1, capacity=100, periods=(2.0, 0.0))
     rng = np.random.default_rng(0)
