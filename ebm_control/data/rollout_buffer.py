@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from ebm_control.checks import InputError, require
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.tensors import as_array
 
 Array = NDArray[np.float64]
 _FORMAT = 1
@@ -335,10 +336,7 @@ class RolloutBuffer:
 
 def _checked(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> Array:
     """`value` as a finite float64 array of the given shape, None standing for any size."""
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: expected an array of numbers, got {error}") from error
+    array = as_array(name, value)
     fits = array.ndim == len(shape) and all(e in (None, s) for e, s in zip(shape, array.shape, strict=False))
     wanted = str(shape).replace("None", "any")
     require(fits, name, given=f"shape {array.shape}", expected=f"shape {wanted}")
