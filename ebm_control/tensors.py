@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -36,7 +37,8 @@ def as_array(argument: str, value: Any) -> NDArray[np.float64]:
         value = given.double().numpy() if given.is_floating_point() else given.resolve_conj().numpy()
     try:
         array = np.asarray(value)
-        if array.dtype.kind == "O":
+        # Of objects, numbers alone: NumPy would make NaN of None and figures of text.
+        if array.dtype.kind == "O" and all(isinstance(item, Real | np.bool_) for item in array.flat):
             array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"{argument}: expected an array of numbers, got {error}") from error
