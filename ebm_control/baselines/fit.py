@@ -92,10 +92,10 @@ class Baseline:
             # Checkpoints from before there were models of states alone do not say.
             layout = _layout(normalizer, bool(settings.get("states_only", False)))
             # The scale itself comes with the weights, as a buffer.
-            scale = torch.ones(layout.obs_dim)
+            scale = torch.ones(layout.obs_dim, dtype=torch.float32)
             dynamics = _KINDS[settings["kind"]](layout, scale, **settings["model"])
             dynamics.load_state_dict(dict(checkpoint.weights))
-            error = torch.tensor(settings["held_out_error"])
+            error = torch.tensor(settings["held_out_error"], dtype=torch.float32)
             seconds = float(settings["train_seconds"])
             made = cls(dynamics, normalizer, int(settings["updates"]), seconds, error)
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, InputError) as bad:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ebm_control.checks import InputError, require
+from ebm_control.checks import require
+from ebm_control.tensors import as_array
 
 if TYPE_CHECKING:
     from ebm_control.data.rollout_buffer import RolloutBuffer
@@ -21,10 +22,7 @@ def as_numbers(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> ND
         InputError: no numbers, or another shape.
 
     """
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: expected an array of numbers, got {error}") from error
+    array = as_array(name, value)
     fits = array.ndim == len(shape) and all(e in (None, s) for e, s in zip(shape, array.shape, strict=False))
     wanted = str(shape).replace("None", "any")
     require(fits, name, given=f"shape {array.shape}", expected=f"shape {wanted}")

@@ -13,10 +13,13 @@ from ebm_control.energies.base_measure import BaseMeasure, RegressionBase
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP, TemporalConvolution
 from ebm_control.energies.noise import split_context
+from ebm_control.tensors import cast_like, ordinary_tensors
 
 
 class TransitionEnergy(Energy):
     """A network over short windows, summed along the trajectory: `E(τ) = Σ_t base(w_t) + f(w_t)`.
+
+    Trajectories and context of another dtype than its weights are cast to theirs.
 
     `w_t = (x_t, ..., x_{t+window-1})` is seen as the features of its first state, the actions of all rows but
     the last (none if the layout has none: then the energy is over states alone), the displacements between
@@ -47,6 +50,7 @@ class TransitionEnergy(Energy):
     steady: Tensor
     rate: Tensor
 
+    @ordinary_tensors()
     def __init__(
         self,
         layout: TrajectoryLayout,
@@ -128,6 +132,7 @@ class TransitionEnergy(Energy):
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Base and tilt, summed along the trajectory, each `(B,)`."""
         self.layout.check("x", x)
+        x, context = cast_like(self.displacement_scale, x, context)
         known, noise = split_context(x, context, self.context_dim, self.noise is not None)
         inputs, displacement = self.windows(x, known)
         # One pass through the base serves both: the tilt sees the residual, so that it can shape the density
@@ -159,6 +164,7 @@ class TransitionEnergy(Energy):
 
         """
         self.layout.check("x", x)
+        x, context = cast_like(self.displacement_scale, x, context)
         require(x.shape[1] >= self.window, "x", given=f"{x.shape[1]} rows", expected=f">= {self.window} rows")
         states, actions = self.layout.states(x), self.layout.actions(x)
         count = x.shape[1] - self.window + 1
@@ -238,7 +244,7 @@ class WindowEnergy(Energy):
     Without a base the network sees of every row the features of its state, its action and the displacement that led
     to it. With one, which is a Gaussian over the displacements of all later states from the first, it sees of every row
     the features of the first state, the row's action, where the base expects it and how far off it is.
-    `noise` is as in `TransitionEnergy`.
+    `noise` and dtypes are as in `TransitionEnergy`.
 
     Args:
         layout: meaning of the coordinates.
@@ -252,6 +258,7 @@ class WindowEnergy(Energy):
 
     displacement_scale: Tensor
 
+    @ordinary_tensors()
     def __init__(
         self,
         layout: TrajectoryLayout,
@@ -297,6 +304,7 @@ class WindowEnergy(Energy):
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Base and tilt, each `(B,)`."""
         self.layout.check("x", x)
+        x, context = cast_like(self.displacement_scale, x, context)
         known, noise = split_context(x, context, self.context_dim, self.noise is not None)
         if self.base is None:
             tilt = self._tilt(self._rows(x), known, noise)
@@ -330,6 +338,7 @@ class WindowEnergy(Energy):
 
         """
         self.layout.check("x", x)
+        x, context = cast_like(self.displacement_scale, x, context)
         rows = self.window
         require(
             rows is None or x.shape[1] == rows, "x", given=f"{x.shape[1]} rows", expected=f"the base's {rows}"
@@ -384,7 +393,9 @@ class WindowEnergy(Energy):
 
 
 def _displacement_scale(layout: TrajectoryLayout, given: Tensor | None) -> Tensor:
-    scale = torch.ones(layout.obs_dim) if given is None else given.detach().float().clone()
+    scale = (
+        torch.ones(layout.obs_dim, dtype=torch.float32) if given is None else given.detach().float().clone()
+    )
     require_shape("displacement_scale", scale, (layout.obs_dim,))
     require(bool((scale > 0).all()), "displacement_scale", given=scale.tolist(), expected="positive figures")
     return scale

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from ebm_control.data.scalars import scalar_flag, scalar_reward
+
 Array = NDArray[np.float64]
 
 
@@ -78,6 +80,10 @@ def run_episodes(
         options: reset options of environment `i`.
         progress: title of a progress bar; empty for none.
 
+    Raises:
+        InputError: a reward that is not one finite number, or a flag that is not one of True and False, of whatever
+            type; the message names environment and step.
+
     """
     given = [None if options is None else options(i) for i in range(len(environments))]
     observations = [
@@ -90,7 +96,7 @@ def run_episodes(
     seen, acted, states = [_plain(observations)], [], []
     limit = max(_limit(env) for env in environments)
     steps = track(range(limit), progress, transient=True) if progress else range(limit)
-    for _ in steps:
+    for step in steps:
         started = time.perf_counter()
         actions, state = agent.predict(_stack(observations), state)
         seconds.append(time.perf_counter() - started)
@@ -98,9 +104,11 @@ def run_episodes(
             if not alive[i]:
                 continue
             observations[i], reward, terminated, truncated, _ = env.step(actions[i])
-            returns[i] += float(reward)
-            last[i] = float(reward)
-            alive[i] = not (terminated or truncated)
+            where = f"environment {i}, step {step}"
+            last[i] = scalar_reward(reward, where)
+            returns[i] += last[i]
+            ends = scalar_flag(terminated, f"terminated of {where}")
+            alive[i] = not (ends or scalar_flag(truncated, f"truncated of {where}"))
         seen.append(_plain(observations))
         acted.append(np.asarray(actions, np.float64))
         states.append(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ebm_control.checks import require, require_finite, require_shape
@@ -14,6 +15,7 @@ from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.planning.plan import Plan, bridged, shifted, smooth_noise
 from ebm_control.planning.shooting import Dynamics, RolledOut
 from ebm_control.samplers.chain import Sampler
+from ebm_control.tensors import as_tensor, float_like, generator_on, outside_inference_mode
 
 
 class Planner:
@@ -108,18 +110,22 @@ class Planner:
             self._rolled = RolledOut(total, dynamics)
         self.energy = self._rolled or total
 
+    @outside_inference_mode
     @torch.no_grad()
     def plan(
         self,
-        start: Tensor,
-        goal: Tensor | None = None,
+        start: Tensor | ArrayLike,
+        goal: Tensor | ArrayLike | None = None,
         *,
         warm: Plan | None = None,
         cold: Tensor | None = None,
-        initial: Tensor | None = None,
+        initial: Tensor | ArrayLike | None = None,
         generator: torch.Generator | None = None,
     ) -> Plan:
         """Plan from each start state.
+
+        Figures may be tensors, arrays or lists of any type of real numbers: they are cast to the energy's dtype and
+        device, in which plans come.
 
         Args:
             start: `(N, obs_dim)`.
@@ -130,20 +136,17 @@ class Planner:
             generator: source of noise; None seeds from the system.
 
         Raises:
-            InputError: a shape does not fit, or a figure is not finite.
+            InputError: a shape does not fit, a figure is not finite, or the generator is on another device.
 
         """
-        require_shape("start", start, (None, self.layout.obs_dim))
-        require_finite("start", start)
+        start = self.checked_start(start)
         goal = self._set_goal(start, goal)
-        if generator is None:
-            generator = torch.Generator(start.device)
-            generator.seed()
+        generator = generator_on(start.device, generator)
         if initial is None:
             x = self._starts(start, goal, generator)
         else:
-            require_shape("initial", initial, (len(start), self.chains, self.horizon + 1, self.layout.dim))
-            x = initial
+            x = as_tensor("initial", initial, start.dtype, start.device)
+            require_shape("initial", x, (len(start), self.chains, self.horizon + 1, self.layout.dim))
         if warm is not None:
             x = self._take_up(x, warm, cold)
         x, fixed = self._pin(x, start, goal)
@@ -172,7 +175,34 @@ class Planner:
         self.steady: tuple[int, ...] = tuple(mask.nonzero().flatten().tolist())
         self.rate = moved[list(self.steady)]
 
-    def _set_goal(self, start: Tensor, goal: Tensor | None) -> Tensor | None:
+    def checked_start(self, start: Tensor | ArrayLike) -> Tensor:
+        """Start states `(N, obs_dim)` in the energy's dtype and on its device.
+
+        Raises:
+            InputError: another shape, or a figure that is not finite.
+
+        """
+        given = start if isinstance(start, Tensor) else None
+        like = float_like(self.energy, given)
+        states = as_tensor("start", start, like.dtype, like.device)
+        require_shape("start", states, (None, self.layout.obs_dim))
+        require_finite("start", states)
+        return states
+
+    def checked_goal(self, start: Tensor, goal: Tensor | ArrayLike) -> Tensor:
+        """Goals `(N, len(goal_index))` like `start`; one `(len(goal_index),)` is that of all.
+
+        Raises:
+            InputError: another shape, or a figure that is not finite.
+
+        """
+        goals = as_tensor("goal", goal, start.dtype, start.device)
+        goals = goals.expand(len(start), -1) if goals.ndim == 1 else goals
+        require_shape("goal", goals, (len(start), len(self.goal_index)))
+        require_finite("goal", goals)
+        return goals
+
+    def _set_goal(self, start: Tensor, goal: Tensor | ArrayLike | None) -> Tensor | None:
         needed = bool(self.goal_costs) or self.fix_goal
         require(
             goal is not None or not needed,
@@ -182,12 +212,10 @@ class Planner:
         )
         if goal is None:
             return None
-        goal = goal.to(start).expand(len(start), -1) if goal.ndim == 1 else goal.to(start)
-        require_shape("goal", goal, (len(start), len(self.goal_index)))
-        require_finite("goal", goal)
+        goals = self.checked_goal(start, goal)
         for cost in self.goal_costs:
-            cost.set_goal(goal)
-        return goal
+            cost.set_goal(goals)
+        return goals
 
     def _starts(self, start: Tensor, goal: Tensor | None, generator: torch.Generator) -> Tensor:
         """Smooth random curves `(N, K, T, D)`: about the line to the goal for a fixed goal, about rest if not."""
