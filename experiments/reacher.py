@@ -25,6 +25,7 @@ from ebm_control.planning import MPCAgent, planner_for, run_episodes
 from ebm_control.prediction import prediction_error, sampler_for
 from ebm_control.provenance import provenance, usable_cores, write_record
 from ebm_control.samplers import MPPI, Linear
+from ebm_control.statistics import half_interval
 from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, fit_model
 from ebm_envs.oracles import reacher_oracle
 
@@ -142,9 +143,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
         def over(name: str, group: list[dict[str, Any]] = group) -> str:
             figures = np.array([row[name] for row in group])
-            spread = (
-                f" ± {1.96 * figures.std(ddof=1) / np.sqrt(len(figures)):.2g}" if len(figures) > 1 else ""
-            )
+            half = half_interval(figures)
+            spread = "" if half is None else f" ± {half:.2g}"
             return f"{figures.mean():.3g}{spread}"
 
         made.add_row(

@@ -20,9 +20,9 @@ import tyro
 from rich.console import Console
 
 from ebm_control.provenance import provenance, usable_cores, write_record
+from ebm_control.statistics import half_interval
 from experiments.planning.jobs import JOBS, timings
 from experiments.planning.report import table
-from experiments.tables import interval
 
 
 @dataclass
@@ -69,7 +69,7 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "seeds": n,
                 "episodes": sum(row["episodes"] for row in group),
                 "return_mean": float(means.mean()),
-                "return_ci95": interval(means.tolist()),
+                "return_ci95": half_interval(means),
                 "oracle": float(np.mean(oracles)) if oracles else None,
                 "success": float(
                     np.average([row["success"] for row in group], weights=[r["episodes"] for r in group])

@@ -24,9 +24,9 @@ from gymnasium import spaces
 
 from ebm_control.planning import MPCAgent, planner_for, run_episodes
 from ebm_control.provenance import provenance, usable_cores, write_record
+from ebm_control.statistics import half_interval
 from experiments.planning import methods as m
 from experiments.planning.problems import PARTICLE, REACHER, Problem, data_of
-from experiments.tables import interval
 
 Row = dict[str, Any]
 LANGEVIN, SEARCH = (5, 10, 20, 40, 80, 160), (1, 2, 4, 8, 16, 32)  # updates of a plan
@@ -180,7 +180,7 @@ def summarised(by_seed: list[Row], timed: list[Row]) -> list[Row]:
                 "seeds": n,
                 "episodes": sum(row["episodes"] for row in group),
                 "return_mean": float(means.mean()),
-                "return_ci95": interval(means.tolist()),
+                "return_ci95": half_interval(means),
                 "oracle": float(np.mean([row["oracle"] for row in group])),
                 "success": float(np.mean([row["success"] for row in group])),
             }

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from ebm_control.statistics import half_interval
 from experiments import tables
 
 Row = dict[str, Any]
@@ -118,7 +119,7 @@ def learned(folder: Path, oracles: dict[str, float]) -> list[Row]:
             "method": "PPO" if learner == "ppo" else "SAC",
             "planner": f"none; {steps:,} steps of its own",
             "return_mean": float(np.mean([run["return_mean"] for run in runs])),
-            "return_ci95": tables.interval([run["return_mean"] for run in runs]),
+            "return_ci95": half_interval([run["return_mean"] for run in runs]),
             "oracle": oracles.get(NAMES[problem]),
             "success": float(np.mean([run["success"] for run in runs])),
             "seeds": len(runs),
