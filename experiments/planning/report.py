@@ -17,6 +17,7 @@ from rich.table import Table
 
 from ebm_control.statistics import half_interval
 from experiments import tables
+from experiments.processes import as_program
 
 Row = dict[str, Any]
 EXTRAS = {
@@ -142,4 +143,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)
