@@ -167,7 +167,8 @@ def main() -> None:
     episodes = 4 if settings.quick else settings.episodes
     jobs = [Job(seed, episodes, settings.quick) for seed in settings.seed_range]
     flags = "" if settings.quick else f" --episodes {episodes}"
-    carry_out(settings, Experiment("reacher", jobs, one_seed, summarised, table, flags))
+    experiment = Experiment("reacher", jobs, one_seed, summarised, table, flags, alike=("--episodes",))
+    carry_out(settings, experiment)
 
 
 if __name__ == "__main__":

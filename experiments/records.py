@@ -57,17 +57,25 @@ def read(path: Path, argument: str) -> Row:
     except OSError as error:
         raise refuse(f"which cannot be read ({error.strerror})") from error
     match record:
-        case {"results": {"by_seed": [*rows]}, "provenance": {"command": str()}} if all(
-            isinstance(row, dict) and isinstance(row.get("job"), str) and type(row.get("seed")) is int
-            for row in rows
-        ):
+        case {"results": {"by_seed": [*rows]}, "provenance": {"command": str()} as origin} if all(
+            _is_row(row) for row in rows
+        ) and all(_has_command(part) for part in parts_of(origin)):
             return record
-    raise refuse("which has no rows that each name their job and seed")
+    raise refuse("which has no rows that each name their job and seed, or no word on where they come from")
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("job"), str) and type(row.get("seed")) is int
+
+
+def _has_command(part: Any) -> bool:
+    return isinstance(part, dict) and isinstance(part.get("command"), str)
 
 
 def parts_of(origin: Row) -> list[Row]:
     """Where the runs of a record came from: of one that was written in parts, each of them."""
-    return origin.get("parts", [origin])
+    parts = origin.get("parts", [origin])
+    return parts if isinstance(parts, list) else [parts]
 
 
 def put_together(

@@ -121,6 +121,7 @@ class Experiment(Generic[J]):
         table: for the terminal.
         flags: arguments of its own, for the record.
         record: name of the file; `name.json` where it is not given.
+        alike: arguments of its own that all runs of one record have in common, or all go without.
         timing: further rows, of what is measured alone once all jobs are done.
         joined: the rows of the record, given `summarised` ones and those of `timing`.
 
@@ -133,6 +134,7 @@ class Experiment(Generic[J]):
     table: Callable[[list[Row]], Table]
     flags: str = ""
     record: str = ""
+    alike: tuple[str, ...] = ()
     timing: Callable[[], list[Row]] = list
     joined: Callable[[list[Row], list[Row]], list[Row]] = lambda rows, timing: rows
 
@@ -169,7 +171,7 @@ def carry_out(settings: Runs, experiment: Experiment[J]) -> None:
         command = f"python -m experiments.{experiment.name}{settings.flags()}{experiment.flags}"
         record = _Record(path, experiment, provenance(command, settings.seed_range, 0.0), jobs)
         if settings.resume and path.exists():
-            record.go_on(settings.quick)
+            record.go_on()
         kept = {(row["job"], row["seed"]) for row in record.rows}
         work = [job for job in asked if (job.name, job.seed) not in kept]
         try:
@@ -218,6 +220,16 @@ def _run_all(
     return failed
 
 
+def _made(command: str, flag: str) -> str:
+    """In words, whether a command had `flag` and what with."""
+    words = command.split()
+    if flag not in words:
+        return f"without {flag}"
+    after = words[words.index(flag) + 1 :]
+    values = after[: next((i for i, word in enumerate(after) if word.startswith("--")), len(after))]
+    return " ".join(["with", flag, *values])
+
+
 @dataclass
 class _Record:
     """What is known so far."""
@@ -238,15 +250,19 @@ class _Record:
     def seconds(self) -> float:
         return time.perf_counter() - self.started
 
-    def go_on(self, quick: bool) -> None:
+    def go_on(self) -> None:
         """With the rows that are recorded, and with where they came from."""
         record = read(self.path, "resume")
         command, module = record["provenance"]["command"], f"python -m experiments.{self.experiment.name}"
         ours = command == module or command.startswith((f"{module} ", f"{module},"))
         require(ours, "resume", given=f"{self.path}, of `{command}`", expected=f"a record of `{module}`")
-        was_quick = "--quick" in command.split()
-        given = f"{self.path}, {'a quick' if was_quick else 'a full'} run's"
-        require(was_quick == quick, "resume", given=given, expected="the record of a run of the same size")
+        for flag in ("--quick", *self.experiment.alike):
+            now = _made(self.origin["command"], flag)
+            for part in parts_of(record["provenance"]):
+                was = _made(part["command"], flag)
+                require(
+                    was == now, "resume", given=f"{self.path}, made {was}", expected=f"a record made {now}"
+                )
         self.rows, self.before = record["results"]["by_seed"], parts_of(record["provenance"])
         self.timing = record["results"].get("timing", [])
         try:

@@ -39,7 +39,8 @@ def main() -> None:
     jobs = list(jobs_of(streams, settings.seed_range, settings.quick, settings.data_dir, settings.held_out))
     flags = f" --streams {' '.join(settings.streams)}" if settings.streams else ""
     flags += " --held-out" if settings.held_out else ""
-    carry_out(settings, Experiment("continual", jobs, run, summarised, table, flags))
+    experiment = Experiment("continual", jobs, run, summarised, table, flags, alike=("--held-out",))
+    carry_out(settings, experiment)
 
 
 if __name__ == "__main__":

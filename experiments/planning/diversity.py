@@ -254,7 +254,14 @@ def main() -> None:
     jobs = [Job(settings.problems, seed, settings.quick) for seed in settings.seed_range]
     flags = f" --problems {settings.problems}"
     experiment = Experiment(
-        "planning.diversity", jobs, diversity, over_seeds, table, flags, record="diversity.json"
+        "planning.diversity",
+        jobs,
+        diversity,
+        over_seeds,
+        table,
+        flags,
+        record="diversity.json",
+        alike=("--problems",),
     )
     carry_out(settings, experiment)
 

@@ -148,6 +148,7 @@ DAMAGED = {
     "a seed that is a word": lambda text: text.replace('"seed": 1', '"seed": "1"'),
     "a figure that is a list": lambda text: text.replace('"figure": 1.0', '"figure": [{}]'),
     "another experiment": lambda text: text.replace("experiments.some ", "experiments.somewhere "),
+    "parts without commands": lambda text: text.replace('"seeds": [', '"parts": [3], "seeds": ['),
     "another size": lambda text: text.replace("experiments.some ", "experiments.some --quick "),
 }
 
@@ -223,13 +224,28 @@ def test_what_is_timed_at_the_end_is_kept_until_it_is_timed_again(tmp_path):
     assert {row["clocks"] for row in again["rows"]} == {2}
 
 
-def test_a_full_run_does_not_go_on_from_a_quick_one(tmp_path):
-    carried_out(Runs(seeds=1, out=tmp_path, quick=True), tmp_path)
-    with pytest.raises(
-        InputError, match=r"^resume: expected the record of a run of the same size, got .*quick"
-    ):
-        carried_out(Runs(seeds=1, out=tmp_path, resume=True), tmp_path)
-    carried_out(Runs(seeds=2, out=tmp_path, quick=True, resume=True), tmp_path)
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({"quick": True}, {}, "made without --quick, got .* made with --quick$"),
+        ({}, {"quick": True}, "made with --quick, got .* made without --quick$"),
+        ({"flags": " --held"}, {}, "made without --held, got .* made with --held$"),
+        ({}, {"flags": " --held"}, "made with --held, got .* made without --held$"),
+        ({"flags": " --of 5 --x 1"}, {"flags": " --of 50"}, "made with --of 50, got .* made with --of 5$"),
+    ],
+)
+def test_runs_of_another_kind_do_not_go_into_one_record(tmp_path, before, after, said):
+    def go(given, **more):
+        settings = Runs(seeds=1, out=tmp_path, quick=given.get("quick", False), **more)
+        flags = given.get("flags", "")
+        return carried_out(settings, tmp_path, flags=flags, alike=("--held", "--of"))
+
+    go(before)
+    with pytest.raises(InputError, match=rf"^resume: expected a record {said}"):
+        go(after, resume=True)
+    assert len(go(before, first=1, resume=True)["by_seed"]) == 4
+    with pytest.raises(InputError, match=rf"^resume: expected a record {said}"):
+        go(after, resume=True)
 
 
 PROGRAM = """
