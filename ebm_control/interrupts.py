@@ -58,6 +58,11 @@ def uninterrupted() -> Iterator[None]:
         deferred.end()
 
 
+def signal_waits() -> bool:
+    """Whether a signal came within the block of `uninterrupted` that is under way: for loops to end early by."""
+    return _Deferred.current is not None and _Deferred.current.waiting is not None
+
+
 class _Deferred:
     """Handlers that keep the first signal; once closed they only pass signals on."""
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from ebm_control.interrupts import Terminated, exit_status, termination_raises, uninterrupted
+from ebm_control.interrupts import Terminated, exit_status, signal_waits, termination_raises, uninterrupted
 
 SIGNALS = pytest.mark.parametrize(
     ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
@@ -123,3 +123,21 @@ def test_other_threads_have_no_signals_to_put_off():
 def test_exit_status_is_that_of_shells():
     assert exit_status(KeyboardInterrupt()) == 130
     assert exit_status(Terminated()) == 143
+
+
+@SIGNALS
+def test_a_loop_within_a_block_can_end_early(number, error):
+    def loop(seen):
+        with uninterrupted():
+            for step in range(5):
+                seen.append(signal_waits())
+                if signal_waits():
+                    break
+                if step == 2:
+                    signal.raise_signal(number)
+
+    seen = []
+    with pytest.raises(error):
+        loop(seen)
+    assert seen == [False, False, False, True]
+    assert not signal_waits()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from ebm_control.data.scalars import scalar_flag, scalar_reward
+from ebm_control.statistics import half_interval
 
 Array = NDArray[np.float64]
 
@@ -55,12 +56,8 @@ class Episodes:
 
     @property
     def ci95(self) -> float:
-        """Half-width of the 95 % interval of the mean return (normal approximation)."""
-        return (
-            float(1.96 * self.returns.std(ddof=1) / np.sqrt(len(self.returns)))
-            if len(self.returns) > 1
-            else 0.0
-        )
+        """Half the width of the 95 % interval of the mean return, by Student's t; 0 for one episode, which has none."""
+        return half_interval(self.returns) or 0.0
 
 
 def run_episodes(
