@@ -133,11 +133,17 @@ def _when(step: _Step) -> str:
     return f"time {step.before.state[0]:.6g}"
 
 
-def telling_rows(rows: Array, where: slice, spread: int = 16) -> NDArray[np.int64]:
-    """Which of `rows` `(n, state_size)` to compare with the environment.
+def telling_states(
+    paths: Array, where: slice, spread: int = 16
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Episodes and steps `(k,)` of the states to compare with the environment, of `paths` `(n, T + 1, state_size)`.
 
-    Those of the least and the greatest value of each column in `where`, and `spread` evenly among all.
+    Those of the least and the greatest value of each coordinate in `where`, and `spread` evenly among all; without
+    the last states, which no action was taken in.
     """
-    part = rows[:, where]
-    even = np.linspace(0, len(rows) - 1, spread).astype(np.int64)
-    return np.unique(np.concatenate([part.argmin(axis=0), part.argmax(axis=0), even]))
+    n, steps = len(paths), paths.shape[1] - 1
+    part = paths[:, :-1, where].reshape(n * steps, -1)
+    even = np.linspace(0, n * steps - 1, spread).astype(np.int64)
+    rows = np.unique(np.concatenate([part.argmin(axis=0), part.argmax(axis=0), even]))
+    episodes, taken = np.divmod(rows, steps)
+    return episodes, taken

@@ -20,7 +20,7 @@ from ebm_control.data.environments import (
     observation_box,
     require_steps,
 )
-from ebm_control.data.mujoco_check import EnvironmentCheck, Observe, telling_rows
+from ebm_control.data.mujoco_check import EnvironmentCheck, Observe, telling_states
 from ebm_control.data.mujoco_simulator import (
     ADVICE,
     CHUNK_FLOATS,
@@ -34,7 +34,7 @@ from ebm_control.seeds import seeds, stream
 
 Starts = Callable[[np.random.Generator, int], tuple[NDArray[Any], NDArray[Any]]]
 
-_MODEL_BYTES = 256_000_000  # copies of models of one chunk, where resets change them
+_MODEL_BYTES = 64_000_000  # copies of models of one chunk, where resets change them
 _LEAST_CHUNK = 8
 _RESETS = 12  # looked at before anything is collected
 _SHORT = 8  # steps after each of them but the first
@@ -207,11 +207,8 @@ class _Collector:
         kept = paths if len(whole) == len(paths) else paths[whole]
         if len(kept):
             moving = slice(self.simulator.qpos.start, self.simulator.qvel.stop)
-            rows = telling_rows(kept.reshape(-1, self.simulator.state_size), moving)
-            episode, step = np.divmod(rows, self.length + 1)
-            # The last state of an episode comes with its last action once more.
-            taken = actions[whole[episode], np.minimum(step, self.length - 1)]
-            self.check.step_from(kept[episode, step], taken)
+            episode, step = telling_states(kept, moving)
+            self.check.step_from(kept[episode, step], actions[whole[episode], step])
             self.check.require_agreement()
         observations = self.observe(kept[..., self.simulator.qpos], kept[..., self.simulator.qvel])
         done = self.buffer.num_episodes
