@@ -5,7 +5,8 @@ from ebm_control.data.collect import collect
 from ebm_control.data.environments import CollectionError
 from ebm_control.data.images import ImageBatches, ImageSet, load_images
 from ebm_control.data.minari_io import from_minari, to_minari
-from ebm_control.data.mujoco_rollout import MujocoSimulator, collect_mujoco
+from ebm_control.data.mujoco_rollout import collect_mujoco
+from ebm_control.data.mujoco_simulator import MujocoSimulator
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.rollout_buffer import Episode, RolloutBuffer
 from ebm_control.data.shapes import Shapes, draw_shapes
