@@ -3,6 +3,7 @@ import pytest
 
 from ebm_control.checks import InputError
 from ebm_control.online import Experience, bounded_normalizer
+from ebm_control.online.experience import Parts
 from tests.online.helpers import BOX, rollouts, windows
 from tests.rounding import assert_equal_up_to_rounding
 
@@ -152,8 +153,8 @@ def test_a_round_trip_keeps_both_parts(tmp_path, memory):
     walk, other = Walk(2, memory), Experience(2, 1, (), 2, memory)
     for _ in range(6):
         walk.round()
-    walk.experience.save(tmp_path / "deep" / "er")
-    other.load(tmp_path / "deep" / "er")
+    walk.experience.parts().save(tmp_path / "deep" / "er")
+    other.exchange(Parts.load(tmp_path / "deep" / "er"))
     for kept, found in zip(held_and_data(walk.experience), held_and_data(other), strict=True):
         assert np.array_equal(kept, found)
     assert other.data.capacity == memory
