@@ -1,5 +1,6 @@
 """Minari datasets: nothing that they name is run, ids stay within their folder, and writing is all or nothing."""
 
+import builtins
 import json
 import resource
 import subprocess
@@ -50,17 +51,19 @@ class Plain(gym.Env):
 
 
 class Failing(Plain):
-    """Cannot be made, or closed, in the way its registration says."""
+    """Cannot be made, or closed, in the way its registration names."""
 
     def __init__(self, error=None, closing=None):
         super().__init__()
         self._closing = closing
-        if error is not None:
-            raise error
+        self._raise(error)
 
     def close(self):
-        if self._closing is not None:
-            raise self._closing
+        self._raise(self._closing)
+
+    def _raise(self, error):
+        if error is not None:
+            raise getattr(builtins, error)("two\nlines")
 
 
 @pytest.fixture(autouse=True)
@@ -153,23 +156,17 @@ def test_a_spec_that_makes_no_sense_is_passed_over(folder, spec):
     assert len(from_minari(written(folder, spec))) == 4
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"error": OSError("no model file")},
-        {"error": AssertionError()},
-        {"error": TypeError("an argument that is no more")},
-        {"error": ValueError("two\nlines")},
-        {"error": RuntimeError()},
-        {"closing": RuntimeError("the window is gone")},
-    ],
-)
-def test_data_of_an_environment_that_cannot_be_made_here_are_read(folder, given):
-    gym.register("Failing-v0", entry_point=Failing, kwargs=given)
-    buffer = from_minari(written(folder, EnvSpec("Failing-v0")))
+@pytest.mark.parametrize("error", ["OSError", "AssertionError", "TypeError", "ValueError", "RuntimeError"])
+@pytest.mark.parametrize("when", ["error", "closing"])
+def test_data_of_an_environment_that_cannot_be_made_here_are_read(folder, error, when):
+    gym.register("Failing-v0", entry_point="tests.data.test_minari_safety:Failing", kwargs={when: error})
+    buffer = from_minari(written(folder, gym.spec("Failing-v0")))
     assert (len(buffer), buffer.periods) == (4, ())
+
+
+def test_data_of_an_environment_that_is_not_installed_are_read(folder):
     gym.register("Gone-v0", entry_point="not_here:Env")
-    assert len(from_minari(written(folder, EnvSpec("Gone-v0"), "gone-v0"))) == 4
+    assert len(from_minari(written(folder, gym.spec("Gone-v0")))) == 4
 
 
 def test_periods_are_those_of_the_environment_registered_here_or_those_given(folder):
