@@ -80,8 +80,8 @@ def run_episodes(
         progress: title of a progress bar; empty for none.
 
     Raises:
-        InputError: no environment, or one given twice; an environment that fails, an observation or a reward that is not
-            finite: the message names environment and step.
+        InputError: no environment, or one given twice; an environment that fails, an observation or a reward that is
+            not finite: the message names environment and step.
 
     """
     require(len(environments) > 0, "environments", given="none", expected="at least one")
