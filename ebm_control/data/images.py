@@ -69,6 +69,15 @@ class ImageSet:
         """Number of classes, labelled from 0."""
         return int(torch.cat([self.labels, self.test_labels]).max()) + 1
 
+    def digest(self) -> str:
+        """SHA-256 of the images and labels for training, in their order; the same on every device."""
+        hashed = hashlib.sha256()
+        for part in (self.images, self.labels):
+            values = np.ascontiguousarray(part.cpu().numpy())
+            hashed.update(f"{values.dtype} {values.shape} ".encode())
+            hashed.update(values.data)
+        return hashed.hexdigest()
+
     def part(self, which: str, count: int | None = None) -> Tensor:
         """The first `count` images of "train" or "test", in [0, 1]."""
         require(which in ("train", "test"), "which", given=which, expected="'train' or 'test'")

@@ -227,3 +227,23 @@ def test_a_file_that_ends_within_its_header_is_named(length, tmp_path):
 
 def test_fewer_images_are_of_as_many_classes():
     assert load_images("digits").fewer(5).classes == 10
+
+
+def test_the_digest_is_of_the_images_and_labels_for_training():
+    images = torch.arange(4 * 2 * 3, dtype=torch.uint8).reshape(4, 1, 2, 3)
+    labels = torch.tensor([0, 1, 1, 0])
+
+    def digest(x=images, y=labels, test=images):
+        return ImageSet("own", x, y, test, labels).digest()
+
+    changed = images.clone()
+    changed[3, 0, 1, 2] += 1
+    others = [
+        digest(changed),
+        digest(images.flip(0)),
+        digest(images.reshape(4, 1, 3, 2)),
+        digest(images[:3], labels[:3]),
+        digest(y=torch.tensor([0, 1, 0, 0])),
+    ]
+    assert len({digest(), *others}) == 6
+    assert digest(test=changed) == digest(images.transpose(2, 3).contiguous().transpose(2, 3)) == digest()
