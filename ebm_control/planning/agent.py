@@ -134,9 +134,11 @@ class MPCAgent:
         """Normalised start states `(N, obs_dim)`, goals `(N, g)` or None, and whether N was not given."""
         goal: ArrayLike | None = self.goal
         if isinstance(observation, Mapping):
-            missing = {"observation", "desired_goal"} - set(observation)
+            # A plan for a reward, say, or for a goal of the agent's own needs none of the environment's.
+            asked = bool(self.planner.goal_index) and self.goal is None
+            missing = {"observation", *(["desired_goal"] if asked else [])} - set(observation)
             require(not missing, "observation", given=sorted(observation), expected=f"also {sorted(missing)}")
-            goal = observation["desired_goal"]
+            goal = observation.get("desired_goal", self.goal)
             observation = observation["observation"]
         array = np.asarray(observation, np.float32)
         single = array.ndim == 1

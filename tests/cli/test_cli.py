@@ -139,7 +139,7 @@ def refused(arguments, capfd):
     ("arguments", "message"),
     [
         ("collect --env ebm/Particl-v0 --out {tmp}/data.npz", "'ebm/Particl-v0'; close to ebm/Particle-v0"),
-        ("collect --env ebm/Particle-v0 --steps 0 --out {tmp}/a.npz", "steps: expected at least 1, got 0"),
+        ("collect --env ebm/Particle-v0 --steps 0 --out {tmp}/a.npz", "steps: expected a whole number of at least 1, got 0"),
         ("collect --env ebm/Particle-v0 --out {tmp}/data", "out: expected a file that ends in .npz"),
         ("collect --env ebm/Particle-v0 --out {data}/a.npz", "out: expected a folder, got"),
         ("collect --env CartPole-v1 --steps 9 --out {tmp}/a.npz", "expected a continuous action space"),
@@ -155,19 +155,19 @@ def refused(arguments, capfd):
         ),
         (
             "plan --checkpoint {run} --env ebm/Reacher-v0 --out {tmp}",
-            "observation: expected shape (N, 2), got",
+            "env: expected 2 observation and 2 action coordinates, which the model was trained on, got 4 and 2",
         ),
         (
             "plan --checkpoint {run} --env ebm/Particle-v0 --episodes 0 --out {tmp}",
-            "episodes: expected at least 1",
+            "episodes: expected a whole number of at least 1",
         ),
         (
             "plan --checkpoint {run} --env ebm/Particle-v0 --goal-index 0 5 --out {tmp}",
-            "index: expected observ",
+            "goal_index: expected the 2 coordinates in 0..1",
         ),
         (
             "plan --checkpoint {run} --env Pendulum-v1 --random-goals --out {tmp}",
-            "random_goals: expected an env",
+            "env: expected an environment with goals",
         ),
     ],
 )

@@ -154,10 +154,10 @@ def test_exploring_leads_where_the_goal_does_not_and_is_remembered(tmp_path):
         ("--env ebm/Arm7-v0", "goal_index: expected the 3 coordinates in 0..16"),
         ("--env ebm/Particle-v0 --goal-index 0 2", "goal_index: expected the 2 coordinates in 0..1"),
         ("--env ebm/Particle-v0 --goal-index 1 0", "goal_index: expected coordinates that hold the achieved"),
-        ("--env ebm/Particle-v0 --evaluate 0", "evaluate: expected at least 1, got 0"),
-        ("--env ebm/Particle-v0 --horizon 0", "horizon: expected at least 1, got 0"),
+        ("--env ebm/Particle-v0 --evaluate 0", "evaluate: expected a whole number of at least 1, got 0"),
+        ("--env ebm/Particle-v0 --horizon 0", "horizon: expected a whole number of at least 1, got 0"),
         ("--env ebm/Particle-v0 --online.seed 3", "online.seed: expected --seed instead, got 3"),
-        ("--env ebm/Particle-v0 --explore --place 0", "width: expected"),
+        ("--env ebm/Particle-v0 --explore --place 0", "place: expected a number above 0, got 0.0"),
     ],
 )
 def test_bad_input_ends_in_one_plain_line_before_anything_is_written(tmp_path, arguments, message, capfd):
