@@ -8,8 +8,9 @@ import torch
 from gymnasium.spaces import Box, Dict
 
 from ebm_control.checks import InputError, require
-from ebm_control.data.environments import action_box, make_env, observation_box, observation_periods
+from ebm_control.data.environments import action_box, make_env, observation_box
 from ebm_control.data.normalizer import Normalizer
+from ebm_control.data.periods import observation_periods
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.online import FrontierGoals
 

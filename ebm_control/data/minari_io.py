@@ -13,7 +13,8 @@ from minari.data_collector import EpisodeBuffer
 from numpy.typing import NDArray
 
 from ebm_control.checks import InputError, require
-from ebm_control.data.environments import action_box, make_env, observation_box, observation_periods
+from ebm_control.data.environments import action_box, make_env, observation_box
+from ebm_control.data.periods import observation_periods
 from ebm_control.data.rollout_buffer import RolloutBuffer
 
 

@@ -18,10 +18,10 @@ from ebm_control.data.environments import (
     action_box,
     make_env,
     observation_box,
-    observation_periods,
     plain_observation,
     require_steps,
 )
+from ebm_control.data.periods import observation_periods
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.provenance import usable_cores
 

@@ -11,20 +11,23 @@ from torch import Tensor
 from ebm_control.checks import InputError
 
 
-def scalar_reward(value: Any, where: str) -> float:
+def scalar_reward(value: Any, where: str, *, finite: bool = True) -> float:
     """One reward as a float.
 
     Args:
         value: a number, a boolean, or an array or tensor of one element and any shape.
         where: of the reward, for the message: "environment 2, step 31".
+        finite: refuse NaN and infinities; False where the caller leaves such a step out.
 
     Raises:
-        InputError: anything else (None, several figures, text), NaN or an infinity.
+        InputError: anything else (None, several figures, text); NaN or an infinity where `finite`.
 
     """
     array = _single(value)
-    if array is None or array.dtype.kind not in "fiub" or not math.isfinite(array.item()):
-        raise InputError(f"reward of {where}: expected one finite number, got {_shown(value)}")
+    number = array is not None and array.dtype.kind in "fiub"
+    if array is None or not number or (finite and not math.isfinite(array.item())):
+        expected = "one finite number" if finite else "one number"
+        raise InputError(f"reward of {where}: expected {expected}, got {_shown(value)}")
     return float(array.item())
 
 

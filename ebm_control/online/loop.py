@@ -23,9 +23,9 @@ from ebm_control.data.environments import (
     action_box,
     make_env,
     observation_box,
-    observation_periods,
     plain_observation,
 )
+from ebm_control.data.periods import observation_periods
 from ebm_control.online.experience import Experience, Parts
 from ebm_control.online.frontier import Goals
 from ebm_control.online.learner import Learner, Model
