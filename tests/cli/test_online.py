@@ -8,6 +8,8 @@ from ebm_control.cli import main
 from ebm_control.data import RolloutBuffer
 from ebm_control.training.checkpoint import latest_checkpoint
 from ebm_envs.particle import ParticleEnv
+from tests.cli import helpers
+from tests.cli.helpers import read
 
 SHORT = [
     "--online.steps", "400", "--online.warm-up", "200", "--online.every", "100", "--horizon", "6", "--evaluate", "1",
@@ -55,10 +57,6 @@ def online(out, *more, env="ebm/Particle-v0"):
     return read(out)
 
 
-def read(folder, name="summary.json"):
-    return json.loads((folder / name).read_text())
-
-
 def experience(folder):
     """Observations that were learned from."""
     newest = latest_checkpoint(folder / "checkpoints")
@@ -66,15 +64,7 @@ def experience(folder):
 
 
 def refused(arguments, capfd):
-    """The one line that the command ends with."""
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main(["online", *arguments])
-    assert stop.value.code == 2
-    lines = capfd.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("error: ")
-    return lines[0]
+    return helpers.refused(["online", *arguments], capfd)
 
 
 def test_an_energy_learned_online_reaches_the_goal_and_leaves_a_run_folder(tmp_path, capfd):
