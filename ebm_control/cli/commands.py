@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +15,16 @@ import torch
 
 from ebm_control.checks import InputError, require
 from ebm_control.cli import figures
-from ebm_control.cli.run_folder import RunFolder, plain
+from ebm_control.cli.limits import require_counts, require_numbers, require_seed
+from ebm_control.cli.run_folder import RunFolder, plain, whole_file
+from ebm_control.cli.world import World
 from ebm_control.data.collect import collect
 from ebm_control.data.environments import make_env
 from ebm_control.data.minari_io import from_minari
 from ebm_control.data.mujoco_rollout import collect_mujoco
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.energies.costs import GoalCost
+from ebm_control.interrupts import uninterrupted
 from ebm_control.planning.agent import MPCAgent
 from ebm_control.planning.episodes import run_episodes
 from ebm_control.planning.recipe import planner_for
@@ -35,7 +39,7 @@ from ebm_control.prediction import (
     segment_features,
 )
 from ebm_control.provenance import provenance, usable_cores
-from ebm_control.training.checkpoint import latest_checkpoint
+from ebm_control.training.checkpoint import latest_checkpoint, one_line
 from ebm_control.training.fit import TrainSettings, fit_model
 from ebm_control.training.model import TrajectoryModel
 
@@ -51,7 +55,8 @@ class Collect:
     steps: int = 100_000
     """Transitions, counted as single environment steps."""
     policy: Path | None = None
-    """Zip of a Stable-Baselines3 policy (PPO, SAC, TD3, ...); random actions without."""
+    """Zip of a Stable-Baselines3 policy (PPO, SAC, TD3, ...); random actions without. Stable-Baselines3 unpickles it,
+    which may run code: give only files you trust."""
     algorithm: str = "SAC"
     """Stable-Baselines3 class that wrote the zip."""
     fast: bool = False
@@ -63,26 +68,43 @@ class Collect:
 
     def run(self) -> dict[str, Any]:
         """Collect, save, and say how fast."""
+        require_counts(self, "steps", "num_envs")
+        require_seed(self.seed)
         require(not (self.fast and self.policy), "policy", given=self.policy, expected="none with --fast")
         require(self.out.suffix == ".npz", "out", given=self.out, expected="a file that ends in .npz")
-        folder = RunFolder(self.out.parent, self)
-        started = time.perf_counter()
-        if self.fast:
-            buffer = collect_mujoco(self.env, self.steps, seed=self.seed)
-        else:
-            policy = "random" if self.policy is None else _load_policy(self.policy, self.algorithm)
-            buffer = collect(self.env, self.steps, policy, num_envs=self.num_envs, seed=self.seed)
-        seconds = time.perf_counter() - started
-        buffer.save(self.out)
-        summary = {
-            "steps": len(buffer),
-            "episodes": buffer.num_episodes,
-            "seconds": seconds,
-            "steps_per_second": len(buffer) / seconds,
-            "file": str(self.out),
-        }
-        folder.summarise(summary)
+        require(not self.out.is_dir(), "out", given=f"the folder {self.out}", expected="a file")
+        policy = "random" if self.policy is None else load_policy(self.policy, self.algorithm)
+        with RunFolder(self.out.parent, self) as folder:
+            started = time.perf_counter()
+            try:
+                if self.fast:
+                    buffer = collect_mujoco(self.env, self.steps, seed=self.seed)
+                else:
+                    buffer = collect(self.env, self.steps, policy, num_envs=self.num_envs, seed=self.seed)
+            except (InputError, KeyboardInterrupt) as error:
+                self._save_partial(error)
+                raise
+            seconds = time.perf_counter() - started
+            buffer.save(self.out)
+            summary = {
+                "steps": len(buffer),
+                "episodes": buffer.num_episodes,
+                "seconds": seconds,
+                "steps_per_second": len(buffer) / seconds,
+                "file": str(self.out),
+            }
+            folder.summarise(summary)
         return summary
+
+    def _save_partial(self, error: BaseException) -> None:
+        """Save what was whole when collection ended early, beside `out`, and note so with the error."""
+        rollouts = getattr(error, "rollouts", None)
+        if rollouts is None or len(rollouts) == 0:
+            return
+        path = self.out.with_suffix(".partial.npz")
+        with uninterrupted():
+            rollouts.save(path)
+            error.add_note(f"{len(rollouts)} transitions, {rollouts.num_episodes} episodes, are in {path}")
 
 
 @dataclass
@@ -101,23 +123,20 @@ class Train:
     def run(self) -> dict[str, Any]:
         """Train, leave checkpoints, and say how it went."""
         buffer = load_data(self.data)
-        found = latest_checkpoint(self.out / "checkpoints")
-        require(
-            self.resume or found is None, "out", given=found, expected="no checkpoints there, or --resume"
-        )
-        folder = RunFolder(self.out, self)
-        started = time.perf_counter()
-        _, outcome = fit_model(buffer, self.train, folder=self.out, resume=self.resume)
-        seconds = time.perf_counter() - started
-        summary = {
-            "transitions": len(buffer),
-            "updates": outcome.updates,
-            "seconds": seconds,
-            "rollbacks": outcome.rollbacks,
-            **outcome.figures,
-            "provenance": provenance("ebm-control train", [self.train.seed], seconds),
-        }
-        folder.summarise(summary)
+        require_new(self.out, self.resume)
+        with RunFolder(self.out, self) as folder:
+            started = time.perf_counter()
+            _, outcome = fit_model(buffer, self.train, folder=self.out, resume=self.resume)
+            seconds = time.perf_counter() - started
+            summary = {
+                "transitions": len(buffer),
+                "updates": outcome.updates,
+                "seconds": seconds,
+                "rollbacks": outcome.rollbacks,
+                **outcome.figures,
+                "provenance": provenance("ebm-control train", [self.train.seed], seconds),
+            }
+            folder.summarise(summary)
         return summary
 
 
@@ -146,8 +165,14 @@ class Predict:
 
     def run(self) -> dict[str, Any]:
         """Predict, draw, and say how far off."""
+        require_counts(self, "horizon", "windows", "samples", "langevin_steps")
+        require_numbers(self, "temperature")
+        require_seed(self.seed)
         model, buffer = load_model(self.checkpoint), load_data(self.data)
-        folder = RunFolder(self.out, self)
+        with RunFolder(self.out, self) as folder:
+            return self._predict(model, buffer, folder)
+
+    def _predict(self, model: TrajectoryModel, buffer: RolloutBuffer, folder: RunFolder) -> dict[str, Any]:
         started = time.perf_counter()
         error = prediction_error(
             model,
@@ -159,14 +184,16 @@ class Predict:
             seed=self.seed,
         )
         seconds = time.perf_counter() - started
-        figures.predicted_against_true(folder.figures / "prediction.png", model.layout, error)
-        np.savez_compressed(
-            self.out / "predictions.npz",
-            states=error.prediction.states.numpy(),
-            actions=error.prediction.actions.numpy(),
-            energy=error.prediction.energy.numpy(),
-            truth=error.truth.numpy(),
-        )
+        with whole_file(self.out / "predictions.npz") as path:
+            np.savez_compressed(
+                path,
+                states=error.prediction.states.numpy(),
+                actions=error.prediction.actions.numpy(),
+                energy=error.prediction.energy.numpy(),
+                truth=error.truth.numpy(),
+            )
+        with whole_file(folder.figures / "prediction.png") as path:
+            figures.predicted_against_true(path, model.layout, error)
         summary = {
             "rmse_1": float(error.rmse[0]),
             f"rmse_{self.horizon}": float(error.rmse[-1]),
@@ -234,27 +261,35 @@ class Plan:
 
     def run(self) -> dict[str, Any]:
         """Drive, draw, and say how well."""
-        require(self.episodes >= 1, "episodes", given=self.episodes, expected="at least 1")
+        require_counts(self, "episodes", "horizon")
+        require_numbers(self, "goal_weight", above=True)
+        require_seed(self.seed)
         model = load_model(self.checkpoint)
-        environments = self._environments()
-        folder = RunFolder(self.out, self)
-        space = environments[0].action_space
-        require(isinstance(space, gym.spaces.Box), "env", given=space, expected="an action space of kind Box")
-        assert isinstance(space, gym.spaces.Box)
+        world = World.of(self.env, self.goal_index)
+        require(
+            world.goal is not None,
+            "env",
+            given=f"{self.env}, which has none",
+            expected="an environment with goals (observation, achieved_goal, desired_goal)",
+        )
+        world.require_model(model.normalizer)
         cost = self.goal_weight * GoalCost(model.layout, self.goal_index, smooth=0.02)
-        planner = planner_for(model, cost, self.horizon, sampler=self.sampler, action_space=space)
-        agent = MPCAgent(planner, model.normalizer, space, seed=self.seed)
-        episodes = run_episodes(agent, environments, seed=self.seed, progress="planning")
-        figures.plan_chains(folder.figures / "plan.png", model.layout, episodes.states[0], None)
-        summary = {
-            "return_mean": episodes.mean,
-            "return_ci95": episodes.ci95,
-            "last_reward_mean": float(episodes.last_rewards.mean()),
-            "seconds_p50": float(np.quantile(episodes.seconds, 0.5)),
-            "seconds_p95": float(np.quantile(episodes.seconds, 0.95)),
-            "returns": episodes.returns,
-        }
-        folder.summarise(summary)
+        planner = planner_for(model, cost, self.horizon, sampler=self.sampler, action_space=world.action)
+        agent = MPCAgent(planner, model.normalizer, world.action, seed=self.seed)
+        environments = self._environments()
+        with RunFolder(self.out, self) as folder:
+            episodes = run_episodes(agent, environments, seed=self.seed, progress="planning")
+            summary = {
+                "return_mean": episodes.mean,
+                "return_ci95": episodes.ci95,
+                "last_reward_mean": float(episodes.last_rewards.mean()),
+                "seconds_p50": float(np.quantile(episodes.seconds, 0.5)),
+                "seconds_p95": float(np.quantile(episodes.seconds, 0.95)),
+                "returns": episodes.returns,
+            }
+            folder.summarise(summary)
+            with whole_file(folder.figures / "plan.png") as path:
+                figures.plan_chains(path, model.layout, episodes.states[0], None)
         return plain(summary)
 
     def _environments(self) -> list[gym.Env[Any, Any]]:
@@ -284,23 +319,44 @@ def load_model(checkpoint: Path) -> TrajectoryModel:
     return TrajectoryModel.load(nested if nested.is_dir() else checkpoint)
 
 
-def use_threads(threads: int | None = None) -> None:
-    """Torch threads for the whole process: where not given, `OMP_NUM_THREADS`, else the usable cores, at most 4.
+def require_new(out: Path, resume: bool) -> None:
+    """Raise `InputError` where a run folder holds checkpoints although they are not to be gone on from."""
+    found = latest_checkpoint(out / "checkpoints")
+    require(resume or found is None, "out", given=found, expected="no checkpoints there, or --resume")
 
-    On cores shared with other work more than one is a trap: small tensors then wait for threads that do not run.
+
+def use_threads(most: int) -> None:
+    """Torch threads for the whole process: `OMP_NUM_THREADS`, else the usable cores, `most` of them.
+
+    More than one is of use to the larger networks of images alone: small tensors wait for threads longer than they
+    take, the longer the busier the other cores are.
     """
-    if threads is None and "OMP_NUM_THREADS" in os.environ:
-        return  # torch has read it
-    torch.set_num_threads(threads or min(usable_cores(), 4))
+    if "OMP_NUM_THREADS" not in os.environ:  # torch has read it
+        torch.set_num_threads(min(usable_cores(), most))
 
 
-def _load_policy(path: Path, algorithm: str) -> Any:
+def load_policy(path: Path, algorithm: str) -> Any:
+    """A Stable-Baselines3 policy, after a warning that a file like this may run code.
+
+    Raises:
+        InputError: Stable-Baselines3 is not installed, it has no such class, or the file is not one of its zips.
+
+    """
     try:
         import stable_baselines3
+        from stable_baselines3.common.base_class import BaseAlgorithm
     except ImportError as error:
         raise InputError("policy: expected stable-baselines3 to be installed to load it") from error
     kind = getattr(stable_baselines3, algorithm, None)
-    require(kind is not None, "algorithm", given=algorithm, expected="a class of stable_baselines3")
-    require(path.exists(), "policy", given=f"{path}, which does not exist", expected="a zip of a policy")
-    assert kind is not None
-    return kind.load(path, device="cpu")
+    known = isinstance(kind, type) and issubclass(kind, BaseAlgorithm)
+    require(known, "algorithm", given=algorithm, expected="a class of stable_baselines3, such as SAC or PPO")
+    require(path.is_file(), "policy", given=f"{path}, which is no file", expected="a zip of a policy")
+    print(
+        f"warning: --policy unpickles {path}, which may run code: load only files you trust", file=sys.stderr
+    )
+    try:
+        return kind.load(path, device="cpu")  # type: ignore[union-attr]
+    except Exception as error:  # what was unpickled can fail in any way
+        raise InputError(
+            f"policy: expected a zip that {algorithm}.save wrote, got {path} ({one_line(error)})"
+        ) from error

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ebm_control.checks import require
-from ebm_control.cli.run_folder import RunFolder, plain
-from ebm_control.continual import Kind, learn, learner_of
+from ebm_control.cli.limits import require_counts, require_numbers, require_seed
+from ebm_control.cli.run_folder import SUMMARY, RunFolder, plain, whole_file
+from ebm_control.continual import Kind, Learner, Outcome, learn, learner_of
 from ebm_control.continual.figures import draw_accuracies, draw_landscape
 from ebm_control.data.images import NAMES, load_images
 from ebm_control.data.streams import TaskStream, permuted_stream, split_stream
@@ -55,12 +56,12 @@ class Continual:
     """Folder with mnist/ and fashion-mnist/ of idx files; EBM_CONTROL_DATA without."""
     out: Path = Path("runs/continual")
     """Run folder: settings; summary with accuracies of every task after every task; pictures of them, and of all
-    classes' energies."""
+    classes' energies. A stream is not gone on with: a run that is stopped (Ctrl-C, SIGTERM) leaves the summary of the
+    tasks that were done, marked as not finished."""
 
     def run(self) -> dict[str, Any]:
         """Learn, and write down what was known when."""
-        require(self.updates >= 1, "updates", given=self.updates, expected="at least 1")
-        require(self.batch >= 1, "batch", given=self.batch, expected="at least 1")
+        self._check()
         stream = self.opened()
         kind = Kind(
             stream.shape,
@@ -75,16 +76,42 @@ class Continual:
             seed=self.seed,
         )
         learner = learner_of(self.method, kind)
-        folder = RunFolder(self.out, self)
-        found = learn(
-            learner,
-            stream,
-            updates=self.updates,
-            batch=self.batch,
-            overlap=None if self.boundaries else 0.5,
-            seed=self.seed,
-        )
+        with RunFolder(self.out, self) as folder:
+            return self._learn(learner, stream, folder)
+
+    def _check(self) -> None:
+        require_counts(self, "tasks", "per_task", "updates", "batch", "width")
+        require_counts(self, "kept", low=0)
+        require_numbers(self, "learning_rate", above=True)
+        require_numbers(self, "dropout", "averaging", high=1.0)
+        require_numbers(self, "penalty")
+        require_seed(self.seed)
+
+    def _learn(self, learner: Learner, stream: TaskStream, folder: RunFolder) -> dict[str, Any]:
+        def unfinished(so_far: Outcome) -> None:
+            # Written after every task, so that it is there however the run ends.
+            known = {
+                "accuracies": so_far.accuracies,
+                "untrained": so_far.untrained,
+                "seconds": so_far.seconds,
+            }
+            folder.summarise({"finished": False, "tasks": len(so_far.accuracies), **known})
+
+        try:
+            found = learn(
+                learner,
+                stream,
+                updates=self.updates,
+                batch=self.batch,
+                overlap=None if self.boundaries else 0.5,
+                seed=self.seed,
+                report=unfinished,
+            )
+        except KeyboardInterrupt as stop:
+            stop.add_note(f"tasks that were done are in {folder.path / SUMMARY}, marked as not finished")
+            raise
         summary = {
+            "finished": True,
             "accuracy": found.average,
             "forgetting": found.forgetting,
             "forward_transfer": found.forward_transfer,
@@ -95,9 +122,11 @@ class Continual:
             "untrained": found.untrained,
         }
         folder.summarise(summary)
-        draw_accuracies(folder.figures / "accuracies.png", {self.method: found.accuracies})
+        with whole_file(folder.figures / "accuracies.png") as path:
+            draw_accuracies(path, {self.method: found.accuracies})
         if stream.classes <= MOST_SHOWN:
-            draw_landscape(folder.figures / "landscape.png", found.scores)
+            with whole_file(folder.figures / "landscape.png") as path:
+                draw_landscape(path, found.scores)
         return plain(summary)
 
     def opened(self) -> TaskStream:

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ebm_control.cli import figures
-from ebm_control.cli.run_folder import RunFolder
+from ebm_control.cli.limits import require_counts, require_seed
+from ebm_control.cli.run_folder import RunFolder, whole_file
 from ebm_control.data.mujoco_rollout import collect_mujoco
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.energies.costs import GoalCost
@@ -31,6 +32,7 @@ from ebm_envs.oracles import reacher_oracle
 
 ENV = "ebm/Reacher-v0"
 GOAL = (0.7, 0.5)
+EPISODE = 50  # steps
 SUCCESS = 0.1  # final wrapped L1 distance of the angles / π
 
 
@@ -57,9 +59,15 @@ class Demo:
 
     def run(self) -> dict[str, Any]:
         """Run it all, print one table, leave the summary and the figures."""
-        started = time.perf_counter()
-        folder, console = RunFolder(self.out, self), Console()
-        folder.clear()
+        require_counts(self, "steps", low=2 * EPISODE)
+        require_counts(self, "episodes", "mppi_episodes")
+        require_seed(self.seed)
+        with RunFolder(self.out, self) as folder:
+            folder.clear()
+            return self._all(folder)
+
+    def _all(self, folder: RunFolder) -> dict[str, Any]:
+        started, console = time.perf_counter(), Console()
         console.print(f"[bold]1/4[/] collecting {self.steps:,} random transitions")
         buffer, collected = self._collect()
         console.print(f"[bold]2/4[/] training the energy ({self.train.updates} updates)")
@@ -84,7 +92,7 @@ class Demo:
 
     def _collect(self) -> tuple[RolloutBuffer, dict[str, Any]]:
         started = time.perf_counter()
-        buffer = collect_mujoco(ENV, self.steps, episode_length=50, seed=self.seed, starts=spread_starts)
+        buffer = collect_mujoco(ENV, self.steps, episode_length=EPISODE, seed=self.seed, starts=spread_starts)
         seconds = time.perf_counter() - started
         return buffer, {
             "transitions": len(buffer),
@@ -104,15 +112,17 @@ class Demo:
         }
 
     def _predict(self, model: TrajectoryModel, folder: RunFolder) -> dict[str, Any]:
-        fresh = collect_mujoco(ENV, 5000, episode_length=50, seed=self.seed + 1000, starts=spread_starts)
+        fresh = collect_mujoco(ENV, 5000, episode_length=EPISODE, seed=self.seed + 1000, starts=spread_starts)
         started = time.perf_counter()
         cold = prediction_error(
             model, fresh, 20, windows=200, sampler=sampler_for(model.energy, temperature=0), seed=self.seed
         )
         seconds = time.perf_counter() - started
         sampled = prediction_error(model, fresh, 20, windows=200, samples=8, seed=self.seed)
-        figures.energy_along(folder.figures / "energy.png", model, fresh)
-        figures.predicted_against_true(folder.figures / "prediction.png", model.layout, sampled)
+        with whole_file(folder.figures / "energy.png") as path:
+            figures.energy_along(path, model, fresh)
+        with whole_file(folder.figures / "prediction.png") as path:
+            figures.predicted_against_true(path, model.layout, sampled)
         return {
             "rmse_1": float(cold.rmse[0]),
             "rmse_20": float(cold.rmse[19]),
@@ -162,11 +172,13 @@ class Demo:
         """One episode alone: its pictures, and the time of a plan for one start state."""
         recorder = _Recorder(gym.make(ENV, render_mode="rgb_array", goal=GOAL))
         episodes = run_episodes(agent, [recorder], seed=self.seed)
-        figures.animation(folder.figures / "episode.gif", recorder.frames)
-        goal = torch.tensor(GOAL)
-        figures.plan_chains(folder.figures / "plan.png", model.layout, episodes.states[0], goal)
+        with whole_file(folder.figures / "episode.gif") as path:
+            figures.animation(path, recorder.frames)
+        with whole_file(folder.figures / "plan.png") as path:
+            figures.plan_chains(path, model.layout, episodes.states[0], torch.tensor(GOAL))
         pictures = [folder.figures / f"{name}.png" for name in ("plan", "energy")]
-        figures.overview(folder.figures / "overview.png", recorder.frames, pictures)
+        with whole_file(folder.figures / "overview.png") as path:
+            figures.overview(path, recorder.frames, pictures)
         return episodes
 
 

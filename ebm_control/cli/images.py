@@ -11,19 +11,26 @@ import torch
 import tyro
 
 from ebm_control import images as tasks
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number
+from ebm_control.cli.commands import require_new
+from ebm_control.cli.image_task import (
+    COLUMNS,
+    Trained,
+    load_image_model,
+    load_set,
+    require_class,
+    save_page,
+    save_tensor,
+)
+from ebm_control.cli.limits import require_counts, require_numbers, require_seed
 from ebm_control.cli.run_folder import RunFolder, plain
-from ebm_control.data.images import ImageSet, load_images
-from ebm_control.data.shapes import ATTRIBUTES, draw_shapes
+from ebm_control.data.images import ImageSet
 from ebm_control.energies.image import ImageEnergy
-from ebm_control.images.grid import save_grid
 from ebm_control.provenance import provenance
-from ebm_control.training.checkpoint import latest_checkpoint
 from ebm_control.training.image_fit import ImageTrainSettings, fit_images
 from ebm_control.training.image_model import ImageModel
 
-SHAPES = 20_000  # images that "shapes-..." sets are drawn of
-COLUMNS = 10
+NEIGHBOURS = 3  # by which precision and recall are told
 
 
 @dataclass
@@ -44,55 +51,24 @@ class TrainImages:
     def run(self) -> dict[str, Any]:
         """Train, draw a page of samples, and say how it went."""
         data = load_set(self.data, self.data_dir)
-        found = latest_checkpoint(self.out / "checkpoints")
-        require(
-            self.resume or found is None, "out", given=found, expected="no checkpoints there, or --resume"
-        )
-        folder = RunFolder(self.out, self)
-        started = time.perf_counter()
-        model, outcome = fit_images(data, self.train, folder=self.out, resume=self.resume)
-        seconds = time.perf_counter() - started
-        drawn = tasks.generate(
-            model.energy, 8 * COLUMNS, generator=torch.Generator().manual_seed(self.train.seed)
-        )
-        save_grid(folder.figures / "samples.png", drawn.x, COLUMNS)
-        summary = {
-            "images": len(data.images),
-            "updates": outcome.updates,
-            "seconds": seconds,
-            "rollbacks": outcome.rollbacks,
-            **outcome.figures,
-            "provenance": provenance("ebm-control images train", [self.train.seed], seconds),
-        }
-        folder.summarise(summary)
+        require_new(self.out, self.resume)
+        with RunFolder(self.out, self) as folder:
+            started = time.perf_counter()
+            model, outcome = fit_images(data, self.train, folder=self.out, resume=self.resume)
+            seconds = time.perf_counter() - started
+            generator = torch.Generator().manual_seed(self.train.seed)
+            drawn = tasks.generate(model.energy, 8 * COLUMNS, generator=generator)
+            save_page(folder, "samples", drawn.x)
+            summary = {
+                "images": len(data.images),
+                "updates": outcome.updates,
+                "seconds": seconds,
+                "rollbacks": outcome.rollbacks,
+                **outcome.figures,
+                "provenance": provenance("ebm-control images train", [self.train.seed], seconds),
+            }
+            folder.summarise(summary)
         return summary
-
-
-@dataclass
-class Trained:
-    """What the tasks have in common."""
-
-    checkpoint: Path
-    """Run folder of `ebm-control images train`, or a checkpoint in it."""
-    data_dir: Path | None = None
-    """Folder of idx files; EBM_CONTROL_DATA without."""
-    count: int = 100
-    """Images."""
-    seed: int = 0
-    """Of all that is drawn."""
-
-    def opened(self) -> tuple[ImageModel, ImageSet, torch.Generator]:
-        """The model, the set that it was trained on, and a generator."""
-        require(self.count >= 2, "count", given=self.count, expected="at least 2")
-        model = load_image_model(self.checkpoint)
-        data = load_set(model.data, self.data_dir)
-        return model, data, torch.Generator().manual_seed(self.seed)
-
-    def finished(self, folder: RunFolder, summary: dict[str, Any], started: float) -> dict[str, Any]:
-        """Write the summary."""
-        summary |= {"seconds": time.perf_counter() - started}
-        folder.summarise(summary)
-        return plain(summary)
 
 
 @dataclass
@@ -108,10 +84,17 @@ class Generate(Trained):
     judge_updates: int = 1000
     """Of the classifier whose features measure the images."""
 
-    def run(self) -> dict[str, Any]:
+    def check(self, model: ImageModel) -> None:
+        """See `Trained.check`."""
+        require_counts(self, "steps", "judge_updates")
+        require_counts(self, "count", low=NEIGHBOURS + 1)
+        if self.label is not None:
+            require_class("label", self.label, model)
+
+    def work(
+        self, model: ImageModel, data: ImageSet, generator: torch.Generator, folder: RunFolder
+    ) -> dict[str, Any]:
         """Draw, and measure in the features of a classifier that is trained for it."""
-        model, data, generator = self.opened()
-        folder, started = RunFolder(self.out, self), time.perf_counter()
         labels = None if self.label is None else torch.full((self.count,), self.label)
         sampler = tasks.sampler_for(model.energy, self.steps)
         chain = tasks.generate(
@@ -125,14 +108,10 @@ class Generate(Trained):
         assert chain.trace is not None
         train = data.part("train")
         shown = chain.x[:COLUMNS]
-        save_grid(folder.figures / "samples.png", chain.x, COLUMNS)
-        save_grid(
-            folder.figures / "chains.png", chain.trace[:COLUMNS, :8].transpose(0, 1).flatten(0, 1), COLUMNS
-        )
-        save_grid(
-            folder.figures / "nearest.png", torch.cat([shown, train[tasks.nearest(shown, train)]]), COLUMNS
-        )
-        torch.save(chain.x, self.out / "samples.pt")
+        save_page(folder, "samples", chain.x)
+        save_page(folder, "chains", chain.trace[:COLUMNS, :8].transpose(0, 1).flatten(0, 1))
+        save_page(folder, "nearest", torch.cat([shown, train[tasks.nearest(shown, train)]]))
+        save_tensor(self.out / "samples.pt", chain.x)
         classifier = tasks.fit_classifier(data, updates=self.judge_updates, seed=self.seed)
         truth = data.part("test", 2000)
         precision, recall = tasks.precision_recall(classifier, chain.x, truth)
@@ -143,7 +122,7 @@ class Generate(Trained):
             "precision": precision,
             "recall": recall,
         }
-        return self.finished(folder, summary, started)
+        return summary
 
 
 @dataclass
@@ -157,10 +136,14 @@ class Inpaint(Trained):
     fills: int = 4
     """Samples an image."""
 
-    def run(self) -> dict[str, Any]:
+    def check(self, model: ImageModel) -> None:
+        """See `Trained.check`."""
+        require_counts(self, "fills")
+
+    def work(
+        self, model: ImageModel, data: ImageSet, generator: torch.Generator, folder: RunFolder
+    ) -> dict[str, Any]:
         """Fill, draw, and say how far off, beside the nearest training image."""
-        model, data, generator = self.opened()
-        folder, started = RunFolder(self.out, self), time.perf_counter()
         truth, train = data.part("test", self.count), data.part("train")
         known = (
             tasks.bottom_half(data.shape).expand_as(truth)
@@ -171,14 +154,14 @@ class Inpaint(Trained):
         neighbours = torch.where(known, truth, train[tasks.nearest(truth, train, known)])
         given = torch.where(known, truth, torch.full_like(truth, 0.5))
         rows = torch.cat([given[:, None], filled, truth[:, None]], dim=1)[:16]
-        save_grid(folder.figures / "inpainted.png", rows.flatten(0, 1), self.fills + 2)
+        save_page(folder, "inpainted", rows.flatten(0, 1), self.fills + 2)
         summary = {
             "mse_of_a_fill": _error(filled[:, 0], truth, known),
             "mse_of_the_mean": _error(filled.mean(dim=1), truth, known),
             "mse_of_the_nearest_training_image": _error(neighbours, truth, known),
             "known_unchanged": bool((filled == truth[:, None])[known[:, None].expand_as(filled)].all()),
         }
-        return self.finished(folder, summary, started)
+        return summary
 
 
 @dataclass
@@ -192,10 +175,14 @@ class Restore(Trained):
     deviation: float = 0.3
     """Of Gaussian noise."""
 
-    def run(self) -> dict[str, Any]:
+    def check(self, model: ImageModel) -> None:
+        """See `Trained.check`."""
+        require_numbers(self, "deviation", above=True)
+
+    def work(
+        self, model: ImageModel, data: ImageSet, generator: torch.Generator, folder: RunFolder
+    ) -> dict[str, Any]:
         """Mend, draw, and say how far off."""
-        model, data, generator = self.opened()
-        folder, started = RunFolder(self.out, self), time.perf_counter()
         truth = data.part("test", self.count)
         if self.spoilt == "pixels":
             given = tasks.salt_and_pepper(truth, generator)
@@ -204,12 +191,12 @@ class Restore(Trained):
             given = truth + self.deviation * torch.randn(truth.shape, generator=generator)
             mended = tasks.denoise(model.energy, given, self.deviation)
         rows = torch.stack([given, mended, truth], dim=1)[:30]
-        save_grid(folder.figures / "restored.png", rows.flatten(0, 1), 3 * 3)
+        save_page(folder, "restored", rows.flatten(0, 1), 3 * 3)
         summary = {
             "mse_given": float((given - truth).square().mean()),
             "mse": float((mended - truth).square().mean()),
         }
-        return self.finished(folder, summary, started)
+        return summary
 
 
 @dataclass
@@ -223,10 +210,10 @@ class Outliers(Trained):
     count: int = 1000
     """Images of each set."""
 
-    def run(self) -> dict[str, Any]:
+    def work(
+        self, model: ImageModel, data: ImageSet, generator: torch.Generator, folder: RunFolder
+    ) -> dict[str, Any]:
         """Score, draw one image of each set, and say how well they are told apart."""
-        model, data, generator = self.opened()
-        folder, started = RunFolder(self.out, self), time.perf_counter()
         inliers = data.part("test", self.count)
         other = None if self.other is None else load_set(self.other, self.data_dir).part("test", self.count)
         require(
@@ -247,8 +234,8 @@ class Outliers(Trained):
             usual = score(inliers)
             summary |= {f"{name}_{kind}": tasks.auroc(usual, score(found)) for kind, found in sets.items()}
         shown = torch.cat([found[:COLUMNS] for found in (inliers, *sets.values())])
-        save_grid(folder.figures / "sets.png", shown, COLUMNS)
-        return self.finished(folder, summary, started)
+        save_page(folder, "sets", shown)
+        return summary
 
 
 @dataclass
@@ -266,10 +253,21 @@ class Robust(Trained):
     classifier_updates: int = 1000
     """Of the classifier beside it."""
 
-    def run(self) -> dict[str, Any]:
+    def check(self, model: ImageModel) -> None:
+        """See `Trained.check`."""
+        require(len(self.radii) > 0, "radii", given="none", expected="at least one")
+        for radius in self.radii:
+            require_number("radii", radius, 0.0)
+        require_numbers(self, "level", above=True)
+        require_counts(self, "classifier_updates")
+        require(
+            model.classes > 0, "checkpoint", given="an energy without classes", expected="a conditional one"
+        )
+
+    def work(
+        self, model: ImageModel, data: ImageSet, generator: torch.Generator, folder: RunFolder
+    ) -> dict[str, Any]:
         """Attack, and say how many are still told right."""
-        model, data, generator = self.opened()
-        folder, started = RunFolder(self.out, self), time.perf_counter()
         images, labels = data.part("test", self.count), data.test_labels[: self.count]
         level = self.level if model.energy.noise is not None else None
         classifier = tasks.fit_classifier(
@@ -282,7 +280,7 @@ class Robust(Trained):
         ):
             found = tasks.robustness(logits, images, labels, self.radii, norm=self.norm, generator=generator)
             summary |= {f"{name}_{row.attack}_{row.radius:g}": row.accuracy for row in found}
-        return self.finished(folder, summary, started)
+        return summary
 
 
 @dataclass
@@ -302,19 +300,31 @@ class Compose:
 
     def run(self) -> dict[str, Any]:
         """Draw a page of them."""
+        require_counts(self, "count")
+        require_seed(self.seed)
         require(
-            len(self.checkpoints) == len(self.attributes),
+            len(self.checkpoints) == len(self.attributes) > 0,
             "attributes",
             given=len(self.attributes),
-            expected=f"{len(self.checkpoints)}, one for each checkpoint",
+            expected=f"{len(self.checkpoints)}, one for each checkpoint, and at least one",
         )
-        energies: list[ImageEnergy] = [load_image_model(path).energy for path in self.checkpoints]
-        folder, started = RunFolder(self.out, self), time.perf_counter()
-        asked = torch.tensor(self.attributes).expand(self.count, -1)
-        drawn = tasks.compose(energies, asked, generator=torch.Generator().manual_seed(self.seed))
-        save_grid(folder.figures / "composed.png", drawn, COLUMNS)
-        summary = {"images": self.count, "seconds": time.perf_counter() - started}
-        folder.summarise(summary)
+        models = [load_image_model(path) for path in self.checkpoints]
+        for attribute, model in zip(self.attributes, models, strict=True):
+            require_class("attributes", attribute, model)
+            require(
+                model.shape == models[0].shape,
+                "checkpoints",
+                given=model.shape,
+                expected=f"all of {models[0].shape}",
+            )
+        with RunFolder(self.out, self) as folder:
+            started = time.perf_counter()
+            energies: list[ImageEnergy] = [model.energy for model in models]
+            asked = torch.tensor(self.attributes).expand(self.count, -1)
+            drawn = tasks.compose(energies, asked, generator=torch.Generator().manual_seed(self.seed))
+            save_page(folder, "composed", drawn)
+            summary = {"images": self.count, "seconds": time.perf_counter() - started}
+            folder.summarise(summary)
         return plain(summary)
 
 
@@ -335,23 +345,6 @@ class Images:
     def run(self) -> dict[str, Any]:
         """Run the task."""
         return self.task.run()
-
-
-def load_set(name: str, folder: Path | None) -> ImageSet:
-    """A set of images by name; "shapes-ATTRIBUTE" is drawn."""
-    if name.startswith("shapes-"):
-        attribute = name.removeprefix("shapes-")
-        require(
-            attribute in ATTRIBUTES, "data", given=name, expected=f"shapes- and one of {tuple(ATTRIBUTES)}"
-        )
-        return draw_shapes(SHAPES, torch.Generator().manual_seed(0)).labelled(attribute)
-    return load_images(name, folder)
-
-
-def load_image_model(checkpoint: Path) -> ImageModel:
-    """Model of a run folder or of a checkpoint."""
-    nested = checkpoint / "checkpoints"
-    return ImageModel.load(nested if nested.is_dir() else checkpoint)
 
 
 def _error(images: torch.Tensor, truth: torch.Tensor, known: torch.Tensor) -> float:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
+import torch
 import tyro
 from rich.console import Console
 from rich.markup import escape
@@ -16,7 +19,8 @@ from ebm_control.cli.continual import Continual
 from ebm_control.cli.demo import Demo
 from ebm_control.cli.images import Images
 from ebm_control.cli.online import Online
-from ebm_control.training.checkpoint import CheckpointError
+from ebm_control.interrupts import Terminated, exit_status, termination_raises
+from ebm_control.training.checkpoint import CheckpointError, one_line
 from ebm_control.training.guard import DivergenceError
 
 Command = (
@@ -31,8 +35,44 @@ Command = (
 )
 
 
+BROKEN_PIPE = 141  # what a shell shows of a process whose reader has gone
+CORES = 4  # for the networks of images
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse, run, print what was measured; exit with 2 and one line where the input is at fault."""
+    """Parse, run, print what was measured.
+
+    Exits with 2 and one line where input, files or memory are at fault, with 130 and 143 and one line after Ctrl-C and
+    SIGTERM.
+    """
+    try:
+        with termination_raises():
+            try:
+                _run(arguments)
+            finally:
+                sys.stdout.flush()  # a reader that has gone is met here, not at the end of the process
+    except KeyboardInterrupt as stop:
+        cause = "SIGTERM" if isinstance(stop, Terminated) else "Ctrl-C"
+        _say(f"stopped by {cause}", stop)
+        sys.exit(exit_status(stop))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
+    except (InputError, CheckpointError, DivergenceError) as error:
+        _say(f"error: {error}", error)
+    except OSError as error:
+        place = "" if error.filename is None else f"{error.filename}: "
+        _say(f"error: {place}{error.strerror or error}", error)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        _say(f"error: memory: expected enough of it, got {one_line(error)}; ask for less at once", error)
+    else:
+        return
+    sys.exit(2)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
     command = tyro.cli(
         Command,
         prog="ebm-control",
@@ -40,12 +80,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "images by the same sampler; classes that arrive one task at a time.",
         args=arguments,
     )
-    use_threads()
-    try:
-        summary = command.run()
-    except (InputError, CheckpointError, DivergenceError) as error:
-        line = escape(" ".join(str(error).split()))
-        Console(stderr=True).print(f"[bold red]error:[/] {line}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+    use_threads(CORES if isinstance(command, Images | Continual) else 1)
+    summary = command.run()
     if not isinstance(command, Demo):
         Console().print_json(data={k: v for k, v in summary.items() if isinstance(v, int | float | str)})
+
+
+def _say(words: str, error: BaseException) -> None:
+    """One line on stderr: `words`, and what was noted with the error on its way."""
+    line = " ".join("; ".join([words, *getattr(error, "__notes__", [])]).split())
+    head, _, rest = line.partition(":") if line.startswith("error:") else ("", "", line)
+    with suppress(OSError):  # nobody may be there to read it
+        mark = f"[bold red]{head}:[/]" if head else ""
+        Console(stderr=True).print(f"{mark}{escape(rest)}", highlight=False, soft_wrap=True)
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    # torch says so of a device by a class of its own, of the CPU by words alone.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Dict
 from matplotlib.figure import Figure
 
-from ebm_control.checks import InputError, require
-from ebm_control.cli.commands import Plan
-from ebm_control.cli.run_folder import RunFolder, plain
-from ebm_control.data.environments import action_box, make_env, observation_box
-from ebm_control.data.periods import observation_periods
+from ebm_control.checks import require
+from ebm_control.cli.commands import Plan, require_new
+from ebm_control.cli.limits import require_counts, require_numbers, require_seed
+from ebm_control.cli.run_folder import RunFolder, plain, read_settings, whole_file
+from ebm_control.cli.world import World
+from ebm_control.data.environments import make_env
 from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost
-from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.online import (
     FrontierGoals,
     LearnedReward,
@@ -34,8 +33,6 @@ from ebm_control.online.loop import Progress
 from ebm_control.planning import Episodes, Planner, run_episodes
 from ebm_control.provenance import provenance
 from ebm_control.training import latest_checkpoint
-
-PLACE = 0.07  # of the range of goals: size of a place to explore
 
 
 @dataclass
@@ -75,9 +72,12 @@ class Online:
         """Learn, evaluate, draw, and say how well."""
         world = self._check()
         goals = world.frontier(self.place, self.seed) if self.explore else None
-        folder = RunFolder(self.out, self)
-        if not self.resume:
-            folder.clear()
+        with RunFolder(self.out, self) as folder:
+            if not self.resume:
+                folder.clear()
+            return self._learn(world, goals, folder)
+
+    def _learn(self, world: World, goals: FrontierGoals | None, folder: RunFolder) -> dict[str, Any]:
         started = time.perf_counter()
         reward = LearnedReward(seed=self.seed)
 
@@ -112,7 +112,6 @@ class Online:
         environments = [make_env(self.env) for _ in range(self.evaluate)]
         seed = 10_000 + 1000 * self.seed  # other starts and goals than those that were learned from
         episodes = run_episodes(learning.agent(), environments, seed=seed, progress="evaluating")
-        learning_curve(folder.figures / "learning_curve.png", learning.progress, episodes)
         seconds = time.perf_counter() - started
         command = f"ebm-control online --env {self.env} --model {self.model} --seed {self.seed}"
         summary = {
@@ -130,105 +129,42 @@ class Online:
             "provenance": provenance(command, [self.seed], seconds),
         }
         folder.summarise(summary)
+        with whole_file(folder.figures / "learning_curve.png") as path:
+            learning_curve(path, learning.progress, episodes)
         return plain(summary)
 
-    def _check(self) -> _World:
+    def about(self) -> dict[str, Any]:
+        """What a run that is resumed has to share with its beginning, as JSON gives it back."""
+        known: dict[str, Any] = plain(self)
+        for name in ("out", "resume", "evaluate"):
+            del known[name]
+        if self.model != "energy":  # an energy's sample buffer has a place for each step there will be
+            del known["online"]["steps"]
+        return known
+
+    def _check(self) -> World:
         """The environment's spaces; complains of whatever makes no sense before anything is written."""
-        online = self.online
-        for name in ("evaluate", "horizon"):
-            require(getattr(self, name) >= 1, name, given=getattr(self, name), expected="at least 1")
-        require(online.seed in (0, self.seed), "online.seed", given=online.seed, expected="--seed instead")
-        world = _World.of(self.env, self.goal_index)
-        found = latest_checkpoint(self.out / "checkpoints")
-        require(
-            self.resume or found is None, "out", given=found, expected="no checkpoints there, or --resume"
-        )
-        settings = self.out / "settings.json"
-        if found is not None and settings.exists():
-            before = json.loads(settings.read_text())
-            for name in ("env", "model"):
-                self._same(name, before.get(name), getattr(self, name))
-            if self.model == "energy":  # its sample buffer has a place for each step there will be
-                for name in ("steps", "environments"):
-                    self._same(f"online.{name}", before["online"][name], getattr(online, name))
+        require_counts(self, "evaluate", "horizon")
+        require_numbers(self, "goal_weight", "reward_weight", "place", above=True)
+        require_seed(self.seed)
+        seed = self.online.seed
+        require(seed in (0, self.seed), "online.seed", given=seed, expected="--seed instead")
+        world = World.of(self.env, self.goal_index)
+        require_new(self.out, self.resume)
+        if self.resume and latest_checkpoint(self.out / "checkpoints") is not None:
+            before = read_settings(self.out) or {}
+            for name, now in _flat(self.about()).items():
+                known = _flat(before).get(name, now)  # a setting that is new has no other value before
+                require(known == now, name, given=now, expected=f"{known}, as in the run that is resumed")
         return world
 
-    def _same(self, name: str, before: object, now: object) -> None:
-        require(before == now, name, given=now, expected=f"{before}, as in the run that is resumed")
 
-
-@dataclass(frozen=True)
-class _World:
-    """Spaces of an environment.
-
-    Attributes:
-        states: flat observations.
-        action: flat actions.
-        goal: goals, which name the observation coordinates `index`; None where there are none.
-        index: see `goal`.
-
-    """
-
-    states: Box
-    action: Box
-    goal: Box | None
-    index: tuple[int, ...]
-
-    @classmethod
-    def of(cls, name: str, index: tuple[int, ...]) -> _World:
-        """Spaces of the environment of this id.
-
-        Raises:
-            InputError: no such environment, spaces other than flat Boxes, or goals that name other coordinates than
-                `index`.
-
-        """
-        env = make_env(name)
-        states, action = observation_box(env.observation_space), action_box(env.action_space)
-        parts = env.observation_space.spaces if isinstance(env.observation_space, Dict) else {}
-        goal = parts.get("desired_goal")
-        if not isinstance(goal, Box) or "achieved_goal" not in parts:
-            env.close()
-            return cls(states, action, None, index)
-        width = states.shape[0]
-        require(
-            len(index) == goal.shape[0] and all(0 <= i < width for i in index),
-            "goal_index",
-            given=index,
-            expected=f"the {goal.shape[0]} coordinates in 0..{width - 1} that the goals of {name} name",
-        )
-        env.reset(seed=0)
-        action.seed(0)
-        seen = env.step(action.sample())[0]  # where episodes begin coordinates may be equal by chance
-        state, achieved = (torch.as_tensor(seen[key]).double() for key in ("observation", "achieved_goal"))
-        named = state.clone()
-        named[list(index)] = achieved
-        off = TrajectoryLayout(width, periods=observation_periods(env)).difference(named, state).abs().max()
-        require(
-            bool(off < 1e-3),
-            "goal_index",
-            given=f"{index}, which hold {state[list(index)].tolist()}",
-            expected=f"coordinates that hold the achieved goal, here {achieved.tolist()}",
-        )
-        env.close()
-        return cls(states, action, goal, index)
-
-    def frontier(self, place: float | None, seed: int) -> FrontierGoals:
-        """Goals next to where something has been, places of raw width `place`."""
-        if self.goal is None:
-            raise InputError(
-                "explore: expected an environment with goals, to head for places, got one without"
-            )
-        if place is None:
-            require(
-                self.goal.is_bounded(),
-                "place",
-                given=None,
-                expected="the size of a place to explore, as goals have no bounds here",
-            )
-        size = torch.as_tensor(PLACE * (self.goal.high - self.goal.low) if place is None else place)
-        bounds = (self.goal.low, self.goal.high)
-        return FrontierGoals(self.states.shape[0], self.index, size, *bounds, seed=seed)
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by the names of their flags: "online.steps"."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return found
 
 
 def _recall(goals: FrontierGoals, learning: OnlineLearning) -> None:

@@ -5,57 +5,147 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import shutil
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
 
-from ebm_control.checks import InputError
+from ebm_control.checks import InputError, require
+from ebm_control.locks import locked
+from ebm_control.training.checkpoint import remove_checkpoints, remove_files
+from ebm_control.training.logger import SUFFIX
+
+SETTINGS, SUMMARY = "settings.json", "summary.json"
 
 
 class RunFolder:
-    """`settings.json`, `events/`, `checkpoints/`, `figures/` and `summary.json` under one path.
+    """`settings.json`, `events/`, `checkpoints/`, `figures/` and `summary.json` under one path; a context manager.
+
+    Within the block the folder is this process's alone. What another command or the user wrote there is not overwritten
+    by settings and summary, and what cannot be written is found out before the work.
 
     Args:
         path: made if it does not exist.
-        settings: the command's dataclass, written at once.
+        settings: the command's dataclass, written when the block begins.
+
+    Raises:
+        InputError: no folder can be made at `path`, another process is at work in it, or it holds the settings or the
+            summary of something else.
+        OSError: nothing can be written to it.
 
     """
 
-    def __init__(self, path: Path | str, settings: object = None) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path | str, settings: object) -> None:
+        self.path, self._settings, self._open = Path(path), settings, ExitStack()
+
+    def __enter__(self) -> RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"out: expected a folder, got {self.path} ({error.strerror})") from error
-        if settings is not None:
-            self.write_json("settings.json", plain(settings))
+            self.figures.mkdir(exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise InputError(f"out: expected a folder, got {error.filename} ({error.strerror})") from error
+        with ExitStack() as open_:
+            open_.enter_context(locked(self.path / ".lock", "out"))
+            open_.callback(self._leave_no_empty_folder)
+            self._require_own()
+            self.write_json(SETTINGS, {"command": type(self._settings).__name__} | plain(self._settings))
+            self._open = open_.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
 
     @property
     def figures(self) -> Path:
-        """Folder of pictures, made when first asked for."""
-        folder = self.path / "figures"
-        folder.mkdir(exist_ok=True)
-        return folder
+        """Folder of pictures."""
+        return self.path / "figures"
 
     def clear(self) -> None:
-        """Remove checkpoints and events of an earlier run of the same command."""
-        for name in ("checkpoints", "events"):
-            shutil.rmtree(self.path / name, ignore_errors=True)
+        """Remove checkpoints and events of an earlier run of the same command, and nothing else."""
+        remove_checkpoints(self.path / "checkpoints")
+        events = self.path / "events"
+        for folder in (*(path for path in events.glob("*") if path.is_dir()), events):
+            remove_files(folder, [path.name for path in folder.glob(f"events.out.tfevents.*{SUFFIX}")])
 
     def write_json(self, name: str, content: object) -> Path:
         """Write a JSON file, in one piece."""
         path = self.path / name
-        draft = path.with_name(f".{name}.draft")
-        draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-        draft.replace(path)
+        with whole_file(path) as draft:
+            draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
         return path
 
     def summarise(self, summary: Mapping[str, Any]) -> Path:
         """Write `summary.json`."""
-        return self.write_json("summary.json", plain(summary))
+        return self.write_json(SUMMARY, plain(summary))
+
+    def _require_own(self) -> None:
+        """Refuse a folder where settings or summary of something else would be overwritten."""
+        settings, summary = self.path / SETTINGS, self.path / SUMMARY
+        known = read_settings(self.path)
+        if known is None:
+            taken = [path.name for path in (settings, summary) if path.exists()]
+            require(
+                not taken,
+                "out",
+                given=f"{self.path}, where {' and '.join(taken)} would be overwritten, which no run here wrote",
+                expected="a new folder or one of an earlier run",
+            )
+            return
+        name = type(self._settings).__name__
+        require(
+            known.get("command", name) == name,
+            "out",
+            given=f"{self.path}, which is one of {known.get('command')}",
+            expected=f"a new folder or one of an earlier run of {name}",
+        )
+        require(
+            not summary.is_dir(), "out", given=f"a folder at {summary}", expected="no folder of that name"
+        )
+
+    def _leave_no_empty_folder(self) -> None:
+        with suppress(OSError):
+            self.figures.rmdir()
+
+
+def read_settings(folder: Path) -> dict[str, Any] | None:
+    """Settings of an earlier run in `folder`; None where there are none, or those of something else.
+
+    Raises:
+        InputError: there are some that are damaged.
+
+    """
+    path = folder / SETTINGS
+    try:
+        known = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError, OSError) as error:
+        raise InputError(
+            f"out: expected settings of an earlier run in {path}, got what cannot be read ({error}); "
+            "restore it, or choose another folder"
+        ) from error
+    # All commands have an `out`; other tools' settings hardly do.
+    return known if isinstance(known, dict) and "out" in known else None
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path of the same ending to write to, which takes the place of `path` when the block ends well.
+
+    A block that fails or is stopped leaves neither a part of the file nor changes the one that was there.
+    """
+    draft = path.with_name(f".draft_{os.getpid()}_{path.name}")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def plain(value: Any) -> Any:

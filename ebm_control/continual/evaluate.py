@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +90,7 @@ def learn(
     test: int | None = None,
     tested: TaskStream | None = None,
     seed: int = 0,
+    report: Callable[[Outcome], None] | None = None,
 ) -> Outcome:
     """Let a learner see a stream once.
 
@@ -101,6 +103,7 @@ def learn(
         test: test images of each task, drawn once for all learners; None for all.
         tested: whose tasks are asked for, of the same classes; None for the stream's own.
         seed: of the batches.
+        report: called after each task with what is known so far: rows of the tasks that were learned.
 
     Raises:
         InputError: a figure is out of its range, `tested` has other classes, or the learner needs boundaries of tasks
@@ -125,8 +128,11 @@ def learn(
         seconds += time.perf_counter() - began
         rows.append([_accuracy(learner, *one) for one in sets])
         scores.append(_scores(learner, sets, stream.classes))
+        found = Outcome(np.array(rows), untrained, np.stack(scores), seconds, overlap is None)
+        if report is not None:
+            report(found)
         began = time.perf_counter()
-    return Outcome(np.array(rows), untrained, np.stack(scores), seconds, overlap is None)
+    return found
 
 
 def _asked(task: ImageSet, count: int | None) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,12 @@ from safetensors.torch import load as load_weights
 from safetensors.torch import save as save_weights
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import require_number
 
 FORMAT = 1
 _FILES = ("weights.safetensors", "settings.json", "state.pt")
+_STEP = re.compile(r"step_(\d+)")
+_DRAFT = re.compile(r"\.draft_(replaced_)?\d+_\d+")
 
 
 class CheckpointError(RuntimeError):
@@ -51,14 +54,16 @@ class Checkpoint:
 def save_checkpoint(folder: Path | str, step: int, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
     """Write a checkpoint and return its folder; older ones beyond `keep` go only once this one is safe.
 
-    What a crash left half written in `folder` goes then too: a folder belongs to one run at a time.
+    What a crash left half written in `folder` goes then too: a folder belongs to one run at a time. Files that are not
+    of a checkpoint stay, wherever they lie.
 
     Raises:
         CheckpointError: it could not be written (a full disk, say) or `load_checkpoint` would refuse it.
             What was there before is untouched.
 
     """
-    require(keep >= 1, "keep", given=keep, expected="at least 1")
+    require_number("keep", keep, 1, whole=True)
+    require_number("step", step, 0, whole=True)
     folder = Path(folder)
     final = folder / f"step_{step:08d}"
     draft = folder / f".draft_{step:08d}_{os.getpid()}"
@@ -80,27 +85,63 @@ def save_checkpoint(folder: Path | str, step: int, checkpoint: Checkpoint, *, ke
         manifest = {"format": FORMAT, "step": step, "sha256": digests}
         _write(draft / "manifest.json", json.dumps(manifest, indent=2).encode())
         _sync_folder(draft)
-        if (
-            final.exists()
-        ):  # a folder cannot be replaced in one step: aside first, gone once the new one is there
+        if final.exists():
+            # A folder cannot be replaced in one step: aside first, gone once the new one is there.
             final.rename(folder / f".draft_replaced_{step:08d}_{os.getpid()}")
         draft.rename(final)
         _sync_folder(folder)
     except (OSError, RuntimeError, TypeError, ValueError) as error:  # torch: a failed write is a RuntimeError
-        shutil.rmtree(draft, ignore_errors=True)
+        _remove(draft)
         raise CheckpointError(
-            f"{final}: could not be written ({error}); earlier checkpoints are untouched"
+            f"{final}: could not be written ({one_line(error)}); earlier checkpoints are untouched"
         ) from error
-    older = [path for path in _steps(folder) if path.name < final.name]
-    for left_over in (*older[: max(len(older) + 1 - keep, 0)], *folder.glob(".draft_*")):
-        shutil.rmtree(left_over, ignore_errors=True)
+    older = [path for path in _steps(folder) if (number_of(path) or 0) < step and _is_ours(path)]
+    for left_over in (*older[: max(len(older) + 1 - keep, 0)], *_drafts(folder)):
+        _remove(left_over)
     return final
 
 
+def number_of(path: Path) -> int | None:
+    """Updates or steps that a checkpoint's folder is named by; None where it is not named as one."""
+    named = _STEP.fullmatch(path.name)
+    return None if named is None else int(named[1])
+
+
 def latest_checkpoint(folder: Path | str) -> Path | None:
-    """Folder of the newest checkpoint in `folder`, or None."""
+    """Folder of the newest checkpoint in `folder`, or None. Folders of other names are not looked at.
+
+    Raises:
+        CheckpointError: the newest one is not whole, so that a run which goes on from an older one would throw away
+            what was done since.
+
+    """
     steps = _steps(Path(folder))
-    return steps[-1] if steps else None
+    if not steps:
+        return None
+    newest = steps[-1]
+    if not _is_checkpoint(newest):
+        others = [path.name for path in steps if _is_checkpoint(path)]
+        advice = f"to go on from {others[-1]}" if others else "to begin anew"
+        raise CheckpointError(
+            f"{newest}: expected a checkpoint, got a folder without manifest.json; move it elsewhere {advice}"
+        )
+    return newest
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove all checkpoints in `folder`, and the folder if it is empty then; nothing else."""
+    for path in (*filter(_is_ours, _steps(folder)), *_drafts(folder)):
+        _remove(path)
+    remove_files(folder, ())
+
+
+def remove_files(folder: Path, names: Iterable[str]) -> None:
+    """Remove files by their names, and the folder if it is empty then; what cannot be removed stays."""
+    for name in names:
+        with suppress(OSError):
+            (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
@@ -117,12 +158,18 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         if found is None:
             raise CheckpointError(f"{path}: expected a checkpoint folder or a folder of them, found neither")
         path = found
-    _verify(path)
     try:
+        _verify(path)
         weights = load_weights((path / "weights.safetensors").read_bytes())
         settings = json.loads((path / "settings.json").read_text())
-    except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path}: weights or settings are not readable ({error})") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: could not be read ({error})") from error
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: weights or settings are not readable ({one_line(error)})") from error
+    if not isinstance(settings, dict):
+        raise CheckpointError(
+            f"{path / 'settings.json'}: expected a dictionary, got {type(settings).__name__}"
+        )
     return Checkpoint(weights, settings, _load_state(path / "state.pt"))
 
 
@@ -131,15 +178,17 @@ def _load_state(file: Path, *, mmap: bool = False) -> dict[str, Any]:
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # bytes made up by someone else can fail in any way
         raise CheckpointError(
-            f"{file}: expected tensors and plain containers only, refused to load it ({_first_line(error)})"
+            f"{file}: expected tensors and plain containers only, refused to load it ({one_line(error)})"
         ) from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{file}: expected a dictionary, got {type(state).__name__}")
     return state
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def one_line(error: BaseException, longest: int = 300) -> str:
+    """Message of an error on one line, cut off where it is long; the error's kind where it says nothing."""
+    words = " ".join(str(error).split())
+    return (words if len(words) <= longest else words[:longest] + " ...") or type(error).__name__
 
 
 def _verify(path: Path) -> None:
@@ -147,8 +196,8 @@ def _verify(path: Path) -> None:
         manifest = json.loads((path / "manifest.json").read_text())
         digests = dict(manifest["sha256"])
         version = manifest["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path / 'manifest.json'}: not a manifest ({error})") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path / 'manifest.json'}: not a manifest ({one_line(error)})") from error
     if version != FORMAT:
         raise CheckpointError(f"{path}: expected format {FORMAT}, got {version}")
     for name in _FILES:
@@ -160,7 +209,33 @@ def _verify(path: Path) -> None:
 
 
 def _steps(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("step_*") if (p / "manifest.json").exists())
+    """Folders that are named as checkpoints are, in the order of their numbers."""
+    numbers = {path: number_of(path) for path in folder.glob("step_*") if path.is_dir()}
+    return sorted(
+        (path for path, number in numbers.items() if number is not None), key=lambda p: numbers[p] or 0
+    )
+
+
+def _drafts(folder: Path) -> list[Path]:
+    return [path for path in folder.glob(".draft_*") if _DRAFT.fullmatch(path.name)]
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return (path / "manifest.json").is_file()
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a manifest that this module wrote lies there: only then may the folder be removed."""
+    try:
+        return set(json.loads((path / "manifest.json").read_text())["sha256"]) == set(_FILES)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _remove(path: Path) -> None:
+    """Remove the files of a checkpoint or a draft, and its folder unless something else lies there."""
+    # The manifest goes last: it says that the rest is to be removed, should the process end here.
+    remove_files(path, (*_FILES, "manifest.json"))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -29,7 +29,7 @@ from ebm_control.training.model import ModelSettings, TrajectoryModel
 from ebm_control.training.negatives import RandomNegatives, Together
 from ebm_control.training.objectives import LOSSES, negatives_for, objective_for
 from ebm_control.training.regression import seeded
-from ebm_control.training.run_settings import checkpoint_to_resume, plain
+from ebm_control.training.run_settings import LearnedFrom, checkpoint_to_resume, folder_of_one, plain
 from ebm_control.training.sample_buffer import SampleBuffer
 from ebm_control.training.trainer import Negatives, Trainer, Training
 
@@ -131,30 +131,40 @@ def fit_model(
         The model with averaged weights, and how training went.
 
     Raises:
-        InputError: too few data, `folder` holds checkpoints although `resume` is False, or they are of
-            another model or of other settings.
+        InputError: too few data, `folder` holds checkpoints although `resume` is False, they are of another model, of
+            other settings or of other data, or another process is at work in `folder`.
         CheckpointError: the newest checkpoint is not sound, or one cannot be written.
         DivergenceError: see `Trainer.fit`.
 
     """
     settings = settings or TrainSettings()
     folder = None if folder is None else Path(folder)
-    found = checkpoint_to_resume(settings, folder, resume)
-    span = (settings.model.window - 1) * max(settings.model.gaps)
-    train, held, normalizer = prepare(buffer, settings.held_out, settings.seed, span)
-    model = _untrained(train, normalizer, settings, device)
-    _fit_or_take_up_base(model, train, held, settings, folder, found, progress, device)
-    batches = batches_for(train, model, settings.batch, settings.seed, device)
-    trainer = trainer_for(model, batches, settings, folder, progress, guard, device)
-    if planned is not None:
-        trainer.planned = Together([*([] if trainer.planned is None else [trainer.planned]), planned(model)])
-    if found is not None:
-        trainer.resume(found, batches)
-    outcome = trainer.fit(batches, settings.updates)
+    with folder_of_one(folder):
+        data = _learned_from(buffer)
+        found = checkpoint_to_resume(settings, folder, resume, data)
+        span = (settings.model.window - 1) * max(settings.model.gaps)
+        train, held, normalizer = prepare(buffer, settings.held_out, settings.seed, span)
+        model = _untrained(train, normalizer, settings, device)
+        _fit_or_take_up_base(model, train, held, settings, folder, found, progress, device)
+        batches = batches_for(train, model, settings.batch, settings.seed, device)
+        trainer = trainer_for(model, batches, settings, folder, progress, guard, device)
+        trainer.settings |= data.kept()
+        if planned is not None:
+            own = [] if trainer.planned is None else [trainer.planned]
+            trainer.planned = Together([*own, planned(model)])
+        if found is not None:
+            trainer.resume(found, batches)
+        outcome = trainer.fit(batches, settings.updates)
     averaged = trainer.averaged
     assert isinstance(averaged, TransitionEnergy | WindowEnergy)
     averaged.eval().requires_grad_(False)
     return TrajectoryModel(averaged, model.normalizer, settings.model), outcome
+
+
+def _learned_from(buffer: RolloutBuffer) -> LearnedFrom:
+    content = f"{len(buffer)} transitions in {buffer.num_episodes} episodes"
+    units = {"normalizer": buffer.normalizer().to_dict()} if len(buffer) else {}
+    return LearnedFrom("buffer", content, buffer.digest(), units)
 
 
 def _fit_or_take_up_base(

@@ -18,7 +18,7 @@ from ebm_control.training.improved import ImprovedContrastiveDivergence
 from ebm_control.training.logger import Logger
 from ebm_control.training.losses import ContrastiveDivergence, Objective
 from ebm_control.training.regression import seeded
-from ebm_control.training.run_settings import checkpoint_to_resume, plain
+from ebm_control.training.run_settings import LearnedFrom, checkpoint_to_resume, folder_of_one, plain
 from ebm_control.training.sample_buffer import SampleBuffer, uniform
 from ebm_control.training.score_matching import DenoisingScoreMatching
 from ebm_control.training.trainer import Trainer, Training
@@ -125,19 +125,37 @@ def fit_images(
         The model with averaged weights, and how training went.
 
     Raises:
-        InputError: `folder` holds checkpoints although `resume` is False, or they are of other settings or another set.
+        InputError: `folder` holds checkpoints although `resume` is False, they are of other settings or another set, or
+            another process is at work in `folder`.
         CheckpointError: the newest checkpoint is not sound, or one cannot be written.
         DivergenceError: see `Trainer.fit`.
 
     """
     settings = settings or ImageTrainSettings()
     folder = None if folder is None else Path(folder)
-    found = checkpoint_to_resume(settings, folder, resume, data=data.name)
-    with seeded(settings.seed):
-        model = ImageModel.create(settings.model, data.shape, data.classes, data.name)
-    model.energy.to(device).fit_base(data.part("train", 10_000).to(device))
+    with folder_of_one(folder):
+        known = LearnedFrom(
+            "data", f"{len(data.images)} images of {data.name}", data.digest(), {"data": data.name}
+        )
+        found = checkpoint_to_resume(settings, folder, resume, known)
+        with seeded(settings.seed):
+            model = ImageModel.create(settings.model, data.shape, data.classes, data.name)
+        model.energy.to(device).fit_base(data.part("train", 10_000).to(device))
+        batches = _batches_for(data, settings, device)
+        trainer = image_trainer_for(model, data.classes, settings, folder, progress, guard, device)
+        trainer.settings |= known.kept()
+        if found is not None:
+            trainer.resume(found, batches)
+        outcome = trainer.fit(batches, settings.updates)
+    averaged = trainer.averaged
+    assert isinstance(averaged, ImageEnergy)
+    averaged.eval().requires_grad_(False)
+    return ImageModel(averaged, settings.model, data.name), outcome
+
+
+def _batches_for(data: ImageSet, settings: ImageTrainSettings, device: torch.device | str) -> ImageBatches:
     conditional = settings.model.conditional
-    batches = ImageBatches(
+    return ImageBatches(
         data.images,
         settings.batch,
         labels=data.labels if conditional else None,
@@ -147,14 +165,6 @@ def fit_images(
         seed=settings.seed + 1,
         device=device,
     )
-    trainer = image_trainer_for(model, data.classes, settings, folder, progress, guard, device)
-    if found is not None:
-        trainer.resume(found, batches)
-    outcome = trainer.fit(batches, settings.updates)
-    averaged = trainer.averaged
-    assert isinstance(averaged, ImageEnergy)
-    averaged.eval().requires_grad_(False)
-    return ImageModel(averaged, settings.model, data.name), outcome
 
 
 def image_trainer_for(

@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+SUFFIX = ".ebm-control"  # of event files, so that those of this library are told from others
+
 
 class Logger:
     """Writes figures, histograms and samples to TensorBoard, and drives one progress bar; a context manager.
@@ -39,7 +41,9 @@ class Logger:
     def start(self, total: int, step: int = 0, name: str = "training") -> None:
         """Begin a run of `total` updates of which `step` are done: later events of an earlier run are purged."""
         if self.folder is not None:
-            self._writer = SummaryWriter(str(self.folder), purge_step=step + 1 if step else None)
+            self._writer = SummaryWriter(
+                str(self.folder), purge_step=step + 1 if step else None, filename_suffix=SUFFIX
+            )
         for task in self._bar.task_ids:
             self._bar.remove_task(task)
         self._task = self._bar.add_task(name, total=total, completed=step, figures="")

@@ -10,13 +10,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ebm_control.checks import InputError, require
+from ebm_control.checks import require
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.energies.base_measure import BaseMeasure, GaussianBase, RegressionBase
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution, Transformer
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
-from ebm_control.training.checkpoint import CheckpointError, load_checkpoint
+from ebm_control.training.checkpoint import CheckpointError, load_checkpoint, one_line
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,10 @@ class TrajectoryModel:
         try:
             model = cls._rebuild(checkpoint.settings)
             model.energy.load_state_dict(dict(checkpoint.weights))
-        except (AttributeError, KeyError, TypeError, RuntimeError, InputError) as error:
-            raise CheckpointError(f"{path}: not a checkpoint of a trajectory model ({error})") from error
+        except Exception as error:  # settings made up by someone else can fail in any way
+            raise CheckpointError(
+                f"{path}: not a checkpoint of a trajectory model ({one_line(error)})"
+            ) from error
         model.energy.to(device).eval().requires_grad_(False)
         return model
 

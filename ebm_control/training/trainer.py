@@ -6,7 +6,8 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,24 @@ from torch.optim.swa_utils import AveragedModel
 from ebm_control.checks import InputError, require
 from ebm_control.data.batch import Batch
 from ebm_control.energies.base import Energy
-from ebm_control.samplers.chain import Chain, KernelSampler, Sampler
+from ebm_control.interrupts import uninterrupted
+from ebm_control.locks import locked
+from ebm_control.samplers.chain import Chain, Sampler
 from ebm_control.tensors import outside_inference_mode
-from ebm_control.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
+from ebm_control.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    latest_checkpoint,
+    load_checkpoint,
+    number_of,
+    one_line,
+    save_checkpoint,
+)
 from ebm_control.training.guard import DivergenceError, Guard
 from ebm_control.training.logger import Logger, as_figures
 from ebm_control.training.losses import ContrastiveDivergence, LossTerms, Objective
 from ebm_control.training.sample_buffer import SampleBuffer
+from ebm_control.training.source import TrainerSource
 
 Negatives = Callable[[int, Batch], Batch | None]
 
@@ -44,6 +56,19 @@ class Training:
     seconds: float
     rollbacks: int
     figures: Mapping[str, float]
+
+
+@dataclass
+class _Fitting:
+    """A call of `Trainer.fit`: where it began, its last update and figures, and the state to roll back to."""
+
+    first: int
+    started: float
+    snapshot: dict[str, Any]
+    figures: dict[str, float] = field(default_factory=dict)
+    batch: Batch | None = None
+    last: tuple[LossTerms, Chain | None, Tensor] | None = None
+    whole: bool = True
 
 
 class Trainer:
@@ -133,11 +158,12 @@ class Trainer:
             DivergenceError: the guard has rolled back `max_rollbacks` times and the run ran away once more. The
                 trainer is left as it was when last sound.
             CheckpointError: a checkpoint could not be written; the one before it survives.
-            InputError: the folder for checkpoints holds some of a run that went further, or the sample buffer
-                is too small for a chain a datum.
+            InputError: the folder for checkpoints holds some of a run that went further or is written to by another
+                process, or the sample buffer is too small for a chain a datum.
+            KeyboardInterrupt: Ctrl-C. The update under way is finished first and, where there is a folder for
+                checkpoints, one is left: a run that is resumed from it is what it would have been, to the bit.
 
         """
-        self._require_own_folder()
         chains = getattr(batches, "num_windows", 0) if self.loss.uses_chains else 0
         require(
             chains <= self.buffer.capacity,
@@ -145,33 +171,63 @@ class Trainer:
             given=f"a capacity of {self.buffer.capacity}",
             expected=f"at least {chains}, a chain for each window of the data",
         )
-        first, started = self.step, time.perf_counter()
-        figures: dict[str, float] = {}
-        snapshot = self._snapshot()
-        self.energy.train()
-        with self.logger:
+        run = _Fitting(self.step, time.perf_counter(), self._snapshot())
+        with self._folder_of_its_own(), self.logger:
+            self.energy.train()
             self.logger.start(steps, self.step)
-            while self.step < steps:
-                batch = next(batches)
-                terms, chain, norm = self._update(batch)
-                self.step += 1
-                last = self.step == steps
-                save = self.checkpoints is not None and (last or self.step % self.checkpoint_every == 0)
-                told = self.step % self.logger.every == 0
-                # The guard looks before anything is saved or told: histograms of NaN would end the run.
-                if save or told or last or self.step % self.guard.every == 0:
-                    figures = self._figures(batch, terms, chain, norm)
-                    complaint = self.guard.complaint(figures)
-                    if complaint is not None:
-                        self._roll_back(snapshot, complaint)
-                        continue
-                    if self.step - snapshot["step"] >= self.guard.snapshot_every:
-                        snapshot = self._snapshot()
-                self._report(figures, batch, terms, chain, started, first)
-                if save:
-                    self.save(batches)
+            try:
+                while self.step < steps:
+                    # A signal waits for the end of an update: what is saved then is what would have been gone on with.
+                    with uninterrupted():
+                        run.whole = False
+                        self._fit_one(batches, steps, run)
+                        run.whole = True
+            except KeyboardInterrupt as stop:
+                if run.whole:
+                    self._leave_checkpoint(batches, run, stop)
+                raise
         self.energy.eval()
-        return Training(self.step - first, time.perf_counter() - started, self.rollbacks, figures)
+        return Training(self.step - run.first, time.perf_counter() - run.started, self.rollbacks, run.figures)
+
+    def _fit_one(self, batches: Iterator[Batch], steps: int, run: _Fitting) -> None:
+        """One update of `fit`, and whatever is due after it."""
+        batch = next(batches)
+        terms, chain, norm = run.last = self._update(batch)
+        run.batch = batch
+        self.step += 1
+        last = self.step == steps
+        save = self.checkpoints is not None and (last or self.step % self.checkpoint_every == 0)
+        told = self.step % self.logger.every == 0
+        # The guard looks before anything is saved or told: histograms of NaN would end the run.
+        if save or told or last or self.step % self.guard.every == 0:
+            run.figures = self._figures(batch, terms, chain, norm)
+            complaint = self.guard.complaint(run.figures)
+            if complaint is not None:
+                self._roll_back(run.snapshot, complaint)
+                run.last = None
+                return
+            if self.step - run.snapshot["step"] >= self.guard.snapshot_every:
+                run.snapshot = self._snapshot()
+        self._report(run.figures, batch, terms, chain, run.started, run.first)
+        if save:
+            self.save(batches)
+
+    def _leave_checkpoint(self, batches: Iterator[Batch], run: _Fitting, stop: KeyboardInterrupt) -> None:
+        """Save a run that is stopped from outside, unless it is unsound, and note with `stop` where it stands."""
+        if self.checkpoints is None:
+            return
+        if run.last is not None and run.batch is not None:
+            complaint = self.guard.complaint(self._figures(run.batch, *run.last))
+            if complaint is not None:
+                stop.add_note(f"update {self.step} was not saved: {complaint}")
+                return
+        there = self.checkpoints / f"step_{self.step:08d}"
+        try:
+            path = there if run.last is None and there.exists() else self.save(batches)
+        except CheckpointError as error:
+            stop.add_note(str(error))
+        else:
+            stop.add_note(f"checkpoint of update {self.step} in {path}, to be resumed")
 
     @outside_inference_mode
     @torch.enable_grad()
@@ -192,7 +248,7 @@ class Trainer:
         return float(terms.total.detach())
 
     def _update(self, batch: Batch) -> tuple[LossTerms, Chain | None, Tensor]:
-        terms, chain = self.loss.of_batch(self.energy, batch, _Source(self, batch))
+        terms, chain = self.loss.of_batch(self.energy, batch, TrainerSource(self, batch))
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
@@ -249,15 +305,24 @@ class Trainer:
             f"({rollbacks} of {self.guard.max_rollbacks})"
         )
 
-    def _require_own_folder(self) -> None:
-        """A run that starts over must not mix its checkpoints with those of another, which `resume` would take."""
-        latest = None if self.checkpoints is None else latest_checkpoint(self.checkpoints)
-        require(
-            latest is None or int(latest.name.removeprefix("step_")) <= self.step,
-            "checkpoints",
-            given=f"{latest}",
-            expected=f"a folder with none beyond update {self.step}: resume, or choose another",
-        )
+    @contextmanager
+    def _folder_of_its_own(self) -> Iterator[None]:
+        """Keep other processes from the folder of checkpoints, and this run from one that went further.
+
+        A run that starts over must not mix its checkpoints with those of another, which `resume` would take.
+        """
+        if self.checkpoints is None:
+            yield
+            return
+        with locked(self.checkpoints / ".lock", "checkpoints"):
+            latest = latest_checkpoint(self.checkpoints)
+            require(
+                latest is None or (number_of(latest) or 0) <= self.step,
+                "checkpoints",
+                given=f"{latest}",
+                expected=f"a folder with none beyond update {self.step}: resume, or choose another",
+            )
+            yield
 
     def _modules(self) -> dict[str, Any]:
         parts: dict[str, Any] = {
@@ -310,61 +375,12 @@ class Trainer:
         state = load_checkpoint(path).state
         try:
             self.load_state_dict(state)
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise InputError(f"path: expected a checkpoint of this model, {path} is not: {error}") from error
+        except Exception as error:  # a state made up by someone else can fail in any way
+            raise InputError(
+                f"path: expected a checkpoint of this model, {path} is not: {one_line(error)}"
+            ) from error
         if "batches" in state and hasattr(batches, "load_state_dict"):
             batches.load_state_dict(state["batches"])
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A trainer's samples for one batch; see `losses.Source`."""
-
-    trainer: Trainer
-    batch: Batch
-
-    @property
-    def fixed(self) -> Tensor | None:
-        return self.trainer.fixed
-
-    @property
-    def generator(self) -> torch.Generator:
-        return self.trainer.generator
-
-    def chains(self) -> Chain:
-        """See `losses.Source`."""
-        trainer, batch = self.trainer, self.batch
-        start, slots = trainer.buffer.draw(len(batch.x), trainer.generator, slots=batch.index, data=batch.x)
-        if trainer.fixed is not None:
-            start = torch.where(trainer.fixed, batch.x, start)
-        chain = trainer.sampler(
-            trainer.energy, start, fixed=trainer.fixed, context=batch.context, generator=trainer.generator
-        )
-        trainer.buffer.store(slots, chain.x)
-        return chain
-
-    def further(self, x: Tensor) -> Tensor:
-        """See `losses.Source`."""
-        sampler = self.trainer.sampler
-        require(
-            isinstance(sampler, KernelSampler),
-            "sampler",
-            given=type(sampler).__name__,
-            expected="one with steps",
-        )
-        assert isinstance(sampler, KernelSampler)
-        return sampler.further(
-            self.trainer.energy,
-            x,
-            fixed=self.trainer.fixed,
-            context=self.batch.context,
-            generator=self.trainer.generator,
-        )
-
-    def planned(self) -> Batch | None:
-        """See `losses.Source`."""
-        trainer = self.trainer
-        return None if trainer.planned is None else trainer.planned(trainer.step, self.batch)
 
 
 def _require_json(argument: str, value: Mapping[str, Any]) -> None:

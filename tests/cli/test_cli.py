@@ -1,4 +1,3 @@
-import json
 import shutil
 
 import gymnasium as gym
@@ -9,11 +8,7 @@ import torch
 from ebm_control.cli import demo, main
 from ebm_control.data import RolloutBuffer
 from ebm_control.training import TrajectoryModel
-
-SMALL = [
-    "--train.updates", "4", "--train.base-updates", "20", "--train.batch", "32", "--train.langevin-steps", "2",
-    "--train.model.hidden", "16", "--train.model.base-hidden", "16",
-]  # fmt: skip
+from tests.cli.helpers import SMALL, read, refused
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +20,6 @@ def runs(tmp_path_factory):
     )
     main(["train", "--data", str(folder / "data" / "data.npz"), "--out", str(folder / "train"), *SMALL])
     return folder
-
-
-def read(folder, name="summary.json"):
-    return json.loads((folder / name).read_text())
 
 
 def test_collect_leaves_rollouts_settings_and_summary(runs):
@@ -115,23 +106,11 @@ def test_every_command_explains_itself(command, capsys):
     assert f"ebm-control {command}" in capsys.readouterr().out
 
 
-def refused(arguments, capfd):
-    """The one line that the command ends with."""
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    assert stop.value.code == 2
-    lines = capfd.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("error: ")
-    return lines[0]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ("collect --env ebm/Particl-v0 --out {tmp}/data.npz", "'ebm/Particl-v0'; close to ebm/Particle-v0"),
-        ("collect --env ebm/Particle-v0 --steps 0 --out {tmp}/a.npz", "steps: expected at least 1, got 0"),
+        ("collect --env ebm/Particle-v0 --steps 0 --out {tmp}/a.npz", "steps: expected a whole number of at"),
         ("collect --env ebm/Particle-v0 --out {tmp}/data", "out: expected a file that ends in .npz"),
         ("collect --env ebm/Particle-v0 --out {data}/a.npz", "out: expected a folder, got"),
         ("collect --env CartPole-v1 --steps 9 --out {tmp}/a.npz", "expected a continuous action space"),
@@ -147,19 +126,19 @@ def refused(arguments, capfd):
         ),
         (
             "plan --checkpoint {run} --env ebm/Reacher-v0 --out {tmp}",
-            "observation: expected shape (N, 2), got",
+            "env: expected 2 observation and 2 action coordinates, which the model was trained on, got 4 and 2",
         ),
         (
             "plan --checkpoint {run} --env ebm/Particle-v0 --episodes 0 --out {tmp}",
-            "episodes: expected at least 1",
+            "episodes: expected a whole number of at least 1",
         ),
         (
             "plan --checkpoint {run} --env ebm/Particle-v0 --goal-index 0 5 --out {tmp}",
-            "index: expected observ",
+            "goal_index: expected the 2 coordinates in 0..1",
         ),
         (
             "plan --checkpoint {run} --env Pendulum-v1 --random-goals --out {tmp}",
-            "random_goals: expected an env",
+            "env: expected an environment with goals",
         ),
     ],
 )

@@ -8,6 +8,8 @@ from ebm_control.cli import main
 from ebm_control.data import RolloutBuffer
 from ebm_control.training.checkpoint import latest_checkpoint
 from ebm_envs.particle import ParticleEnv
+from tests.cli import helpers
+from tests.cli.helpers import read
 
 SHORT = [
     "--online.steps", "400", "--online.warm-up", "200", "--online.every", "100", "--horizon", "6", "--evaluate", "1",
@@ -47,10 +49,6 @@ def online(out, *more, env="ebm/Particle-v0"):
     return read(out)
 
 
-def read(folder, name="summary.json"):
-    return json.loads((folder / name).read_text())
-
-
 def experience(folder):
     """Observations that were learned from."""
     newest = latest_checkpoint(folder / "checkpoints")
@@ -58,15 +56,7 @@ def experience(folder):
 
 
 def refused(arguments, capfd):
-    """The one line that the command ends with."""
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main(["online", *arguments])
-    assert stop.value.code == 2
-    lines = capfd.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("error: ")
-    return lines[0]
+    return helpers.refused(["online", *arguments], capfd)
 
 
 def test_an_energy_learned_online_reaches_the_goal_and_leaves_a_run_folder(tmp_path, capfd):
@@ -146,10 +136,10 @@ def test_exploring_leads_where_the_goal_does_not_and_is_remembered(tmp_path):
         ("--env ebm/Arm7-v0", "goal_index: expected the 3 coordinates in 0..16"),
         ("--env ebm/Particle-v0 --goal-index 0 2", "goal_index: expected the 2 coordinates in 0..1"),
         ("--env ebm/Particle-v0 --goal-index 1 0", "goal_index: expected coordinates that hold the achieved"),
-        ("--env ebm/Particle-v0 --evaluate 0", "evaluate: expected at least 1, got 0"),
-        ("--env ebm/Particle-v0 --horizon 0", "horizon: expected at least 1, got 0"),
+        ("--env ebm/Particle-v0 --evaluate 0", "evaluate: expected a whole number of at least 1, got 0"),
+        ("--env ebm/Particle-v0 --horizon 0", "horizon: expected a whole number of at least 1, got 0"),
         ("--env ebm/Particle-v0 --online.seed 3", "online.seed: expected --seed instead, got 3"),
-        ("--env ebm/Particle-v0 --explore --place 0", "width: expected"),
+        ("--env ebm/Particle-v0 --explore --place 0", "place: expected a number above 0, got 0.0"),
     ],
 )
 def test_bad_input_ends_in_one_plain_line_before_anything_is_written(tmp_path, arguments, message, capfd):

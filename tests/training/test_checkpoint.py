@@ -68,7 +68,7 @@ def test_only_the_newest_are_kept(tmp_path):
     assert names(tmp_path) == ["step_00000030", "step_00000040"]
     save_checkpoint(tmp_path, 50, small_checkpoint(), keep=1)
     assert names(tmp_path) == ["step_00000050"]
-    with pytest.raises(InputError, match="keep: expected at least 1, got 0"):
+    with pytest.raises(InputError, match="keep: expected a whole number of at least 1, got 0"):
         save_checkpoint(tmp_path, 60, small_checkpoint(), keep=0)
 
 

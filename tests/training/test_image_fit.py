@@ -209,5 +209,7 @@ def test_a_run_does_not_go_on_with_another_set(tmp_path):
     data = load_images("digits").fewer(100)
     settings = ImageTrainSettings(ImageModelSettings(width=4), updates=2, batch=8)
     fit_images(data, settings, folder=tmp_path, progress=False)
-    with pytest.raises(InputError, match=r"^data: expected digits"):
+    with pytest.raises(
+        InputError, match=r"^data: expected the data .* \(100 images of digits, .*got others \(100 images of"
+    ):
         fit_images(replace(data, name="other"), settings, folder=tmp_path, resume=True, progress=False)

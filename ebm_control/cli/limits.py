@@ -1,0 +1,31 @@
+"""Ranges of the numbers that commands take, checked before any work."""
+
+from __future__ import annotations
+
+import math
+
+from ebm_control.checks import require, require_number
+
+SEEDS = 2**32  # what NumPy, torch and Gymnasium all take
+
+
+def require_counts(command: object, *names: str, low: int = 1) -> None:
+    """Raise `InputError` unless the named fields of a command are whole numbers of at least `low`."""
+    for name in names:
+        require_number(name, getattr(command, name), low, whole=True)
+
+
+def require_numbers(
+    command: object, *names: str, low: float = 0.0, high: float = math.inf, above: bool = False
+) -> None:
+    """Raise `InputError` unless the named fields are finite numbers in range; None is left to fields that take it."""
+    for name in names:
+        value = getattr(command, name)
+        if value is not None:
+            require_number(name, value, low, high, above=above)
+
+
+def require_seed(seed: int) -> None:
+    """Raise `InputError` unless `seed` is one that all generators take."""
+    require_number("seed", seed, 0, whole=True)
+    require(seed < SEEDS, "seed", given=seed, expected="less than 2**32")

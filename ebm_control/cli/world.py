@@ -1,0 +1,102 @@
+"""Spaces and goals of an environment, looked at before any work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from gymnasium.spaces import Box, Dict
+
+from ebm_control.checks import InputError, require
+from ebm_control.data.environments import action_box, make_env, observation_box
+from ebm_control.data.normalizer import Normalizer
+from ebm_control.data.periods import observation_periods
+from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.online import FrontierGoals
+
+PLACE = 0.07  # of the range of goals: size of a place to explore
+
+
+@dataclass(frozen=True)
+class World:
+    """Spaces of an environment.
+
+    Attributes:
+        states: flat observations.
+        action: flat actions.
+        goal: goals, which name the observation coordinates `index`; None where there are none.
+        index: see `goal`.
+
+    """
+
+    states: Box
+    action: Box
+    goal: Box | None
+    index: tuple[int, ...]
+
+    @classmethod
+    def of(cls, name: str, index: tuple[int, ...]) -> World:
+        """Spaces of the environment of this id.
+
+        Raises:
+            InputError: no such environment, spaces other than flat Boxes, or goals that name other coordinates than
+                `index`.
+
+        """
+        env = make_env(name)
+        states, action = observation_box(env.observation_space), action_box(env.action_space)
+        parts = env.observation_space.spaces if isinstance(env.observation_space, Dict) else {}
+        goal = parts.get("desired_goal")
+        if not isinstance(goal, Box) or "achieved_goal" not in parts:
+            env.close()
+            return cls(states, action, None, index)
+        width = states.shape[0]
+        require(
+            len(index) == goal.shape[0] and all(0 <= i < width for i in index),
+            "goal_index",
+            given=index,
+            expected=f"the {goal.shape[0]} coordinates in 0..{width - 1} that the goals of {name} name",
+        )
+        env.reset(seed=0)
+        action.seed(0)
+        seen = env.step(action.sample())[0]  # where episodes begin coordinates may be equal by chance
+        state, achieved = (torch.as_tensor(seen[key]).double() for key in ("observation", "achieved_goal"))
+        named = state.clone()
+        named[list(index)] = achieved
+        off = TrajectoryLayout(width, periods=observation_periods(env)).difference(named, state).abs().max()
+        require(
+            bool(off < 1e-3),
+            "goal_index",
+            given=f"{index}, which hold {state[list(index)].tolist()}",
+            expected=f"coordinates that hold the achieved goal, here {achieved.tolist()}",
+        )
+        env.close()
+        return cls(states, action, goal, index)
+
+    def frontier(self, place: float | None, seed: int) -> FrontierGoals:
+        """Goals next to where something has been, places of raw width `place`."""
+        if self.goal is None:
+            raise InputError(
+                "explore: expected an environment with goals, to head for places, got one without"
+            )
+        if place is None:
+            require(
+                self.goal.is_bounded(),
+                "place",
+                given=None,
+                expected="the size of a place to explore, as goals have no bounds here",
+            )
+        size = torch.as_tensor(PLACE * (self.goal.high - self.goal.low) if place is None else place)
+        bounds = (self.goal.low, self.goal.high)
+        return FrontierGoals(self.states.shape[0], self.index, size, *bounds, seed=seed)
+
+    def require_model(self, normalizer: Normalizer) -> None:
+        """Raise `InputError` unless a model in these units is of observations and actions as this environment has."""
+        known = normalizer.obs_mean.numel(), normalizer.act_mean.numel()
+        here = self.states.shape[0], self.action.shape[0]
+        require(
+            known == here,
+            "env",
+            given=f"{here[0]} and {here[1]}",
+            expected=f"{known[0]} observation and {known[1]} action coordinates, which the model was trained on",
+        )
