@@ -18,6 +18,10 @@ Observe = Callable[[Array, Array], NDArray[Any]]
 _TOLERANCE = 1e-8
 
 
+class DisagreementError(InputError):
+    """Rollouts are not what the environment does."""
+
+
 class _Step(NamedTuple):
     """A step that the environment took."""
 
@@ -57,14 +61,14 @@ class EnvironmentCheck:
         """Let the environment take `action` `(nu,)` and note what came of it; False where its episode ended.
 
         Raises:
-            InputError: the environment failed.
+            DisagreementError: the environment failed.
 
         """
         state, warmstart = self._simulator.state()
         try:
             observation, _, terminated, truncated, _ = self._env.step(action)
         except Exception as error:
-            raise InputError(
+            raise DisagreementError(
                 f"env: expected {self._env} to step from every state of its rollouts, got "
                 f"{type(error).__name__}: {error}; {ADVICE}"
             ) from error
@@ -86,7 +90,7 @@ class EnvironmentCheck:
                 self.reset()
 
     def require_agreement(self) -> None:
-        """Raise `InputError` unless rollouts give the steps noted since the last call; forget these."""
+        """Raise `DisagreementError` unless rollouts give the steps noted since the last call; forget these."""
         steps, self._steps = self._steps, []
         if not steps:
             return
@@ -123,7 +127,7 @@ class EnvironmentCheck:
         excess = error - (_TOLERANCE + rounding * np.abs(wanted))
         if excess.size and not excess.max() <= 0:
             row, column = divmod(int(excess.argmax()), excess.shape[1])
-            raise InputError(
+            raise DisagreementError(
                 f"env: expected rollouts that agree with stepping {self._env}, got a difference of "
                 f"{error[row, column]:.2g} in {labels[column]} {when[row]}; {ADVICE}"
             )

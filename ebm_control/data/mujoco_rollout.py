@@ -20,7 +20,7 @@ from ebm_control.data.environments import (
     observation_box,
     require_steps,
 )
-from ebm_control.data.mujoco_check import EnvironmentCheck, Observe, telling_states
+from ebm_control.data.mujoco_check import DisagreementError, EnvironmentCheck, Observe, telling_states
 from ebm_control.data.mujoco_simulator import (
     ADVICE,
     CHUNK_FLOATS,
@@ -30,6 +30,7 @@ from ebm_control.data.mujoco_simulator import (
 )
 from ebm_control.data.periods import observation_periods
 from ebm_control.data.rollout_buffer import RolloutBuffer
+from ebm_control.interrupts import uninterrupted
 from ebm_control.seeds import seeds, stream
 
 Starts = Callable[[np.random.Generator, int], tuple[NDArray[Any], NDArray[Any]]]
@@ -58,10 +59,11 @@ def collect_mujoco(
 
     The environment's physics run in `mujoco.rollout`; observations are recomputed from positions and
     velocities. Every episode runs under the model, the applied forces, the active equalities and the mocap poses
-    that its own reset left behind. Rollouts are compared with the environment itself, one step at a time: along
-    the first steps after several resets before anything is collected, after resets while collecting, and from the
-    fastest and outermost states of what was collected. What an environment changes in later steps alone, by a
-    count of its own, is not seen.
+    that its own reset left behind. Rollouts are compared with the environment itself, one step at a time: before
+    anything is collected along 250 steps of an episode (one in 400 of those to collect, where that is more) and 8
+    steps after each of 11 more resets; then after resets, and from the fastest and outermost states collected. What
+    an environment changes by a count of its own, in later steps than these, is not seen.
+
     Episodes all last `episode_length`, the last one what remains: **terminations are not applied**, so a
     hopper goes on after it has fallen. Rewards are not recorded. Equal arguments give equal data.
 
@@ -82,8 +84,9 @@ def collect_mujoco(
         InputError: the environment is not of MuJoCo, its actions are not its actuators' controls, its observations
             cannot be derived from positions and velocities alone, or rollouts disagree with it; the message says
             to use `collect`.
-        CollectionError: MuJoCo gave a simulation up. Its warning stands in `MUJOCO_LOG.TXT` of the working
-            directory; `rollouts` of the error hold the whole episodes collected so far.
+        CollectionError: MuJoCo gave a simulation up (its warning stands in `MUJOCO_LOG.TXT` of the working
+            directory), or `env`, `starts` or `observe` failed under way. `rollouts` of the error holds the whole
+            episodes collected so far, as does that of the KeyboardInterrupt of a collection that is stopped.
 
     """
     require_steps(steps)
@@ -127,14 +130,13 @@ class _Collector:
         varying = self._compare_resets()
         try:
             self._collect(varying)
-        except InputError:
+        except (CollectionError, DisagreementError):
             raise
         except Exception as error:  # the environment's, `starts`' or `observe`'s own code may fail in any way
-            raise CollectionError(
-                f"env, starts or observe: {type(error).__name__}: {error}; {len(self.buffer)} transitions before it "
-                "are whole, in `rollouts` of this error",
-                self.buffer,
-            ) from error
+            ours = isinstance(error, InputError)
+            said = str(error) if ours else f"env, starts or observe: {type(error).__name__}: {error}"
+            whole = f"{len(self.buffer)} transitions before it are whole, in `rollouts` of this error"
+            raise CollectionError(f"{said}; {whole}", self.buffer) from error
         except KeyboardInterrupt as error:
             error.rollouts = self.buffer  # type: ignore[attr-defined]
             raise
@@ -214,7 +216,8 @@ class _Collector:
         done = self.buffer.num_episodes
         for s, a in zip(observations, actions[whole], strict=True):
             if (left := self.steps - len(self.buffer)) > 0:
-                self.buffer.add_episode(s[: left + 1], a[:left])
+                with uninterrupted():
+                    self.buffer.add_episode(s[: left + 1], a[:left])
         if len(whole) < len(paths):
             bad = int(np.flatnonzero(sound < self.length)[0])
             message = unstable_message("episode", done + bad, int(sound[bad]))

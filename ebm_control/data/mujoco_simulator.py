@@ -100,7 +100,8 @@ class MujocoSimulator:
             expected=f"at least one step of the physics; {ADVICE}",
         )
         self.state_size = mujoco.mj_stateSize(self.model, _PHYSICS.value)
-        self._sizes, self._parts = _sizes(self.model), _parts(self.model)
+        self._origin, self._sizes, self._parts = self.model, _sizes(self.model), _parts(self.model)
+        self._spare = mujoco.MjData(self.model)
         self._saved = np.zeros(0, dtype=np.uint64)
         self._remember_model()
         self._data = [mujoco.MjData(self._copy) for _ in range(threads)]
@@ -161,7 +162,8 @@ class MujocoSimulator:
             require(bool(np.isfinite(value).all()), name, given="non-finite values", expected="finite ones")
         if like is None:
             like = np.empty(self.state_size)
-            mujoco.mj_getState(self.model, mujoco.MjData(self.model), like, _PHYSICS)
+            mujoco.mj_resetData(self.model, self._spare)
+            mujoco.mj_getState(self.model, self._spare, like, _PHYSICS)
         states = np.broadcast_to(like, (n, self.state_size)).copy()
         states[:, self.qpos], states[:, self.qvel] = qpos, qvel
         return states
@@ -248,20 +250,23 @@ class MujocoSimulator:
 
     def _remember_model(self) -> None:
         """Copy the environment's model, unless it is to the byte what it was when last copied."""
+        if self.model is not self._origin:
+            require(
+                _sizes(self.model) == self._sizes,
+                "env",
+                given=f"{self._env} with another one after a reset",
+                expected=f"a model whose sizes stay; {ADVICE}",
+            )
+            self._origin = self.model
         size = mujoco.mj_sizeModel(self.model)
         saved = np.zeros(-(-size // 8), dtype=np.uint64)  # words compare eight times sooner than bytes
         mujoco.mj_saveModel(self.model, None, saved.view(np.uint8)[:size])
         if np.array_equal(saved, self._saved):
             return
-        require(
-            _sizes(self.model) == self._sizes,
-            "env",
-            given=f"{self._env} with another one after a reset",
-            expected=f"a model whose sizes stay; {ADVICE}",
-        )
         self._saved, self._copy = saved, copy.deepcopy(self.model)
         self._fresh = np.empty(mujoco.mj_stateSize(self._copy, _INPUTS))
-        mujoco.mj_getState(self._copy, mujoco.MjData(self._copy), self._fresh, _INPUTS)
+        mujoco.mj_resetData(self._copy, self._spare)
+        mujoco.mj_getState(self._copy, self._spare, self._fresh, _INPUTS)
 
     @property
     def qpos(self) -> slice:
