@@ -63,6 +63,8 @@ class Collect:
     """Use mujoco.rollout: MuJoCo environments, random actions, no rewards, terminations not applied."""
     num_envs: int = 8
     """Environments stepped side by side (without --fast)."""
+    periods: tuple[float, ...] | None = None
+    """Of each observation coordinate, 0 where it does not wrap around; without, what the environment declares."""
     seed: int = 0
     """Of resets and actions."""
 
@@ -78,9 +80,16 @@ class Collect:
             started = time.perf_counter()
             try:
                 if self.fast:
-                    buffer = collect_mujoco(self.env, self.steps, seed=self.seed)
+                    buffer = collect_mujoco(self.env, self.steps, seed=self.seed, periods=self.periods)
                 else:
-                    buffer = collect(self.env, self.steps, policy, num_envs=self.num_envs, seed=self.seed)
+                    buffer = collect(
+                        self.env,
+                        self.steps,
+                        policy,
+                        num_envs=self.num_envs,
+                        seed=self.seed,
+                        periods=self.periods,
+                    )
             except (InputError, KeyboardInterrupt) as error:
                 self._save_partial(error)
                 raise

@@ -63,6 +63,8 @@ class Online:
     """Head for places that were not visited yet instead of the environment's goals, until the evaluation."""
     place: float | None = None
     """Size of a place to explore, in raw units; without, 7 % of the range that goals have."""
+    periods: tuple[float, ...] | None = None
+    """Of each observation coordinate, 0 where it does not wrap around; without, what the environment declares."""
     resume: bool = False
     """Go on from the run folder's newest checkpoint."""
     seed: int = 0
@@ -105,6 +107,8 @@ class Online:
             goals=goals,
             folder=self.out,
             resume=self.resume,
+            about={name: value for name, value in self.about().items() if name != "online"},
+            periods=self.periods,
         )
         if goals is not None and learning.progress.step:
             _recall(goals, learning)
