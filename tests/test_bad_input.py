@@ -60,7 +60,7 @@ def test_context_of_the_wrong_shape():
         ({"fixed": FIXED_ROWS[:3]}, r"fixed: expected .* broadcasts to \(5, 4, 3\), got shape \(3, 3\)"),
         ({"fixed": FIXED_ROWS.float()}, r"fixed: expected a boolean mask, got torch\.float32"),
         ({"context": torch.zeros(4, 1)}, r"context: expected 5 rows.* got shape \(4, 1\)"),
-        ({"trace": -1}, "trace: expected 0 or more, got -1"),
+        ({"trace": -1}, "trace: expected a whole number of at least 0, got -1"),
     ],
 )
 def test_sampler_given_what_does_not_fit(given, message):
@@ -102,7 +102,7 @@ def test_prediction_from_a_history_or_actions_that_do_not_fit(history, actions, 
 
 
 def test_prediction_of_no_steps():
-    with pytest.raises(InputError, match="horizon: expected at least 1, got 0"):
+    with pytest.raises(InputError, match="horizon: expected a whole number of at least 1, got 0"):
         predict(ENERGY, torch.zeros(2, 1, 3), horizon=0)
 
 

@@ -45,7 +45,7 @@ class GaussianBase(BaseMeasure):
     def __init__(self, obs_dim: int, deviation: float | Tensor = 10**0.5) -> None:
         super().__init__()
         value = torch.as_tensor(deviation, dtype=torch.float32).expand(obs_dim).clone()
-        require(bool((value > 0).all()), "deviation", given=deviation, expected="positive figures")
+        _require_positive(deviation, value)
         self.register_buffer("deviation", value)
 
     def mean(self, inputs: Tensor) -> Tensor:
@@ -77,7 +77,10 @@ class RegressionBase(BaseMeasure):
     def set_deviation(self, deviation: Tensor) -> None:
         """Set the deviation `(obs_dim,)`, in units of the data's displacements."""
         require_shape("deviation", deviation, tuple(self.deviation.shape))
-        require(
-            bool((deviation > 0).all()), "deviation", given=deviation.tolist(), expected="positive figures"
-        )
+        _require_positive(deviation.tolist(), deviation)
         self.deviation.copy_(deviation)
+
+
+def _require_positive(given: object, deviation: Tensor) -> None:
+    sound = bool((deviation.isfinite() & (deviation > 0)).all())
+    require(sound, "deviation", given=given, expected="positive figures")

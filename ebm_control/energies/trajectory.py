@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ebm_control.checks import require, require_shape
+from ebm_control.checks import require, require_levels, require_number, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.base_measure import BaseMeasure
 from ebm_control.energies.layout import TrajectoryLayout
@@ -51,7 +51,8 @@ class TransitionEnergy(Energy):
         noise: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
-        require(window >= 2, "window", given=window, expected="at least 2 states")
+        require_number("window", window, 2, whole=True)
+        _check_context(context_dim, noise)
         self.layout = layout
         self.window = window
         self.context_dim = context_dim
@@ -212,6 +213,7 @@ class WindowEnergy(Energy):
     ) -> None:
         super().__init__()
         require(base is not None or noise is None, "noise", given=noise, expected="None without a base")
+        _check_context(context_dim, noise)
         self.layout = layout
         self.context_dim = context_dim
         self.base, self.noise = base, noise
@@ -334,5 +336,12 @@ class WindowEnergy(Energy):
 def _displacement_scale(layout: TrajectoryLayout, given: Tensor | None) -> Tensor:
     scale = torch.ones(layout.obs_dim) if given is None else given.detach().float().clone()
     require_shape("displacement_scale", scale, (layout.obs_dim,))
-    require(bool((scale > 0).all()), "displacement_scale", given=scale.tolist(), expected="positive figures")
+    sound = bool((scale.isfinite() & (scale > 0)).all())
+    require(sound, "displacement_scale", given=scale.tolist(), expected="positive figures")
     return scale
+
+
+def _check_context(context_dim: int, noise: tuple[float, float] | None) -> None:
+    require_number("context_dim", context_dim, 0, whole=True)
+    if noise is not None:
+        require_levels("noise", noise)

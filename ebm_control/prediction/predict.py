@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require, require_finite, require_shape
+from ebm_control.checks import require, require_finite, require_number, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.base_measure import GaussianBase, RegressionBase
 from ebm_control.energies.layout import TrajectoryLayout
@@ -117,6 +117,8 @@ def sampler_for(
         temperature: 1 samples the model, 0 seeks the most likely future.
 
     """
+    require_number("steps", steps, 0, whole=True)
+    require_number("temperature", temperature, 0)
     scale = row_scale(energy)
     if energy.noise is not None:
         return Annealed(noise_levels(*energy.noise, max(2, steps)), temperature=temperature, scale=scale)
@@ -213,12 +215,15 @@ def _check(
     bounds: tuple[Tensor, Tensor] | None,
 ) -> None:
     """Raise `InputError` where what `predict` was given does not fit."""
-    require(horizon >= 1, "horizon", given=horizon, expected="at least 1")
-    require(samples >= 1, "samples", given=samples, expected="at least 1")
+    require_number("horizon", horizon, 1, whole=True)
+    require_number("samples", samples, 1, whole=True)
     layout.check("history", history)
     require_finite("history", history)
     for bound in bounds or ():
         require_shape("bounds", bound, (layout.obs_dim,))
+    if bounds is not None:
+        sound = bool((bounds[0] <= bounds[1]).all())
+        require(sound, "bounds", given=[b.tolist() for b in bounds], expected="(low, high) with low <= high")
     if actions is not None:
         require_shape("actions", actions, (len(history), horizon, layout.act_dim))
         require_finite("actions", actions)

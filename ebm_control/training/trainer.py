@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,15 +15,18 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from ebm_control.checks import InputError, require
+from ebm_control.checks import InputError, require, require_number, require_seed
 from ebm_control.data.batch import Batch
 from ebm_control.energies.base import Energy
-from ebm_control.samplers.chain import Chain, KernelSampler, Sampler
+from ebm_control.samplers.chain import Chain, Sampler
+from ebm_control.training.averaging import warm_ema
 from ebm_control.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from ebm_control.training.guard import DivergenceError, Guard
 from ebm_control.training.logger import Logger, as_figures
 from ebm_control.training.losses import ContrastiveDivergence, LossTerms, Objective
 from ebm_control.training.sample_buffer import SampleBuffer
+from ebm_control.training.source import TrainerSource
+from ebm_control.training.watch import NotFiniteError, Watch
 
 Negatives = Callable[[int, Batch], Batch | None]
 
@@ -59,7 +63,7 @@ class Trainer:
             against (the state and action of a transition, for a conditional energy). None: none.
         planned: `(step, batch) -> Batch` of further negatives, a planner's own plans say, with their context
             where the energy has one; it may return None. See `ebm_control.planning.PlannedNegatives`.
-        gradient_clip: largest gradient norm of an update.
+        gradient_clip: largest gradient norm of an update; infinite for no limit.
         ema: decay of the averaged weights, less in the first updates: `min(ema, (1 + n) / (10 + n))`, so that short
             runs forget their first weights too; 0 for none. `averaged` is the energy to use afterwards.
         guard: limits of a healthy run.
@@ -101,11 +105,16 @@ class Trainer:
         self.guard, self.logger = guard or Guard(), logger or Logger(progress=False)
         self.checkpoints = None if checkpoints is None else Path(checkpoints)
         self.checkpoint_every, self.settings = checkpoint_every, dict(settings or {})
-        require(checkpoint_every >= 1, "checkpoint_every", given=checkpoint_every, expected="at least 1")
+        require_number("checkpoint_every", checkpoint_every, 1, whole=True)
+        if gradient_clip != math.inf:
+            require_number("gradient_clip", gradient_clip, 0, above=True)
+        require_number("ema", ema, 0, 1, below=True)
+        require_seed("seed", seed)
         _require_json("settings", self.settings)
         self.generator = torch.Generator(self.parameters[0].device).manual_seed(seed)
         self.step, self.rollbacks = 0, 0
         self._seed = seed
+        self._watch = Watch(self.parameters[0].device)
         # use_buffers would average integer buffers too; base measures and scales do not change in training.
         self._average = AveragedModel(energy, multi_avg_fn=warm_ema(ema)) if ema else None
 
@@ -131,6 +140,7 @@ class Trainer:
                 is too small for a chain a datum.
 
         """
+        require_number("steps", steps, 0, whole=True)
         self._require_own_folder()
         chains = getattr(batches, "num_windows", 0) if self.loss.uses_chains else 0
         require(
@@ -147,15 +157,18 @@ class Trainer:
             self.logger.start(steps, self.step)
             while self.step < steps:
                 batch = next(batches)
-                terms, chain, norm = self._update(batch)
+                try:
+                    terms, chain, norm = self._update(batch)
+                except NotFiniteError as error:
+                    self._roll_back(snapshot, str(error))
+                    continue
                 self.step += 1
                 last = self.step == steps
                 save = self.checkpoints is not None and (last or self.step % self.checkpoint_every == 0)
                 told = self.step % self.logger.every == 0
                 # The guard looks before anything is saved or told: histograms of NaN would end the run.
                 if save or told or last or self.step % self.guard.every == 0:
-                    figures = self._figures(batch, terms, chain, norm)
-                    complaint = self.guard.complaint(figures)
+                    figures, complaint = self._look(batch, terms, chain, norm)
                     if complaint is not None:
                         self._roll_back(snapshot, complaint)
                         continue
@@ -175,16 +188,27 @@ class Trainer:
 
         """
         self.energy.train()
-        terms, chain, norm = self._update(batch)
+        try:
+            terms, chain, norm = self._update(batch)
+        except NotFiniteError as error:
+            raise DivergenceError(f"update {self.step + 1}: {error}") from error
         self.step += 1
         if self.step % self.guard.every == 0:
-            complaint = self.guard.complaint(self._figures(batch, terms, chain, norm))
+            _, complaint = self._look(batch, terms, chain, norm)
             if complaint is not None:
                 raise DivergenceError(f"update {self.step}: {complaint}")
         return float(terms.total.detach())
 
     def _update(self, batch: Batch) -> tuple[LossTerms, Chain | None, Tensor]:
-        terms, chain = self.loss.of_batch(self.energy, batch, _Source(self, batch))
+        self._watch.batch(batch, self.step + 1)
+        try:
+            terms, chain = self.loss.of_batch(self.energy, batch, TrainerSource(self, batch))
+        except InputError as error:
+            # Samplers refuse to start where figures are not finite: the guard has to hear of it, not the caller.
+            complaint = self.guard.complaint(as_figures(**self._watch.figures(self.energy, self.averaged)))
+            if complaint is None:
+                raise
+            raise NotFiniteError(complaint) from error
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
@@ -195,19 +219,29 @@ class Trainer:
             self._average.update_parameters(self.energy)
         return terms, chain, norm
 
-    def _figures(self, batch: Batch, terms: LossTerms, chain: Chain | None, norm: Tensor) -> dict[str, float]:
+    def _look(
+        self, batch: Batch, terms: LossTerms, chain: Chain | None, norm: Tensor
+    ) -> tuple[dict[str, float], str | None]:
+        """Figures of an update, and what the guard finds wrong with it: all read back in one go."""
+        watched = self._watch.figures(self.energy, self.averaged) | self._watch.tilt(terms.tilt, self.step)
+        figures = as_figures(**self._figures(batch, terms, chain, norm), **watched)
+        complaint = self.guard.complaint(figures)
+        return {name: value for name, value in figures.items() if name not in watched}, complaint
+
+    def _figures(
+        self, batch: Batch, terms: LossTerms, chain: Chain | None, norm: Tensor
+    ) -> dict[str, Tensor]:
         data, samples = terms.tilt.tensor_split([len(batch.x)])
         found: dict[str, Tensor] = {"loss": terms.total.detach()}
         if len(samples):
             found |= {"gap": samples.mean() - data.mean(), "energy_samples": terms.negative.mean()}
         info = {} if chain is None else chain.info
-        return as_figures(
-            **found,
-            gradient_norm=norm,
-            max_tilt=terms.tilt.abs().max(),
-            energy_data=terms.positive.mean(),
+        return found | {
+            "gradient_norm": norm,
+            "max_tilt": terms.tilt.abs().max(),
+            "energy_data": terms.positive.mean(),
             **{f"sampler_{name}": value[-1] for name, value in info.items() if len(value)},
-        )
+        }
 
     def _report(
         self,
@@ -231,6 +265,7 @@ class Trainer:
     def _roll_back(self, snapshot: dict[str, Any], complaint: str) -> None:
         rollbacks, seen = self.rollbacks + 1, self.step
         self.load_state_dict(snapshot)
+        self._watch.forget()
         if rollbacks > self.guard.max_rollbacks:
             raise DivergenceError(self.guard.advice(complaint))
         self.rollbacks = rollbacks
@@ -282,9 +317,17 @@ class Trainer:
         self.step, self.rollbacks = int(state["step"]), int(state["rollbacks"])
 
     def save(self, batches: object = None) -> Path:
-        """Write a checkpoint now: the averaged weights to use, and all that `resume` needs."""
+        """Write a checkpoint now: the averaged weights to use, and all that `resume` needs.
+
+        Raises:
+            CheckpointError: it could not be written; the one before it survives.
+            DivergenceError: weights or averaged weights are not finite; nothing is written.
+
+        """
         require(self.checkpoints is not None, "checkpoints", given=None, expected="a folder")
         assert self.checkpoints is not None
+        if not math.isfinite(float(self._watch.figures(self.energy, self.averaged)["weights"])):
+            raise DivergenceError(f"update {self.step}: weights are not finite, nothing is saved")
         state = self.state_dict()
         if hasattr(batches, "state_dict"):
             state["batches"] = batches.state_dict()
@@ -308,57 +351,6 @@ class Trainer:
             batches.load_state_dict(state["batches"])
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A trainer's samples for one batch; see `losses.Source`."""
-
-    trainer: Trainer
-    batch: Batch
-
-    @property
-    def fixed(self) -> Tensor | None:
-        return self.trainer.fixed
-
-    @property
-    def generator(self) -> torch.Generator:
-        return self.trainer.generator
-
-    def chains(self) -> Chain:
-        """See `losses.Source`."""
-        trainer, batch = self.trainer, self.batch
-        start, slots = trainer.buffer.draw(len(batch.x), trainer.generator, slots=batch.index, data=batch.x)
-        if trainer.fixed is not None:
-            start = torch.where(trainer.fixed, batch.x, start)
-        chain = trainer.sampler(
-            trainer.energy, start, fixed=trainer.fixed, context=batch.context, generator=trainer.generator
-        )
-        trainer.buffer.store(slots, chain.x)
-        return chain
-
-    def further(self, x: Tensor) -> Tensor:
-        """See `losses.Source`."""
-        sampler = self.trainer.sampler
-        require(
-            isinstance(sampler, KernelSampler),
-            "sampler",
-            given=type(sampler).__name__,
-            expected="one with steps",
-        )
-        assert isinstance(sampler, KernelSampler)
-        return sampler.further(
-            self.trainer.energy,
-            x,
-            fixed=self.trainer.fixed,
-            context=self.batch.context,
-            generator=self.trainer.generator,
-        )
-
-    def planned(self) -> Batch | None:
-        """See `losses.Source`."""
-        trainer = self.trainer
-        return None if trainer.planned is None else trainer.planned(trainer.step, self.batch)
-
-
 def _require_json(argument: str, value: Mapping[str, Any]) -> None:
     try:
         json.dumps(value)
@@ -366,15 +358,3 @@ def _require_json(argument: str, value: Mapping[str, Any]) -> None:
         raise InputError(
             f"{argument}: expected figures, strings and containers of them, got {error}"
         ) from error
-
-
-def warm_ema(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Moving average over lists of tensors, as `AveragedModel` calls it; no figure leaves the device."""
-
-    def update(averaged: Any, current: Any, count: Tensor | int) -> None:
-        n = torch.as_tensor(count, dtype=torch.float32)
-        share = 1 - torch.clamp((1 + n) / (10 + n), max=decay)
-        for average, value in zip(averaged, current, strict=True):
-            average.lerp_(value, share.to(average))
-
-    return update

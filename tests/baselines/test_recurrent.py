@@ -129,13 +129,13 @@ def test_plans_lead_to_the_goal(buffer):
 
 
 def test_settings_of_no_sense_are_refused(buffer, fresh):
-    with pytest.raises(InputError, match="hidden: expected at least 1, got 0"):
+    with pytest.raises(InputError, match="hidden: expected a whole number of at least 1, got 0"):
         Recurrent(LAYOUT, SCALE, 0)
     with pytest.raises(InputError, match="known: expected between 1 and 6 rows, got 7"):
         fresh.follow(trajectories(), 7)
-    with pytest.raises(InputError, match="rows: expected at least 2, got 1"):
+    with pytest.raises(InputError, match="rows: expected a whole number of at least 2, got 1"):
         fit_recurrent(buffer, rows=1)
-    with pytest.raises(InputError, match="updates: expected at least 1, got 0"):
+    with pytest.raises(InputError, match="updates: expected a whole number of at least 1, got 0"):
         fit_recurrent(buffer, updates=0)
 
 

@@ -192,7 +192,7 @@ def test_bad_displacement_scales_are_named(kind: type, scale: Tensor, message: s
 
 
 def test_window_of_one_state_is_named() -> None:
-    with pytest.raises(InputError, match="window: expected at least 2 states, got 1"):
+    with pytest.raises(InputError, match="window: expected a whole number of at least 2, got 1"):
         TransitionEnergy(TrajectoryLayout(2), window=1)
 
 

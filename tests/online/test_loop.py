@@ -276,11 +276,11 @@ def test_effort_on_a_planner_of_your_own_is_refused(run):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("steps", 0, "steps: expected at least 1, got 0"),
+        ("steps", 0, "steps: expected a whole number of at least 1, got 0"),
         ("environments", 0, "environments: expected at least 1, got 0"),
         ("warm_up", 1, "warm_up: expected at least 2, got 1"),
-        ("every", 0, "every: expected at least 1, got 0"),
-        ("rows", 0, "rows: expected at least 1, got 0"),
+        ("every", 0, "every: expected a whole number of at least 1, got 0"),
+        ("rows", 0, "rows: expected a whole number of at least 1, got 0"),
         ("planned", 0, "planned: expected at least 1, got 0"),
         ("growth", -0.1, "growth: expected at least 0, got -0.1"),
         ("tolerance", -1.0, "tolerance: expected at least 0, got -1.0"),
