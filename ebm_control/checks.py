@@ -81,6 +81,15 @@ def require_number(
     raise InputError(f"{argument}: expected {expected}, got {value!r}")
 
 
+def require_positive(argument: str, value: Tensor | float) -> None:
+    """Raise `InputError` unless `value` is a positive number, or a tensor of finite ones."""
+    if not isinstance(value, Tensor):
+        require_number(argument, value, 0, above=True)
+        return
+    sound = bool((value.isfinite() & (value > 0)).all())
+    require(sound, argument, given=value.tolist(), expected="positive figures")
+
+
 def require_flag(argument: str, value: object) -> None:
     """Raise `InputError` unless `value` is True or False: "no" would count as True."""
     require(isinstance(value, bool), argument, given=repr(value), expected="True or False")

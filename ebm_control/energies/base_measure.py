@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ebm_control.checks import require, require_shape
+from ebm_control.checks import require_positive, require_shape
 
 
 class BaseMeasure(nn.Module, ABC):
@@ -44,8 +44,8 @@ class GaussianBase(BaseMeasure):
 
     def __init__(self, obs_dim: int, deviation: float | Tensor = 10**0.5) -> None:
         super().__init__()
+        require_positive("deviation", deviation)
         value = torch.as_tensor(deviation, dtype=torch.float32).expand(obs_dim).clone()
-        _require_positive(deviation, value)
         self.register_buffer("deviation", value)
 
     def mean(self, inputs: Tensor) -> Tensor:
@@ -77,10 +77,5 @@ class RegressionBase(BaseMeasure):
     def set_deviation(self, deviation: Tensor) -> None:
         """Set the deviation `(obs_dim,)`, in units of the data's displacements."""
         require_shape("deviation", deviation, tuple(self.deviation.shape))
-        _require_positive(deviation.tolist(), deviation)
+        require_positive("deviation", deviation)
         self.deviation.copy_(deviation)
-
-
-def _require_positive(given: object, deviation: Tensor) -> None:
-    sound = bool((deviation.isfinite() & (deviation > 0)).all())
-    require(sound, "deviation", given=given, expected="positive figures")

@@ -7,7 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require, require_finite, require_number, require_shape
+from ebm_control.checks import (
+    require,
+    require_finite,
+    require_number,
+    require_positive,
+    require_shape,
+)
 from ebm_control.energies.base import Energy
 
 
@@ -121,8 +127,8 @@ class Observed(Energy):
     def __init__(self, energy: Energy, known: Tensor, values: Tensor, scale: Tensor | float = 1.0) -> None:
         super().__init__()
         require(known.dtype == torch.bool, "known", given=known.dtype, expected="a boolean mask")
+        require_positive("scale", scale)
         unit = torch.as_tensor(scale, dtype=values.dtype)
-        require(bool((unit.isfinite() & (unit > 0)).all()), "scale", given=scale, expected="positive figures")
         held = torch.where(known, values, torch.zeros_like(values))
         require_finite("values", held)
         self.energy = energy

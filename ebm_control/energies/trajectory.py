@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ebm_control.checks import require, require_levels, require_number, require_shape
+from ebm_control.checks import require, require_levels, require_number, require_positive, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.base_measure import BaseMeasure
 from ebm_control.energies.layout import TrajectoryLayout
@@ -336,8 +336,7 @@ class WindowEnergy(Energy):
 def _displacement_scale(layout: TrajectoryLayout, given: Tensor | None) -> Tensor:
     scale = torch.ones(layout.obs_dim) if given is None else given.detach().float().clone()
     require_shape("displacement_scale", scale, (layout.obs_dim,))
-    sound = bool((scale.isfinite() & (scale > 0)).all())
-    require(sound, "displacement_scale", given=scale.tolist(), expected="positive figures")
+    require_positive("displacement_scale", scale)
     return scale
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require, require_number
+from ebm_control.checks import require_number, require_positive
 from ebm_control.data.batch import Batch
 from ebm_control.energies.base import Energy
 from ebm_control.samplers.chain import Chain
@@ -40,9 +40,7 @@ class DenoisingScoreMatching:
     def __post_init__(self) -> None:
         require_number("high", self.high, 0, above=True)
         require_number("low", self.low, 0, self.high, above=True, below=True)
-        scale = torch.as_tensor(self.scale)
-        sound = bool((scale.isfinite() & (scale > 0)).all())
-        require(sound, "scale", given=self.scale, expected="positive figures")
+        require_positive("scale", self.scale)
 
     @property
     def uses_chains(self) -> bool:

@@ -12,7 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 from ebm_control.checks import InputError
 from ebm_control.energies import Energy, GoalCost, TrajectoryLayout
-from ebm_control.samplers import CEM, HMC, MALA, MPPI, Geometric, Langevin
+from ebm_control.images import Attack
+from ebm_control.samplers import CEM, HMC, MALA, MPPI, Annealed, Geometric, Langevin
 from ebm_control.samplers.chain import Sampler
 from ebm_control.samplers.engines import loop
 from ebm_control.samplers.kernel import Kernel, Target
@@ -306,3 +307,43 @@ def test_bad_settings_are_refused_when_made(kind: type, arguments: dict[str, Any
 def test_settings_that_do_not_fit_the_input_are_named(sampler: Sampler, message: str) -> None:
     with pytest.raises(InputError, match=message):
         sampler(Conditioned(), normal(6, 3))
+
+
+BOUNDED: dict[str, Any] = {
+    "overdamped": Langevin(steps=5, step_size=0.05),
+    "underdamped": Langevin(steps=5, step_size=0.05, friction=0.5),
+    "rms": Langevin(steps=5, step_size=0.05, adapt="rms"),
+    "mppi": MPPI(steps=5, candidates=8),
+    "cem": CEM(steps=5, candidates=8, elites=3),
+    "annealed": Annealed((1.0, 0.5, 0.1), steps=1),
+    "attack": Attack(1.0, steps=5, step_size=0.1),
+    "attack-l2": Attack(1.0, steps=5, step_size=0.1, norm="l2", adaptive=True),
+}
+
+
+@pytest.mark.parametrize("sampler", BOUNDED.values(), ids=BOUNDED)
+def test_a_coordinate_whose_bounds_are_equal_stays_there_and_the_others_move(sampler: Any) -> None:
+    low, high = torch.tensor([-2.0, 0.3, -2.0]), torch.tensor([2.0, 0.3, 2.0])
+    x = 0.1 * normal(6, 3, dtype=torch.float32)
+    noisy = Function(lambda x: (x - 1).square().sum(dim=1))
+    chain = replace(sampler, clamp=(low, high))(noisy, x, generator=generator())
+    assert torch.equal(chain.x[:, 1], torch.full((6,), 0.3))
+    assert (chain.x[:, [0, 2]] != x[:, [0, 2]]).all()
+    assert chain.x.isfinite().all()
+    if not isinstance(sampler, Annealed | Attack):
+        further = replace(sampler, clamp=(low, high)).further(noisy, x, generator=generator(), steps=2)
+        assert torch.equal(further[:, 1], torch.full((6,), 0.3))
+
+
+@pytest.mark.parametrize("clamp", [(1.0, 0.0), (torch.nan, 1.0), (0.0, torch.nan), (torch.inf, torch.inf)])
+def test_bounds_that_leave_nothing_between_them_are_refused(clamp: tuple[float, float]) -> None:
+    for sampler in (Langevin(steps=1), MPPI(steps=1), CEM(steps=1)):
+        with pytest.raises(InputError, match=r"^clamp: expected \(low, high\) with low <= high"):
+            replace(sampler, clamp=clamp)(Conditioned(), normal(6, 3))
+
+
+@pytest.mark.parametrize("scale", [(1.0, torch.nan, 1.0), (1.0, torch.inf, 1.0), (0.0, 1.0, 1.0)])
+def test_scales_that_are_not_positive_and_finite_are_refused(scale: tuple[float, ...]) -> None:
+    for sampler in (Langevin(steps=1), MALA(steps=1), MPPI(steps=1), CEM(steps=1)):
+        with pytest.raises(InputError, match=r"^scale: expected positive figures"):
+            replace(sampler, scale=scale)(Conditioned(), normal(6, 3))

@@ -94,7 +94,8 @@ def test_accident_is_rolled_back_reseeded_and_said(tmp_path):
 def test_hopeless_run_stops_with_the_figure_and_what_to_try(tmp_path, learning_rate):
     trainer = toy_trainer(learning_rate=learning_rate, guard=QUICK, logger=Logger(tmp_path, progress=False))
     with pytest.raises(
-        DivergenceError, match=r"diverged 3 times; last: (\w+ is|weights are) .*lower learning rate.*energy_l2"
+        DivergenceError,
+        match=r"diverged 3 times; last: (\w+ is|weights are) .*lower learning rate.*energy_l2",
     ):
         trainer.fit(Resampled(two_modes()), 200)
     assert len(notes(tmp_path)) == 2
@@ -229,7 +230,7 @@ def test_data_that_are_never_finite_end_with_advice_about_the_data(tmp_path):
 
 def test_what_is_wrong_with_the_call_is_still_said_as_that():
     trainer = toy_trainer(fixed=torch.ones(3, dtype=torch.bool))
-    with pytest.raises((InputError, RuntimeError), match="fixed|size"):
+    with pytest.raises((InputError, RuntimeError), match=r"fixed|size"):
         trainer.fit(Resampled(two_modes()), 5)
 
 
