@@ -251,6 +251,7 @@ class Contrastive(_Replaying):
         averaging: float = 0.0,
         seed: int = 0,
     ) -> None:
+        require_seed("seed", seed)
         super().__init__(energy, learning_rate, memory, dropout, averaging, seed + 1)
         self.energy = energy
         self._generator = torch.Generator().manual_seed(seed)

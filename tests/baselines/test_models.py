@@ -147,5 +147,5 @@ def test_settings_of_no_sense_are_refused(ensemble):
         TrajectorySampling(ensemble, 3, 4, seeded()).rollout(trajectories())
     with pytest.raises(InputError, match="members: expected a whole number of at least 1, got 0"):
         Ensemble(LAYOUT, SCALE, members=0)
-    with pytest.raises(InputError, match="hidden: expected at least one layer"):
+    with pytest.raises(InputError, match="hidden: expected a sequence of at least 1"):
         FeedForward(LAYOUT, SCALE, ())

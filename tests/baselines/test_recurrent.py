@@ -145,5 +145,5 @@ def test_held_out_episodes_that_are_too_short_are_named_before_training():
         uneven.add_episode(np.random.default_rng(0).normal(size=(steps + 1, 1)), np.zeros((steps, 1)))
     held_out_short = next(s for s in range(9) if len(uneven.split(0.05, np.random.default_rng(s))[0]) == 2)
     with pytest.raises(InputError, match=r"length: .* got 10 states .* the longest episode has 2"):
-        # No updates, which training itself would refuse: the episodes have to be looked at before it.
-        fit_recurrent(uneven, rows=10, updates=0, seed=held_out_short)
+        # More updates than could be waited for: the episodes have to be looked at before training.
+        fit_recurrent(uneven, rows=10, updates=10**9, seed=held_out_short)

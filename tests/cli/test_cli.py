@@ -163,7 +163,7 @@ def refused(arguments, capfd):
         ),
         (
             "plan --checkpoint {run} --env ebm/Particle-v0 --goal-index 0 5 --out {tmp}",
-            "index: expected observ",
+            "index: expected coord",
         ),
         (
             "plan --checkpoint {run} --env Pendulum-v1 --random-goals --out {tmp}",

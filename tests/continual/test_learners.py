@@ -62,7 +62,7 @@ def test_a_gated_energy_is_one_energy_of_image_and_class(layers):
     torch.testing.assert_close(energy.of_classes(x, pairs), of_all.gather(1, pairs))
     with pytest.raises(InputError, match=r"^context: expected classes, \(5, 4\), got None"):
         energy(x)
-    with pytest.raises(InputError, match=r"^layers: expected 1 or 2, got 3"):
+    with pytest.raises(InputError, match=r"^layers: expected a whole number from 1 to 2, got 3"):
         GatedEnergy(SHAPE, 4, layers=3)
 
 

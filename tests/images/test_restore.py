@@ -201,9 +201,9 @@ def test_masks_know_the_upper_half_or_a_share_of_the_pixels():
 def test_what_does_not_fit_is_named():
     energy, x = gaussian(), images(2, *SHAPE)
     for deviation in (0.01, 4.5):
-        with pytest.raises(InputError, match=r"^deviation: expected between 0.02 and 4.0"):
+        with pytest.raises(InputError, match=r"^deviation: expected a number from 0.02 to 4"):
             denoise(energy, x, deviation)
-    with pytest.raises(InputError, match=r"^(deviation|level): expected between"):
+    with pytest.raises(InputError, match=r"^(deviation|level): expected a number from"):
         restore(energy, x, level=5.0)
     with pytest.raises(InputError, match=r"^deviation: expected a number above 0"):
         denoise(mirror(), x, 0.0)

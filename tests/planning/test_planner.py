@@ -270,7 +270,7 @@ def test_windings_start_chains_along_all_ways_round():
         ),
         ({"horizon": 0}, "horizon: expected a whole number of at least 1"),
         ({"chains": 0}, "chains: expected a whole number of at least 1"),
-        ({"restarts": 1.5}, "restarts: expected between 0 and 1"),
+        ({"restarts": 1.5}, "restarts: expected a number from 0 to 1"),
         ({"costs": [], "fix_goal": True}, "goal_index: expected the coordinates that fix_goal holds"),
         ({"energy": None}, "energy: expected an energy, or dynamics and at least one cost"),
         ({"energy": None, "costs": [], "dynamics": Windy()}, "energy: expected .* at least one cost"),
