@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import fields
 from numbers import Integral, Real
 
 import torch
 from torch import Tensor
+
+_GREATEST_SEED = 2**62  # some are added to, and torch takes 64 bits
 
 
 class InputError(ValueError):
@@ -46,6 +50,7 @@ def require_number(
     high: float = math.inf,
     *,
     above: bool = False,
+    below: bool = False,
     whole: bool = False,
 ) -> None:
     """Raise `InputError` unless `value` is a finite number of `[low, high]`: what every setting is checked by.
@@ -56,13 +61,14 @@ def require_number(
         low: least value.
         high: greatest value.
         above: `low` itself is refused too.
+        below: `high` itself is refused too.
         whole: only whole numbers.
 
     """
     kind = Integral if whole else Real
-    number = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(float(value))
-    within = number and low <= value <= high and not (above and value == low)  # type: ignore[operator]
-    if within:
+    number = isinstance(value, kind) and not isinstance(value, bool) and -math.inf < value < math.inf  # type: ignore[operator]
+    within = number and low <= value <= high  # type: ignore[operator]
+    if within and not (above and value == low) and not (below and value == high):
         return
     noun = "a whole number" if whole else "a number"
     if low == -math.inf and high == math.inf:
@@ -70,7 +76,56 @@ def require_number(
     elif high == math.inf:
         expected = f"{noun} above {low:g}" if above else f"{noun} of at least {low:g}"
     else:
-        expected = (
-            f"{noun} {'above' if above else 'from'} {low:g} {'and at most' if above else 'to'} {high:g}"
-        )
+        most = f"below {high:g}" if below else f"at most {high:g}" if above else f"{high:g}"
+        expected = f"{noun} above {low:g} and {most}" if above else f"{noun} from {low:g} to {most}"
     raise InputError(f"{argument}: expected {expected}, got {value!r}")
+
+
+def require_positive(argument: str, value: Tensor | float) -> None:
+    """Raise `InputError` unless `value` is a positive number, or a tensor of finite ones."""
+    if not isinstance(value, Tensor):
+        require_number(argument, value, 0, above=True)
+        return
+    sound = bool((value.isfinite() & (value > 0)).all())
+    require(sound, argument, given=value.tolist(), expected="positive figures")
+
+
+def require_flag(argument: str, value: object) -> None:
+    """Raise `InputError` unless `value` is True or False: "no" would count as True."""
+    require(isinstance(value, bool), argument, given=repr(value), expected="True or False")
+
+
+def require_seed(argument: str, value: object) -> None:
+    """Raise `InputError` unless `value` is a seed: a whole number of at least 0 that all generators take."""
+    require_number(argument, value, 0, _GREATEST_SEED, whole=True)
+
+
+def require_widths(argument: str, value: object, *, least: int = 0) -> None:
+    """Raise `InputError` unless `value` is a sequence of whole numbers of at least 1, `least` of them or more."""
+    sequence = isinstance(value, Sequence) and not isinstance(value, str) and len(value) >= least
+    require(sequence, argument, given=repr(value), expected=f"a sequence of at least {least} whole numbers")
+    for width in value:  # type: ignore[attr-defined]
+        require_number(argument, width, 1, whole=True)
+
+
+def require_levels(argument: str, value: object) -> None:
+    """Raise `InputError` unless `value` is a pair of noise levels, `0 < low < high`."""
+    pair = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2
+    require(pair, argument, given=repr(value), expected="two noise levels, 0 < low < high")
+    assert isinstance(value, Sequence)
+    require_number(argument, value[0], 0, above=True)
+    require_number(argument, value[1], value[0], above=True)
+
+
+def as_python(settings: object) -> None:
+    """Make the numbers of a frozen dataclass Python's own, and its lists tuples: settings are kept as JSON."""
+    for field in fields(settings):  # type: ignore[arg-type]
+        object.__setattr__(settings, field.name, _as_python(getattr(settings, field.name)))
+
+
+def _as_python(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return tuple(_as_python(part) for part in value)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)

@@ -60,7 +60,7 @@ def test_context_of_the_wrong_shape():
         ({"fixed": FIXED_ROWS[:3]}, r"fixed: expected .* broadcasts to \(5, 4, 3\), got shape \(3, 3\)"),
         ({"fixed": FIXED_ROWS.float()}, r"fixed: expected a boolean mask, got torch\.float32"),
         ({"context": torch.zeros(4, 1)}, r"context: expected 5 rows.* got shape \(4, 1\)"),
-        ({"trace": -1}, "trace: expected 0 or more, got -1"),
+        ({"trace": -1}, "trace: expected a whole number of at least 0, got -1"),
     ],
 )
 def test_sampler_given_what_does_not_fit(given, message):

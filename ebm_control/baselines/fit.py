@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ebm_control.baselines.models import Ensemble, FeedForward
 from ebm_control.baselines.recurrent import Recurrent
-from ebm_control.checks import InputError, require
+from ebm_control.checks import InputError, require_flag, require_number, require_seed
 from ebm_control.data.batch import Batch
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.preparation import prepare
@@ -139,6 +139,7 @@ def fit_feed_forward(
         InputError: fewer than 2 episodes, no updates, or a width of no sense.
 
     """
+    _check_fit(updates, batch, learning_rate)
     started = time.perf_counter()
     data = _Data.of(buffer, held_out, seed, device, states_only)
     with seeded(seed):
@@ -193,6 +194,8 @@ def fit_ensemble(
         InputError: fewer than 2 episodes, no updates, no members, or a width of no sense.
 
     """
+    _check_fit(updates, batch, learning_rate)
+    require_number("members", members, 1, whole=True)
     started = time.perf_counter()
     data = _Data.of(buffer, held_out, seed, device, states_only)
     with seeded(seed):
@@ -258,8 +261,9 @@ def fit_recurrent(
             of no sense.
 
     """
+    _check_fit(updates, batch, learning_rate)
+    require_number("rows", rows, 2, whole=True)
     started = time.perf_counter()
-    require(rows >= 2, "rows", given=rows, expected="at least 2")
     data = _Data.of(buffer, held_out, seed, device, states_only, rows)
     with seeded(seed):
         model = Recurrent(
@@ -271,6 +275,13 @@ def fit_recurrent(
 
     _fit(model, loss, data.batches(batch, seed + 1, rows), updates, learning_rate, progress)
     return _fitted(model, data, updates, started, rows)
+
+
+def _check_fit(updates: int, batch: int, learning_rate: float) -> None:
+    """Before anything is made of the data."""
+    require_number("updates", updates, 1, whole=True)
+    require_number("batch", batch, 1, whole=True)
+    require_number("learning_rate", learning_rate, 0, above=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,6 +306,9 @@ class _Data:
         states_only: bool,
         rows: int = 2,
     ) -> _Data:
+        require_number("held_out", held_out, 0, 1, above=True, below=True)
+        require_seed("seed", seed)
+        require_flag("states_only", states_only)
         train, held, normalizer = prepare(buffer, held_out, seed, rows - 1)
         scale = displacement_scale(window_batches(train, normalizer, 4096, seed=seed), normalizer.layout)
         return cls(train, held, normalizer, _layout(normalizer, states_only), scale, seed, device)
@@ -325,7 +339,6 @@ def _fit(
     learning_rate: float,
     progress: bool,
 ) -> None:
-    require(updates >= 1, "updates", given=updates, expected="at least 1")
     logger = Logger(progress=progress)
     regress(
         model.parameters(),

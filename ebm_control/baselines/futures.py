@@ -8,7 +8,7 @@ from torch import Tensor
 from ebm_control.baselines.fit import Baseline
 from ebm_control.baselines.models import Ensemble
 from ebm_control.baselines.recurrent import Recurrent
-from ebm_control.checks import require, require_finite, require_shape
+from ebm_control.checks import require, require_finite, require_number, require_shape
 from ebm_control.energies.layout import TrajectoryLayout
 
 
@@ -47,8 +47,8 @@ def futures(
 
     """
     layout, dynamics = baseline.layout, baseline.dynamics
-    require(horizon >= 1, "horizon", given=horizon, expected="at least 1")
-    require(samples >= 1, "samples", given=samples, expected="at least 1")
+    require_number("horizon", horizon, 1, whole=True)
+    require_number("samples", samples, 1, whole=True)
     layout.check("history", history)
     known = history.shape[1]
     require(known >= 1, "history", given="no rows", expected="at least 1")

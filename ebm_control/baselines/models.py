@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
-from ebm_control.checks import require, require_shape
+from ebm_control.checks import require, require_number, require_shape, require_widths
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP, random_directions, waves
 from ebm_control.planning.shooting import unroll
@@ -44,8 +44,8 @@ class DisplacementModel(nn.Module):
         bandwidth: float = 2.0,
     ) -> None:
         super().__init__()
-        require(len(hidden) > 0, "hidden", given=tuple(hidden), expected="at least one layer")
-        require(frequencies >= 0, "frequencies", given=frequencies, expected="0 or more")
+        require_widths("hidden", hidden, least=1)
+        require_number("frequencies", frequencies, 0, whole=True)
         require_shape("displacement_scale", displacement_scale, (layout.obs_dim,))
         self.layout, self.hidden, self.bandwidth = layout, tuple(hidden), bandwidth
         directions = random_directions(layout.feature_dim, frequencies, bandwidth)
@@ -148,7 +148,7 @@ class Ensemble(DisplacementModel):
         bandwidth: float = 2.0,
     ) -> None:
         super().__init__(layout, displacement_scale, hidden, frequencies, bandwidth)
-        require(members >= 1, "members", given=members, expected="at least 1")
+        require_number("members", members, 1, whole=True)
         self.members = members
         inputs, outputs = self.sizes
         shapes = list(pairwise([inputs, *self.hidden, 2 * outputs]))
@@ -243,13 +243,14 @@ class TrajectorySampling(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        require_number("particles", particles, 1, whole=True)
         require(
-            particles >= 1 and particles % ensemble.members == 0,
+            particles % ensemble.members == 0,
             "particles",
             given=particles,
             expected=f"a multiple of the {ensemble.members} members",
         )
-        require(horizon >= 1, "horizon", given=horizon, expected="at least 1 step")
+        require_number("horizon", horizon, 1, whole=True)
         self.ensemble = ensemble
         device = ensemble.displacement_scale.device
         if generator is None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ebm_control.baselines.models import DisplacementModel
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.planning.shooting import unroll
 from ebm_control.tensors import ordinary_tensors
@@ -43,7 +43,7 @@ class Recurrent(DisplacementModel):
         frequencies: int = 0,
         bandwidth: float = 2.0,
     ) -> None:
-        require(hidden >= 1, "hidden", given=hidden, expected="at least 1")
+        require_number("hidden", hidden, 1, whole=True)
         super().__init__(layout, displacement_scale, (hidden,), frequencies, bandwidth)
         inputs, outputs = self.sizes
         self.memory = nn.GRU(inputs, hidden, batch_first=True)

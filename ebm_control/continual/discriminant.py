@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import require_number, require_widths
 from ebm_control.continual.learners import Learner
 from ebm_control.data.streams import StreamBatch
 
@@ -25,8 +25,9 @@ class Discriminant(Learner):
     """
 
     def __init__(self, shape: Shape, classes: int, shrinkage: float = 1e-2) -> None:
-        require(0 < shrinkage <= 1, "shrinkage", given=shrinkage, expected="above 0, at most 1")
-        require(classes >= 1, "classes", given=classes, expected="at least 1")
+        require_widths("shape", shape, least=3)
+        require_number("shrinkage", shrinkage, 0, 1, above=True)
+        require_number("classes", classes, 1, whole=True)
         size = math.prod(shape)
         self.shrinkage = shrinkage
         self._sums = torch.zeros(classes, size, dtype=torch.double)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number, require_seed
 from ebm_control.continual.generative import ClassEnergies
 from ebm_control.continual.learners import Learner
 from ebm_control.continual.networks import GatedEnergy
@@ -48,6 +48,11 @@ class Divergence(Learner):
     ) -> None:
         plain = not isinstance(energy, ClassEnergies) or energy.noise is None
         require(plain, "energy", given="one of noised images", expected="one of images as they are")
+        require_number("learning_rate", learning_rate, 0, above=True)
+        require_number("steps", steps, 1, whole=True)
+        require_number("chains", chains, 1, whole=True)
+        require_number("data_noise", data_noise, 0)
+        require_seed("seed", seed)
         self.energy, self.data_noise = energy, data_noise
         self._noise = torch.Generator().manual_seed(seed + 1)
         self._seen = torch.zeros(energy.classes, dtype=torch.bool)

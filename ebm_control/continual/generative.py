@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_levels, require_number, require_seed
 from ebm_control.continual.learners import Learner
 from ebm_control.data.batch import Batch
 from ebm_control.data.streams import StreamBatch
@@ -79,10 +79,10 @@ class ClassEnergies(Energy):
         self, shape: Shape, classes: int, width: int = 64, noise: tuple[float, float] | None = NOISE
     ) -> None:
         super().__init__()
-        require(classes >= 1, "classes", given=classes, expected="at least 1")
-        require(width >= 1, "width", given=width, expected="at least 1")
-        sound = noise is None or 0 < noise[0] < noise[1]
-        require(sound, "noise", given=noise, expected="None, or two levels, 0 < low < high")
+        require_number("classes", classes, 1, whole=True)
+        require_number("width", width, 1, whole=True)
+        if noise is not None:
+            require_levels("noise", noise)
         self.shape, self.classes, self.noise = shape, classes, noise
         made = _Plain if noise is None else InnerProduct
         self.energies = nn.ModuleList(
@@ -154,7 +154,9 @@ class Generative(Learner):
         levels: int = 4,
         seed: int = 0,
     ) -> None:
-        require(levels >= 1, "levels", given=levels, expected="at least 1")
+        require_number("levels", levels, 1, whole=True)
+        require_number("learning_rate", learning_rate, 0, above=True)
+        require_seed("seed", seed)
         with seeded(seed):
             self.energy = ClassEnergies(shape, classes, width, noise)
         self._seen = torch.zeros(classes, dtype=torch.bool)

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number, require_seed
 from ebm_control.continual.memory import Memory
 from ebm_control.continual.networks import GatedEnergy
 from ebm_control.continual.penalties import Penalty
 from ebm_control.data.streams import StreamBatch
 from ebm_control.images.classify import parameters_of
-from ebm_control.training.trainer import warm_ema
+from ebm_control.training.averaging import warm_ema
 
 
 class Learner(ABC):
@@ -67,8 +67,10 @@ class _Replaying(Learner):
         averaging: float,
         seed: int,
     ) -> None:
-        require(0 <= dropout < 1, "dropout", given=dropout, expected="from 0 to below 1")
-        require(0 <= averaging < 1, "averaging", given=averaging, expected="from 0 to below 1")
+        require_number("learning_rate", learning_rate, 0, above=True)
+        require_number("dropout", dropout, 0, 1, below=True)
+        require_number("averaging", averaging, 0, 1, below=True)
+        require_seed("seed", seed)
         self.network, self.memory, self.dropout = network, memory, dropout
         self.average = AveragedModel(network, multi_avg_fn=warm_ema(averaging)) if averaging else None
         self._hiding = torch.Generator().manual_seed(seed)
@@ -177,6 +179,7 @@ class Softmax(_Replaying):
         seed: int = 0,
     ) -> None:
         super().__init__(network, learning_rate, memory, dropout, averaging, seed)
+        require_number("classes", classes, 1, whole=True)
         ways = ("all", "seen", "batch")
         require(among in ways, "among", given=among, expected=f"one of {ways}")
         self.classes, self.among, self.penalties = classes, among, tuple(penalties)
@@ -248,6 +251,7 @@ class Contrastive(_Replaying):
         averaging: float = 0.0,
         seed: int = 0,
     ) -> None:
+        require_seed("seed", seed)
         super().__init__(energy, learning_rate, memory, dropout, averaging, seed + 1)
         self.energy = energy
         self._generator = torch.Generator().manual_seed(seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number, require_seed
 
 
 class Memory:
@@ -23,7 +23,8 @@ class Memory:
     needs_boundaries = False
 
     def __init__(self, capacity: int, seed: int = 0) -> None:
-        require(capacity >= 1, "capacity", given=capacity, expected="at least 1")
+        require_number("capacity", capacity, 1, whole=True)
+        require_seed("seed", seed)
         self.capacity, self.seen = capacity, 0
         self._generator = torch.Generator().manual_seed(seed)
         self._images: Tensor | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_flag, require_number, require_seed, require_widths
 from ebm_control.continual.discriminant import Discriminant
 from ebm_control.continual.divergence import Divergence
 from ebm_control.continual.generative import ClassEnergies, Generative
@@ -57,16 +57,18 @@ class Kind:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(self.classes >= 2, "classes", given=self.classes, expected="at least 2")
-        require(self.width >= 1, "width", given=self.width, expected="at least 1")
-        require(self.kept >= 0, "kept", given=self.kept, expected="0 or more")
-        rate = self.learning_rate
-        require(rate is None or rate > 0, "learning_rate", given=rate, expected="None, or a positive number")
-        for name, given in (("dropout", self.dropout), ("averaging", self.averaging)):
-            require(0 <= given < 1, name, given=given, expected="from 0 to below 1")
-        known = self.penalty is None or self.penalty >= 0
-        require(known, "penalty", given=self.penalty, expected="None, or 0 or more")
-        require(self.seed >= 0, "seed", given=self.seed, expected="0 or more")
+        require_widths("shape", self.shape, least=3)
+        require_number("classes", self.classes, 2, whole=True)
+        require_number("width", self.width, 1, whole=True)
+        require_number("kept", self.kept, 0, whole=True)
+        require_flag("free", self.free)
+        if self.learning_rate is not None:
+            require_number("learning_rate", self.learning_rate, 0, above=True)
+        for name in ("dropout", "averaging"):
+            require_number(name, getattr(self, name), 0, 1, below=True)
+        if self.penalty is not None:
+            require_number("penalty", self.penalty, 0)
+        require_seed("seed", self.seed)
 
     def rate(self, usual: float) -> float:
         """Learning rate, where the method has a usual one."""

@@ -8,11 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ebm_control.checks import require, require_shape
+from ebm_control.checks import require, require_number, require_shape, require_widths
 from ebm_control.energies import Energy
 from ebm_control.tensors import ordinary_tensors
 
 Shape = tuple[int, int, int]
+
+
+def _check(shape: Shape, classes: int, width: int) -> None:
+    require_widths("shape", shape, least=3)
+    require_number("classes", classes, 1, whole=True)
+    require_number("width", width, 1, whole=True)
 
 
 class Perceptron(nn.Module):
@@ -28,6 +34,7 @@ class Perceptron(nn.Module):
     @ordinary_tensors()
     def __init__(self, shape: Shape, classes: int, width: int = 400) -> None:
         super().__init__()
+        _check(shape, classes, width)
         self.layers = nn.Sequential(
             nn.Flatten(),
             nn.Linear(math.prod(shape), width),
@@ -59,7 +66,8 @@ class GatedEnergy(Energy):
     @ordinary_tensors()
     def __init__(self, shape: Shape, classes: int, width: int = 400, layers: int = 1) -> None:
         super().__init__()
-        require(layers in (1, 2), "layers", given=layers, expected="1 or 2")
+        _check(shape, classes, width)
+        require_number("layers", layers, 1, 2, whole=True)
         self.shape, self.classes = shape, classes
         self.gates = nn.Embedding(classes, width)
         self.first = nn.Linear(math.prod(shape), width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import require_number
 from ebm_control.continual.generative import Generative
 from ebm_control.continual.learners import Learner
 from ebm_control.continual.memory import Memory
@@ -26,7 +26,7 @@ class Dreams(Memory):
     needs_boundaries = True
 
     def __init__(self, source: Generative, per_class: int, seed: int = 0) -> None:
-        require(per_class >= 1, "per_class", given=per_class, expected="at least 1")
+        require_number("per_class", per_class, 1, whole=True)
         super().__init__(per_class * source.energy.classes, seed)
         self.source, self.per_class = source, per_class
         self._noise = torch.Generator().manual_seed(seed + 1)
@@ -54,7 +54,7 @@ class Paired(Learner):
     """
 
     def __init__(self, learner: Learner, source: Generative, weight: float = 0.0) -> None:
-        require(weight >= 0, "weight", given=weight, expected="0 or more")
+        require_number("weight", weight, 0)
         self.learner, self.source, self.weight = learner, source, weight
 
     @property

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number
 
 
 class Penalty(ABC):
@@ -47,10 +47,10 @@ class Consolidation(Penalty):
     """
 
     def __init__(self, weight: float = 5000.0, *, decay: float | None = None, samples: int = 1000) -> None:
-        require(weight >= 0, "weight", given=weight, expected="0 or more")
-        require(samples >= 1, "samples", given=samples, expected="at least 1")
-        known = decay is None or 0 <= decay <= 1
-        require(known, "decay", given=decay, expected="None, or between 0 and 1")
+        require_number("weight", weight, 0)
+        require_number("samples", samples, 1, whole=True)
+        if decay is not None:
+            require_number("decay", decay, 0, 1)
         self.weight, self.decay, self.samples = weight, decay, samples
         self.held: list[tuple[list[Tensor], list[Tensor]]] = []  # importances, and weights as they were
 
@@ -121,8 +121,8 @@ class Intelligence(Penalty):
     follows_steps = True
 
     def __init__(self, weight: float = 0.1, damping: float = 0.1) -> None:
-        require(weight >= 0, "weight", given=weight, expected="0 or more")
-        require(damping > 0, "damping", given=damping, expected="a positive number")
+        require_number("weight", weight, 0)
+        require_number("damping", damping, 0, above=True)
         self.weight, self.damping = weight, damping
         self.work: list[Tensor] | None = None
         self.importances: list[Tensor] | None = None
@@ -174,7 +174,7 @@ class Distillation(Penalty):
     """
 
     def __init__(self, temperature: float = 2.0, over_classes: str = "sum") -> None:
-        require(temperature > 0, "temperature", given=temperature, expected="a positive number")
+        require_number("temperature", temperature, 0, above=True)
         ways = ("sum", "mean")
         require(over_classes in ways, "over_classes", given=over_classes, expected=f"one of {ways}")
         self.temperature, self.over_classes = temperature, over_classes

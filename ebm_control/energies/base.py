@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number
 from ebm_control.tensors import ordinary_tensors
 
 
@@ -50,9 +51,7 @@ class Energy(nn.Module, ABC):
         return self if other == 0 else NotImplemented  # so that sum() takes energies
 
     def __mul__(self, factor: float) -> Energy:
-        if not isinstance(factor, int | float):
-            return NotImplemented
-        return Scaled(self, float(factor))
+        return Scaled(self, factor) if isinstance(factor, Real) else NotImplemented
 
     __rmul__ = __mul__
 
@@ -66,7 +65,7 @@ class Energy(nn.Module, ABC):
 
     def at(self, temperature: float) -> Energy:
         """The energy at a temperature: `E / T`."""
-        require(temperature > 0, "temperature", given=temperature, expected="a positive number")
+        require_number("temperature", temperature, 0, above=True)
         return Scaled(self, 1.0 / temperature)
 
 
@@ -101,8 +100,9 @@ class Scaled(Energy):
 
     def __init__(self, energy: Energy, factor: float) -> None:
         super().__init__()
+        require_number("factor", factor)
         self.energy = energy
-        self.factor = factor
+        self.factor = float(factor)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Scaled energy, `(B,)`."""
@@ -134,12 +134,10 @@ class Mixture(Energy):
         super().__init__()
         require(len(energies) > 0, "energies", given="none", expected="at least one energy")
         given = list(weights) if weights is not None else [1.0 / len(energies)] * len(energies)
-        require(
-            len(given) == len(energies) and all(w > 0 for w in given),
-            "weights",
-            given=given,
-            expected=f"{len(energies)} positive numbers",
-        )
+        fits = len(given) == len(energies)
+        require(fits, "weights", given=given, expected=f"{len(energies)} positive numbers")
+        for weight in given:
+            require_number("weights", weight, 0, above=True)
         self.energies = nn.ModuleList(energies)
         self.register_buffer("log_weights", torch.tensor(given, dtype=torch.float32).log())
 

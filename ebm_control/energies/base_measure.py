@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ebm_control.checks import require, require_shape
+from ebm_control.checks import require_positive, require_shape
 from ebm_control.tensors import ordinary_tensors
 
 
@@ -46,8 +46,8 @@ class GaussianBase(BaseMeasure):
     @ordinary_tensors()
     def __init__(self, obs_dim: int, deviation: float | Tensor = 10**0.5) -> None:
         super().__init__()
+        require_positive("deviation", deviation)
         value = torch.as_tensor(deviation, dtype=torch.float32).expand(obs_dim).clone()
-        require(bool((value > 0).all()), "deviation", given=deviation, expected="positive figures")
         self.register_buffer("deviation", value)
 
     def mean(self, inputs: Tensor) -> Tensor:
@@ -80,7 +80,5 @@ class RegressionBase(BaseMeasure):
     def set_deviation(self, deviation: Tensor) -> None:
         """Set the deviation `(obs_dim,)`, in units of the data's displacements."""
         require_shape("deviation", deviation, tuple(self.deviation.shape))
-        require(
-            bool((deviation > 0).all()), "deviation", given=deviation.tolist(), expected="positive figures"
-        )
+        require_positive("deviation", deviation)
         self.deviation.copy_(deviation)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require, require_shape
+from ebm_control.checks import require, require_finite, require_number, require_shape
 from ebm_control.energies.base import Energy
-from ebm_control.energies.layout import TrajectoryLayout, pick
+from ebm_control.energies.layout import TrajectoryLayout, pick, require_index
 from ebm_control.tensors import ordinary_tensors, outside_inference_mode
 
 
@@ -49,13 +49,9 @@ class GoalCost(Energy):
         last_only: bool = False,
     ) -> None:
         super().__init__()
-        require(
-            len(index) > 0 and all(0 <= i < layout.obs_dim for i in index),
-            "index",
-            given=tuple(index),
-            expected=f"observation coordinates in 0..{layout.obs_dim - 1}",
-        )
+        require_index("index", index, layout.obs_dim)
         require(norm in ("l1", "l2", "squared"), "norm", given=norm, expected="'l1', 'l2' or 'squared'")
+        require_number("smooth", smooth, 0)
         self.index = list(index)
         self.norm, self.smooth, self.last_only = norm, smooth, last_only
         periods = tuple(layout.periods[i] for i in index) if layout.periods else ()
@@ -71,6 +67,7 @@ class GoalCost(Energy):
             given=tuple(goal.shape),
             expected=f"shape ({len(self.index)},) or (N, {len(self.index)})",
         )
+        require_finite("goal", goal)
         goal = goal.detach().to(self.goal)
         if goal.shape == self.goal.shape:
             self.goal.copy_(goal)  # in place: a captured CUDA graph reads the goal where it lay
@@ -133,7 +130,7 @@ class BoxObstacle(Energy):
     @ordinary_tensors()
     def __init__(self, boxes: Tensor, index: Sequence[int], *, margin: float = 0.0, between: int = 3) -> None:
         super().__init__()
-        _require_index(index)
+        require_index("index", index)
         require_shape("boxes", boxes, (*[None] * (boxes.ndim - 2 if boxes.ndim == 4 else 1), 2, len(index)))
         require(
             bool((boxes[..., 0, :] < boxes[..., 1, :]).all()),
@@ -141,6 +138,10 @@ class BoxObstacle(Energy):
             given=boxes.tolist(),
             expected="low < high",
         )
+        bounded = bool(boxes.isfinite().flatten(-2).any(dim=-1).all())
+        require(bounded, "boxes", given=boxes.tolist(), expected="a finite side of each")
+        require_number("margin", margin, 0)
+        require_number("between", between, 0, whole=True)
         self.index, self.margin, self.between = list(index), margin, between
         self.register_buffer("boxes", boxes.float())
 
@@ -171,11 +172,14 @@ class BoundCost(Energy):
     @ordinary_tensors()
     def __init__(self, low: Tensor, high: Tensor, index: Sequence[int]) -> None:
         super().__init__()
-        _require_index(index)
+        require_index("index", index)
         require_shape("low", low, (len(index),))
         require_shape("high", high, (len(index),))
         require(
-            bool((low <= high).all()), "low", given=low.tolist(), expected=f"at most high = {high.tolist()}"
+            bool(((low <= high) & (low < torch.inf) & (high > -torch.inf)).all()),
+            "low",
+            given=low.tolist(),
+            expected=f"at most high = {high.tolist()}",
         )
         self.index = list(index)
         self.register_buffer("low", low.float())
@@ -259,11 +263,6 @@ def per_chain(value: Tensor, chains: int) -> Tensor:
         chains % problems == 0, "x", given=f"{chains} chains", expected=f"a multiple of {problems} problems"
     )
     return value if chains == problems else value.repeat_interleave(chains // problems, dim=0)
-
-
-def _require_index(index: Sequence[int]) -> None:
-    expected = "at least one coordinate, none negative"
-    require(len(index) > 0 and min(index) >= 0, "index", given=tuple(index), expected=expected)
 
 
 def distance(delta: Tensor, norm: str = "l1", smooth: float = 0.0) -> Tensor:

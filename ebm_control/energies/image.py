@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ebm_control.checks import require, require_shape
+from ebm_control.checks import require, require_levels, require_number, require_shape, require_widths
 from ebm_control.energies.base import Energy
 from ebm_control.energies.networks import MLP, normed
 from ebm_control.energies.noise import split_context
@@ -48,7 +48,11 @@ class ImageEnergy(Energy):
         noise: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
-        require(classes != 1 and classes >= 0, "classes", given=classes, expected="0, or 2 and more")
+        require_widths("shape", shape, least=3)
+        require_number("classes", classes, 0, whole=True)
+        require(classes != 1, "classes", given=classes, expected="0, or 2 and more")
+        if noise is not None:
+            require_levels("noise", noise)
         self.network, self.shape, self.classes, self.noise = network, shape, classes, noise
         self.register_buffer("mean", torch.full(shape, 0.5))
         self.register_buffer("deviation", torch.tensor(0.5))
@@ -128,6 +132,7 @@ class SmallCNN(nn.Module):
         self, shape: Shape, outputs: int = 1, width: int = 32, *, told: int = 0, spectral: bool = False
     ) -> None:
         super().__init__()
+        _check_network(shape, outputs, width, told)
         channels, height, wide = shape
         steps = [2, 2, 1, 2] if min(height, wide) >= 16 else [1, 2, 1, 2]
         widths = [channels, width, 2 * width, 2 * width, 4 * width]
@@ -184,6 +189,8 @@ class ResidualNetwork(nn.Module):
         spectral: bool = False,
     ) -> None:
         super().__init__()
+        _check_network(shape, outputs, width, told)
+        require_widths("stages", stages, least=1)
         channels, height, wide = shape
         step = 2 if min(height, wide) >= 16 else 1
         self.first = normed(nn.Conv2d(channels, width, 2 + step, step, 1), spectral)
@@ -242,6 +249,8 @@ class UNet(nn.Module):
         code: int = 256,
     ) -> None:
         super().__init__()
+        _check_network(shape, outputs, width, told)
+        require_number("code", code, 1, whole=True)
         channels, height, wide = shape
         self.padding = (0, wide % 2, 0, height % 2)
         widths = [4 * channels, width, 2 * width, 2 * width]
@@ -296,6 +305,13 @@ class _ResidualBlock(nn.Module):
     def forward(self, h: Tensor, told: Tensor) -> Tensor:
         inner = _modulated(self.layers[0](functional.silu(h)), self.told, told)
         return h + self.layers[1](functional.silu(inner))
+
+
+def _check_network(shape: Shape, outputs: int, width: int, told: int) -> None:
+    require_widths("shape", shape, least=3)
+    require_number("outputs", outputs, 1, whole=True)
+    require_number("width", width, 1, whole=True)
+    require_number("told", told, 0, whole=True)
 
 
 def _film(told: int, width: int) -> nn.Module:

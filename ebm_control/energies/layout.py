@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require, require_shape
+from ebm_control.checks import InputError, require, require_number, require_shape
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,16 @@ class TrajectoryLayout:
     periods: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        require(self.obs_dim >= 1, "obs_dim", given=self.obs_dim, expected="at least 1")
-        require(self.act_dim >= 0, "act_dim", given=self.act_dim, expected="0 or more")
+        require_number("obs_dim", self.obs_dim, 1, whole=True)
+        require_number("act_dim", self.act_dim, 0, whole=True)
         require(
-            len(self.periods) in (0, self.obs_dim) and all(p >= 0 for p in self.periods),
+            len(self.periods) in (0, self.obs_dim),
             "periods",
             given=self.periods,
             expected=f"() or {self.obs_dim} figures, each 0 (not periodic) or positive",
         )
+        for period in self.periods:
+            require_number("periods", period, 0)
 
     @property
     def dim(self) -> int:
@@ -114,8 +117,33 @@ class TrajectoryLayout:
 
 
 def pick(x: Tensor, index: Sequence[int]) -> Tensor:
-    """Coordinates `index` of the last axis, `(..., D) -> (..., len(index))`, with nothing copied to the device."""
+    """Coordinates `index` of the last axis, `(..., D) -> (..., len(index))`, with nothing copied to the device.
+
+    Raises:
+        InputError: a coordinate that `x` does not have, or one twice; see `require_index`.
+
+    """
+    require_index("index", index, x.shape[-1])
     first, count = index[0], len(index)
     if list(index) == list(range(first, first + count)):
         return x[..., first : first + count]
     return torch.stack([x[..., i] for i in index], dim=-1)
+
+
+def require_index(argument: str, index: Sequence[int], count: int | None = None) -> None:
+    """Raise `InputError` unless `index` names coordinates, each once and at least one, of the `count` that there are.
+
+    Without `count` all but the greatest can be checked. Negative ones are refused: of a row of observations and
+    actions the last coordinate is hardly what is meant. No tensor is looked at.
+    """
+    for i in index:
+        whole = type(i) is int or (isinstance(i, Integral) and not isinstance(i, bool))
+        if not whole or i < 0 or (count is not None and i >= count):
+            raise _bad_index(argument, index, count)
+    if len(index) == 0 or len(set(index)) < len(index):
+        raise _bad_index(argument, index, count)
+
+
+def _bad_index(argument: str, index: Sequence[int], count: int | None) -> InputError:
+    known = "coordinates from 0 on" if count is None else f"coordinates in 0..{count - 1}"
+    return InputError(f"{argument}: expected {known}, at least one and each once, got {tuple(index)}")

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number, require_widths
 from ebm_control.tensors import ordinary_tensors
+
+HEADS = 4  # of attention
 
 
 class MLP(nn.Module):
@@ -35,7 +37,9 @@ class MLP(nn.Module):
         spectral: bool = False,
     ) -> None:
         super().__init__()
-        require(inputs >= 1, "inputs", given=inputs, expected="at least 1")
+        require_number("inputs", inputs, 1, whole=True)
+        require_number("outputs", outputs, 1, whole=True)
+        require_widths("hidden", hidden)
         layers: list[nn.Module] = []
         sizes = [inputs, *hidden, outputs]
         for width_in, width_out in pairwise(sizes):
@@ -79,8 +83,8 @@ class FourierMLP(nn.Module):
         spectral: bool = False,
     ) -> None:
         super().__init__()
-        require(1 <= features <= inputs, "features", given=features, expected=f"between 1 and {inputs}")
-        require(frequencies >= 1, "frequencies", given=frequencies, expected="at least 1")
+        require_number("features", features, 1, inputs, whole=True)
+        require_number("frequencies", frequencies, 1, whole=True)
         self.features = features
         self.register_buffer("directions", random_directions(features, frequencies, bandwidth))
         self.network = MLP(inputs + 2 * frequencies, hidden, outputs, spectral=spectral)
@@ -97,7 +101,7 @@ def random_directions(features: int, frequencies: int, bandwidth: float) -> Tens
         InputError: a bandwidth that is not positive.
 
     """
-    require(bandwidth > 0, "bandwidth", given=bandwidth, expected="a positive number")
+    require_number("bandwidth", bandwidth, 0, above=True)
     return bandwidth * torch.randn(features, frequencies, dtype=torch.float32)
 
 
@@ -124,6 +128,9 @@ class TemporalConvolution(nn.Module):
         self, channels: int, width: int = 128, blocks: int = 3, kernel: int = 3, *, spectral: bool = False
     ) -> None:
         super().__init__()
+        for name, value in (("channels", channels), ("width", width), ("kernel", kernel)):
+            require_number(name, value, 1, whole=True)
+        require_number("blocks", blocks, 0, whole=True)
         require(kernel % 2 == 1, "kernel", given=kernel, expected="an odd number")
         self.first = _linear(channels, width, spectral)
         self.blocks = nn.ModuleList(
@@ -155,8 +162,14 @@ class Transformer(nn.Module):
     """
 
     @ordinary_tensors()
-    def __init__(self, channels: int, rows: int, width: int = 96, blocks: int = 2, heads: int = 4) -> None:
+    def __init__(
+        self, channels: int, rows: int, width: int = 96, blocks: int = 2, heads: int = HEADS
+    ) -> None:
         super().__init__()
+        sizes = {"channels": channels, "rows": rows, "width": width, "heads": heads}
+        for name, value in sizes.items():
+            require_number(name, value, 1, whole=True)
+        require_number("blocks", blocks, 0, whole=True)
         require(width % heads == 0, "width", given=width, expected=f"a multiple of {heads} heads")
         self.first = nn.Linear(channels, width)
         self.places = nn.Parameter(0.02 * torch.randn(rows, width))

@@ -7,7 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require, require_shape
+from ebm_control.checks import (
+    require,
+    require_finite,
+    require_number,
+    require_positive,
+    require_shape,
+)
 from ebm_control.energies.base import Energy
 
 
@@ -43,7 +49,7 @@ class AtNoise(Energy):
 
     def __init__(self, energy: Energy, level: float) -> None:
         super().__init__()
-        require(level > 0, "level", given=level, expected="a positive number")
+        require_number("level", level, 0, above=True)
         self.energy, self.level = energy, level
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -76,6 +82,7 @@ class Given(Energy):
     def __init__(self, energy: Energy, told: Tensor) -> None:
         super().__init__()
         require(told.ndim in (1, 2), "told", given=f"shape {tuple(told.shape)}", expected="(k,) or (B, k)")
+        require_finite("told", told)
         self.energy = energy
         self.register_buffer("told", told)
 
@@ -120,10 +127,14 @@ class Observed(Energy):
     def __init__(self, energy: Energy, known: Tensor, values: Tensor, scale: Tensor | float = 1.0) -> None:
         super().__init__()
         require(known.dtype == torch.bool, "known", given=known.dtype, expected="a boolean mask")
+        require_positive("scale", scale)
+        unit = torch.as_tensor(scale, dtype=values.dtype)
+        held = torch.where(known, values, torch.zeros_like(values))
+        require_finite("values", held)
         self.energy = energy
         self.register_buffer("known", known)
-        self.register_buffer("values", torch.where(known, values, torch.zeros_like(values)))
-        self.register_buffer("scale", torch.as_tensor(scale, dtype=values.dtype))
+        self.register_buffer("values", held)
+        self.register_buffer("scale", unit)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Energy of samples `(B, *shape) -> (B,)`."""

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ebm_control.checks import require, require_finite, require_shape
+from ebm_control.checks import require, require_finite, require_number, require_shape
 from ebm_control.energies.base import Energy
-from ebm_control.energies.layout import TrajectoryLayout, pick
+from ebm_control.energies.layout import TrajectoryLayout, pick, require_index
 from ebm_control.tensors import ordinary_tensors
 
 _APART = 0.5  # widths between remembered places: close enough that their kernels join without ripples
@@ -67,15 +67,10 @@ class NoveltyCost(Energy):
         repetition: float = 1.0,
     ) -> None:
         super().__init__()
-        require(
-            len(index) > 0 and all(0 <= i < layout.obs_dim for i in index),
-            "index",
-            given=tuple(index),
-            expected=f"observation coordinates in 0..{layout.obs_dim - 1}",
-        )
-        require(capacity >= 1, "capacity", given=capacity, expected="at least 1")
-        require(floor > 0, "floor", given=floor, expected="a positive number")
-        require(repetition >= 0, "repetition", given=repetition, expected="0 or more")
+        require_index("index", index, layout.obs_dim)
+        require_number("capacity", capacity, 1, whole=True)
+        require_number("floor", floor, 0, above=True)
+        require_number("repetition", repetition, 0)
         self.index, self.capacity = list(index), capacity
         self.floor, self.repetition = floor, repetition
         periods = tuple(layout.periods[i] for i in index) if layout.periods else ()

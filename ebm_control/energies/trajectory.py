@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ebm_control.checks import require, require_shape
+from ebm_control.checks import require, require_levels, require_number, require_positive, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.base_measure import BaseMeasure, RegressionBase
 from ebm_control.energies.layout import TrajectoryLayout
@@ -63,7 +63,8 @@ class TransitionEnergy(Energy):
         noise: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
-        require(window >= 2, "window", given=window, expected="at least 2 states")
+        require_number("window", window, 2, whole=True)
+        _check_context(context_dim, noise)
         self.layout = layout
         self.window = window
         self.context_dim = context_dim
@@ -271,6 +272,7 @@ class WindowEnergy(Energy):
     ) -> None:
         super().__init__()
         require(base is not None or noise is None, "noise", given=noise, expected="None without a base")
+        _check_context(context_dim, noise)
         self.layout = layout
         self.context_dim = context_dim
         self.base, self.noise = base, noise
@@ -397,5 +399,11 @@ def _displacement_scale(layout: TrajectoryLayout, given: Tensor | None) -> Tenso
         torch.ones(layout.obs_dim, dtype=torch.float32) if given is None else given.detach().float().clone()
     )
     require_shape("displacement_scale", scale, (layout.obs_dim,))
-    require(bool((scale > 0).all()), "displacement_scale", given=scale.tolist(), expected="positive figures")
+    require_positive("displacement_scale", scale)
     return scale
+
+
+def _check_context(context_dim: int, noise: tuple[float, float] | None) -> None:
+    require_number("context_dim", context_dim, 0, whole=True)
+    if noise is not None:
+        require_levels("noise", noise)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ebm_control.checks import require, require_shape
+from ebm_control.checks import require, require_flag, require_number, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.images.classify import Logits
 from ebm_control.images.sampling import seeded_or
@@ -84,10 +84,11 @@ class Attack(KernelSampler):
     engine: Engine = "auto"
 
     def __post_init__(self) -> None:
-        require(self.radius > 0, "radius", given=self.radius, expected="a positive number")
-        require(self.steps >= 1, "steps", given=self.steps, expected="at least 1")
+        require_number("radius", self.radius, 0, above=True)
+        require_number("steps", self.steps, 1, whole=True)
         require(self.norm in ("linf", "l2"), "norm", given=self.norm, expected="'linf' or 'l2'")
-        require(self.step_size > 0, "step_size", given=self.step_size, expected="a positive number")
+        require_number("step_size", self.step_size, 0, above=True)
+        require_flag("adaptive", self.adaptive)
 
     def kernel(self) -> Kernel:
         """One step up the loss."""
@@ -228,7 +229,7 @@ def attacked(
 
     """
     require_shape("labels", labels, (len(images),))
-    require(restarts >= 1, "restarts", given=restarts, expected="at least 1")
+    require_number("restarts", restarts, 1, whole=True)
     generator = seeded_or(generator, images.device)
     found = images.clone()
     left = torch.arange(len(images), device=images.device)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number, require_seed, require_widths
 from ebm_control.data.batch import Batch
 from ebm_control.data.images import ImageBatches, ImageSet
 from ebm_control.images.detect import in_parts
@@ -45,6 +45,9 @@ class Autoencoder(nn.Module):
         masked: bool = False,
     ) -> None:
         super().__init__()
+        require_widths("shape", shape, least=3)
+        require_number("code", code, 1, whole=True)
+        require_number("width", width, 1, whole=True)
         channels, height, wide = shape
         require(height % 4 == wide % 4 == 0, "shape", given=shape, expected="sides that are multiples of 4")
         self.shape, self.code, self.variational, self.masked = shape, code, variational, masked
@@ -110,6 +113,13 @@ class AutoencoderSettings:
     beta: float = 1.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("code", "width", "updates", "batch"):
+            require_number(name, getattr(self, name), 1, whole=True)
+        require_number("learning_rate", self.learning_rate, 0, above=True)
+        require_number("beta", self.beta, 0)
+        require_seed("seed", self.seed)
+
 
 def fit_autoencoder(
     data: ImageSet,
@@ -170,6 +180,7 @@ def fit_autoencoder(
 @torch.no_grad()
 def samples_of(model: Autoencoder, count: int, generator: torch.Generator) -> Tensor:
     """Mean images `(count, C, H, W)` of codes drawn from a standard normal: of a variational one."""
+    require_number("count", count, 1, whole=True)
     code = torch.randn((count, model.code), generator=generator, device=generator.device)
     return model.decoded(code).sigmoid()
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number, require_seed
 from ebm_control.data.batch import Batch
 from ebm_control.data.images import ImageBatches, ImageSet
 from ebm_control.energies.image import ImageEnergy, SmallCNN
@@ -64,9 +64,11 @@ def refined_logits(
         InputError: as `energy_logits`.
 
     """
-    require(radius > 0, "radius", given=radius, expected="a positive number")
-    require(steps >= 1, "steps", given=steps, expected="at least 1")
+    require_number("radius", radius, 0, above=True)
+    require_number("steps", steps, 1, whole=True)
     logits = energy_logits(energy, level)
+    if step_size is not None:
+        require_number("step_size", step_size, 0, above=True)
     size = (1.0 if level is None else level**2 / 4) if step_size is None else step_size
     likely = energy if level is None else AtNoise(energy, level)
 
@@ -83,6 +85,8 @@ def _check(energy: ImageEnergy, level: float | None) -> None:
     noisy = energy.noise is not None
     known = "a noise level" if noisy else "None: the energy has no noise levels"
     require((level is not None) == noisy, "level", given=level, expected=known)
+    if level is not None:
+        require_number("level", level, 0, above=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +142,11 @@ def fit_classifier(
         device: where to train.
 
     """
+    for name, value in (("width", width), ("updates", updates), ("batch", batch)):
+        require_number(name, value, 1, whole=True)
+    require_number("learning_rate", learning_rate, 0, above=True)
+    require_number("noise", noise, 0)
+    require_seed("seed", seed)
     with seeded(seed):
         made = Classifier(SmallCNN(data.shape, data.classes, width).to(device))
     generator = torch.Generator(device).manual_seed(seed + 2)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number
 from ebm_control.energies.base import Energy, Sum
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.energies.noise import Given
@@ -26,8 +26,7 @@ def has(energy: ImageEnergy, attribute: int) -> Given:
 
     """
     require(energy.classes > 0, "energy", given="no classes", expected="a conditional one")
-    inside = 0 <= attribute < energy.classes
-    require(inside, "attribute", given=attribute, expected=f"0 to {energy.classes - 1}")
+    require_number("attribute", attribute, 0, energy.classes - 1, whole=True)
     return Given(energy, one_hot(torch.tensor(attribute), energy.classes).to(energy.mean))
 
 
@@ -59,6 +58,8 @@ def all_of(
 
     """
     require(len(energies) > 0, "energies", given="none", expected="at least one")
+    require_number("common", common, 0)
+    require_number("strength", strength, 0)
     fits = attributes.ndim == 2 and attributes.shape[1] == len(energies)
     require(fits, "attributes", given=tuple(attributes.shape), expected=f"(B, {len(energies)})")
     terms: list[Energy] = []

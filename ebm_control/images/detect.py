@@ -13,7 +13,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 from torch.nn import functional
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number
 from ebm_control.energies.base import Energy
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.energies.noise import AtNoise
@@ -117,8 +117,12 @@ class EnergyProfile:
         require(energy.noise is not None, "energy", given="no noise levels", expected="one of noised images")
         if components is None:
             components = min(10, max(1, len(images) // 500))
-        require(components >= 1, "components", given=components, expected="at least 1")
-        require(grid >= 0, "grid", given=grid, expected="0 or more")
+        require_number("components", components, 1, whole=True)
+        require_number("grid", grid, 0, whole=True)
+        require_number("ridge", ridge, 0)
+        require_number("seed", seed, 0, 2**32 - 1, whole=True)  # NumPy's old generator takes no more
+        for level in levels:
+            require_number("levels", level, 0, above=True)
         least = 10 * len(levels) * components
         require(len(images) > least, "images", given=len(images), expected=f"over {least}")
         features = cls._features(energy, images, levels, grid)

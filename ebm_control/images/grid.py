@@ -8,7 +8,7 @@ import imageio.v3 as iio
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number
 
 
 def grid(images: Tensor, columns: int, *, gap: int = 1, scale: int = 1) -> Tensor:
@@ -28,7 +28,7 @@ def grid(images: Tensor, columns: int, *, gap: int = 1, scale: int = 1) -> Tenso
         given=f"shape {tuple(images.shape)}",
         expected="(N, 1 or 3, h, w)",
     )
-    require(columns >= 1, "columns", given=columns, expected="at least 1")
+    require_number("columns", columns, 1, whole=True)
     bytes_ = (images.detach().clamp(0, 1).nan_to_num() * 255).round().to(torch.uint8).cpu()
     bytes_ = bytes_.expand(-1, 3, -1, -1).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     count, _, height, width = bytes_.shape

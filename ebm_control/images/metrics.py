@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require, require_shape
+from ebm_control.checks import require, require_number, require_shape
 from ebm_control.images.classify import Classifier
 from ebm_control.images.detect import in_parts
 from ebm_control.prediction.metrics import frechet_distance
@@ -41,6 +41,7 @@ def precision_recall(
 
     """
     least = min(len(samples), len(data))
+    require_number("neighbours", neighbours, 1, whole=True)
     require(least > neighbours, "samples", given=least, expected=f"more than {neighbours}")
     a, b = features(classifier, samples), features(classifier, data)
     return _covered(a, b, neighbours), _covered(b, a, neighbours)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require, require_finite, require_shape
+from ebm_control.checks import require, require_finite, require_number, require_shape
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.energies.noise import Observed
 from ebm_control.images.sampling import labelled, sampler_for, seeded_or, starts_for
@@ -44,7 +44,7 @@ def inpaint(
 
     """
     require_shape("images", images, (len(images), *energy.shape))
-    require(fills >= 1, "fills", given=fills, expected="at least 1")
+    require_number("fills", fills, 1, whole=True)
     require(known.dtype == torch.bool, "known", given=known.dtype, expected="a boolean mask")
     require(
         known.shape in (images.shape, images.shape[1:]),
@@ -89,12 +89,12 @@ def denoise(
 
     """
     require_shape("images", images, (len(images), *energy.shape))
-    require(deviation > 0, "deviation", given=deviation, expected="a positive number")
+    require_number("deviation", deviation, 0, above=True)
     told = labelled(energy, labels, len(images))
     if energy.noise is None:
         return _downhill(steps)(told, images.clamp(0, 1)).x
     low, high = energy.noise
-    require(low <= deviation <= high, "deviation", given=deviation, expected=f"between {low} and {high}")
+    require_number("deviation", deviation, low, high)
     once = Langevin(1, deviation**2, noise=0.0)
     level = torch.full((len(images), 1), deviation, device=images.device, dtype=images.dtype).log()
     return once(told, images, context=level).x.clamp(0, 1)
@@ -110,8 +110,8 @@ def suspects(energy: ImageEnergy, images: Tensor, *, level: float = 0.2, beyond:
         beyond: distance from the denoised image that makes a pixel suspect.
 
     """
-    low, high = energy.noise or (0.0, float("inf"))
-    require(low <= level <= high, "level", given=level, expected=f"between {low} and {high}")
+    require_number("level", level, *(energy.noise or (0.0,)))
+    require_number("beyond", beyond, 0)
     return (images - denoise(energy, images, level)).abs() > beyond
 
 
@@ -141,6 +141,7 @@ def restore(
 
     """
     require_shape("images", images, (len(images), *energy.shape))
+    require_number("fills", fills, 1, whole=True)
     if energy.noise is None:
         return _downhill(steps)(energy, images.clamp(0, 1)).x
     known = ~suspects(energy, images, level=level, beyond=beyond)
@@ -162,6 +163,8 @@ def random_pixels(
     count: int, shape: tuple[int, int, int], share: float, generator: torch.Generator
 ) -> Tensor:
     """Masks `(count, C, H, W)` of known pixels, a `share` of all; channels of a pixel go together."""
+    require_number("count", count, 1, whole=True)
+    require_number("share", share, 0, 1)
     _, height, width = shape
     known = torch.rand((count, 1, height, width), generator=generator, device=generator.device) < share
     return known.expand(-1, shape[0], -1, -1)
@@ -171,7 +174,9 @@ def salt_and_pepper(
     images: Tensor, generator: torch.Generator, *, share: float = 0.05, dark: float = 0.1, bright: float = 0.9
 ) -> Tensor:
     """Images with a `share` of the pixels set to `dark` and one set to `bright` (Du & Mordatch 2019)."""
-    require(0 <= share <= 0.5, "share", given=share, expected="0 to 0.5, of either")
+    require_number("share", share, 0, 0.5)
+    require_number("dark", dark, 0, 1)
+    require_number("bright", bright, 0, 1)
     draw = torch.rand(images[:, :1].shape, generator=generator, device=images.device)
     spoilt = torch.where(draw < share, torch.full_like(images, dark), images)
     return torch.where(draw > 1 - share, torch.full_like(images, bright), spoilt)

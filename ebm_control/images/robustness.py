@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number
 from ebm_control.images.attacks import Attack, Norm, attacked
 from ebm_control.images.classify import Logits
 
@@ -63,6 +63,10 @@ def robustness(
 
     """
     require(len(images) > 0, "images", given="none", expected="some")
+    for radius in radii:
+        require_number("radii", radius, 0)
+    for name, value in (("steps", steps), ("restarts", restarts), ("size", size)):
+        require_number(name, value, 1, whole=True)
     found = []
     for radius in radii:
         if radius == 0:

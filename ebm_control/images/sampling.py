@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require, require_shape
+from ebm_control.checks import require, require_number, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.energies.noise import Given
@@ -31,8 +31,10 @@ def sampler_for(
         low: least noise level; None for the energy's own.
 
     """
+    require_number("corrections", corrections, 0, whole=True)
     if energy.noise is None:
         return cold_langevin(steps)
+    require_number("steps", steps, 2, whole=True)
     least, greatest = energy.noise
     low = least if low is None else low
     return Annealed(noise_levels(low, greatest, steps), steps=corrections, rate=0.2)
@@ -93,7 +95,7 @@ def generate(
         InputError: a shape does not fit.
 
     """
-    require(count >= 1, "count", given=count, expected="at least 1")
+    require_number("count", count, 1, whole=True)
     generator = seeded_or(generator, energy.mean.device)
     if start is None:
         start = starts_for(energy, count, generator)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ebm_control.checks import require
+from ebm_control.checks import as_python, require_number, require_seed
 from ebm_control.online.experience import LONGEST
 
 
@@ -47,23 +47,15 @@ class OnlineSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "environments", "warm_up", "every", "rows", "planned"):
-            value = getattr(self, name)
-            require(value >= 1, name, given=value, expected="at least 1")
+        as_python(self)
+        for name in ("steps", "environments", "every", "rows", "planned"):
+            require_number(name, getattr(self, name), 1, whole=True)
         for name in ("growth", "tolerance", "noise"):
-            value = getattr(self, name)
-            require(value >= 0, name, given=value, expected="at least 0")
-        require(self.effort >= 1, "effort", given=self.effort, expected="at least 1")
-        require(self.warm_up >= 2, "warm_up", given=self.warm_up, expected="at least 2")
-        require(
-            self.memory is None or self.memory >= LONGEST,
-            "memory",
-            given=self.memory,
-            expected=f"None or at least {LONGEST}, the longest stretch",
-        )
-        require(
-            self.change is None or self.change >= 1,
-            "change",
-            given=self.change,
-            expected="None or at least 1",
-        )
+            require_number(name, getattr(self, name), 0)
+        require_number("effort", self.effort, 1)
+        require_number("warm_up", self.warm_up, 2, whole=True)
+        if self.memory is not None:
+            require_number("memory", self.memory, LONGEST, whole=True)
+        if self.change is not None:
+            require_number("change", self.change, 1)
+        require_seed("seed", self.seed)

@@ -8,10 +8,16 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ebm_control.checks import require, require_finite, require_shape
+from ebm_control.checks import (
+    require,
+    require_finite,
+    require_flag,
+    require_number,
+    require_shape,
+)
 from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost
-from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.energies.layout import TrajectoryLayout, require_index
 from ebm_control.planning.plan import Plan, bridged, shifted, smooth_noise
 from ebm_control.planning.shooting import Dynamics, RolledOut
 from ebm_control.samplers.chain import Sampler
@@ -72,9 +78,14 @@ class Planner:
         steady: Tensor | None = None,
         rate: Tensor | None = None,
     ) -> None:
-        require(horizon >= 1, "horizon", given=horizon, expected="at least 1 step")
-        require(chains >= 1, "chains", given=chains, expected="at least 1")
-        require(0 <= restarts <= 1, "restarts", given=restarts, expected="between 0 and 1")
+        require_number("horizon", horizon, 1, whole=True)
+        require_number("chains", chains, 1, whole=True)
+        require_number("restarts", restarts, 0, 1)
+        require_number("weight", weight, 0)
+        for name, flag in (("fix_goal", fix_goal), ("windings", windings)):
+            require_flag(name, flag)
+        if context is not None:
+            require_finite("context", context)
         terms = [costs] if isinstance(costs, Energy) else list(costs or ())
         self.sampler, self.first = sampler, first or sampler
         self.horizon, self.layout, self.chains = horizon, layout, chains
@@ -82,8 +93,12 @@ class Planner:
         self.goal_costs = [part for term in terms for part in term.modules() if isinstance(part, GoalCost)]
         self.goal_index = tuple(goal_index) or (tuple(self.goal_costs[0].index) if self.goal_costs else ())
         self.fix_goal, self.restarts, self.context = fix_goal, restarts, context
+        if self.goal_index:
+            require_index("goal_index", self.goal_index, layout.obs_dim)
         self._hold(steady, rate)
         self.spread = torch.as_tensor(spread, dtype=torch.float32).expand(layout.dim)
+        sound = bool((self.spread.isfinite() & (self.spread >= 0)).all())
+        require(sound, "spread", given=spread, expected="figures of at least 0")
         require(
             not fix_goal or len(self.goal_index) > 0,
             "goal_index",

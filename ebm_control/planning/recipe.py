@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from ebm_control.checks import InputError, require
+from ebm_control.checks import InputError, require, require_number
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.energies.base import Energy
 from ebm_control.energies.base_measure import RegressionBase
@@ -71,6 +71,7 @@ def planner_for(
         InputError: the model is not of kind "transition" or of noised data, or no such sampler.
 
     """
+    require_number("weight", weight, 0)
     energy, layout = _plannable(model), model.layout
     sampler = named_sampler(sampler)
     gradients = isinstance(sampler, Langevin)

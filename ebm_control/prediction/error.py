@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number, require_seed
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.prediction.predict import Prediction, predict
 from ebm_control.samplers.chain import Sampler
@@ -62,7 +62,9 @@ def prediction_error(
             of a model of kind "window" without a base.
 
     """
-    require(horizon >= 1, "horizon", given=horizon, expected="at least 1")
+    for name, value in (("horizon", horizon), ("windows", windows), ("samples", samples)):
+        require_number(name, value, 1, whole=True)
+    require_seed("seed", seed)
     _require_fit(model, buffer, horizon)
     settings = model.settings
     known = 1 if settings.kind == "window" else settings.window - 1

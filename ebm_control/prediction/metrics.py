@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require, require_finite, require_shape
+from ebm_control.checks import require, require_finite, require_number, require_shape
 from ebm_control.energies.layout import TrajectoryLayout
 
 _BLOCK = 2**21  # distances held at a time, 16 MiB
@@ -84,7 +84,7 @@ def segment_features(
         given=f"shape {tuple(states.shape)}",
         expected=f"shape (..., T, {layout.obs_dim})",
     )
-    require(length >= 1, "length", given=length, expected="at least 1")
+    require_number("length", length, 1, whole=True)
     require(
         length <= end <= states.shape[-2],
         "end",
@@ -124,7 +124,7 @@ def energy_distance(a: Tensor, b: Tensor, *, most: int = 4000, seed: int = 0) ->
 
     """
     a, b = _two_samples(a, b)
-    require(most >= 2, "most", given=most, expected="at least 2 rows")
+    require_number("most", most, 2, whole=True)
     generator = torch.Generator().manual_seed(seed)
     a, b = (
         x if len(x) <= most else x[torch.randperm(len(x), generator=generator)[:most].to(x.device)]
@@ -390,7 +390,7 @@ def _check_modes(labels: Tensor, probabilities: Tensor, least: float) -> None:
     first, last, modes = int(labels.min()), int(labels.max()), probabilities.shape[1]
     expected = f"-1 (no mode) to {modes - 1}"
     require(first >= -1 and last < modes, "labels", given=f"{first} to {last}", expected=expected)
-    require(0 < least <= 1, "least", given=least, expected="a probability above 0, up to 1")
+    require_number("least", least, 0, 1, above=True)
 
 
 def _require_some(argument: str, value: Tensor) -> None:

@@ -129,6 +129,8 @@ def sampler_for(
         temperature: 1 samples the model, 0 seeks the most likely future.
 
     """
+    require_number("steps", steps, 0, whole=True)
+    require_number("temperature", temperature, 0)
     scale = row_scale(energy)
     if energy.noise is not None:
         return Annealed(noise_levels(*energy.noise, max(2, steps)), temperature=temperature, scale=scale)
@@ -240,6 +242,9 @@ def _check(
     for bound in bounds or ():
         require_shape("bounds", bound, (layout.obs_dim,))
         require(not bool(bound.isnan().any()), "bounds", given=bound.tolist(), expected="no NaN")
+    if bounds is not None:
+        sound = bool((bounds[0] <= bounds[1]).all())
+        require(sound, "bounds", given=[b.tolist() for b in bounds], expected="(low, high) with low <= high")
     if actions is not None:
         require_shape("actions", actions, (len(history), horizon, layout.act_dim))
         require_finite("actions", actions)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number
 from ebm_control.energies.base import Energy
 from ebm_control.samplers.chain import Bound, Chain, KernelSampler
 from ebm_control.samplers.engines import Engine
@@ -48,16 +48,14 @@ class Annealed(KernelSampler):
     engine: Engine = "auto"
 
     def __post_init__(self) -> None:
-        falling = all(high > low > 0 for high, low in zip(self.levels, self.levels[1:], strict=False))
-        require(
-            len(self.levels) > 0 and self.levels[-1] > 0 and falling,
-            "levels",
-            given=self.levels,
-            expected="positive figures, falling",
-        )
-        require(self.steps >= 0, "steps", given=self.steps, expected="0 or more")
-        require(self.rate > 0, "rate", given=self.rate, expected="a positive number")
-        require(self.temperature >= 0, "temperature", given=self.temperature, expected="0 or more")
+        for level in self.levels:
+            require_number("levels", level, 0, above=True)
+        falling = all(high > low for high, low in zip(self.levels, self.levels[1:], strict=False))
+        some = len(self.levels) > 0
+        require(some and falling, "levels", given=self.levels, expected="positive figures, falling")
+        require_number("steps", self.steps, 0, whole=True)
+        require_number("rate", self.rate, 0, above=True)
+        require_number("temperature", self.temperature, 0)
 
     def kernel(self) -> Kernel:
         """A Langevin step, after which the noise level changes."""
@@ -113,6 +111,7 @@ def noise_levels(low: float, high: float, count: int = 20) -> tuple[float, ...]:
         InputError: not `0 < low < high`, or fewer than 2 levels.
 
     """
-    require(0 < low < high, "low", given=(low, high), expected="0 < low < high")
-    require(count >= 2, "count", given=count, expected="at least 2")
+    require_number("high", high, 0, above=True)
+    require_number("low", low, 0, high, above=True, below=True)
+    require_number("count", count, 2, whole=True)
     return tuple(high * (low / high) ** (i / (count - 1)) for i in range(count))

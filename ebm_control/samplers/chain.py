@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require, require_finite
+from ebm_control.checks import require, require_finite, require_number
 from ebm_control.energies.base import Energy
 from ebm_control.samplers.engines import Engine, execute, loop
 from ebm_control.samplers.kernel import Kernel, Target
@@ -92,7 +92,8 @@ def run_chain(
         x: `(B, *shape)` start.
         rows: `(steps, k)` the kernel's figures for each step.
         scale: preconditioner, broadcast to `x`; None for 1.
-        clamp: low and high bound on free coordinates, numbers or broadcast to `x`; None for none.
+        clamp: low and high bound on free coordinates, numbers or broadcast to `x`; None for none. Where
+            they are equal the coordinate stays at that value.
         fixed: as in `Sampler`.
         context: as in `Sampler`.
         generator: as in `Sampler`.
@@ -118,7 +119,8 @@ def _factor(scale: Tensor | tuple[float, ...] | None, x: Tensor) -> Tensor:
         return torch.ones((), device=x.device, dtype=x.dtype)
     factor = settled(torch.as_tensor(scale, device=x.device, dtype=x.dtype))
     _check_broadcast("scale", factor, x)
-    require(bool((factor > 0).all()), "scale", given=scale, expected="positive figures")
+    sound = bool(((factor > 0) & (factor < torch.inf)).all())
+    require(sound, "scale", given=scale, expected="positive figures")
     return factor
 
 
@@ -140,7 +142,9 @@ def _target(
     if low is not None and high is not None:
         _check_broadcast("clamp", low, x)
         _check_broadcast("clamp", high, x)
-        require(bool((low < high).all()), "clamp", given=clamp, expected="(low, high) with low < high")
+        # Equal bounds hold a coordinate where they are: an action of a range of no width, say.
+        sound = bool(((low <= high) & (low < torch.inf) & (high > -torch.inf)).all())
+        require(sound, "clamp", given=clamp, expected="(low, high) with low <= high")
     return Target(energy, context, free, low, high, differentiable)
 
 
@@ -214,7 +218,7 @@ class KernelSampler(ABC):
         """
         _check(x, fixed, context, 0)
         rows = self.rows().to(device=x.device, dtype=x.dtype)
-        require(1 <= steps <= len(rows), "steps", given=steps, expected=f"1 to {len(rows)}, the sampler's")
+        require_number("steps", steps, 1, len(rows), whole=True)
         generator = generator_on(x.device, generator)
         kernel = self.kernel()
         with evaluation_mode(energy, frozen=False), torch.enable_grad():
@@ -279,7 +283,7 @@ def _check(
             expected=f"{x.shape[0]} rows, one for each chain",
         )
         require(context.device == x.device, "context", given=context.device, expected=f"on {x.device}")
-    require(trace >= 0, "trace", given=trace, expected="0 or more")
+    require_number("trace", trace, 0, whole=True)
     require_finite("x", x)
 
 

@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number
 from ebm_control.samplers.chain import Bound, KernelSampler
 from ebm_control.samplers.engines import Engine
 from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, finite, norms
-from ebm_control.samplers.schedules import Schedule, values
+from ebm_control.samplers.schedules import Schedule, require_values, values
 
 _RMS_DECAY = 0.9  # of the running mean square: chains of tens of steps need a short memory
 
@@ -40,6 +40,7 @@ class Langevin(KernelSampler):
         gradient_clip: bound on each coordinate of the gradient.
         delta_clip: bound on each coordinate of one step's drift.
         clamp: low and high bound on free coordinates, numbers or one a coordinate (broadcast to `x`).
+            Where they are equal the coordinate stays at that value.
         engine: "eager", "compile" (CPU or CUDA), "graph" (CUDA) or "auto".
 
     The figures in `Chain.info`: `gradient_norm`, `rejected` (chains whose move was refused because its energy
@@ -60,20 +61,18 @@ class Langevin(KernelSampler):
     engine: Engine = "auto"
 
     def __post_init__(self) -> None:
-        require(self.steps >= 0, "steps", given=self.steps, expected="0 or more")
+        require_number("steps", self.steps, 0, whole=True)
         require(self.adapt in ("none", "rms"), "adapt", given=self.adapt, expected="'none' or 'rms'")
-        positive = {
-            "step_size": self.step_size,
-            "friction": self.friction,
-            "gradient_clip": self.gradient_clip,
-            "delta_clip": self.delta_clip,
-        }
-        for name, value in positive.items():
-            if isinstance(value, int | float):
-                require(value > 0, name, given=value, expected="a positive number")
-        for name, value in {"noise": self.noise, "temperature": self.temperature}.items():
-            if isinstance(value, int | float):
-                require(value >= 0, name, given=value, expected="0 or more")
+        require_values("step_size", self.step_size, self.steps, 0, above=True)
+        require_values("temperature", self.temperature, self.steps, 0)
+        if self.noise is not None:
+            require_values("noise", self.noise, self.steps, 0)
+        if self.friction is not None:  # momentum is in units of a step
+            for value in values(self.step_size, self.steps):
+                require_number("step_size", value, 0, above=True)
+        for name in ("friction", "gradient_clip", "delta_clip"):
+            if (value := getattr(self, name)) is not None:
+                require_number(name, value, 0, above=True)
 
     def kernel(self) -> Kernel:
         """One Langevin step."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import require_number
 from ebm_control.samplers.chain import KernelSampler
 from ebm_control.samplers.engines import Engine
 from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, finite, norms
@@ -39,10 +39,10 @@ class HMC(KernelSampler):
     engine: Engine = "auto"
 
     def __post_init__(self) -> None:
-        require(self.steps >= 0, "steps", given=self.steps, expected="0 or more")
-        require(self.step_size > 0, "step_size", given=self.step_size, expected="a positive number")
-        require(self.leapfrog >= 1, "leapfrog", given=self.leapfrog, expected="at least 1")
-        require(self.temperature > 0, "temperature", given=self.temperature, expected="a positive number")
+        require_number("steps", self.steps, 0, whole=True)
+        require_number("step_size", self.step_size, 0, above=True)
+        require_number("leapfrog", self.leapfrog, 1, whole=True)
+        require_number("temperature", self.temperature, 0, above=True)
 
     def kernel(self) -> Kernel:
         """One proposal and its acceptance test."""
@@ -77,9 +77,9 @@ class MALA(KernelSampler):
     engine: Engine = "auto"
 
     def __post_init__(self) -> None:
-        require(self.steps >= 0, "steps", given=self.steps, expected="0 or more")
-        require(self.step_size > 0, "step_size", given=self.step_size, expected="a positive number")
-        require(self.temperature > 0, "temperature", given=self.temperature, expected="a positive number")
+        require_number("steps", self.steps, 0, whole=True)
+        require_number("step_size", self.step_size, 0, above=True)
+        require_number("temperature", self.temperature, 0, above=True)
 
     def kernel(self) -> Kernel:
         """One proposal of a single leapfrog step and its acceptance test."""

@@ -8,11 +8,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import require_flag, require_number
 from ebm_control.samplers.chain import Bound, KernelSampler
 from ebm_control.samplers.engines import Engine
 from ebm_control.samplers.kernel import Info, Kernel, State, Target
-from ebm_control.samplers.schedules import Schedule, values
+from ebm_control.samplers.schedules import Schedule, require_values, values
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class MPPI(KernelSampler):
     engine: Engine = "auto"
 
     def __post_init__(self) -> None:
-        require(self.steps >= 0, "steps", given=self.steps, expected="0 or more")
-        require(self.candidates >= 2, "candidates", given=self.candidates, expected="at least 2")
-        if isinstance(self.noise, int | float):
-            require(self.noise > 0, "noise", given=self.noise, expected="a positive number")
-        require(self.temperature > 0, "temperature", given=self.temperature, expected="a positive number")
+        require_number("steps", self.steps, 0, whole=True)
+        require_number("candidates", self.candidates, 2, whole=True)
+        require_values("noise", self.noise, self.steps, 0, above=True)
+        require_flag("smooth", self.smooth)
+        require_number("temperature", self.temperature, 0, above=True)
 
     def kernel(self) -> Kernel:
         """One update of the mean."""
@@ -97,18 +97,13 @@ class CEM(KernelSampler):
     engine: Engine = "auto"
 
     def __post_init__(self) -> None:
-        require(self.steps >= 0, "steps", given=self.steps, expected="0 or more")
-        require(self.noise > 0, "noise", given=self.noise, expected="a positive number")
-        require(0 < self.minimum <= 1, "minimum", given=self.minimum, expected="a share above 0, at most 1")
-        require(
-            0 <= self.smoothing < 1, "smoothing", given=self.smoothing, expected="a share from 0, below 1"
-        )
-        require(
-            2 <= self.elites <= self.candidates,
-            "elites",
-            given=self.elites,
-            expected=f"between 2 and candidates = {self.candidates}",
-        )
+        require_number("steps", self.steps, 0, whole=True)
+        require_number("noise", self.noise, 0, above=True)
+        require_number("minimum", self.minimum, 0, 1, above=True)
+        require_number("smoothing", self.smoothing, 0, 1, below=True)
+        require_flag("smooth", self.smooth)
+        require_number("candidates", self.candidates, 2, whole=True)
+        require_number("elites", self.elites, 2, self.candidates, whole=True)
 
     def kernel(self) -> Kernel:
         """One refit."""

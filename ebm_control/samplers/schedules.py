@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from ebm_control.checks import require
+from ebm_control.checks import require_number
 
 
 @runtime_checkable
@@ -25,6 +25,10 @@ class Linear:
     start: float
     end: float
 
+    def __post_init__(self) -> None:
+        require_number("start", self.start)
+        require_number("end", self.end)
+
     def __call__(self, done: float) -> float:
         """Value at `done` in [0, 1]."""
         return self.start + (self.end - self.start) * done
@@ -36,6 +40,10 @@ class Cosine:
 
     start: float
     end: float
+
+    def __post_init__(self) -> None:
+        require_number("start", self.start)
+        require_number("end", self.end)
 
     def __call__(self, done: float) -> float:
         """Value at `done` in [0, 1]."""
@@ -50,12 +58,8 @@ class Geometric:
     end: float
 
     def __post_init__(self) -> None:
-        require(
-            self.start > 0 and self.end > 0,
-            "Geometric",
-            given=(self.start, self.end),
-            expected="positive start and end",
-        )
+        require_number("start", self.start, 0, above=True)
+        require_number("end", self.end, 0, above=True)
 
     def __call__(self, done: float) -> float:
         """Value at `done` in [0, 1]."""
@@ -64,6 +68,20 @@ class Geometric:
 
 def values(schedule: float | Schedule, steps: int) -> list[float]:
     """The schedule's value at each of `steps` steps; a plain number stays as it is."""
-    if isinstance(schedule, int | float):
+    if not callable(schedule):
         return [float(schedule)] * steps
     return [float(schedule(i / max(steps - 1, 1))) for i in range(steps)]
+
+
+def require_values(
+    argument: str, schedule: float | Schedule, steps: int, low: float, *, above: bool = False
+) -> None:
+    """Raise `InputError` unless a number is of at least `low` (`above` it), or a schedule at each of `steps` steps.
+
+    A schedule may come down to `low` itself. Settings of samplers ask when they are made, so that no chain has to.
+    """
+    if not callable(schedule):
+        require_number(argument, schedule, low, above=above)
+        return
+    for value in values(schedule, steps):
+        require_number(argument, value, low)

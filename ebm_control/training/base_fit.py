@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number
 from ebm_control.data.batch import Batch
 from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
@@ -43,9 +43,10 @@ def fit_base(
         `((window - 1) * obs_dim,)` of a window energy.
 
     Raises:
-        InputError: the energy's base is not a `RegressionBase`.
+        InputError: the energy's base is not a `RegressionBase`, or a setting is out of its range.
 
     """
+    require_number("minimum", minimum, 0, above=True)
     base = energy.base
     require(
         isinstance(base, RegressionBase),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number
 from ebm_control.data.batch import Batch
 from ebm_control.energies.base import Energy
 from ebm_control.energies.image import ImageEnergy
@@ -32,6 +32,9 @@ class Classified:
 
     objective: Objective
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_number("weight", self.weight, 0)
 
     @property
     def uses_chains(self) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ebm_control.checks import InputError, require
+from ebm_control.checks import InputError, as_python, require, require_levels, require_number, require_seed
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.preparation import prepare
 from ebm_control.data.rollout_buffer import RolloutBuffer
@@ -83,6 +83,8 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        made = isinstance(self.model, ModelSettings)
+        require(made, "model", given=repr(self.model), expected="a ModelSettings")
         require(self.loss in LOSSES, "loss", given=self.loss, expected=f"one of {sorted(LOSSES)}")
         if self.loss == "dsm" and not self.model.noise:
             # The objective says what energy it takes: one that knows of noise levels.
@@ -93,9 +95,23 @@ class TrainSettings:
             given=f"{self.model.noise} with loss {self.loss!r}",
             expected="noise levels with 'dsm' alone",
         )
-        require(self.updates >= 1, "updates", given=self.updates, expected="at least 1")
+        as_python(self)
+        for name in ("updates", "batch", "langevin_steps", "proposals", "checkpoint_every"):
+            require_number(name, getattr(self, name), 1, whole=True)
+        require_number("base_updates", self.base_updates, 0, whole=True)
+        # Its estimate of an entropy is of distances between samples.
+        require(self.loss != "cd-kl" or self.batch >= 2, "batch", given=self.batch, expected="2 or more")
+        require_number("learning_rate", self.learning_rate, 0, above=True)
+        require_number("energy_l2", self.energy_l2, 0)
+        require_number("fresh_fraction", self.fresh_fraction, 0, 1)
+        require_levels("noise", self.noise)
+        require_number("gradient_clip", self.gradient_clip, 0, above=True)
+        require_number("ema", self.ema, 0, 1, below=True)
+        require_number("held_out", self.held_out, 0, 1, above=True, below=True)
+        require_seed("seed", self.seed)
+        require_number("random_negatives", self.random_negatives, 0, whole=True)
         require(
-            self.random_negatives == 0 or (self.random_negatives > 0 and self.model.joint),
+            self.random_negatives == 0 or self.model.joint,
             "random_negatives",
             given=f"{self.random_negatives}, joint={self.model.joint}",
             expected="0, or more with a joint energy",

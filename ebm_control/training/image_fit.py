@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ebm_control.checks import require
+from ebm_control.checks import as_python, require, require_levels, require_number, require_seed
 from ebm_control.data.images import ImageBatches, ImageSet
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.samplers.langevin import Langevin
@@ -75,6 +75,9 @@ class ImageTrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        made = isinstance(self.model, ImageModelSettings)
+        require(made, "model", given=repr(self.model), expected="an ImageModelSettings")
+        self._check_numbers()
         require(self.loss in IMAGE_LOSSES, "loss", given=self.loss, expected=f"one of {IMAGE_LOSSES}")
         if self.loss == "dsm":
             # The objective says what energy it takes: one that knows of noise levels.
@@ -89,15 +92,29 @@ class ImageTrainSettings:
             given=f"{self.model.noise} with loss {self.loss!r}",
             expected="noise levels with 'dsm' alone",
         )
-        require(self.updates >= 1, "updates", given=self.updates, expected="at least 1")
-        rate = self.learning_rate
-        require(rate is None or rate > 0, "learning_rate", given=rate, expected="a positive number")
         require(
-            self.classify == 0 or (self.classify > 0 and self.model.conditional),
+            self.classify == 0 or self.model.conditional,
             "classify",
             given=f"{self.classify}, conditional={self.model.conditional}",
             expected="0, or more with a conditional energy",
         )
+        # Its estimate of an entropy is of distances between samples.
+        require(self.loss != "cd-kl" or self.batch >= 2, "batch", given=self.batch, expected="2 or more")
+
+    def _check_numbers(self) -> None:
+        as_python(self)
+        for name in ("updates", "batch", "langevin_steps", "chains", "checkpoint_every"):
+            require_number(name, getattr(self, name), 1, whole=True)
+        for name in ("data_noise", "energy_l2", "classify"):
+            require_number(name, getattr(self, name), 0)
+        for name in ("fresh_fraction", "unlabelled"):
+            require_number(name, getattr(self, name), 0, 1)
+        if self.learning_rate is not None:
+            require_number("learning_rate", self.learning_rate, 0, above=True)
+        require_levels("noise", self.noise)
+        require_number("gradient_clip", self.gradient_clip, 0, above=True)
+        require_number("ema", self.ema, 0, 1, below=True)
+        require_seed("seed", self.seed)
 
 
 def fit_images(

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ebm_control.checks import require
+from ebm_control.checks import as_python, require, require_flag, require_levels, require_number
 from ebm_control.energies.image import ImageEnergy, ResidualNetwork, SmallCNN, UNet
 from ebm_control.training.checkpoint import CheckpointError, load_checkpoint, one_line
 
@@ -38,9 +38,12 @@ class ImageModelSettings:
     def __post_init__(self) -> None:
         known = ("auto", *NETWORKS)
         require(self.network in known, "network", given=self.network, expected=f"one of {known}")
-        require(self.width >= 1, "width", given=self.width, expected="at least 1")
-        levels = len(self.noise) == 2 and 0 < self.noise[0] < self.noise[1]
-        require(not self.noise or levels, "noise", given=self.noise, expected="() or two rising levels")
+        as_python(self)
+        require_number("width", self.width, 1, whole=True)
+        require_flag("conditional", self.conditional)
+        require_flag("spectral", self.spectral)
+        if self.noise != ():
+            require_levels("noise", self.noise)
 
     def resolved(self) -> ImageModelSettings:
         """The same with its network named."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ebm_control.checks import require_number
 from ebm_control.data.batch import Batch
 from ebm_control.energies.base import Energy
 from ebm_control.samplers.chain import Chain
@@ -31,6 +32,11 @@ class ImprovedContrastiveDivergence(ContrastiveDivergence):
 
     kl: float = 1.0
     entropy: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_number("kl", self.kl, 0)
+        require_number("entropy", self.entropy, 0)
 
     def of_batch(self, energy: Energy, batch: Batch, source: Source) -> tuple[LossTerms, Chain | None]:
         """Data against one chain each, and the chains' own divergence."""

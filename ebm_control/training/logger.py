@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from ebm_control.checks import require_number
+
 SUFFIX = ".ebm-control"  # of event files, so that those of this library are told from others
 
 
@@ -25,6 +27,7 @@ class Logger:
     """
 
     def __init__(self, folder: Path | str | None = None, *, progress: bool = True, every: int = 50) -> None:
+        require_number("every", every, 1, whole=True)
         self.folder = None if folder is None else Path(folder)
         self.every = every
         self._bar = Progress(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number
 from ebm_control.data.batch import Batch
 from ebm_control.energies.base import Energy
 from ebm_control.samplers.chain import Chain
@@ -79,6 +79,9 @@ class ContrastiveLoss(ABC):
     """
 
     energy_l2: float = 0.1
+
+    def __post_init__(self) -> None:
+        require_number("energy_l2", self.energy_l2, 0)
 
     @property
     def uses_chains(self) -> bool:
@@ -187,6 +190,10 @@ class InfoNCE(ContrastiveLoss):
     """
 
     proposals: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_number("proposals", self.proposals, 0, whole=True)
 
     @property
     def uses_chains(self) -> bool:

@@ -10,11 +10,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ebm_control.checks import require
+from ebm_control.checks import (
+    as_python,
+    require,
+    require_flag,
+    require_levels,
+    require_number,
+    require_widths,
+)
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.energies.base_measure import BaseMeasure, GaussianBase, RegressionBase
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution, Transformer
+from ebm_control.energies.networks import HEADS, MLP, FourierMLP, TemporalConvolution, Transformer
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
 from ebm_control.training.checkpoint import CheckpointError, load_checkpoint, one_line
 
@@ -68,20 +75,29 @@ class ModelSettings:
             given=self.base,
             expected="'regression', 'gaussian' or 'none'",
         )
-        require(
-            len(self.gaps) > 0 and all(gap >= 1 for gap in self.gaps),
-            "gaps",
-            given=self.gaps,
-            expected="positive steps",
-        )
+        as_python(self)
+        require_number("window", self.window, 2, whole=True)
+        require_widths("gaps", self.gaps, least=1)
+        require_widths("hidden", self.hidden, least=1 if self.kind == "window" else 0)
+        require_widths("base_hidden", self.base_hidden)
+        for name in ("states_only", "joint", "spectral"):
+            require_flag(name, getattr(self, name))
+        require_number("base_deviation", self.base_deviation, 0, above=True)
+        require_number("frequencies", self.frequencies, 0, whole=True)
+        require_number("bandwidth", self.bandwidth, 0, above=True)
+        if self.noise != ():
+            require_levels("noise", self.noise)
         require(
             self.network in ("convolution", "transformer"),
             "network",
             given=self.network,
             expected="'convolution' or 'transformer'",
         )
+        heads = self.kind == "window" and self.network == "transformer"
+        even = not heads or self.hidden[0] % HEADS == 0
+        require(even, "hidden", given=self.hidden, expected=f"a first width that {HEADS} heads share")
         require(
-            not self.noise or (len(self.noise) == 2 and self.base != "none" and not self.joint),
+            not self.noise or (self.base != "none" and not self.joint),
             "noise",
             given=f"{self.noise}, base {self.base}, joint={self.joint}",
             expected="() or two levels, of an energy with a base that is not joint",

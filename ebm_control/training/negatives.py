@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number, require_seed
 from ebm_control.data.batch import Batch
 from ebm_control.training.sample_buffer import Fresh
 from ebm_control.training.trainer import Negatives
@@ -31,7 +31,8 @@ class RandomNegatives:
     def __init__(
         self, fresh: Fresh, count: int, *, seed: int = 0, device: torch.device | str = "cpu"
     ) -> None:
-        require(count >= 1, "count", given=count, expected="at least 1")
+        require_number("count", count, 1, whole=True)
+        require_seed("seed", seed)
         self.fresh, self.count = fresh, count
         self._generator = torch.Generator(device).manual_seed(seed)
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ebm_control.checks import require_number
 from ebm_control.data.batch import Batch
 from ebm_control.tensors import outside_inference_mode
 from ebm_control.training.logger import Logger, as_figures
@@ -45,7 +46,14 @@ def regress(
     Returns:
         The last loss; NaN after no steps.
 
+    Raises:
+        InputError: a setting is out of its range.
+
     """
+    require_number("steps", steps, 0, whole=True)
+    require_number("learning_rate", learning_rate, 0, above=True)
+    if gradient_clip is not None:
+        require_number("gradient_clip", gradient_clip, 0, above=True)
     parameters = list(parameters)
     optimizer = torch.optim.Adam(parameters, lr=learning_rate)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number, require_seed
 from ebm_control.data.batch import Batch
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.rollout_buffer import RolloutBuffer
@@ -45,9 +45,11 @@ def fit_reward(
         Root mean square error on a thousand of the transitions, in deviations of the rewards.
 
     Raises:
-        InputError: no data.
+        InputError: no data, or a setting is out of its range.
 
     """
+    require_number("batch", batch, 1, whole=True)
+    require_seed("seed", seed)
     require(len(data) > 0, "data", given="no transitions", expected="at least 1")
     pairs, rewards = _rewarded(data, normalizer)
     if not bool(network.fitted):

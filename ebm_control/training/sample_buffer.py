@@ -8,7 +8,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require, require_shape
+from ebm_control.checks import (
+    require,
+    require_finite,
+    require_flag,
+    require_number,
+    require_shape,
+)
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.tensors import outside_inference_mode
 
@@ -23,6 +29,8 @@ class Fresh(Protocol):
 
 def uniform(low: float = 0.0, high: float = 1.0) -> Fresh:
     """Fresh chains start uniform in a box."""
+    require_number("low", low)
+    require_number("high", high, low)
 
     def fresh(shape: tuple[int, ...], generator: torch.Generator, data: Tensor | None) -> Tensor:
         return low + (high - low) * torch.rand(
@@ -34,6 +42,8 @@ def uniform(low: float = 0.0, high: float = 1.0) -> Fresh:
 
 def gaussian(mean: float = 0.0, std: float = 1.0) -> Fresh:
     """Fresh chains start from a Gaussian."""
+    require_number("mean", mean)
+    require_number("std", std, 0)
 
     def fresh(shape: tuple[int, ...], generator: torch.Generator, data: Tensor | None) -> Tensor:
         return mean + std * torch.randn(
@@ -53,6 +63,8 @@ def displaced(layout: TrajectoryLayout, std: Tensor, *, actions: bool = False) -
         actions: noise of deviation 1 on the actions too.
 
     """
+    require_finite("std", std)
+    require_flag("actions", actions)
 
     def fresh(shape: tuple[int, ...], generator: torch.Generator, data: Tensor | None) -> Tensor:
         require(
@@ -84,6 +96,7 @@ def scattered(layout: TrajectoryLayout, low: Tensor, high: Tensor, std: Tensor) 
     """
     for name, value in (("low", low), ("high", high), ("std", std)):
         require_shape(name, value, (layout.obs_dim,))
+        require_finite(name, value)
     require(bool((low <= high).all()), "low", given=low.tolist(), expected=f"at most high, {high.tolist()}")
 
     def fresh(shape: tuple[int, ...], generator: torch.Generator, data: Tensor | None) -> Tensor:
@@ -127,8 +140,8 @@ class SampleBuffer:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        require(capacity >= 1, "capacity", given=capacity, expected="at least 1")
-        require(0 <= fresh_fraction <= 1, "fresh_fraction", given=fresh_fraction, expected="between 0 and 1")
+        require_number("capacity", capacity, 1, whole=True)
+        require_number("fresh_fraction", fresh_fraction, 0, 1)
         require(
             dtype.is_floating_point or dtype == torch.uint8,
             "dtype",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import require_number, require_positive
 from ebm_control.data.batch import Batch
 from ebm_control.energies.base import Energy
 from ebm_control.samplers.chain import Chain
@@ -38,7 +38,9 @@ class DenoisingScoreMatching:
     scale: Tensor | float = 1.0
 
     def __post_init__(self) -> None:
-        require(0 < self.low < self.high, "low", given=(self.low, self.high), expected="0 < low < high")
+        require_number("high", self.high, 0, above=True)
+        require_number("low", self.low, 0, self.high, above=True, below=True)
+        require_positive("scale", self.scale)
 
     @property
     def uses_chains(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,13 +16,14 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from ebm_control.checks import InputError, require
+from ebm_control.checks import InputError, require, require_number, require_seed
 from ebm_control.data.batch import Batch
 from ebm_control.energies.base import Energy
 from ebm_control.interrupts import uninterrupted
 from ebm_control.locks import locked
 from ebm_control.samplers.chain import Chain, Sampler
 from ebm_control.tensors import outside_inference_mode
+from ebm_control.training.averaging import warm_ema
 from ebm_control.training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -36,6 +38,7 @@ from ebm_control.training.logger import Logger, as_figures
 from ebm_control.training.losses import ContrastiveDivergence, LossTerms, Objective
 from ebm_control.training.sample_buffer import SampleBuffer
 from ebm_control.training.source import TrainerSource
+from ebm_control.training.watch import NotFiniteError, Watch
 
 Negatives = Callable[[int, Batch], Batch | None]
 
@@ -85,7 +88,7 @@ class Trainer:
             against (the state and action of a transition, for a conditional energy). None: none.
         planned: `(step, batch) -> Batch` of further negatives, a planner's own plans say, with their context
             where the energy has one; it may return None. See `ebm_control.planning.PlannedNegatives`.
-        gradient_clip: largest gradient norm of an update.
+        gradient_clip: largest gradient norm of an update; infinite for no limit.
         ema: decay of the averaged weights, less in the first updates: `min(ema, (1 + n) / (10 + n))`, so that short
             runs forget their first weights too; 0 for none. `averaged` is the energy to use afterwards.
         guard: limits of a healthy run.
@@ -128,11 +131,16 @@ class Trainer:
         self.guard, self.logger = guard or Guard(), logger or Logger(progress=False)
         self.checkpoints = None if checkpoints is None else Path(checkpoints)
         self.checkpoint_every, self.settings = checkpoint_every, dict(settings or {})
-        require(checkpoint_every >= 1, "checkpoint_every", given=checkpoint_every, expected="at least 1")
+        require_number("checkpoint_every", checkpoint_every, 1, whole=True)
+        if gradient_clip != math.inf:
+            require_number("gradient_clip", gradient_clip, 0, above=True)
+        require_number("ema", ema, 0, 1, below=True)
+        require_seed("seed", seed)
         _require_json("settings", self.settings)
         self.generator = torch.Generator(self.parameters[0].device).manual_seed(seed)
         self.step, self.rollbacks = 0, 0
         self._seed = seed
+        self._watch = Watch(self.parameters[0].device)
         # use_buffers would average integer buffers too; base measures and scales do not change in training.
         self._average = AveragedModel(energy, multi_avg_fn=warm_ema(ema)) if ema else None
 
@@ -164,6 +172,7 @@ class Trainer:
                 checkpoints, one is left: a run that is resumed from it is what it would have been, to the bit.
 
         """
+        require_number("steps", steps, 0, whole=True)
         chains = getattr(batches, "num_windows", 0) if self.loss.uses_chains else 0
         require(
             chains <= self.buffer.capacity,
@@ -192,7 +201,12 @@ class Trainer:
     def _fit_one(self, batches: Iterator[Batch], steps: int, run: _Fitting) -> None:
         """One update of `fit`, and whatever is due after it."""
         batch = next(batches)
-        terms, chain, norm = run.last = self._update(batch)
+        try:
+            terms, chain, norm = run.last = self._update(batch)
+        except NotFiniteError as error:
+            self._roll_back(run.snapshot, str(error))
+            run.last = None
+            return
         run.batch = batch
         self.step += 1
         last = self.step == steps
@@ -200,8 +214,7 @@ class Trainer:
         told = self.step % self.logger.every == 0
         # The guard looks before anything is saved or told: histograms of NaN would end the run.
         if save or told or last or self.step % self.guard.every == 0:
-            run.figures = self._figures(batch, terms, chain, norm)
-            complaint = self.guard.complaint(run.figures)
+            run.figures, complaint = self._look(batch, terms, chain, norm)
             if complaint is not None:
                 self._roll_back(run.snapshot, complaint)
                 run.last = None
@@ -217,7 +230,7 @@ class Trainer:
         if self.checkpoints is None:
             return
         if run.last is not None and run.batch is not None:
-            complaint = self.guard.complaint(self._figures(run.batch, *run.last))
+            _, complaint = self._look(run.batch, *run.last)
             if complaint is not None:
                 stop.add_note(f"update {self.step} was not saved: {complaint}")
                 return
@@ -239,16 +252,27 @@ class Trainer:
 
         """
         self.energy.train()
-        terms, chain, norm = self._update(batch)
+        try:
+            terms, chain, norm = self._update(batch)
+        except NotFiniteError as error:
+            raise DivergenceError(f"update {self.step + 1}: {error}") from error
         self.step += 1
         if self.step % self.guard.every == 0:
-            complaint = self.guard.complaint(self._figures(batch, terms, chain, norm))
+            _, complaint = self._look(batch, terms, chain, norm)
             if complaint is not None:
                 raise DivergenceError(f"update {self.step}: {complaint}")
         return float(terms.total.detach())
 
     def _update(self, batch: Batch) -> tuple[LossTerms, Chain | None, Tensor]:
-        terms, chain = self.loss.of_batch(self.energy, batch, TrainerSource(self, batch))
+        self._watch.batch(batch, self.step + 1)
+        try:
+            terms, chain = self.loss.of_batch(self.energy, batch, TrainerSource(self, batch))
+        except InputError as error:
+            # Samplers refuse to start where figures are not finite: the guard has to hear of it, not the caller.
+            complaint = self.guard.complaint(as_figures(**self._watch.figures(self.energy, self.averaged)))
+            if complaint is None:
+                raise
+            raise NotFiniteError(complaint) from error
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
@@ -259,19 +283,29 @@ class Trainer:
             self._average.update_parameters(self.energy)
         return terms, chain, norm
 
-    def _figures(self, batch: Batch, terms: LossTerms, chain: Chain | None, norm: Tensor) -> dict[str, float]:
+    def _look(
+        self, batch: Batch, terms: LossTerms, chain: Chain | None, norm: Tensor
+    ) -> tuple[dict[str, float], str | None]:
+        """Figures of an update, and what the guard finds wrong with it: all read back in one go."""
+        watched = self._watch.figures(self.energy, self.averaged) | self._watch.tilt(terms.tilt, self.step)
+        figures = as_figures(**self._figures(batch, terms, chain, norm), **watched)
+        complaint = self.guard.complaint(figures)
+        return {name: value for name, value in figures.items() if name not in watched}, complaint
+
+    def _figures(
+        self, batch: Batch, terms: LossTerms, chain: Chain | None, norm: Tensor
+    ) -> dict[str, Tensor]:
         data, samples = terms.tilt.tensor_split([len(batch.x)])
         found: dict[str, Tensor] = {"loss": terms.total.detach()}
         if len(samples):
             found |= {"gap": samples.mean() - data.mean(), "energy_samples": terms.negative.mean()}
         info = {} if chain is None else chain.info
-        return as_figures(
-            **found,
-            gradient_norm=norm,
-            max_tilt=terms.tilt.abs().max(),
-            energy_data=terms.positive.mean(),
+        return found | {
+            "gradient_norm": norm,
+            "max_tilt": terms.tilt.abs().max(),
+            "energy_data": terms.positive.mean(),
             **{f"sampler_{name}": value[-1] for name, value in info.items() if len(value)},
-        )
+        }
 
     def _report(
         self,
@@ -295,6 +329,7 @@ class Trainer:
     def _roll_back(self, snapshot: dict[str, Any], complaint: str) -> None:
         rollbacks, seen = self.rollbacks + 1, self.step
         self.load_state_dict(snapshot)
+        self._watch.forget()
         if rollbacks > self.guard.max_rollbacks:
             raise DivergenceError(self.guard.advice(complaint))
         self.rollbacks = rollbacks
@@ -355,9 +390,17 @@ class Trainer:
         self.step, self.rollbacks = int(state["step"]), int(state["rollbacks"])
 
     def save(self, batches: object = None) -> Path:
-        """Write a checkpoint now: the averaged weights to use, and all that `resume` needs."""
+        """Write a checkpoint now: the averaged weights to use, and all that `resume` needs.
+
+        Raises:
+            CheckpointError: it could not be written; the one before it survives.
+            DivergenceError: weights or averaged weights are not finite; nothing is written.
+
+        """
         require(self.checkpoints is not None, "checkpoints", given=None, expected="a folder")
         assert self.checkpoints is not None
+        if not math.isfinite(float(self._watch.figures(self.energy, self.averaged)["weights"])):
+            raise DivergenceError(f"update {self.step}: weights are not finite, nothing is saved")
         state = self.state_dict()
         if hasattr(batches, "state_dict"):
             state["batches"] = batches.state_dict()
@@ -390,15 +433,3 @@ def _require_json(argument: str, value: Mapping[str, Any]) -> None:
         raise InputError(
             f"{argument}: expected figures, strings and containers of them, got {error}"
         ) from error
-
-
-def warm_ema(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Moving average over lists of tensors, as `AveragedModel` calls it; no figure leaves the device."""
-
-    def update(averaged: Any, current: Any, count: Tensor | int) -> None:
-        n = torch.as_tensor(count, dtype=torch.float32)
-        share = 1 - torch.clamp((1 + n) / (10 + n), max=decay)
-        for average, value in zip(averaged, current, strict=True):
-            average.lerp_(value, share.to(average))
-
-    return update

@@ -128,7 +128,7 @@ def test_data_and_settings_of_no_sense_are_refused(buffer):
     single.add_episode(np.zeros((2, 2)), np.zeros((1, 1)))
     with pytest.raises(InputError, match="buffer: expected two episodes of 1 steps or more, or one of 2"):
         fit_feed_forward(single)
-    with pytest.raises(InputError, match="updates: expected at least 1, got 0"):
+    with pytest.raises(InputError, match="updates: expected a whole number of at least 1, got 0"):
         fit_ensemble(buffer, hidden=(8,), updates=0)
 
 

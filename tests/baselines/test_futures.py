@@ -189,8 +189,8 @@ def test_a_saved_model_has_the_futures_it_had(kind, states_only, tmp_path):
         ({"actions": None}, r"actions: expected shape \(4, 5, 1\): the model sees actions, got None"),
         ({"actions": torch.zeros(4, 4, 1)}, r"actions: expected shape \(4, 5, 1\), got shape \(4, 4, 1\)"),
         ({"actions": torch.full((4, 5, 1), torch.inf)}, "actions: expected finite values only, got 20"),
-        ({"horizon": 0}, "horizon: expected at least 1, got 0"),
-        ({"samples": 0}, "samples: expected at least 1, got 0"),
+        ({"horizon": 0}, "horizon: expected a whole number of at least 1, got 0"),
+        ({"samples": 0}, "samples: expected a whole number of at least 1, got 0"),
     ],
 )
 @pytest.mark.parametrize("kind", FITS)

@@ -146,7 +146,7 @@ def test_settings_of_no_sense_are_refused(ensemble):
         TrajectorySampling(ensemble, 4, 5)
     with pytest.raises(InputError, match="x: expected at most horizon = 4, got 5 steps"):
         TrajectorySampling(ensemble, 3, 4, seeded()).rollout(trajectories())
-    with pytest.raises(InputError, match="members: expected at least 1, got 0"):
+    with pytest.raises(InputError, match="members: expected a whole number of at least 1, got 0"):
         Ensemble(LAYOUT, SCALE, members=0)
-    with pytest.raises(InputError, match="hidden: expected at least one layer"):
+    with pytest.raises(InputError, match="hidden: expected a sequence of at least 1"):
         FeedForward(LAYOUT, SCALE, ())

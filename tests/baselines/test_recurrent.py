@@ -129,13 +129,13 @@ def test_plans_lead_to_the_goal(buffer):
 
 
 def test_settings_of_no_sense_are_refused(buffer, fresh):
-    with pytest.raises(InputError, match="hidden: expected at least 1, got 0"):
+    with pytest.raises(InputError, match="hidden: expected a whole number of at least 1, got 0"):
         Recurrent(LAYOUT, SCALE, 0)
     with pytest.raises(InputError, match="known: expected between 1 and 6 rows, got 7"):
         fresh.follow(trajectories(), 7)
-    with pytest.raises(InputError, match="rows: expected at least 2, got 1"):
+    with pytest.raises(InputError, match="rows: expected a whole number of at least 2, got 1"):
         fit_recurrent(buffer, rows=1)
-    with pytest.raises(InputError, match="updates: expected at least 1, got 0"):
+    with pytest.raises(InputError, match="updates: expected a whole number of at least 1, got 0"):
         fit_recurrent(buffer, updates=0)
 
 
@@ -145,5 +145,5 @@ def test_held_out_episodes_that_are_too_short_are_named_before_training():
         uneven.add_episode(np.random.default_rng(0).normal(size=(steps + 1, 1)), np.zeros((steps, 1)))
     held_out_short = next(s for s in range(9) if len(uneven.split(0.05, np.random.default_rng(s))[0]) == 2)
     with pytest.raises(InputError, match=r"length: .* got 10 states .* the longest episode has 2"):
-        # No updates, which training itself would refuse: the episodes have to be looked at before it.
-        fit_recurrent(uneven, rows=10, updates=0, seed=held_out_short)
+        # More updates than could be waited for: the episodes have to be looked at before training.
+        fit_recurrent(uneven, rows=10, updates=10**9, seed=held_out_short)

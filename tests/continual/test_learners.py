@@ -62,7 +62,7 @@ def test_a_gated_energy_is_one_energy_of_image_and_class(layers):
     torch.testing.assert_close(energy.of_classes(x, pairs), of_all.gather(1, pairs))
     with pytest.raises(InputError, match=r"^context: expected classes, \(5, 4\), got None"):
         energy(x)
-    with pytest.raises(InputError, match=r"^layers: expected 1 or 2, got 3"):
+    with pytest.raises(InputError, match=r"^layers: expected a whole number from 1 to 2, got 3"):
         GatedEnergy(SHAPE, 4, layers=3)
 
 
@@ -146,7 +146,7 @@ def test_a_memory_that_is_not_full_draws_what_it_has():
     assert images.shape == (50, *SHAPE)
     assert set(labels.tolist()) == {4, 6}
     assert memory.classes.tolist() == [4, 6]
-    with pytest.raises(InputError, match=r"^capacity: expected at least 1, got 0"):
+    with pytest.raises(InputError, match=r"^capacity: expected a whole number of at least 1, got 0"):
         Memory(0)
 
 
@@ -382,5 +382,5 @@ def test_energies_of_a_pair_add_up():
     torch.testing.assert_close(pair.logits(x), expected)
     assert not torch.allclose(pair.logits(x)[:, 3:5], learner.logits(x)[:, 3:5])
     torch.testing.assert_close(Paired(learner, source).logits(x), learner.logits(x))
-    with pytest.raises(InputError, match=r"^weight: expected 0 or more, got -1"):
+    with pytest.raises(InputError, match=r"^weight: expected a number of at least 0, got -1"):
         Paired(learner, source, -1)

@@ -193,11 +193,11 @@ def test_weights_are_held_where_a_task_needed_them(penalty):
 
 
 def test_bad_figures_are_named():
-    with pytest.raises(InputError, match=r"^weight: expected 0 or more, got -1"):
+    with pytest.raises(InputError, match=r"^weight: expected a number of at least 0, got -1"):
         Consolidation(-1)
-    with pytest.raises(InputError, match=r"^weight: expected 0 or more, got -1"):
+    with pytest.raises(InputError, match=r"^weight: expected a number of at least 0, got -1"):
         Intelligence(-1)
-    with pytest.raises(InputError, match=r"^temperature: expected a positive number, got 0"):
+    with pytest.raises(InputError, match=r"^temperature: expected a number above 0, got 0"):
         Distillation(0)
     with pytest.raises(InputError, match=r"^over_classes: expected one of \('sum', 'mean'\), got max"):
         Distillation(over_classes="max")

@@ -87,5 +87,5 @@ def test_pixels_are_hidden_in_all_channels_at_once():
 @pytest.mark.parametrize("kind", ["softmax", "ebm"])
 @pytest.mark.parametrize("name", ["dropout", "averaging"])
 def test_shares_are_below_1(kind, name):
-    with pytest.raises(InputError, match=rf"^{name}: expected from 0 to below 1, got 1"):
+    with pytest.raises(InputError, match=rf"^{name}: expected a number from 0 to below 1, got 1"):
         steadied(kind, **{name: 1.0})

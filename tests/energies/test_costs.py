@@ -165,8 +165,14 @@ def test_obstacle_adds_up_boxes_and_is_nothing_outside() -> None:
 
 
 BAD: dict[str, tuple[Callable[[], Any], str]] = {
-    "goal index": (lambda: GoalCost(PLANE, [2]), "index: expected observation coordinates in 0..1, got (2,)"),
-    "no index": (lambda: GoalCost(PLANE, []), "index: expected observation coordinates in 0..1, got ()"),
+    "goal index": (
+        lambda: GoalCost(PLANE, [2]),
+        "index: expected coordinates in 0..1, at least one and each once, got (2,)",
+    ),
+    "no index": (
+        lambda: GoalCost(PLANE, []),
+        "index: expected coordinates in 0..1, at least one and each once, got ()",
+    ),
     "norm": (lambda: GoalCost(PLANE, [0], norm="l3"), "norm: expected 'l1', 'l2' or 'squared', got l3"),
     "order": (lambda: SmoothnessCost(PLANE, order=3), "order: expected 1 (velocity) or 2"),
     "of": (lambda: SmoothnessCost(PLANE, of="goals"), "of: expected 'states' or 'actions', got goals"),
@@ -175,7 +181,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         "boxes: expected shape (any, 2, 2), got shape (2, 2)",
     ),
     "box order": (lambda: BoxObstacle(BOX.flip(1), [0, 1]), "boxes: expected low < high"),
-    "box index": (lambda: BoxObstacle(BOX, [-1, 0]), "index: expected at least one coordinate"),
+    "box index": (
+        lambda: BoxObstacle(BOX, [-1, 0]),
+        "index: expected coordinates from 0 on, at least one and each once",
+    ),
     "low": (
         lambda: BoundCost(torch.zeros(1), torch.ones(2), [0, 1]),
         "low: expected shape (2), got shape (1,)",

@@ -93,10 +93,10 @@ def test_pick_is_indexing(index: list[int]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"obs_dim": 0}, "obs_dim: expected at least 1, got 0"),
-        ({"obs_dim": 2, "act_dim": -1}, "act_dim: expected 0 or more, got -1"),
+        ({"obs_dim": 0}, "obs_dim: expected a whole number of at least 1, got 0"),
+        ({"obs_dim": 2, "act_dim": -1}, "act_dim: expected a whole number of at least 0, got -1"),
         ({"obs_dim": 2, "periods": (1.0,)}, "periods: expected () or 2 figures"),
-        ({"obs_dim": 2, "periods": (1.0, -1.0)}, "periods: expected () or 2 figures"),
+        ({"obs_dim": 2, "periods": (1.0, -1.0)}, "periods: expected a number of at least 0, got -1.0"),
     ],
 )
 def test_bad_layouts_are_named(arguments: dict[str, object], message: str) -> None:

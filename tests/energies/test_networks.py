@@ -73,7 +73,7 @@ def test_receptive_field_of_temporal_convolution_doubles_with_each_block(blocks:
 
 
 def test_bad_networks_are_named() -> None:
-    with pytest.raises(InputError, match="inputs: expected at least 1, got 0"):
+    with pytest.raises(InputError, match="inputs: expected a whole number of at least 1, got 0"):
         MLP(0)
     with pytest.raises(InputError, match="kernel: expected an odd number, got 4"):
         TemporalConvolution(3, kernel=4)
@@ -108,9 +108,9 @@ def test_fourier_directions_have_the_bandwidth_for_deviation_and_are_not_trained
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"features": 0}, "features: expected between 1 and 3, got 0"),
-        ({"features": 1, "frequencies": 0}, "frequencies: expected at least 1, got 0"),
-        ({"features": 1, "bandwidth": 0.0}, "bandwidth: expected a positive number"),
+        ({"features": 0}, "features: expected a whole number from 1 to 3, got 0"),
+        ({"features": 1, "frequencies": 0}, "frequencies: expected a whole number of at least 1, got 0"),
+        ({"features": 1, "bandwidth": 0.0}, "bandwidth: expected a number above 0"),
     ],
 )
 def test_bad_fourier_features_are_named(given: dict[str, int], message: str) -> None:

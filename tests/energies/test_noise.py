@@ -110,7 +110,7 @@ def test_a_context_without_the_level_is_refused(given):
 
 
 def test_a_level_is_positive():
-    with pytest.raises(InputError, match=r"^level: expected a positive number"):
+    with pytest.raises(InputError, match=r"^level: expected a number above 0"):
         AtNoise(transition(), 0.0)
 
 

@@ -240,11 +240,11 @@ def test_a_visit_needs_no_new_compilation_and_is_seen_by_the_compiled_cost() -> 
 BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "index": (
         lambda: NoveltyCost(PLANE, [2], 0.1),
-        "index: expected observation coordinates in 0..1, got (2,)",
+        "index: expected coordinates in 0..1, at least one and each once, got (2,)",
     ),
     "no index": (
         lambda: NoveltyCost(PLANE, [], 0.1),
-        "index: expected observation coordinates in 0..1, got ()",
+        "index: expected coordinates in 0..1, at least one and each once, got ()",
     ),
     "width": (lambda: NoveltyCost(PLANE, [0], 0.0), "width: expected positive figures"),
     "widths": (
@@ -255,11 +255,14 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: NoveltyCost(RING, [0, 1], 1.0),
         "width: expected positive figures, less than half of the periods [2.0, 0.0] that are not 0, got [1.0, 1.0]",
     ),
-    "capacity": (lambda: NoveltyCost(PLANE, [0], 0.1, capacity=0), "capacity: expected at least 1, got 0"),
-    "floor": (lambda: NoveltyCost(PLANE, [0], 0.1, floor=0.0), "floor: expected a positive number, got 0.0"),
+    "capacity": (
+        lambda: NoveltyCost(PLANE, [0], 0.1, capacity=0),
+        "capacity: expected a whole number of at least 1, got 0",
+    ),
+    "floor": (lambda: NoveltyCost(PLANE, [0], 0.1, floor=0.0), "floor: expected a number above 0, got 0.0"),
     "repetition": (
         lambda: NoveltyCost(PLANE, [0], 0.1, repetition=-1.0),
-        "repetition: expected 0 or more, got -1.0",
+        "repetition: expected a number of at least 0, got -1.0",
     ),
     "points": (
         lambda: explored().visit(torch.zeros(3, 1)),

@@ -192,7 +192,7 @@ def test_bad_displacement_scales_are_named(kind: type, scale: Tensor, message: s
 
 
 def test_window_of_one_state_is_named() -> None:
-    with pytest.raises(InputError, match="window: expected at least 2 states, got 1"):
+    with pytest.raises(InputError, match="window: expected a whole number of at least 2, got 1"):
         TransitionEnergy(TrajectoryLayout(2), window=1)
 
 
@@ -252,7 +252,7 @@ def test_default_networks_fit_their_layouts() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: GaussianBase(2, -1.0), "deviation: expected positive figures, got -1.0"),
+        (lambda: GaussianBase(2, -1.0), "deviation: expected a number above 0, got -1.0"),
         (
             lambda: RegressionBase(network(3, 2), 2).set_deviation(torch.ones(3)),
             "deviation: expected shape (2), got shape (3,)",

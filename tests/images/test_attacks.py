@@ -232,5 +232,5 @@ def test_what_does_not_fit_is_named():
     logits, x = linear()[0], images(3, *SHAPE)
     with pytest.raises(InputError, match=r"^labels: expected shape \(3\)"):
         attacked(logits, x, torch.zeros(2, dtype=torch.long), attack(0.1))
-    with pytest.raises(InputError, match=r"^restarts: expected at least 1, got 0"):
+    with pytest.raises(InputError, match=r"^restarts: expected a whole number of at least 1, got 0"):
         attacked(logits, x, torch.zeros(3, dtype=torch.long), attack(0.1), restarts=0)

@@ -133,7 +133,7 @@ def test_what_does_not_fit_is_named():
         all_of([left, right], torch.zeros(3, 1, dtype=torch.long))
     with pytest.raises(InputError, match=r"^attributes: expected 0 to 1 in column 1, got \[0, 2\]"):
         all_of([left, right], torch.tensor([[0, 0], [1, 2]]))
-    with pytest.raises(InputError, match=r"^attribute: expected 0 to 1, got 2"):
+    with pytest.raises(InputError, match=r"^attribute: expected a whole number from 0 to 1, got 2"):
         has(left, 2)
     with pytest.raises(InputError, match=r"^energy: expected a conditional one, got no classes"):
         has(gaussian(), 0)

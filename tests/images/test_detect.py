@@ -159,9 +159,9 @@ def test_what_a_profile_needs_is_named():
         EnergyProfile.fit(gaussian(), drawn(60, 0), components=1)
     with pytest.raises(InputError, match=r"^images: expected over 600, got 70"):
         EnergyProfile.fit(gaussian(), drawn(70, 0), components=10)
-    with pytest.raises(InputError, match=r"^components: expected at least 1, got 0"):
+    with pytest.raises(InputError, match=r"^components: expected a whole number of at least 1, got 0"):
         EnergyProfile.fit(gaussian(), drawn(70, 0), components=0)
-    with pytest.raises(InputError, match=r"^grid: expected 0 or more, got -1"):
+    with pytest.raises(InputError, match=r"^grid: expected a whole number of at least 0, got -1"):
         EnergyProfile.fit(gaussian(), drawn(70, 0), grid=-1)
 
 

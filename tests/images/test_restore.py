@@ -201,11 +201,11 @@ def test_masks_know_the_upper_half_or_a_share_of_the_pixels():
 def test_what_does_not_fit_is_named():
     energy, x = gaussian(), images(2, *SHAPE)
     for deviation in (0.01, 4.5):
-        with pytest.raises(InputError, match=r"^deviation: expected between 0.02 and 4.0"):
+        with pytest.raises(InputError, match=r"^deviation: expected a number from 0.02 to 4"):
             denoise(energy, x, deviation)
-    with pytest.raises(InputError, match=r"^(deviation|level): expected between"):
+    with pytest.raises(InputError, match=r"^(deviation|level): expected a number from"):
         restore(energy, x, level=5.0)
-    with pytest.raises(InputError, match=r"^deviation: expected a positive number"):
+    with pytest.raises(InputError, match=r"^deviation: expected a number above 0"):
         denoise(mirror(), x, 0.0)
     with pytest.raises(InputError, match=r"^known: expected a boolean mask"):
         inpaint(energy, x, UPPER.float())
@@ -213,7 +213,7 @@ def test_what_does_not_fit_is_named():
         inpaint(energy, x, UPPER[:, :4])
     with pytest.raises(InputError, match=r"^images: expected shape \(2, 1, 8, 8\)"):
         inpaint(energy, images(2, 1, 8, 9), UPPER)
-    with pytest.raises(InputError, match=r"^fills: expected at least 1"):
+    with pytest.raises(InputError, match=r"^fills: expected a whole number of at least 1"):
         inpaint(energy, x, UPPER, fills=0)
     x[1, 0, 2, 2] = torch.nan
     with pytest.raises(InputError, match=r"^images: expected finite values only"):

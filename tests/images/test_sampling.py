@@ -132,7 +132,7 @@ def test_samplers_fall_through_the_energy_s_noise_levels():
 
 def test_what_does_not_fit_is_named():
     conditional = gaussians(greys(0.2, 0.8))
-    with pytest.raises(InputError, match=r"^count: expected at least 1, got 0"):
+    with pytest.raises(InputError, match=r"^count: expected a whole number of at least 1, got 0"):
         generate(conditional, 0)
     with pytest.raises(InputError, match=r"^labels: expected shape \(3\), got shape \(2,\)"):
         generate(conditional, 3, labels=torch.tensor([0, 1]))

@@ -216,7 +216,7 @@ def test_the_maze_is_covered_far_faster_than_at_random(maze):
         ({"reach": 0.0}, "reach: expected a positive number of widths, got 0"),
         ({"low": (0, 0, 0)}, r"low: expected one figure, or one for each of 2 coordinates, got shape \(3,\)"),
         ({"spell": -1}, "spell: expected 0 or more steps, got -1"),
-        ({"capacity": 0}, "capacity: expected at least 1, got 0"),
+        ({"capacity": 0}, "capacity: expected a whole number of at least 1, got 0"),
     ],
 )
 def test_settings_of_no_sense_are_refused(settings, message):

@@ -104,7 +104,7 @@ def test_equal_seeds_give_equal_errors():
 
 
 def test_data_that_do_not_fit_are_refused():
-    with pytest.raises(InputError, match="horizon: expected at least 1"):
+    with pytest.raises(InputError, match="horizon: expected a whole number of at least 1"):
         prediction_error(model(exact()), buffer(), 0)
     with pytest.raises(InputError, match="length: expected windows that fit the data, got 14 states"):
         prediction_error(model(exact()), buffer(), 13)

@@ -12,7 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 from ebm_control.checks import InputError
 from ebm_control.energies import Energy, GoalCost, TrajectoryLayout
-from ebm_control.samplers import CEM, HMC, MALA, MPPI, Geometric, Langevin
+from ebm_control.images import Attack
+from ebm_control.samplers import CEM, HMC, MALA, MPPI, Annealed, Geometric, Langevin
 from ebm_control.samplers.chain import Sampler
 from ebm_control.samplers.engines import loop
 from ebm_control.samplers.kernel import Kernel, Target
@@ -230,7 +231,7 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], str]] = {
         r"fixed: .*\(6, 3\), got shape \(2, 6, 3\)",
     ),
     "context rows": ({"context": normal(5, 1)}, r"context: expected 6 rows.* got shape \(5, 1\)"),
-    "trace": ({"trace": -1}, r"trace: expected 0 or more, got -1"),
+    "trace": ({"trace": -1}, r"trace: expected a whole number of at least 0, got -1"),
 }
 
 
@@ -256,28 +257,32 @@ def test_energy_of_the_wrong_shape_is_named(sampler: Sampler) -> None:
 
 
 BAD_SETTINGS: dict[str, tuple[type, dict[str, Any], str]] = {
-    "langevin steps": (Langevin, {"steps": -1}, "steps: expected 0 or more, got -1"),
-    "step size": (Langevin, {"step_size": 0.0}, "step_size: expected a positive number, got 0.0"),
-    "noise": (Langevin, {"noise": -0.1}, "noise: expected 0 or more, got -0.1"),
-    "temperature": (Langevin, {"temperature": -1.0}, "temperature: expected 0 or more, got -1.0"),
-    "friction": (Langevin, {"friction": 0.0}, "friction: expected a positive number, got 0.0"),
-    "gradient clip": (Langevin, {"gradient_clip": -1.0}, "gradient_clip: expected a positive"),
-    "delta clip": (Langevin, {"delta_clip": 0.0}, "delta_clip: expected a positive"),
+    "langevin steps": (Langevin, {"steps": -1}, "steps: expected a whole number of at least 0, got -1"),
+    "step size": (Langevin, {"step_size": 0.0}, "step_size: expected a number above 0, got 0.0"),
+    "noise": (Langevin, {"noise": -0.1}, "noise: expected a number of at least 0, got -0.1"),
+    "temperature": (
+        Langevin,
+        {"temperature": -1.0},
+        "temperature: expected a number of at least 0, got -1.0",
+    ),
+    "friction": (Langevin, {"friction": 0.0}, "friction: expected a number above 0, got 0.0"),
+    "gradient clip": (Langevin, {"gradient_clip": -1.0}, "gradient_clip: expected a number above 0"),
+    "delta clip": (Langevin, {"delta_clip": 0.0}, "delta_clip: expected a number above 0"),
     "adapt": (Langevin, {"adapt": "adam"}, "adapt: expected 'none' or 'rms', got adam"),
-    "mala step size": (MALA, {"step_size": -1.0}, "step_size: expected a positive number, got -1.0"),
-    "mala temperature": (MALA, {"temperature": 0.0}, "temperature: expected a positive number, got 0.0"),
-    "mala steps": (MALA, {"steps": -1}, "steps: expected 0 or more"),
-    "leapfrog": (HMC, {"leapfrog": 0}, "leapfrog: expected at least 1, got 0"),
-    "hmc step size": (HMC, {"step_size": 0.0}, "step_size: expected a positive"),
-    "candidates": (MPPI, {"candidates": 1}, "candidates: expected at least 2, got 1"),
-    "mppi noise": (MPPI, {"noise": 0.0}, "noise: expected a positive number, got 0.0"),
-    "mppi temperature": (MPPI, {"temperature": 0.0}, "temperature: expected a positive"),
-    "mppi steps": (MPPI, {"steps": -1}, "steps: expected 0 or more"),
-    "elites": (CEM, {"candidates": 8, "elites": 9}, "elites: expected between 2 and candidates = 8, got 9"),
-    "minimum": (CEM, {"minimum": 0.0}, "minimum: expected a share"),
-    "smoothing": (CEM, {"smoothing": 1.0}, "smoothing: expected a share from 0, below 1, got 1"),
-    "cem noise": (CEM, {"noise": -1.0}, "noise: expected a positive"),
-    "geometric": (Geometric, {"start": 0.0, "end": 1.0}, "Geometric: expected positive start and end"),
+    "mala step size": (MALA, {"step_size": -1.0}, "step_size: expected a number above 0, got -1.0"),
+    "mala temperature": (MALA, {"temperature": 0.0}, "temperature: expected a number above 0, got 0.0"),
+    "mala steps": (MALA, {"steps": -1}, "steps: expected a whole number of at least 0"),
+    "leapfrog": (HMC, {"leapfrog": 0}, "leapfrog: expected a whole number of at least 1, got 0"),
+    "hmc step size": (HMC, {"step_size": 0.0}, "step_size: expected a number above 0"),
+    "candidates": (MPPI, {"candidates": 1}, "candidates: expected a whole number of at least 2, got 1"),
+    "mppi noise": (MPPI, {"noise": 0.0}, "noise: expected a number above 0, got 0.0"),
+    "mppi temperature": (MPPI, {"temperature": 0.0}, "temperature: expected a number above 0"),
+    "mppi steps": (MPPI, {"steps": -1}, "steps: expected a whole number of at least 0"),
+    "elites": (CEM, {"candidates": 8, "elites": 9}, "elites: expected a whole number from 2 to 8, got 9"),
+    "minimum": (CEM, {"minimum": 0.0}, "minimum: expected a number above 0 and at most 1"),
+    "smoothing": (CEM, {"smoothing": 1.0}, "smoothing: expected a number from 0 to below 1, got 1"),
+    "cem noise": (CEM, {"noise": -1.0}, "noise: expected a number above 0"),
+    "geometric": (Geometric, {"start": 0.0, "end": 1.0}, "start: expected a number above 0"),
 }
 
 
@@ -292,7 +297,7 @@ def test_bad_settings_are_refused_when_made(kind: type, arguments: dict[str, Any
     [
         (Langevin(scale=torch.ones(4)), r"scale: expected .*\(6, 3\), got shape \(4,\)"),
         (Langevin(scale=(1.0, -1.0, 1.0)), r"scale: expected positive figures, got \(1.0, -1.0, 1.0\)"),
-        (Langevin(clamp=(1.0, 0.0)), r"clamp: expected \(low, high\) with low < high, got \(1.0, 0.0\)"),
+        (Langevin(clamp=(1.0, 0.0)), r"clamp: expected \(low, high\) with low <= high, got \(1.0, 0.0\)"),
         (MPPI(clamp=(0.0, (1.0, 1.0))), r"clamp: expected .*\(6, 3\), got shape \(2,\)"),
         (Langevin(engine="turbo"), r"engine: expected 'auto', 'eager', 'compile' or 'graph', got turbo"),  # type: ignore[arg-type]
         (Langevin(engine="graph"), r"engine: expected a CUDA device for 'graph', got 'graph' on cpu"),
@@ -302,3 +307,43 @@ def test_bad_settings_are_refused_when_made(kind: type, arguments: dict[str, Any
 def test_settings_that_do_not_fit_the_input_are_named(sampler: Sampler, message: str) -> None:
     with pytest.raises(InputError, match=message):
         sampler(Conditioned(), normal(6, 3))
+
+
+BOUNDED: dict[str, Any] = {
+    "overdamped": Langevin(steps=5, step_size=0.05),
+    "underdamped": Langevin(steps=5, step_size=0.05, friction=0.5),
+    "rms": Langevin(steps=5, step_size=0.05, adapt="rms"),
+    "mppi": MPPI(steps=5, candidates=8),
+    "cem": CEM(steps=5, candidates=8, elites=3),
+    "annealed": Annealed((1.0, 0.5, 0.1), steps=1),
+    "attack": Attack(1.0, steps=5, step_size=0.1),
+    "attack-l2": Attack(1.0, steps=5, step_size=0.1, norm="l2", adaptive=True),
+}
+
+
+@pytest.mark.parametrize("sampler", BOUNDED.values(), ids=BOUNDED)
+def test_a_coordinate_whose_bounds_are_equal_stays_there_and_the_others_move(sampler: Any) -> None:
+    low, high = torch.tensor([-2.0, 0.3, -2.0]), torch.tensor([2.0, 0.3, 2.0])
+    x = 0.1 * normal(6, 3, dtype=torch.float32)
+    noisy = Function(lambda x: (x - 1).square().sum(dim=1))
+    chain = replace(sampler, clamp=(low, high))(noisy, x, generator=generator())
+    assert torch.equal(chain.x[:, 1], torch.full((6,), 0.3))
+    assert (chain.x[:, [0, 2]] != x[:, [0, 2]]).all()
+    assert chain.x.isfinite().all()
+    if not isinstance(sampler, Annealed | Attack):
+        further = replace(sampler, clamp=(low, high)).further(noisy, x, generator=generator(), steps=2)
+        assert torch.equal(further[:, 1], torch.full((6,), 0.3))
+
+
+@pytest.mark.parametrize("clamp", [(1.0, 0.0), (torch.nan, 1.0), (0.0, torch.nan), (torch.inf, torch.inf)])
+def test_bounds_that_leave_nothing_between_them_are_refused(clamp: tuple[float, float]) -> None:
+    for sampler in (Langevin(steps=1), MPPI(steps=1), CEM(steps=1)):
+        with pytest.raises(InputError, match=r"^clamp: expected \(low, high\) with low <= high"):
+            replace(sampler, clamp=clamp)(Conditioned(), normal(6, 3))
+
+
+@pytest.mark.parametrize("scale", [(1.0, torch.nan, 1.0), (1.0, torch.inf, 1.0), (0.0, 1.0, 1.0)])
+def test_scales_that_are_not_positive_and_finite_are_refused(scale: tuple[float, ...]) -> None:
+    for sampler in (Langevin(steps=1), MALA(steps=1), MPPI(steps=1), CEM(steps=1)):
+        with pytest.raises(InputError, match=r"^scale: expected positive figures"):
+            replace(sampler, scale=scale)(Conditioned(), normal(6, 3))

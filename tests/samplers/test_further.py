@@ -52,7 +52,7 @@ def test_the_energy_is_left_as_it_was_and_fixed_coordinates_stay():
 
 
 def test_a_sampler_without_steps_has_no_further_one():
-    with pytest.raises(InputError, match=r"^steps: expected 1 to 0"):
+    with pytest.raises(InputError, match=r"^steps: expected a whole number from 1 to 0"):
         moved(Learned(2), Langevin(0), normal(2, 2))
 
 

@@ -46,7 +46,7 @@ def test_sources_stand_in_their_order_and_save_only_the_states_they_have() -> No
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(InputError, match="count: expected at least 1, got 0"):
+    with pytest.raises(InputError, match="count: expected a whole number of at least 1, got 0"):
         RandomNegatives(uniform(), 0)
     with pytest.raises(InputError, match="sources: expected at least one, got none"):
         Together([])

@@ -143,9 +143,9 @@ def test_wrong_shapes_and_types_are_named():
         buffer.load_state_dict(full_buffer(9).state_dict())
     with pytest.raises(InputError, match=r"samples: expected torch.float32, got torch.uint8"):
         buffer.load_state_dict(SampleBuffer(10, (1,), uniform(), dtype=torch.uint8).state_dict())
-    with pytest.raises(InputError, match="capacity: expected at least 1, got 0"):
+    with pytest.raises(InputError, match="capacity: expected a whole number of at least 1, got 0"):
         SampleBuffer(0, (1,), gaussian())
-    with pytest.raises(InputError, match="fresh_fraction: expected between 0 and 1, got 5"):
+    with pytest.raises(InputError, match="fresh_fraction: expected a number from 0 to 1, got 5"):
         SampleBuffer(1, (1,), gaussian(), fresh_fraction=5)
     with pytest.raises(InputError, match=r"dtype: expected a float type or uint8, got torch\.int64"):
         SampleBuffer(1, (1,), gaussian(), dtype=torch.int64)
