@@ -13,6 +13,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from ebm_control.seeds import seeds
 from experiments.planning.reinforcement import sac
 
 Place = tuple[int, ...]
@@ -70,5 +71,6 @@ def counting_sac(
     """SAC as in the planning table, one update a step, on environments whose reward is a bonus; trained."""
     envs = DummyVecEnv([make] * environments)
     settings = sac(1.0) | {"gradient_steps": environments, "learning_starts": 100, "buffer_size": steps}
-    model = SAC("MlpPolicy", envs, gamma=0.98, seed=seed, device="cpu", **settings)
+    (own,) = seeds(seed, "reinforcement learning", 1)  # of environments that no other seed has
+    model = SAC("MlpPolicy", envs, gamma=0.98, seed=own, device="cpu", **settings)
     return model.learn(steps, callback=Until(done))

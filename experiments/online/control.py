@@ -17,6 +17,7 @@ from experiments.planning.problems import ARM, PARTICLE, REACHER, Problem
 from experiments.planning.rows import best_return, goal_of
 
 Row = dict[str, Any]
+Seen = Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]
 PROBLEMS = {"particle": PARTICLE, "reacher": REACHER, "arm7": ARM}
 # Long runs, to see whether anything collapses, of so many seeds; others, and the ensemble, which costs more and is no
 # better than one network from 1,000 steps on, take 10,000.
@@ -68,21 +69,31 @@ def control(problem: str, method: str, seed: int, quick: bool) -> list[Row]:
     return rows
 
 
+class Begun(gym.Wrapper[Any, Any, Any, Any]):
+    """Keeps the observation that the episode began with, as `start` `(obs_dim,)`."""
+
+    def reset(self, **given: Any) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        observation, info = self.env.reset(**given)
+        self.start = observation["observation"].astype(np.float64)
+        return observation, info
+
+
 def evaluated(
-    case: Problem, agent: Agent, count: int, seed: int, make: Callable[[], gym.Env[Any, Any]] | None = None
+    case: Problem,
+    agent: Agent,
+    count: int,
+    seed: int,
+    seen: Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]] | None = None,
 ) -> Row:
     """Return, success and the oracle of `count` episodes, the same for every method.
 
-    `make` is for agents that see the problem otherwise than `case.make` shows it.
+    `seen` wraps the environments for agents that see the problem otherwise than `case.make` shows it.
     """
-    environments = [(make or case.make)() for _ in range(count)]
-    begin = 10_000 + 1000 * seed
-    found = run_episodes(agent, environments, seed=begin)
-    best = []
-    for i in range(count):
-        env = case.make()
-        start = env.reset(seed=begin + i)[0]["observation"].astype(np.float64)
-        best.append(best_return(case, start, goal_of(env), {}))
+    bare = [Begun(case.make()) for _ in range(count)]
+    environments: list[gym.Env[Any, Any]] = [env if seen is None else seen(env) for env in bare]
+    found = run_episodes(agent, environments, seed=10_000 + 1000 * seed)
+    best = [best_return(case, env.start, goal_of(env), {}) for env in bare]
     return {
         "env": case.name,
         "episodes": count,

@@ -24,6 +24,7 @@ from ebm_control.online import FrontierGoals, OnlineLearning, OnlineSettings, pl
 from ebm_control.online.frontier import Goals
 from ebm_control.online.learner import Model
 from ebm_control.planning import Planner
+from ebm_control.seeds import stream
 from ebm_envs.point import segments_blocked
 from experiments.online.bonus import CountBonus, counting_sac
 from experiments.online.methods import learner_of, planners
@@ -164,7 +165,7 @@ def exploration(name: str, method: str, seed: int, quick: bool) -> list[Row]:
 def random_walk(place: Place, seed: int, quick: bool) -> Watched:
     """Actions drawn uniformly, one long episode."""
     watched, env = Watched(place, None), place.make()
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, "exploration actions")
     observation, _ = env.reset(seed=seed)
     low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
     for _ in range(5000 if quick else place.random_steps):

@@ -41,7 +41,11 @@ class Evaluations(BaseCallback):
         assert isinstance(self.model, SAC)
         agent = rl.Deterministic(self.model)
         found = evaluated(
-            PROBLEMS[self.problem], agent, EPISODES[self.problem], self.seed, lambda: rl.make(self.posed)
+            PROBLEMS[self.problem],
+            agent,
+            EPISODES[self.problem],
+            self.seed,
+            lambda env: rl.make(self.posed, bare=lambda: env),
         )
         ended = [episode["r"] for episode in self.model.ep_info_buffer or ()][-20:]
         self.evaluating += time.perf_counter() - paused

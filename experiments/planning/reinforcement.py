@@ -34,6 +34,7 @@ from ebm_control.interrupts import signal_waits, uninterrupted
 from ebm_control.locks import locked
 from ebm_control.planning import run_episodes
 from ebm_control.provenance import provenance, write_record
+from ebm_control.seeds import seeds
 from experiments.planning.checkpoints import Progress, load_checkpoint, save_checkpoint
 from experiments.processes import as_program
 from experiments.runs import chosen
@@ -167,7 +168,9 @@ def build(
     settings = deepcopy(learner.settings)  # Stable-Baselines3 writes into policy_kwargs
     if learner.algorithm is SAC:
         settings["buffer_size"] = min(steps, 1_000_000)  # everything seen
-    return learner.algorithm("MlpPolicy", envs, gamma=problem.gamma, seed=seed, device="cpu", **settings)
+    # Stable-Baselines3 seeds environment i with seed + i: neighbouring seeds would share all starts but one.
+    (own,) = seeds(seed, "reinforcement learning", 1)
+    return learner.algorithm("MlpPolicy", envs, gamma=problem.gamma, seed=own, device="cpu", **settings)
 
 
 class Watch(BaseCallback):

@@ -25,6 +25,9 @@ from ebm_control.data import RolloutBuffer, collect, collect_mujoco
 
 FOLDER = Path("runs/prediction/data")
 HELD_SEED = 10_000  # added to the seed: far from those of any training data
+STREAMS = (
+    "v2"  # how random numbers are drawn: files of data that were drawn otherwise are not taken for these
+)
 QUICK = 10  # quick data are that many times fewer
 WINDOW_STEPS = 150  # of an episode, where its own limit leaves no room for a history and 100 steps ahead
 ENVIRONMENTS = 8  # side by side, in training and in collection
@@ -148,7 +151,7 @@ def load(
 
 def _kept(dataset: Dataset, steps: int, seed: int, folder: Path) -> RolloutBuffer:
     """The file's data, collected first where there is none; side by side, processes collect the same."""
-    path = folder / f"{dataset.name}-seed{seed}-{steps}.npz"
+    path = folder / f"{dataset.name}-seed{seed}-{steps}-{STREAMS}.npz"
     if not path.exists():
         collected = _collected(dataset, steps, seed, folder)
         path.parent.mkdir(parents=True, exist_ok=True)

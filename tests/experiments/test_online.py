@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -14,6 +15,7 @@ from experiments.online.control import PROBLEMS, evaluated
 from experiments.online.report import first, levels, summarised
 from experiments.online.switch import EPISODES, returned
 from experiments.planning import reinforcement as rl
+from experiments.planning.problems import REACHER_GOALS
 
 
 def test_a_place_is_worth_less_at_each_visit() -> None:
@@ -43,7 +45,9 @@ def test_reinforcement_learning_meets_the_episodes_that_planners_meet(problem: A
             return np.zeros((2, 2), np.float32), state
 
     plain = evaluated(PROBLEMS[problem], Rest(), 2, seed=3)
-    flat = evaluated(PROBLEMS[problem], Rest(), 2, 3, lambda: rl.make(rl.PROBLEMS[problem]))
+    flat = evaluated(
+        PROBLEMS[problem], Rest(), 2, 3, lambda env: rl.make(rl.PROBLEMS[problem], bare=lambda: env)
+    )
     same = ("return", "oracle", "success", "episodes")
     assert {k: plain[k] for k in same} == pytest.approx({k: flat[k] for k in same}, rel=1e-5)
     assert plain["return"] < plain["oracle"] - 10
@@ -74,3 +78,25 @@ def test_a_level_is_reached_when_every_seed_is_there(tmp_path: Any) -> None:
     (line,) = levels(summarised(rows), tmp_path)
     assert line == ("Reacher", "-7.5", "EBM", "1,000", "1,000")
     assert first([], 2000) == "not in 2,000"
+
+
+@pytest.mark.parametrize("seen", [None, lambda env: rl.make(rl.PROBLEMS["reacher"], bare=lambda: env)])
+def test_the_oracle_is_that_of_the_starts_that_were_met(seen):
+    met = []
+
+    class Still:
+        def predict(self, observation, state=None, episode_start=None, deterministic=True):
+            count = len(observation["observation"] if seen is None else observation)
+            return np.zeros((count, 2)), None
+
+    def oracle(start, goal, options):
+        met.append((start, goal))
+        return 0.0
+
+    problem = replace(REACHER_GOALS, name=f"seen as {seen}", oracle=oracle)  # oracles are kept by name
+    row = evaluated(problem, Still(), 3, seed=123, seen=seen)
+    assert row["oracle"] == 0.0
+    # Nothing moves without torque: what an episode loses a step is the distance of its start from its goal.
+    apart = [np.abs((start[:2] - goal + 1) % 2 - 1).sum() for start, goal in met]
+    assert len(met) == 3
+    assert row["return"] == pytest.approx(-50 * np.mean(apart), rel=0.02)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -81,3 +83,13 @@ def test_costly_parts_have_fewer_seeds_and_a_quick_run_has_none_of_them() -> Non
     assert {name for name, seed in jobs if seed == COSTLY_SEEDS} == set(JOBS) - set(COSTLY)
     assert {name for name, seed in jobs if seed == 0} == set(JOBS)
     assert {job.name for job in jobs_of(JOBS, range(1), quick=True)} == set(JOBS) - set(NOT_QUICK)
+
+
+PAGES = sorted(Path(__file__).parents[2].glob("docs/*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_no_table_of_the_documentation_has_a_line_twice(page: Path) -> None:
+    for is_table, lines in groupby(page.read_text().splitlines(), lambda line: line.startswith("|")):
+        table = list(lines) if is_table else []
+        assert [line for line in table if table.count(line) > 1] == []

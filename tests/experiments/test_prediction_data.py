@@ -96,7 +96,7 @@ def test_data_are_collected_once_and_kept(monkeypatch, tmp_path):
     shrink(monkeypatch, "fork")
     folder = tmp_path / "new" / "data"
     first = load("fork", 0, folder)
-    assert {path.name for path in folder.iterdir()} == {"fork-seed0-400.npz", "fork-seed10000-200.npz"}
+    assert {path.name for path in folder.iterdir()} == {"fork-seed0-400-v2.npz", "fork-seed10000-200-v2.npz"}
     forbid_collection(monkeypatch)
     again = load("fork", 0, folder)
     assert all(same(one, other) for one, other in zip(first, again, strict=True))

@@ -161,3 +161,14 @@ def test_ctrl_c_waits_for_a_checkpoint_and_the_next_call_goes_on_from_there(tmp_
     assert model.replay_buffer.size() == progress.steps // 8 - 1
     _, gone_on = train(problem, learner, 0, progress.steps + 80, checkpoint=checkpoint, deadline=float("inf"))
     assert gone_on.steps == progress.steps + 80
+
+
+def test_neighbouring_seeds_share_no_start_of_training():
+    def starts(seed):
+        envs = build(PROBLEMS["reacher"], LEARNERS["ppo"], seed, 256).env
+        return {tuple(row) for row in envs.reset()}
+
+    first, second, again = starts(0), starts(1), starts(0)
+    assert len(first) == len(second) == 8
+    assert not first & second
+    assert first == again
