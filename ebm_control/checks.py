@@ -70,5 +70,7 @@ def require_number(
     elif high == math.inf:
         expected = f"{noun} above {low:g}" if above else f"{noun} of at least {low:g}"
     else:
-        expected = f"{noun} {'above' if above else 'from'} {low:g} {'and at most' if above else 'to'} {high:g}"
+        expected = (
+            f"{noun} {'above' if above else 'from'} {low:g} {'and at most' if above else 'to'} {high:g}"
+        )
     raise InputError(f"{argument}: expected {expected}, got {value!r}")

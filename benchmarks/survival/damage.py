@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import minari
 import numpy as np
 
 from benchmarks.survival.kills import ONLINE, OWN, call
@@ -260,7 +259,9 @@ SUBJECTS = (
     Subject("checkpoint", _trajectory, _EACH, partial(_read_checkpoint, model=TrajectoryModel), 0.2),
     Subject("image checkpoint", _images, _EACH, partial(_read_checkpoint, model=ImageModel), 0.08),
     Subject("baseline", _save_baseline, ("*/*",), _read_baseline, 0.08),
-    Subject("online", _learn, (*_EACH, "experience/*/*.npz"), _read_learning, 0.16, ("experience", "learner")),
+    Subject(
+        "online", _learn, (*_EACH, "experience/*/*.npz"), _read_learning, 0.16, ("experience", "learner")
+    ),
     Subject("record", _save_record, (RECORD,), _read_record, 0.1, ("record", "resume")),
     Subject("Minari data set", _save_dataset, ("**/*.hdf5", "**/*.json"), _read_dataset, 0.18, ("dataset",)),
 )
@@ -352,4 +353,6 @@ def _resumed(kind: str, number: int, sound: Path, seed: int, others: Sequence[Pa
     complaint = ending_complaint(ending, (0, 2))
     if not (folder / OWN[0]).exists():
         return outcome("lost", "a file of the user's")
-    return outcome("tracebacks", complaint) if complaint else outcome("right" if ending.code == 0 else "clear")
+    return (
+        outcome("tracebacks", complaint) if complaint else outcome("right" if ending.code == 0 else "clear")
+    )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 from benchmarks.survival.damage import ONLINE_RUN, minari_folder
 from benchmarks.survival.kills import IMAGES, TRAIN, call
 from benchmarks.survival.material import RECORD, buffer_of, experiment, recorded, rollouts_of
-from benchmarks.survival.outcomes import Outcome, ending_complaint
+from benchmarks.survival.outcomes import REFUSALS, Outcome, ending_complaint
 from benchmarks.survival.processes import isolated, quiet, run
 from ebm_control.checks import InputError
 from ebm_control.data import to_minari
@@ -62,14 +64,25 @@ def _collect(out: Path, given: Path) -> None:
 
 def _experiment(out: Path, given: Path) -> None:
     del given
-    experiment(out, again=(out / RECORD).exists(), jobs=3)
+    with refused_in_one_line():
+        experiment(out, again=(out / RECORD).exists(), jobs=3)
 
 
 def _dataset(out: Path, given: Path) -> None:
     """Not a command: the one call of the library that writes a folder of its own choice."""
     del given
-    with minari_folder(out), quiet():
+    with refused_in_one_line(), minari_folder(out), quiet():
         to_minari(buffer_of(100), "survival/noise-v0")
+
+
+@contextmanager
+def refused_in_one_line() -> Iterator[None]:
+    """What a call refuses, as the command line says it."""
+    try:
+        yield
+    except REFUSALS as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 RUN = ("settings.json", "summary.json", "figures", "checkpoints", "events")
@@ -100,9 +113,7 @@ COMMANDS = {
             _line("images generate --checkpoint {images} --count 4 --steps 3 --judge-updates 2"),
             ("settings.json", "summary.json", "figures", "samples.pt"),
         ),
-        Command(
-            "images inpaint", _line("images inpaint --checkpoint {images} --count 4 --fills 1"), RUN[:3]
-        ),
+        Command("images inpaint", _line("images inpaint --checkpoint {images} --count 4 --fills 1"), RUN[:3]),
         Command("images restore", _line("images restore --checkpoint {images} --count 4"), RUN[:3]),
         Command("images ood", _line("images ood --checkpoint {images} --count 4"), RUN[:3]),
         Command(
@@ -128,7 +139,9 @@ def read_by_commands(place: Path) -> None:
     with quiet():
         call("collect --env ebm/Particle-v0 --steps 400 --num-envs 4", "--out", place / "data.npz")
         call(f"train {SHORT_TRAIN}", "--data", place / "data.npz", "--out", place / "run")
-        conditional = SHORT_IMAGES.replace("--train.model.width", "--train.model.conditional --train.model.width")
+        conditional = SHORT_IMAGES.replace(
+            "--train.model.width", "--train.model.conditional --train.model.width"
+        )
         call(f"images train {conditional}", "--out", place / "images")
 
 
@@ -234,11 +247,13 @@ def _in_the_way(
 
 def _broken(command: Command, out: Path, ended_well: bool) -> str:
     """What is there but unsound; empty where all is sound that is said to be."""
+    if not os.access(out, os.F_OK):
+        return ""
     try:
         if (out / "data.npz").is_file():
             rollouts_of(out / "data.npz")
-        elif command.name == "collect" and ended_well:
-            return "it ends well without its file"
+        elif command.name == "collect" and out.is_dir() and not (out / "data.npz").is_dir():
+            return "its file is gone"
         if list(out.glob("checkpoints/step_*")):
             load_checkpoint(out / "checkpoints")
         if command.name == "experiments" and out.is_dir() and not (out / RECORD).is_dir():

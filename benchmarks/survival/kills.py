@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-
 from benchmarks.survival.material import experiment, record_of, recorded, rollouts, rollouts_of
 from benchmarks.survival.outcomes import Outcome, ending_complaint, same
 from benchmarks.survival.processes import Ending, Running, run

@@ -61,6 +61,8 @@ def judged(
     """
     try:
         value = call()
+    except DivergenceError:
+        return Outcome(kind, what, "clear")  # it names the figure that ran away, not an argument
     except REFUSALS as error:
         unclear = unclear_words(str(error), names)
         return Outcome(kind, what, "tracebacks" if unclear else "clear", unclear)
