@@ -39,12 +39,14 @@ class Command:
         name: of it.
         go: runs it with this folder to write to; the other has `data.npz`, `run` and `images` to read.
         files: that it writes, and folders.
+        early: it takes minutes where nothing is in its way, and is tried where its first file cannot be written.
 
     """
 
     name: str
     go: Callable[[Path, Path], object]
     files: tuple[str, ...]
+    early: bool = False
 
 
 def _line(line: str) -> Callable[[Path, Path], object]:
@@ -127,6 +129,7 @@ COMMANDS = {
             RUN[:3],
         ),
         Command("continual", _line("continual --updates 3 --batch 8 --width 8"), RUN[:3]),
+        Command("demo", _line("demo"), ("settings.json",), early=True),
         Command("experiments", _experiment, (RECORD,)),
         Command("to_minari", _dataset, ("survival", "survival/noise-v0", "survival/noise-v0/data")),
     )
@@ -147,7 +150,7 @@ def read_by_commands(place: Path) -> None:
 
 def scenarios(command: Command) -> Iterator[tuple[str, str]]:
     """Name and argument of everything that may be in the way."""
-    for limit in LIMITS:
+    for limit in LIMITS[:1] if command.early else LIMITS:
         yield "no file above", str(limit)
     for name in command.files:
         yield "taken", name
@@ -156,7 +159,7 @@ def scenarios(command: Command) -> Iterator[tuple[str, str]]:
     yield "never", LONG
     yield "under a file", "notes.txt"
     yield "out is a file", "notes.txt"
-    if may_mount():
+    if may_mount() and not command.early:
         yield "full disk", DISK
 
 
@@ -179,8 +182,13 @@ def _mount(place: Path) -> None:
 
 
 def disks(name: str, numbers: Sequence[int], place: Path, given: Path) -> list[Outcome]:
+    """`disks_of` a command by its name."""
+    return disks_of(COMMANDS[name], numbers, place, given)
+
+
+def disks_of(command: Command, numbers: Sequence[int], place: Path, given: Path) -> list[Outcome]:
     """Run a command in the way of which something is, once for each of `numbers` of its scenarios."""
-    command = COMMANDS[name]
+    name = command.name
     known = list(scenarios(command))
     chosen = [(number, *known[number]) for number in numbers if number < len(known)]
     died = lambda one, how: Outcome(f"disks: {name}", f"{one[1]} {one[2]}", "tracebacks", how)  # noqa: E731

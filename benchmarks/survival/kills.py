@@ -170,7 +170,7 @@ def kill(victim: Victim, whole: Whole, number: int, seed: int, place: Path) -> O
     for name in OWN:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("mine\n")
-    sent = tuple(SIGNALS)[number % len(SIGNALS)]
+    sent = tuple(SIGNALS)[(number + seed) % len(SIGNALS)]
     what = f"number {number} of seed {seed}: {sent.name}"
     outcome = partial(Outcome, f"kills: {victim.name}", what)
     worst: Outcome | None = None

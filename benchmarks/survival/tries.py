@@ -17,13 +17,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.survival.calls import COSTS, DATA, MODELS, SAMPLERS
+from benchmarks.survival.calls import DATA, MODELS
 from benchmarks.survival.damage import COMMAND, IDX, SUBJECTS, damages, strangers
 from benchmarks.survival.disks import COMMANDS, disks, may_mount, read_by_commands, scenarios
 from benchmarks.survival.fuzz import fuzzed, refuses_valid_ones
 from benchmarks.survival.kills import VICTIMS, kills
 from benchmarks.survival.material import image_model, trajectory_model
 from benchmarks.survival.outcomes import FAULTS, GOOD, Outcome, tallied
+from benchmarks.survival.sampling_calls import COSTS, SAMPLERS
 from benchmarks.survival.settings_calls import IMAGE_CALLS, SETTINGS
 from ebm_control.data.images import FOLDER
 
