@@ -19,8 +19,11 @@ from gymnasium.vector import SyncVectorEnv
 from rich.console import Console
 from rich.table import Table
 
+from ebm_control.checks import require_number
 from ebm_control.data import collect_mujoco
 from ebm_control.provenance import provenance, usable_cores, write_record
+from experiments.processes import as_program
+from experiments.records import claimed
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,14 @@ def timed(run: Callable[[], object], steps: int) -> Speed:
 
 
 def main(settings: Settings) -> None:
+    for name in ("steps", "repeats", "num_envs"):
+        require_number(name, getattr(settings, name), 1, whole=True)
+    require_number("seed", settings.seed, 0, whole=True)
+    with claimed(settings.output, argument="output"):
+        measure(settings)
+
+
+def measure(settings: Settings) -> None:
     begin = time.perf_counter()
     envs = SyncVectorEnv([lambda: gym.make(settings.env)] * settings.num_envs)
     envs.reset(seed=settings.seed)
@@ -92,4 +103,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    as_program(lambda: main(tyro.cli(Settings)))

@@ -20,12 +20,15 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ebm_control.checks import require
+from ebm_control.checks import require_number
 from ebm_control.continual import Kind, Perceptron, learn, learner_of
 from ebm_control.data.streams import TaskStream
 from ebm_control.provenance import provenance, write_record
 from ebm_control.training.regression import seeded
-from experiments.continual.jobs import stream_of
+from experiments.continual.jobs import KNOWN_STREAMS, stream_of
+from experiments.processes import as_program
+from experiments.records import claimed
+from experiments.runs import chosen
 
 KEPT = 1000
 OURS = {
@@ -58,7 +61,23 @@ def main(
         out: where the figures go.
 
     """
-    require(set(methods) <= set(OURS), "methods", given=methods, expected=f"some of {tuple(OURS)}")
+    methods = chosen("methods", methods, OURS)
+    for name, number in (("seeds", seeds), ("updates", updates), ("batch", batch)):
+        require_number(name, number, 1, whole=True)
+    chosen("data", [data], KNOWN_STREAMS)
+    with claimed(out):
+        measure(methods, seeds, data, updates, batch, data_dir, out)
+
+
+def measure(
+    methods: tuple[str, ...],
+    seeds: int,
+    data: str,
+    updates: int,
+    batch: int,
+    data_dir: Path | None,
+    out: Path,
+) -> None:
     torch.set_num_threads(1)
     console, rows = Console(), list[dict[str, Any]]()
     command = f"python -m benchmarks.continual --methods {' '.join(methods)} --seeds {seeds} --data {data} "
@@ -141,4 +160,4 @@ class _Images(Dataset[tuple[Tensor, int]]):
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    as_program(lambda: tyro.cli(main))

@@ -1,6 +1,6 @@
 """Time of one plan for one Reacher start, eager and compiled, on one thread.
 
-`python -m benchmarks.planning` writes `benchmarks/results/planning.json`.
+`python -m benchmarks.planning [--out FILE]` writes `benchmarks/results/planning.json`, or another file.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Literal
 import gymnasium as gym
 import numpy as np
 import torch
+import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +23,8 @@ from ebm_control.energies import GoalCost
 from ebm_control.planning import SAMPLERS, MPCAgent, planner_for, run_episodes
 from ebm_control.provenance import provenance, write_record
 from ebm_control.training import TrajectoryModel, fit_model
+from experiments.processes import as_program
+from experiments.records import claimed
 
 RESULT = Path(__file__).parent / "results" / "planning.json"
 
@@ -50,7 +53,13 @@ def plan_times(model: TrajectoryModel, engine: Literal["eager", "compile"]) -> d
     }
 
 
-def main() -> None:
+def main(out: Path = RESULT) -> None:
+    """Time plans; `out` is where the figures go."""
+    with claimed(out):
+        measure(out)
+
+
+def measure(out: Path) -> None:
     torch.set_num_threads(1)
     started = time.perf_counter()
     # Time does not depend on how well the tilt is trained: a few updates will do.
@@ -59,7 +68,7 @@ def main() -> None:
     model, _ = fit_model(data, settings, progress=False)
     rows = {engine: plan_times(model, engine) for engine in ("eager", "compile")}
     origin = provenance("python -m benchmarks.planning", [0, 1], time.perf_counter() - started)
-    write_record(RESULT, {"threads": 1, "chains": 4, "steps": 80, "engines": rows}, origin)
+    write_record(out, {"threads": 1, "chains": 4, "steps": 80, "engines": rows}, origin)
     table = Table(
         "engine", "p50, ms", "p95, ms", "first call, s", "return", title="One plan, one start, one thread"
     )
@@ -75,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(lambda: tyro.cli(main))

@@ -5,6 +5,7 @@ python -m benchmarks.samplers [--quick]
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import sys
 import time
@@ -19,9 +20,12 @@ from torch import Tensor
 from torchebm.core import BaseModel
 from torchebm.samplers import LangevinDynamics
 
+from ebm_control.checks import require_number
 from ebm_control.energies import MLP, Energy
 from ebm_control.provenance import provenance, write_record
 from ebm_control.samplers import Langevin
+from experiments.processes import as_program
+from experiments.records import claimed
 
 STEPS, BATCH, DIM, HIDDEN, STEP_SIZE = 50, 256, 16, (256, 256, 256), 0.01
 BOUND = "matrix products alone"
@@ -59,6 +63,14 @@ def main(repeats: int = 31, threads: int = 2, quick: bool = False, out: Path | N
         out: where the figures go; by default `benchmarks/results/samplers.json`.
 
     """
+    require_number("repeats", repeats, 2, whole=True)  # quartiles of one are none
+    require_number("threads", threads, 1, whole=True)
+    path = out or Path(__file__).parent / "results" / "samplers.json"
+    with contextlib.nullcontext() if quick else claimed(path):
+        measure(7 if quick else repeats, threads, None if quick else path)
+
+
+def measure(repeats: int, threads: int, path: Path | None) -> None:
     torch.set_num_threads(threads)
     began = time.perf_counter()
     loops = make_loops()
@@ -66,15 +78,14 @@ def main(repeats: int = 31, threads: int = 2, quick: bool = False, out: Path | N
         for _ in range(3):  # compiles, and fills the caches
             run()
     times: dict[str, list[float]] = {name: [] for name in loops}
-    for _ in range(7 if quick else repeats):
+    for _ in range(repeats):
         for name, run in loops.items():
             start = time.perf_counter()
             run()
             times[name].append(1e3 * (time.perf_counter() - start))
     figures = {name: summary(spent, times[BOUND]) for name, spent in times.items()}
     show(figures, threads, len(times[BOUND]))
-    if not quick:
-        path = out or Path(__file__).parent / "results" / "samplers.json"
+    if path is not None:
         command = " ".join(["python -m benchmarks.samplers", *sys.argv[1:]])
         results = {"steps": STEPS, "batch": BATCH, "dim": DIM, "hidden": HIDDEN, "threads": threads}
         write_record(
@@ -138,4 +149,4 @@ def show(figures: dict[str, dict[str, float]], threads: int, rounds: int) -> Non
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    as_program(lambda: tyro.cli(main))

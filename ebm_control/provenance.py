@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
+import secrets
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -47,10 +49,32 @@ def provenance(command: str, seeds: Sequence[int], seconds: float) -> dict[str, 
 
 
 def write_record(path: str | Path, results: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
-    """Write `results` and their `provenance` to `path` as indented JSON, making its folder where needed."""
+    """Write `results` and their `provenance` to `path` as indented JSON, making its folder where needed.
+
+    In one piece: the text is written aside, to the disk, and then put in place of what was there before.
+
+    Raises:
+        OSError: it could not be written (a full disk, say); what was there before is untouched.
+        TypeError: something of it has no form in JSON; nothing is written.
+
+    """
+    text = json.dumps({"results": results, "provenance": origin}, indent=2) + "\n"
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"results": results, "provenance": origin}, indent=2) + "\n")
+    place = path.resolve()  # a link stays a link
+    draft = place.with_name(f".{place.name}.{secrets.token_hex(8)}.draft")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with open(draft, "x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(place)
+    except OSError as error:
+        what = f"the record could not be written ({error.strerror}); what was there before is untouched"
+        raise OSError(error.errno, what, str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):  # gone already, or its folder is none
+            draft.unlink()
 
 
 def usable_cores() -> int:

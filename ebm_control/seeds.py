@@ -29,6 +29,6 @@ def stream(seed: int, purpose: str) -> np.random.Generator:
 
 
 def seeds(seed: int, purpose: str, count: int) -> list[int]:
-    """`count` seeds below 2**31 for environments, spaces or torch generators; the first ones do not depend on `count`."""
+    """`count` seeds below 2**31 for environments, spaces or torch generators; the first ones whatever `count` is."""
     state = sequence(seed, purpose).generate_state(count, np.uint32)
     return [int(value) >> 1 for value in state]

@@ -1,46 +1,56 @@
 """Reacher: what carries the control? Energies against samplers, several seeds, the oracle beside.
 
-`python -m experiments.reacher [--seeds N] [--quick] [--out DIR]` writes `DIR/reacher.json`.
+`python -m experiments.reacher [--seeds N] [--quick] [--out DIR]` writes `DIR/reacher.json`, run by run, and with
+`--resume` goes on where it was stopped.
 """
 
 from __future__ import annotations
 
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
 from rich.table import Table
 
+from ebm_control.checks import require_number
 from ebm_control.cli.demo import ENV, GOAL, SUCCESS, spread_starts
 from ebm_control.data import collect_mujoco
 from ebm_control.energies import GoalCost
 from ebm_control.planning import MPCAgent, planner_for, run_episodes
 from ebm_control.prediction import prediction_error, sampler_for
-from ebm_control.provenance import provenance, usable_cores, write_record
 from ebm_control.samplers import MPPI, Linear
 from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, fit_model
 from ebm_envs.oracles import reacher_oracle
+from experiments import tables
+from experiments.processes import as_program
+from experiments.runs import Experiment, Runs, carry_out
 
 
 @dataclass
-class Reacher:
-    """Energies against samplers on ebm/Reacher-v0."""
+class Reacher(Runs):
+    """Energies against samplers on ebm/Reacher-v0; quick: four episodes, short training."""
 
     seeds: int = 4
     """Trainings of each energy, as many at once as there are cores, one thread each."""
     episodes: int = 10
     """At the fixed goal, a seed and sampler."""
-    quick: bool = False
-    """One seed, four episodes, short training: does it run?"""
-    out: Path = Path("experiments/results")
-    """Folder of reacher.json."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All energies and samplers for one seed."""
+
+    seed: int
+    episodes: int
+    quick: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.episodes} episodes"
 
 
 ALONE = "regression base alone"
@@ -105,11 +115,11 @@ def measure(model: TrajectoryModel, planner: str, episodes: int, seed: int) -> d
     }
 
 
-def one_seed(settings: Reacher, seed: int) -> list[dict[str, Any]]:
-    rows = []
+def one_seed(job: Job) -> list[dict[str, Any]]:
+    rows, seed = [], job.seed
     data = collect_mujoco(ENV, 100_000, episode_length=50, seed=seed, starts=spread_starts)
     fresh = collect_mujoco(ENV, 5000, episode_length=50, seed=seed + 1000, starts=spread_starts)
-    for name, train in energies(settings.quick).items():
+    for name, train in energies(job.quick).items():
         started = time.perf_counter()
         model, _ = fit_model(data, replace(train, seed=seed), progress=False)
         if name == ALONE:
@@ -124,7 +134,7 @@ def one_seed(settings: Reacher, seed: int) -> list[dict[str, Any]]:
         )
         common |= {"rmse_1": float(error.rmse[0]), "rmse_20": float(error.rmse[-1])}
         for planner in TRIED[name]:
-            row = common | measure(model, planner, 4 if settings.quick else settings.episodes, seed)
+            row = common | measure(model, planner, job.episodes, seed)
             print(
                 f"seed {seed}  {name}  {planner}  {row['return']:.2f}  success {row['success']:.2f}",
                 flush=True,
@@ -133,38 +143,33 @@ def one_seed(settings: Reacher, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
+SHOWN = ("return", "oracle", "success", "rmse_1", "rmse_20")
+
+
+def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row an energy and planner: means over seeds."""
+    return tables.summarised(rows, ("energy", "planner"), SHOWN)
+
+
 def table(rows: list[dict[str, Any]]) -> Table:
+    """For the terminal."""
     made = Table(
         "energy", "planner", "return", "oracle", "success", "RMSE 1", "RMSE 20", title="Reacher, fixed goal"
     )
-    for energy, planner in dict.fromkeys((row["energy"], row["planner"]) for row in rows):
-        group = [row for row in rows if (row["energy"], row["planner"]) == (energy, planner)]
-
-        def over(name: str, group: list[dict[str, Any]] = group) -> str:
-            figures = np.array([row[name] for row in group])
-            spread = (
-                f" ± {1.96 * figures.std(ddof=1) / np.sqrt(len(figures)):.2g}" if len(figures) > 1 else ""
-            )
-            return f"{figures.mean():.3g}{spread}"
-
-        made.add_row(
-            energy, planner, *(over(n) for n in ("return", "oracle", "success", "rmse_1", "rmse_20"))
-        )
+    for row in rows:
+        made.add_row(row["energy"], row["planner"], *(tables.spread(row, name) for name in SHOWN))
     return made
 
 
 def main() -> None:
-    settings, console, started = tyro.cli(Reacher), Console(), time.perf_counter()
-    seeds = range(1 if settings.quick else settings.seeds)
-    flags = " --quick" if settings.quick else f" --seeds {settings.seeds} --episodes {settings.episodes}"
-    # Taken before the run: the commit is that of the code which runs, whatever is committed meanwhile.
-    origin = provenance("python -m experiments.reacher" + flags, seeds, 0.0)
-    with ProcessPoolExecutor(usable_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        rows = [row for part in pool.map(one_seed, [settings] * len(seeds), seeds) for row in part]
-    origin |= {"seconds": round(time.perf_counter() - started, 3)}
-    write_record(settings.out / "reacher.json", {"rows": rows}, origin)
-    console.print(table(rows))
+    settings = tyro.cli(Reacher)
+    require_number("episodes", settings.episodes, 1, whole=True)
+    episodes = 4 if settings.quick else settings.episodes
+    jobs = [Job(seed, episodes, settings.quick) for seed in settings.seed_range]
+    flags = "" if settings.quick else f" --episodes {episodes}"
+    experiment = Experiment("reacher", jobs, one_seed, summarised, table, flags, alike=("--episodes",))
+    carry_out(settings, experiment)
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

@@ -6,15 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+
+from ebm_control.statistics import half_interval
 
 Row = dict[str, Any]
-
-
-def interval(values: Sequence[float]) -> float | None:
-    """Half the 95 % interval of the mean by Student's t; None for one value."""
-    n = len(values)
-    return float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else None
 
 
 def summarised(rows: list[Row], keys: Sequence[str], spreads: Sequence[str]) -> list[Row]:
@@ -28,7 +23,7 @@ def summarised(rows: list[Row], keys: Sequence[str], spreads: Sequence[str]) -> 
             values = [row[name] for row in group if row.get(name) is not None]
             summary[name] = float(np.mean(values)) if values else None
             if name in spreads:
-                summary[f"{name}_ci95"] = interval(values)
+                summary[f"{name}_ci95"] = half_interval(values)
                 summary[f"{name}_by_seed"] = values
         made.append(summary)
     return made

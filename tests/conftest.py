@@ -1,4 +1,12 @@
-"""A model that is trained once for all tests that only use it."""
+"""One thread for all tests, and a model that is trained once for those that only use it."""
+
+import os
+
+# Before torch and NumPy are imported, and so that processes that tests start inherit it: small tensors are
+# fastest on one thread, and on cores that are shared a second one waits longer than it computes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -7,7 +15,7 @@ from ebm_control.cli.demo import spread_starts
 from ebm_control.data import collect_mujoco
 from ebm_control.training import ModelSettings, TrainSettings, fit_model
 
-torch.set_num_threads(1)  # small tensors: one thread is fastest, and leaves the other cores to others
+torch.set_num_threads(1)  # also where the caller's environment names more
 
 
 @pytest.fixture(scope="session")

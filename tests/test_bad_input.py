@@ -102,7 +102,7 @@ def test_prediction_from_a_history_or_actions_that_do_not_fit(history, actions, 
 
 
 def test_prediction_of_no_steps():
-    with pytest.raises(InputError, match="horizon: expected at least 1, got 0"):
+    with pytest.raises(InputError, match="horizon: expected a whole number of at least 1, got 0"):
         predict(ENERGY, torch.zeros(2, 1, 3), horizon=0)
 
 

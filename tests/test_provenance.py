@@ -1,4 +1,10 @@
+import errno
 import json
+import os
+import subprocess
+import sys
+
+import pytest
 
 from ebm_control.provenance import provenance, usable_cores, write_record
 
@@ -13,3 +19,72 @@ def test_record_holds_results_and_where_they_come_from(tmp_path):
     path = tmp_path / "new" / "record.json"
     write_record(path, {"figure": 1.5}, origin)
     assert json.loads(path.read_text()) == {"results": {"figure": 1.5}, "provenance": origin}
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("fails", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_record_of_before_and_nothing_else(tmp_path, monkeypatch, fails):
+    path = tmp_path / "record.json"
+    write_record(path, {"figure": 1}, {})
+    before = path.read_bytes()
+    monkeypatch.setattr(os, fails, full)
+    with pytest.raises(
+        OSError, match=r"record could not be written \(No space left.*untouched: .*record\.json"
+    ):
+        write_record(path, {"figure": 2}, {})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+WRITES = """
+import resource, sys
+from ebm_control.provenance import write_record
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+import signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+write_record(sys.argv[1], {"figures": list(range(100_000))}, {})
+"""
+
+
+def test_a_file_that_gets_too_large_for_the_system_leaves_the_record_of_before(tmp_path):
+    path = tmp_path / "record.json"
+    write_record(path, {"figure": 1}, {})
+    before = path.read_bytes()
+    run = subprocess.run(
+        [sys.executable, "-c", WRITES, str(path)], capture_output=True, text=True, check=False
+    )
+    assert run.stderr.splitlines()[-1].startswith(
+        "OSError: [Errno 27] the record could not be written (File too"
+    )
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("result", [object(), {1, 2}, b"bytes"])
+def test_what_has_no_form_in_json_touches_nothing(tmp_path, result):
+    path = tmp_path / "record.json"
+    write_record(path, {"figure": 1}, {})
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        write_record(path, {"rows": list(range(10_000)), "figure": result}, {})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path / "file" / "record.json", tmp_path / "file" / "deeper" / "record.json", tmp_path):
+        with pytest.raises(OSError, match="the record could not be written"):
+            write_record(path, {}, {})
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "link.json").symlink_to(tmp_path / "record.json")
+    write_record(tmp_path / "link.json", {"figure": 1}, {})
+    write_record(tmp_path / "link.json", {"figure": 2}, {})
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "record.json").read_text())["results"] == {"figure": 2}

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from ebm_control.baselines.recurrent import Recurrent
 from ebm_control.checks import InputError, require
 from ebm_control.data.batch import Batch
 from ebm_control.data.normalizer import Normalizer
+from ebm_control.data.preparation import prepare
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.data.windows import StateBatches, WindowBatches, displacement_scale, window_batches
 from ebm_control.energies.layout import TrajectoryLayout
@@ -92,10 +92,10 @@ class Baseline:
             # Checkpoints from before there were models of states alone do not say.
             layout = _layout(normalizer, bool(settings.get("states_only", False)))
             # The scale itself comes with the weights, as a buffer.
-            scale = torch.ones(layout.obs_dim)
+            scale = torch.ones(layout.obs_dim, dtype=torch.float32)
             dynamics = _KINDS[settings["kind"]](layout, scale, **settings["model"])
             dynamics.load_state_dict(dict(checkpoint.weights))
-            error = torch.tensor(settings["held_out_error"])
+            error = torch.tensor(settings["held_out_error"], dtype=torch.float32)
             seconds = float(settings["train_seconds"])
             made = cls(dynamics, normalizer, int(settings["updates"]), seconds, error)
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, InputError) as bad:
@@ -129,7 +129,7 @@ def fit_feed_forward(
         updates: of Adam, the learning rate falling to 0 along a cosine.
         batch: windows an update.
         learning_rate: at the start.
-        held_out: share of the episodes that the error is measured on.
+        held_out: share of the transitions that the error is measured on.
         seed: of the split, the first weights and the batches.
         states_only: fit a model that sees no actions, for futures without them.
         progress: show a progress bar.
@@ -183,7 +183,7 @@ def fit_ensemble(
         updates: of Adam.
         batch: windows an update and member.
         learning_rate: at the start.
-        held_out: share of the episodes that the error is measured on.
+        held_out: share of the transitions that the error is measured on.
         seed: of the split, the first weights, the bootstraps and the batches.
         states_only: as in `fit_feed_forward`.
         progress: show a progress bar.
@@ -247,7 +247,7 @@ def fit_recurrent(
         updates: of Adam.
         batch: windows an update.
         learning_rate: at the start.
-        held_out: share of the episodes that the error is measured on.
+        held_out: share of the transitions that the error is measured on.
         seed: of the split, the first weights and the batches.
         states_only: fit a model that sees no actions, for futures without them.
         progress: show a progress bar.
@@ -260,8 +260,7 @@ def fit_recurrent(
     """
     started = time.perf_counter()
     require(rows >= 2, "rows", given=rows, expected="at least 2")
-    data = _Data.of(buffer, held_out, seed, device, states_only)
-    data.held.window_starts(rows)  # says so now, and not after training, where these episodes are too short
+    data = _Data.of(buffer, held_out, seed, device, states_only, rows)
     with seeded(seed):
         model = Recurrent(
             data.layout, data.displacement_scale, hidden, frequencies=frequencies, bandwidth=bandwidth
@@ -294,11 +293,9 @@ class _Data:
         seed: int,
         device: torch.device | str,
         states_only: bool,
+        rows: int = 2,
     ) -> _Data:
-        episodes = buffer.num_episodes
-        require(episodes >= 2, "buffer", given=f"{episodes} episodes", expected="at least 2")
-        held, train = buffer.split(held_out, np.random.default_rng(seed))
-        normalizer = buffer.normalizer()
+        train, held, normalizer = prepare(buffer, held_out, seed, rows - 1)
         scale = displacement_scale(window_batches(train, normalizer, 4096, seed=seed), normalizer.layout)
         return cls(train, held, normalizer, _layout(normalizer, states_only), scale, seed, device)
 

@@ -15,6 +15,7 @@ from ebm_control.checks import require, require_shape
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP, random_directions, waves
 from ebm_control.planning.shooting import unroll
+from ebm_control.tensors import ordinary_tensors
 
 
 class DisplacementModel(nn.Module):
@@ -33,6 +34,7 @@ class DisplacementModel(nn.Module):
     directions: Tensor  # `(feature_dim, frequencies)`
     bounds: tuple[Tensor, Tensor] | None = None  # that predicted states are held within, `(obs_dim,)` each
 
+    @ordinary_tensors()
     def __init__(
         self,
         layout: TrajectoryLayout,
@@ -69,7 +71,7 @@ class DisplacementModel(nn.Module):
         parts = [seen, self.layout.actions(rows)]
         if self.directions.shape[1]:
             parts.append(waves(seen, self.directions))
-        return torch.cat(parts, dim=-1)
+        return torch.cat(parts, dim=-1).to(self.displacement_scale.dtype)
 
     def displacement(self, x: Tensor) -> Tensor:
         """From the first to the second state of windows `(..., 2, D)`, in units of the data's: `(..., obs_dim)`."""
@@ -135,6 +137,7 @@ class Ensemble(DisplacementModel):
 
     """
 
+    @ordinary_tensors()
     def __init__(
         self,
         layout: TrajectoryLayout,
@@ -253,7 +256,7 @@ class TrajectorySampling(nn.Module):
             generator = torch.Generator(device)
             generator.seed()
         shape = (horizon, ensemble.members, particles // ensemble.members, 1, self.layout.obs_dim)
-        noise = torch.randn(shape, generator=generator, device=generator.device)
+        noise = torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float32)
         self.register_buffer("noise", noise.to(device))
 
     @property

@@ -11,6 +11,7 @@ from ebm_control.baselines.models import DisplacementModel
 from ebm_control.checks import require
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.planning.shooting import unroll
+from ebm_control.tensors import ordinary_tensors
 
 
 class Recurrent(DisplacementModel):
@@ -33,6 +34,7 @@ class Recurrent(DisplacementModel):
 
     """
 
+    @ordinary_tensors()
     def __init__(
         self,
         layout: TrajectoryLayout,

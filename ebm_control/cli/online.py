@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from ebm_control.checks import InputError, require
 from ebm_control.cli.commands import Plan
 from ebm_control.cli.run_folder import RunFolder, plain
-from ebm_control.data.environments import action_box, make_env, observation_box, observation_periods
+from ebm_control.data.environments import action_box, make_env, observation_box
+from ebm_control.data.periods import observation_periods
 from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost
 from ebm_control.energies.layout import TrajectoryLayout

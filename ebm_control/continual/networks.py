@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from ebm_control.checks import require, require_shape
 from ebm_control.energies import Energy
+from ebm_control.tensors import ordinary_tensors
 
 Shape = tuple[int, int, int]
 
@@ -24,6 +25,7 @@ class Perceptron(nn.Module):
 
     """
 
+    @ordinary_tensors()
     def __init__(self, shape: Shape, classes: int, width: int = 400) -> None:
         super().__init__()
         self.layers = nn.Sequential(
@@ -54,6 +56,7 @@ class GatedEnergy(Energy):
 
     """
 
+    @ordinary_tensors()
     def __init__(self, shape: Shape, classes: int, width: int = 400, layers: int = 1) -> None:
         super().__init__()
         require(layers in (1, 2), "layers", given=layers, expected="1 or 2")

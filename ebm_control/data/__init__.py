@@ -2,16 +2,20 @@
 
 from ebm_control.data.batch import Batch
 from ebm_control.data.collect import collect
+from ebm_control.data.environments import CollectionError
 from ebm_control.data.images import ImageBatches, ImageSet, load_images
 from ebm_control.data.minari_io import from_minari, to_minari
-from ebm_control.data.mujoco_rollout import MujocoSimulator, collect_mujoco
+from ebm_control.data.mujoco_rollout import collect_mujoco
+from ebm_control.data.mujoco_simulator import MujocoSimulator
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.rollout_buffer import Episode, RolloutBuffer
 from ebm_control.data.shapes import Shapes, draw_shapes
+from ebm_control.data.split import split
 from ebm_control.data.windows import WindowBatches, window_batches
 
 __all__ = [
     "Batch",
+    "CollectionError",
     "Episode",
     "ImageBatches",
     "ImageSet",
@@ -25,6 +29,7 @@ __all__ = [
     "draw_shapes",
     "from_minari",
     "load_images",
+    "split",
     "to_minari",
     "window_batches",
 ]

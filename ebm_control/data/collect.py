@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ebm_control.checks import InputError, require
-from ebm_control.data.environments import (
-    action_box,
-    make_env,
-    observation_box,
-    observation_periods,
-    plain_observation,
-    require_steps,
-)
+from ebm_control.data.actions import as_actions, random_actions
+from ebm_control.data.environments import CollectionError, EnvLike, make_envs, require_steps
+from ebm_control.data.periods import observation_periods
 from ebm_control.data.rollout_buffer import RolloutBuffer
+from ebm_control.data.stepping import Environments
+from ebm_control.interrupts import uninterrupted
+from ebm_control.seeds import seeds, stream
 
 
 @runtime_checkable
@@ -38,79 +34,83 @@ class Predictor(Protocol):
 
 Policy = str | Predictor | Callable[[Any], NDArray[Any]]
 Starts = Callable[[np.random.Generator], dict[str, Any]]
+_FEW = 10  # steps that may be left out whatever the length of a collection
 
 
 def collect(
-    env: str | Callable[[], gym.Env],
+    env: EnvLike,
     steps: int,
     policy: Policy = "random",
     *,
-    num_envs: int = 8,
+    num_envs: int | None = None,
     seed: int = 0,
     progress: bool = True,
     starts: Starts | None = None,
+    periods: Sequence[float] | None = None,
 ) -> RolloutBuffer:
     """Collect exactly `steps` single-environment steps; equal arguments give equal data.
 
     Episodes end where the environment ends them and keep their final observation; those cut off by the end of
-    collection are kept as not terminated. Actions are clipped to the action space before they are taken and
-    recorded. Where observations are dictionaries the policy sees the whole, the buffer keeps `observation`.
+    collection are kept as not terminated. Actions are clipped to the action space, and rounded where it holds whole
+    numbers, before they are taken and recorded. Where observations are dictionaries the policy sees the whole, the
+    buffer keeps `observation`. A step whose observation or reward is not finite is left out, its episode ends before
+    it, and one warning says how many there were and where the first was.
 
     Args:
-        env: id, or a function that makes one environment.
+        env: id, a function that makes one environment, or one environment.
         steps: transitions to collect, over all environments together.
-        policy: "random" (uniform in the action space), an object with `predict` as in Stable-Baselines3, or a
-            function from a batch of observations to actions `(num_envs, act_dim)`.
-        num_envs: environments stepped side by side.
-        seed: environment `i` is seeded with `seed + i`; also seeds the random policy and `starts`.
+        policy: "random" (uniform between the bounds of the action space), an object with `predict` as in
+            Stable-Baselines3, or a function from a batch of observations to actions `(num_envs, act_dim)`.
+        num_envs: environments stepped side by side; None for 8, or 1 where `env` is one environment.
+        seed: of the environments, the random policy and `starts`: streams that share nothing, neither with one another
+            nor with those of other seeds.
         progress: show a progress bar.
         starts: function of a random generator that gives the `options` of a reset, such as `{"goal": ...}`.
+        periods: of the observation coordinates, 0 where one does not wrap; None for what the environment declares.
 
     Returns:
-        Buffer of `steps` transitions with rewards, its periods those that the environment declares.
+        Buffer of `steps` transitions with rewards.
 
     Raises:
-        InputError: an unknown id, spaces other than flat Boxes, actions of a wrong shape, non-finite data.
+        InputError: an unknown id, spaces other than flat Boxes, one environment given for several, actions of a wrong
+            shape.
+        CollectionError: the environment or the policy fails under way; its `rollouts` holds what was whole by then, as
+            does that of the KeyboardInterrupt of a collection that is stopped.
 
     """
     require_steps(steps)
-    given = "one environment" if isinstance(env, gym.Env) else env
-    require(
-        isinstance(env, str) or callable(env),
-        "env",
-        given=given,
-        expected="an id or a function that makes one",
-    )
-    require(num_envs >= 1, "num_envs", given=num_envs, expected="at least 1")
-    num_envs = min(num_envs, steps)
-    first = make_env(env)
-    actions, observations = action_box(first.action_space), observation_box(first.observation_space)
-    makers = [lambda: first, *[lambda: make_env(env)] * (num_envs - 1)]
-    envs = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED)
-    buffer = RolloutBuffer(observations.shape[0], actions.shape[0], periods=observation_periods(first))
-    act = _actor(policy, actions, envs, seed)
+    one = isinstance(env, gym.Env)
+    num_envs = min(steps, (1 if one else 8) if num_envs is None else num_envs)
+    envs = Environments(make_envs(env, num_envs))
     try:
+        obs_dim, act_dim = envs.observation_space.shape[0], envs.action_space.shape[0]
+        first = envs.all[0]
+        buffer = RolloutBuffer(obs_dim, act_dim, periods=observation_periods(first, periods))
+        collection = _Collection(envs, buffer, _actor(policy, envs, seed), starts, seed)
         with _bar(progress) as bar:
-            _run(envs, act, buffer, steps, seed, starts, bar)
+            collection.run(steps, bar)
     finally:
-        envs.close()
+        if not one:
+            envs.close()
+    collection.warn()
     return buffer
 
 
 Actor = Callable[[Any, NDArray[np.bool_]], NDArray[Any]]
 
 
-def _actor(policy: Policy, space: Box, envs: SyncVectorEnv, seed: int) -> Actor:
+def _actor(policy: Policy, envs: Environments, seed: int) -> Actor:
     """Any policy as a function of observations and of which episodes have just begun."""
-    if policy == "random":
-        envs.action_space.seed(seed)
-        return lambda observation, begun: envs.action_space.sample()
+    space, count = envs.action_space, len(envs)
+    if isinstance(policy, str) and policy == "random":
+        rng = stream(seed, "collect actions")
+        return lambda observation, begun: random_actions(space, rng, (count,))
     if isinstance(policy, str) or not (isinstance(policy, Predictor) or callable(policy)):
         raise InputError(
             f"policy: expected 'random', an object with predict or a function of observations, got {policy!r}"
         )
     hidden: Any = None
-    shape = (envs.num_envs, *space.shape)
+    shape = (count, *space.shape)
 
     def act(observation: Any, begun: NDArray[np.bool_]) -> NDArray[Any]:
         nonlocal hidden
@@ -120,72 +120,122 @@ def _actor(policy: Policy, space: Box, envs: SyncVectorEnv, seed: int) -> Actor:
             given = policy(observation)
         given = np.asarray(given)
         require(given.shape == shape, "policy", given=f"actions {given.shape}", expected=f"actions {shape}")
-        return np.clip(given, space.low, space.high).astype(space.dtype)
+        finite = bool(np.isfinite(given).all())
+        require(finite, "policy", given="actions that are not finite", expected="finite ones")
+        return as_actions(given, space)
 
     return act
 
 
-def _run(
-    envs: SyncVectorEnv,
-    act: Actor,
-    buffer: RolloutBuffer,
-    steps: int,
-    seed: int,
-    starts: Starts | None,
-    bar: Progress,
-) -> None:
-    rng = np.random.default_rng(seed)
-    count = envs.num_envs
-    everyone = np.ones(count, dtype=bool)
-    observation, _ = envs.reset(seed=seed)
-    if starts is not None:
-        observation = _reset(envs, everyone, starts, rng)
-    states = plain_observation(observation)
-    rows: list[list[tuple[Any, ...]]] = [[] for _ in range(count)]  # (s, a, r) of the episodes under way
-    task = bar.add_task("collecting", total=steps)
-    begun = everyone
-    rounds = math.ceil(steps / count)
-    for t in range(rounds):
-        actions = act(observation, begun)
-        observation, rewards, terminated, truncated, _ = envs.step(actions)
-        following = plain_observation(observation)
-        # The last round of steps may be more than was asked for; the surplus is not recorded.
-        wanted = min(count, steps - t * count)
-        for i in range(wanted):
-            rows[i].append((states[i], actions[i], rewards[i]))
-        begun = terminated | truncated
-        last = t == rounds - 1
-        for i in np.flatnonzero(begun | last).tolist():
-            # An environment that is past its share keeps the state its last recorded step led to.
-            final = following[i] if i < wanted else states[i]
-            _close(buffer, rows[i], final, bool(terminated[i]) and i < wanted)
-        if begun.any() and not last:
-            observation = _reset(envs, begun, starts, rng)
-        states = plain_observation(observation)
-        bar.advance(task, wanted)
+class _Collection:
+    """Episodes under way in environments side by side, and the buffer that takes them when they are over."""
+
+    def __init__(
+        self, envs: Environments, buffer: RolloutBuffer, act: Actor, starts: Starts | None, seed: int
+    ) -> None:
+        self.envs, self.buffer, self.act, self.starts = envs, buffer, act, starts
+        self.rng = stream(seed, "collect starts")
+        self.seeds = seeds(seed, "collect environments", len(envs))
+        self.rows: list[list[tuple[Any, ...]]] = [[] for _ in envs.all]  # (s, a, r) of the episodes under way
+        self.begun = np.ones(len(envs), dtype=bool)
+        self.last = envs.states.copy()  # where the last recorded step of each led
+        self.left_out, self.first = 0, ""
+
+    def run(self, steps: int, bar: Progress) -> None:
+        """Collect `steps` transitions."""
+        task = bar.add_task("collecting", total=steps)
+        try:
+            self._reset(self.begun, self.seeds)
+            done = 0
+            while done < steps:
+                # The last steps may be more than was asked for; the surplus is not recorded.
+                found = self._advance(steps - done)
+                done += found
+                bar.advance(task, found)
+        except (
+            Exception
+        ) as error:  # the environment's, the policy's or `starts`' own code may fail in any way
+            self._cut_off()
+            said = str(error) if isinstance(error, InputError) else f"policy or starts: {_said(error)}"
+            raise CollectionError(
+                f"{said}; {len(self.buffer)} transitions before it are whole, in `rollouts` of this error",
+                self.buffer,
+            ) from error
+        except KeyboardInterrupt as error:
+            self._cut_off()
+            error.rollouts = self.buffer  # type: ignore[attr-defined]
+            raise
+        self._cut_off()
+
+    def _advance(self, wanted: int) -> int:
+        """One step of every environment, of which the first `wanted` are recorded; gives the number recorded."""
+        envs, before = self.envs, self.last
+        actions = self.act(envs.observations, self.begun)
+        with uninterrupted():
+            step = envs.step(actions)
+            recorded = 0
+            for i in range(len(envs)):
+                if not step.finite[i]:
+                    self._leave_out(i)
+                    self._close(i, before[i], terminated=False)
+                elif recorded < wanted:
+                    self.rows[i].append((before[i], actions[i], step.rewards[i]))
+                    recorded += 1
+                    if step.terminated[i] or step.truncated[i]:
+                        self._close(i, envs.states[i], bool(step.terminated[i]))
+                else:
+                    # Past its share: its episode ends with the state that the last recorded step led to.
+                    self._close(i, before[i], terminated=False)
+            self.last = envs.states.copy()
+        self.begun = step.terminated | step.truncated | ~step.finite
+        if self.left_out > max(_FEW, len(self.buffer) // 10):
+            raise InputError(
+                f"env: expected finite observations and rewards, got {self.left_out} that are not"
+            )
+        if self.begun.any() and recorded < wanted:
+            self._reset(self.begun)
+        return recorded
+
+    def _leave_out(self, i: int) -> None:
+        self.left_out += 1
+        if not self.first:
+            bad = np.flatnonzero(~np.isfinite(self.envs.states[i])).tolist()
+            what = f"observation coordinate {bad[0]}" if bad else "the reward"
+            self.first = f"{what} of {self.envs.where(i)}"
+
+    def _reset(self, mask: NDArray[np.bool_], given: Sequence[int] | None = None) -> None:
+        """Reset the environments in `mask`, each with options of its own where `starts` gives them."""
+        options = None if self.starts is None else [self.starts(self.rng) for _ in np.flatnonzero(mask)]
+        self.envs.reset(mask, given, options)
+        self.last = self.envs.states.copy()
+
+    def _cut_off(self) -> None:
+        """Close the episodes under way where they are."""
+        for i in range(len(self.envs)):
+            self._close(i, self.last[i], terminated=False)
+
+    def _close(self, i: int, final: NDArray[Any], terminated: bool) -> None:
+        """Move the rows of an episode that is over into the buffer."""
+        rows = self.rows[i]
+        if rows:
+            states, actions, rewards = zip(*rows, strict=True)
+            self.buffer.add_episode(
+                np.stack([*states, final]), np.stack(actions), np.array(rewards), terminated
+            )
+            rows.clear()
+
+    def warn(self) -> None:
+        """Say what was left out."""
+        if self.left_out:
+            warnings.warn(
+                f"collect: {self.left_out} steps left out whose observation or reward is not finite; "
+                f"the first is {self.first}",
+                stacklevel=3,
+            )
 
 
-def _close(buffer: RolloutBuffer, rows: list[tuple[Any, ...]], final: NDArray[Any], terminated: bool) -> None:
-    """Move the rows of an episode that is over into the buffer."""
-    if rows:
-        states, actions, rewards = zip(*rows, strict=True)
-        buffer.add_episode(np.stack([*states, final]), np.stack(actions), np.array(rewards), terminated)
-        rows.clear()
-
-
-def _reset(
-    envs: SyncVectorEnv,
-    mask: NDArray[np.bool_],
-    starts: Starts | None,
-    rng: np.random.Generator,
-) -> Any:
-    """Reset the environments in `mask`, each with options of its own where `starts` gives them."""
-    if starts is None:
-        return envs.reset(options={"reset_mask": mask})[0]
-    for i in np.flatnonzero(mask):
-        options = {**starts(rng), "reset_mask": np.arange(envs.num_envs) == i}
-        observation, _ = envs.reset(options=options)
-    return observation
+def _said(error: Exception) -> str:
+    return f"expected no error, got {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _bar(progress: bool) -> Progress:

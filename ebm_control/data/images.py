@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,33 +23,42 @@ FOLDER = "EBM_CONTROL_DATA"  # environment variable that names the folder of idx
 NAMES = ("digits", "mnist", "fashion-mnist")
 _OPENML = {"mnist": "mnist_784", "fashion-mnist": "Fashion-MNIST"}
 _FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
-# SHA-256 of the published gzip files, in the order of `_FILES`.
+# SHA-256 of what the published files hold, unpacked, in the order of `_FILES`.
 _CHECKSUMS = {
     "mnist": (
-        "0b367032e93c5d0cea0925647cfdb18614af8ee15f83e6f2fc2ad904a6835971",
-        "1787548bbe0bff1ec2ecdc0ef292b02df999e2d1a6002d27500982c652b17203",
-        "1a1a05eab793c14bb050b398624a11b0ffd1a2953baed553b1b9bd079e2a20be",
-        "b91679a0acfe4ba0e50a2437a903084cba1f5f92592b016a25a7dfd00455798b",
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     ),
     "fashion-mnist": (
-        "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
-        "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
-        "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
-        "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     ),
 }
+_LABELS = 65_535  # the largest label: a greater one is a number of something else, and costs an output each
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """Images and their labels, split as published.
 
+    Given may be tensors or arrays. Images are bytes, floats in [0, 1] (rounded to 255 grey levels), booleans (black and
+    white), or whole numbers from 0 to 255 of another dtype, some above 127. `(N, H, W)` stands for one channel. Labels
+    are whole numbers of any dtype, `(N,)` or `(N, 1)`. What is held is:
+
     Attributes:
         name: of the set.
-        images: `(N, C, H, W)` uint8, for training.
-        labels: `(N,)` int64.
+        images: `(N, C, H, W)` uint8, for training; at least one.
+        labels: `(N,)` int64, from 0 to 65,535.
         test_images: `(M, C, H, W)` uint8.
         test_labels: `(M,)` int64.
+
+    Raises:
+        InputError: images of another shape (channels last, say) or of values whose scale is not certain, labels that
+            are not whole numbers from 0, another number of labels than of images, or test images of another shape.
 
     """
 
@@ -58,6 +68,22 @@ class ImageSet:
     test_images: Tensor
     test_labels: Tensor
 
+    def __post_init__(self) -> None:
+        for prefix in ("", "test_"):
+            images = as_images(f"{prefix}images", getattr(self, f"{prefix}images"))
+            labels = as_labels(f"{prefix}labels", getattr(self, f"{prefix}labels"), len(images))
+            object.__setattr__(self, f"{prefix}images", images)
+            object.__setattr__(self, f"{prefix}labels", labels)
+        given = f"none in {self.name!r}"
+        require(len(self.images) >= 1, "images", given=given, expected="at least one to learn from")
+        shape = tuple(self.test_images.shape[1:])
+        require(
+            shape == self.shape,
+            "test_images",
+            given=f"{shape} in {self.name!r}",
+            expected=f"the shape of images, {self.shape}",
+        )
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width."""
@@ -66,8 +92,17 @@ class ImageSet:
 
     @property
     def classes(self) -> int:
-        """Number of classes, labelled from 0."""
+        """Number of classes, labelled from 0: the greatest label and 1, whether or not each has images."""
         return int(torch.cat([self.labels, self.test_labels]).max()) + 1
+
+    def digest(self) -> str:
+        """SHA-256 of the images and labels for training, in their order; the same on every device."""
+        hashed = hashlib.sha256()
+        for part in (self.images, self.labels):
+            values = np.ascontiguousarray(part.cpu().numpy())
+            hashed.update(f"{values.dtype} {values.shape} ".encode())
+            hashed.update(values.data)
+        return hashed.hexdigest()
 
     def part(self, which: str, count: int | None = None) -> Tensor:
         """The first `count` images of "train" or "test", in [0, 1]."""
@@ -85,6 +120,84 @@ class ImageSet:
         return ImageSet(
             self.name, self.images[:count], self.labels[:count], self.test_images, self.test_labels
         )
+
+
+def as_images(argument: str, value: object) -> Tensor:
+    """Images as `ImageSet` takes them, as `(N, C, H, W)` uint8.
+
+    Raises:
+        InputError: see `ImageSet`.
+
+    """
+    found = _as_tensor(argument, value)
+    shape = tuple(found.shape)
+    fits = found.ndim in (3, 4) and all(size >= 1 for size in shape[1:])
+    require(fits, argument, given=f"shape {shape}", expected="(N, C, H, W), or (N, H, W) for one channel")
+    if found.ndim == 3:
+        found = found[:, None]
+    channels_last = found.shape[-1] in (1, 3, 4) and min(found.shape[1:3]) > 4
+    require(
+        not channels_last,
+        argument,
+        given=f"shape {shape}, channels last as it seems (see movedim)",
+        expected="(N, C, H, W)",
+    )
+    if found.dtype == torch.uint8:
+        return found
+    if found.dtype == torch.bool:
+        return found.to(torch.uint8) * 255
+    low, high = (float(found.min()), float(found.max())) if found.numel() else (0.0, 0.0)
+    if found.is_floating_point() and low >= 0 and high <= 1:
+        return (found.float() * 255).round().to(torch.uint8)
+    whole = found.is_floating_point() and bool((found == found.round()).all())
+    certain = (whole or not found.is_floating_point()) and low >= 0 and (127 < high <= 255 or high == 0)
+    require(
+        certain,
+        argument,
+        given=f"{str(found.dtype).removeprefix('torch.')} from {low:g} to {high:g}",
+        expected="bytes (uint8), floats in [0, 1], or whole numbers from 0 to 255 with some above 127",
+    )
+    return found.to(torch.uint8)
+
+
+def as_labels(argument: str, value: object, count: int) -> Tensor:
+    """Labels of `count` images as `ImageSet` takes them, as `(N,)` int64.
+
+    Raises:
+        InputError: see `ImageSet`.
+
+    """
+    found = _as_tensor(argument, value)
+    shape = tuple(found.shape)
+    if found.ndim == 2 and shape[1] == 1:
+        found = found[:, 0]
+    fits = found.ndim == 1 and len(found) == count
+    require(fits, argument, given=f"shape {shape}", expected=f"one for each image, shape ({count},)")
+    if found.is_floating_point():
+        odd = found[found != found.round()]
+        require(len(odd) == 0, argument, given=float(odd[0]) if len(odd) else None, expected="whole numbers")
+    if count:
+        low, high = found.min().item(), found.max().item()
+        wrong = low if low < 0 else high
+        require(0 <= low <= high <= _LABELS, argument, given=wrong, expected=f"classes from 0 to {_LABELS}")
+    return found.long()
+
+
+def _as_tensor(argument: str, value: object) -> Tensor:
+    """A tensor of real numbers; arrays are taken whatever their strides and byte order."""
+    if not isinstance(value, Tensor):
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise InputError(f"{argument}: expected an array of numbers, got {error}") from error
+        given = f"an array of {array.dtype}"
+        require(array.dtype.kind in "biuf", argument, given=given, expected="real numbers")
+        kind = np.float64 if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
+        value = torch.from_numpy(np.array(array, dtype=kind))
+    require(not value.is_complex(), argument, given=value.dtype, expected="real numbers")
+    # Torch computes next to nothing with these.
+    unsigned = value.dtype in (torch.uint16, torch.uint32, torch.uint64)
+    return value.long() if unsigned else value.detach()
 
 
 def load_images(name: str, folder: Path | str | None = None, *, download: bool = False) -> ImageSet:
@@ -120,7 +233,7 @@ def load_images(name: str, folder: Path | str | None = None, *, download: bool =
         for file, checksum in zip(_FILES, _CHECKSUMS[name], strict=True)
     ]
     images, labels, test_images, test_labels = (torch.from_numpy(part) for part in parts)
-    return ImageSet(name, images[:, None], labels.long(), test_images[:, None], test_labels.long())
+    return ImageSet(name, images, labels, test_images, test_labels)
 
 
 def _digits() -> ImageSet:
@@ -157,25 +270,22 @@ def _idx(folder: Path, file: str, checksum: str) -> NDArray[np.uint8]:
         given=f"{folder} without {packed.name}",
         expected=f"the four idx files of {folder.name}",
     )
-    if packed.exists():
-        content = packed.read_bytes()
-        found = hashlib.sha256(content).hexdigest()
-        require(
-            found == checksum,
-            "folder",
-            given=f"{packed} with SHA-256 {found}",
-            expected=f"the published file, {checksum}",
-        )
-        content = gzip.decompress(content)
-    else:
-        content = plain.read_bytes()
-    axes = content[3] if len(content) > 4 else 0
-    sound = content[:3] == b"\0\0\x08" and len(content) >= 4 + 4 * axes
-    lengths = tuple(int(n) for n in np.frombuffer(content[4 : 4 + 4 * axes], ">u4")) if sound else ()
-    sound = sound and len(content) == 4 + 4 * axes + int(np.prod(lengths))
+    path = packed if packed.exists() else plain
+    content = path.read_bytes()
+    if path == packed:
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"folder: expected a whole gzip file, got {path} ({error})") from error
+    found = hashlib.sha256(content).hexdigest()
     require(
-        sound, "folder", given=f"{folder / file}-ubyte, {len(content)} bytes", expected="an idx file of bytes"
+        found == checksum,
+        "folder",
+        given=f"{path} that holds SHA-256 {found}",
+        expected=f"the published content, {checksum}",
     )
+    axes = content[3]
+    lengths = tuple(int(n) for n in np.frombuffer(content[4 : 4 + 4 * axes], ">u4"))
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(lengths).copy()
 
 
@@ -183,7 +293,7 @@ class ImageBatches:
     """Endless batches of images in [0, 1], drawn with replacement; an iterator of `Batch`.
 
     Args:
-        images: `(N, C, H, W)` uint8.
+        images: `(N, C, H, W)` uint8, or as `ImageSet` takes them.
         batch: images a batch.
         labels: `(N,)` for a class-conditional energy: the context is then 1 at the class and 0 elsewhere.
         classes: columns of that context.
@@ -193,6 +303,9 @@ class ImageBatches:
             Mordatch 2019); images are put back into [0, 1].
         seed: of all that is drawn.
         device: where the images live, all of them moved there once, and where batches are drawn.
+
+    Raises:
+        InputError: a figure is out of its range, or images or labels as `ImageSet` refuses them.
 
     """
 
@@ -209,21 +322,15 @@ class ImageBatches:
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
-        require(
-            images.ndim == 4 and images.dtype == torch.uint8 and len(images) > 0,
-            "images",
-            given=f"shape {tuple(images.shape)}, {images.dtype}",
-            expected="bytes of shape (N, C, H, W)",
-        )
+        images = as_images("images", images)
+        require(len(images) >= 1, "images", given="none", expected="at least one")
         require(batch >= 1, "batch", given=batch, expected="at least 1")
         require(0 <= unlabelled <= 1, "unlabelled", given=unlabelled, expected="between 0 and 1")
         require(noise >= 0, "noise", given=noise, expected="0 or more")
-        require(
-            labels is None or (len(labels) == len(images) and bool((labels < classes).all())),
-            "labels",
-            given=None if labels is None else f"{len(labels)}, up to {max(labels.tolist(), default=None)}",
-            expected=f"{len(images)}, below classes = {classes}",
-        )
+        if labels is not None:
+            labels = as_labels("labels", labels, len(images))
+            highest = int(labels.max())
+            require(highest < classes, "labels", given=highest, expected=f"labels below classes = {classes}")
         self.images, self.classes = images.to(device), classes
         self.labels = None if labels is None else labels.to(device)
         self.batch, self.unlabelled, self.dequantize, self.noise = batch, unlabelled, dequantize, noise

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -10,41 +19,51 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 from minari.data_collector import EpisodeBuffer
+from minari.dataset.minari_dataset import parse_dataset_id
+from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
+from minari.storage import get_dataset_path
 from numpy.typing import NDArray
 
 from ebm_control.checks import InputError, require
-from ebm_control.data.environments import action_box, make_env, observation_box, observation_periods
+from ebm_control.data.environments import action_box, make_env, observation_box
+from ebm_control.data.periods import observation_periods
 from ebm_control.data.rollout_buffer import RolloutBuffer
+from ebm_control.data.sound import add_finite_parts, as_numbers, warn_left_out
+
+Arrays = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+_OURS = "ebm_control"  # entry of the metadata that holds the checksum
 
 
 def to_minari(
     buffer: RolloutBuffer, dataset_id: str, env: str | EnvSpec | gym.Env | None = None, **metadata: Any
 ) -> minari.MinariDataset:
-    """Write the buffer as a local Minari dataset (below `MINARI_DATASETS_PATH`).
+    """Write the buffer as a local Minari dataset (below `MINARI_DATASETS_PATH`), whole or not at all.
 
     Arrays are stored in the dtype of the environment's spaces where that loses nothing, else in float64, so
-    reading them back gives the same figures. Rewards that were not recorded become NaN.
+    reading them back gives the same figures. Rewards that were not recorded become NaN. A checksum of the data
+    goes into the metadata. The dataset is written to a folder `unfinished-...` beside the others and moved when it
+    is whole; a killed process may leave that folder, which can be deleted.
 
     Args:
         buffer: what to write; at least one episode.
         dataset_id: `(namespace/)(environment/)name-v0`, not in use yet.
         env: environment the data come from, its id or its spec; kept in the dataset, to be recovered from it.
             Of a dictionary of observations the dataset holds `observation` alone. None for unbounded spaces.
+            Of a spec that JSON cannot hold (an entry point that is a class or a function, arrays as arguments) only
+            the id and the limit of steps are kept: `from_minari` needs no more, `recover_environment` does.
         metadata: passed on to `minari.create_dataset_from_buffers`: `author`, `description`, ...
 
     Raises:
-        InputError: an empty buffer, an id that is in use or malformed, or spaces of other dimensions.
+        InputError: an empty buffer, an id that is in use or malformed, spaces of other dimensions, metadata that
+            Minari does not take, or a format whose package is missing. Nothing is written.
+        OSError: the dataset could not be written. Nothing is left of it.
 
     """
     require(buffer.num_episodes > 0, "buffer", given="no episodes", expected="at least one")
+    _require_id("dataset_id", dataset_id)
+    _require_free(dataset_id)
     dims = buffer.obs_dim, buffer.act_dim
-    if env is None:
-        spaces: list[Box] = [Box(-np.inf, np.inf, (dim,), np.float64) for dim in dims]
-    else:
-        made = make_env(env) if isinstance(env, str | gym.Env) else gym.make(env)
-        spaces = [observation_box(made.observation_space), action_box(made.action_space)]
-    given = spaces[0].shape[0], spaces[1].shape[0]
-    require(given == dims, "env", given=f"dimensions {given}", expected=f"the buffer's, {dims}")
+    spaces, spec = _described(env, dims)
     obs_space = _lossless(spaces[0], buffer.observations)
     act_space = _lossless(spaces[1], buffer.actions)
     episodes = [
@@ -58,62 +77,300 @@ def to_minari(
         )
         for i, e in enumerate(buffer.episodes())
     ]
-    try:
-        return minari.create_dataset_from_buffers(
-            dataset_id, episodes, env=env, observation_space=obs_space, action_space=act_space, **metadata
-        )
-    except ValueError as error:
-        raise InputError(f"dataset_id: expected a new Minari id, got {dataset_id!r} ({error})") from error
+    given = {"observation_space": obs_space, "action_space": act_space, **metadata}
+    if spec is not None:
+        # Minari makes the environment of an id or a spec once more. One that exists it only asks for its spec.
+        given["env"] = gym.Env()
+        given["env"].spec = spec
+    _write(dataset_id, episodes, given)
+    return minari.load_dataset(dataset_id)
 
 
-def from_minari(dataset: str | minari.MinariDataset, *, download: bool = False) -> RolloutBuffer:
+def from_minari(
+    dataset: str | minari.MinariDataset, *, download: bool = False, periods: Sequence[float] | None = None
+) -> RolloutBuffer:
     """Read a Minari dataset into a buffer.
 
     Of a dictionary of observations the `observation` is read. Rewards that are all NaN count as not recorded.
-    An episode whose last observation was left out, as some datasets do, loses its last action.
+    An episode whose last observation was left out, as some datasets do, loses its last action. A transition with
+    a reading that is not finite is left out and its episode cut there, with one warning for the dataset.
+
+    Nothing that the dataset names is imported or made. Where it names the id of an environment that is registered
+    here, that one is made, as it is registered here, and asked for its periods.
+
+    The counts of the metadata have to be those of the data; what `to_minari` wrote is compared with its checksum.
 
     Args:
         dataset: the dataset or its id.
         download: fetch it first if it is not there.
+        periods: per observation coordinate its period, 0 where it is not periodic; () for none. None for those of
+            the environment that is registered here under the dataset's id of it, () where there is none, or where it
+            cannot be made or declares none.
 
     Raises:
-        InputError: no such dataset, spaces that are not flat Boxes, or non-finite data, with the episode.
+        InputError: no such dataset, a malformed id, a damaged dataset, spaces that are not flat Boxes or missing, or
+            data without a finite transition.
 
     """
-    if isinstance(dataset, str):
-        try:
-            dataset = minari.load_dataset(dataset, download=download)
-        except (FileNotFoundError, ValueError) as error:
-            raise InputError(f"dataset: expected a Minari dataset, got {dataset!r} ({error})") from error
-    obs_dim = observation_box(dataset.observation_space).shape[0]
-    buffer = RolloutBuffer(
-        obs_dim, action_box(dataset.action_space).shape[0], periods=_periods(dataset, obs_dim)
-    )
-    for episode in dataset.iterate_episodes():
-        observations = episode.observations
-        if isinstance(observations, dict):
-            observations = observations["observation"]
-        steps = min(len(episode.actions), len(observations) - 1)
-        rewards = None if np.isnan(episode.rewards).all() else episode.rewards[:steps]
-        terminated = bool(episode.terminations[steps - 1])
-        try:
-            buffer.add_episode(observations, episode.actions[:steps], rewards, terminated)
-        except InputError as error:
-            raise InputError(f"dataset, episode {episode.id}: {error}") from error
+    name = dataset if isinstance(dataset, str) else getattr(dataset, "id", dataset)
+    with _one_line(f"dataset: expected a whole Minari dataset, got {name!r}"):
+        source = _opened(dataset, download)
+        with _prefixed(f"dataset {name!r}"):
+            observations = observation_box(source.storage.observation_space)
+            actions = action_box(source.storage.action_space)
+        dims = observations.shape[0], actions.shape[0]
+        if periods is None:
+            periods = _registered_periods(source.metadata, dims[0])
+    buffer = RolloutBuffer(*dims, periods=periods)
+    with _one_line(f"dataset: expected a whole Minari dataset, got {name!r}"):
+        _read(source, buffer, f"dataset {name!r}")
+    require(len(buffer) > 0, "dataset", given=f"{name!r} without any", expected="finite transitions")
     return buffer
 
 
-def _periods(dataset: minari.MinariDataset, obs_dim: int) -> tuple[float, ...]:
-    """Periods that the dataset's environment declares, () where it cannot be made here."""
-    if dataset.spec.env_spec is None:
-        return ()
+@dataclass(frozen=True)
+class _Source:
+    """Where the episodes of a dataset are read from, and how many steps its metadata tell of."""
+
+    storage: MinariStorage
+    metadata: dict[str, Any]
+    indices: Sequence[int]
+    steps: int
+
+
+def _opened(dataset: str | minari.MinariDataset, download: bool) -> _Source:
+    """Checked source of a dataset; no environment is made of its metadata."""
+    if isinstance(dataset, minari.MinariDataset):
+        metadata = MinariStorage.read_raw_metadata(dataset.storage.data_path)
+        indices = [int(i) for i in dataset.episode_indices]
+        return _Source(dataset.storage, metadata, indices, dataset.total_steps)
+    require(isinstance(dataset, str), "dataset", given=repr(dataset), expected="a Minari dataset or its id")
+    _require_id("dataset", dataset)
+    folder = get_dataset_path(dataset) / "data"
+    if download and not folder.exists():
+        minari.download_dataset(dataset)
+    require(folder.is_dir(), "dataset", given=repr(dataset), expected=f"a Minari dataset in {folder.parent}")
+    metadata = MinariStorage.read_raw_metadata(folder)
+    # Of missing spaces Minari would make the environment, of whatever entry point the metadata name.
+    for key in ("observation_space", "action_space"):
+        known = isinstance(metadata.get(key), str)
+        require(known, "dataset", given=f"{dataset!r} without {key}", expected="both spaces in its metadata")
+    version, versions = metadata.get("minari_version"), minari.supported_dataset_versions
+    newest = max(versions, key=lambda v: [int(part) for part in v.split(".")])
+    expected = f"a Minari version that the one installed reads, up to {newest}"
+    require(version in versions, "dataset", given=f"{dataset!r} of {version}", expected=expected)
+    counts = [metadata.get(key) for key in ("total_episodes", "total_steps")]
+    fits = all(type(count) is int and count >= 1 for count in counts)
+    given = f"{dataset!r} of {counts[0]} episodes, {counts[1]} steps"
+    require(fits, "dataset", given=given, expected="at least one episode and one step")
+    return _Source(MinariStorage.read(folder), metadata, range(counts[0]), counts[1])
+
+
+def _read(source: _Source, buffer: RolloutBuffer, where: str) -> None:
+    """All episodes of the source into the buffer, checked."""
+    steps, left_out, first = 0, 0, ""
+    digest = _Digest(source.metadata)
+    for number, episode in enumerate(source.storage.get_episodes(source.indices)):
+        with _prefixed(f"{where}, episode {source.indices[number]}"):
+            observations, actions, rewards, ends = _arrays(episode, buffer)
+            digest.add(observations, actions, rewards, ends)
+            steps += len(actions)
+            usable = min(len(actions), len(observations) - 1)
+            if usable == 0:
+                continue
+            known = None if np.isnan(rewards).all() else rewards[:usable]
+            lost, reading = add_finite_parts(
+                buffer, observations, actions[:usable], known, bool(ends[usable - 1])
+            )
+        left_out += lost
+        first = first or (reading and f"{reading} of episode {source.indices[number]}")
+    require(
+        steps == source.steps,
+        "dataset",
+        given=f"{steps} steps in {where}",
+        expected=f"the {source.steps} of its metadata",
+    )
+    recorded = source.metadata.get(_OURS)
+    whole = list(source.indices) == list(range(source.metadata.get("total_episodes", -1)))
+    # Steps that Minari added later are not in the checksum.
+    if isinstance(recorded, dict) and whole and recorded.get("total_steps") == steps:
+        same = recorded.get("sha256") == digest.hex()
+        require(same, "dataset", given=f"{where} with another", expected="the checksum it was written with")
+    if left_out:
+        warn_left_out(where, left_out, first)
+
+
+def _arrays(episode: Mapping[str, Any], buffer: RolloutBuffer) -> Arrays:
+    """Observations `(T + 1, obs_dim)` or `(T, obs_dim)`, actions `(T, act_dim)`, rewards and ends `(T,)`."""
+    rewards = as_numbers("rewards", episode["rewards"], (None,))
+    steps = len(rewards)
+    ends = as_numbers("terminations", episode["terminations"], (steps,))
+    as_numbers("truncations", episode["truncations"], (steps,))
+    actions = as_numbers("actions", episode["actions"], (steps, buffer.act_dim))
+    observations = episode["observations"]
+    if isinstance(observations, dict):
+        observations = observations["observation"]
+    observations = as_numbers("observations", observations, (None, buffer.obs_dim))
+    fits = len(observations) in (steps, steps + 1)
+    require(fits, "observations", given=f"{len(observations)} rows", expected=f"{steps + 1}, or {steps}")
+    return observations, actions, rewards, ends
+
+
+class _Digest:
+    """SHA-256 of what is read of a dataset: its spaces, its environment's spec and its episodes."""
+
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        self._hash = hashlib.sha256()
+        for key in ("observation_space", "action_space", "env_spec"):
+            self._hash.update(f"{key} {metadata.get(key)}\n".encode())
+
+    def add(self, *arrays: Any) -> None:
+        """Go on with an episode's arrays, in float64 whatever the format stores."""
+        for array in arrays:
+            values = np.ascontiguousarray(array, dtype=np.float64)
+            self._hash.update(f"{values.shape}".encode())
+            self._hash.update(values.data)
+
+    def hex(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _registered_periods(metadata: Mapping[str, Any], obs_dim: int) -> tuple[float, ...]:
+    """Periods that the environment declares which is registered here under the id that the dataset names."""
     try:
-        env = dataset.recover_environment()
-    except (gym.error.Error, ImportError):
+        name = json.loads(metadata["env_spec"])["id"]
+        # The spec of the registry, never the name alone: Gymnasium imports what stands before a colon in a name.
+        env = gym.make(gym.registry[name])
+        try:
+            periods = observation_periods(env)
+        finally:
+            env.close()
+    except Exception:  # an environment may fail in any way; the data do not need it
         return ()
-    periods = observation_periods(env)
-    env.close()
     return periods if len(periods) == obs_dim else ()
+
+
+def _described(
+    env: str | EnvSpec | gym.Env | None, dims: tuple[int, int]
+) -> tuple[tuple[Box, Box], EnvSpec | None]:
+    """Spaces of observations and actions, and the spec to be kept."""
+    if env is None:
+        observations, actions = (Box(-np.inf, np.inf, (dim,), np.float64) for dim in dims)
+        return (observations, actions), None
+    made = gym.make(env) if isinstance(env, EnvSpec) else make_env(env)
+    try:
+        spaces = observation_box(made.observation_space), action_box(made.action_space)
+        spec = env if isinstance(env, EnvSpec) else gym.spec(env) if isinstance(env, str) else made.spec
+    finally:
+        if made is not env:
+            made.close()
+    given = spaces[0].shape[0], spaces[1].shape[0]
+    require(given == dims, "env", given=f"dimensions {given}", expected=f"the buffer's, {dims}")
+    if spec is None:
+        return spaces, None
+    try:
+        spec.to_json()
+    except (TypeError, ValueError):
+        spec = EnvSpec(spec.id, max_episode_steps=spec.max_episode_steps)
+    return spaces, spec
+
+
+def _write(dataset_id: str, episodes: list[EpisodeBuffer], given: dict[str, Any]) -> None:
+    """Write the dataset beside the others and move it to its place in one step."""
+    root, aside = get_dataset_path(), f"unfinished-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        _require_room(root / aside, episodes)
+        try:
+            minari.create_dataset_from_buffers(f"{aside}/{dataset_id}", episodes, **given)
+        except (TypeError, ValueError, AssertionError, ImportError, NotImplementedError) as error:
+            raise InputError(
+                f"metadata: expected what minari.create_dataset_from_buffers takes, got {_said(error)}"
+            ) from error
+        file = root / aside / dataset_id / "data" / METADATA_FILE_NAME
+        metadata = json.loads(file.read_text())
+        digest = _Digest(metadata)
+        for e in episodes:
+            digest.add(e.observations, e.actions, e.rewards, e.terminations)
+        digest_of = {"total_steps": metadata["total_steps"], "sha256": digest.hex()}
+        file.write_text(json.dumps({**metadata, "dataset_id": dataset_id, _OURS: digest_of}))
+        free = (path for path in _path_down(dataset_id) if not (root / path).exists())
+        place = next(free, Path(dataset_id))
+        (root / aside / place).rename(root / place)
+    finally:
+        shutil.rmtree(root / aside, ignore_errors=True)
+
+
+def _require_room(folder: Path, episodes: list[EpisodeBuffer]) -> None:
+    """Raise `OSError` if the disk, a quota or a limit has no room: the HDF5 library crashes where a write fails."""
+    arrays = ("observations", "actions", "rewards", "terminations", "truncations")
+    values = sum(np.asarray(getattr(e, name)).nbytes for e in episodes for name in arrays)
+    # As measured: up to 6 % for the tree of chunks, and 17 kB for the groups and attributes of an episode.
+    needed = int(1.1 * values) + 20_000 * (len(episodes) + 1)
+    folder.mkdir()
+    if hasattr(os, "posix_fallocate"):
+        file = folder / "room"
+        with file.open("wb") as handle:
+            os.posix_fallocate(handle.fileno(), 0, needed)
+        file.unlink()
+
+
+def _require_id(argument: str, dataset_id: object) -> None:
+    """Raise `InputError` unless the id is one of Minari's that stays within the folder of datasets."""
+    sound = isinstance(dataset_id, str)
+    if isinstance(dataset_id, str):
+        try:
+            parse_dataset_id(dataset_id)  # letters, digits, "_", "-" and "/" alone: no dots, no backslashes
+        except (ValueError, TypeError):
+            sound = False
+        # Minari takes any folder that holds one of the name "data" for a dataset.
+        sound = sound and all(part not in ("", "data") for part in dataset_id.split("/"))
+    require(
+        sound,
+        argument,
+        given=repr(dataset_id),
+        expected="a Minari id, (namespace/)name-v0, of letters, digits, '-' and '_', the namespace of two or more",
+    )
+
+
+def _require_free(dataset_id: str) -> None:
+    """Raise `InputError` if the id is in use, or lies within another dataset."""
+    root = get_dataset_path()
+    *above, place = _path_down(dataset_id)
+    inside = next((path for path in above if (root / path / "data").exists()), None)
+    require(
+        inside is None, "dataset_id", given=f"{dataset_id!r}, within {inside}", expected="an id of its own"
+    )
+    require(not (root / place).exists(), "dataset_id", given=f"{dataset_id!r}, in use", expected="a new id")
+
+
+def _path_down(dataset_id: str) -> Iterable[Path]:
+    """Folders from the first part of the id to the dataset's own."""
+    parts = dataset_id.split("/")
+    return [Path(*parts[: i + 1]) for i in range(len(parts))]
+
+
+@contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """Raise `InputError` for whatever the readers of damaged files raise: of every kind, and of many lines."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what} ({_said(error)})") from error
+
+
+@contextmanager
+def _prefixed(where: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _said(error: Exception) -> str:
+    """Kind and message of an error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _lossless(space: Box, values: NDArray[np.float64]) -> Box:

@@ -2,135 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
 import mujoco
 import numpy as np
-from mujoco import rollout
 from numpy.typing import NDArray
 
-from ebm_control.checks import InputError, require
+from ebm_control.checks import InputError, require_number
+from ebm_control.data.actions import random_actions
 from ebm_control.data.environments import (
+    CollectionError,
     EnvLike,
     action_box,
     make_env,
     observation_box,
-    observation_periods,
-    plain_observation,
     require_steps,
 )
+from ebm_control.data.mujoco_check import EnvironmentCheck, Observe, telling_states
+from ebm_control.data.mujoco_simulator import (
+    ADVICE,
+    CHUNK_FLOATS,
+    MujocoSimulator,
+    Physics,
+    unstable_message,
+)
+from ebm_control.data.periods import observation_periods
 from ebm_control.data.rollout_buffer import RolloutBuffer
-from ebm_control.provenance import usable_cores
+from ebm_control.seeds import seeds, stream
 
-Array = NDArray[np.float64]
-Observe = Callable[[Array, Array], NDArray[Any]]
 Starts = Callable[[np.random.Generator, int], tuple[NDArray[Any], NDArray[Any]]]
 
-_PHYSICS = mujoco.mjtState.mjSTATE_FULLPHYSICS
-_CHUNK_FLOATS = 8_000_000  # recorded states of one chunk, 64 MB
-_TOLERANCE = 1e-8
-_ADVICE = "use `collect`, which steps the environment itself"
-
-
-class MujocoSimulator:
-    """Open-loop rollouts of a MuJoCo environment's own physics, many at once, on a pool of native threads.
-
-    Use it as a context manager: the pool lives until the block ends.
-
-    Args:
-        env: environment with a MuJoCo `model` and `data`, whose actions are its actuators' controls. Where it
-            has no `frame_skip`, a reset and a step are spent on finding it.
-        threads: native threads; None for all usable cores.
-
-    Raises:
-        InputError: not such an environment.
-
-    """
-
-    def __init__(self, env: gym.Env, threads: int | None = None) -> None:
-        base: Any = env.unwrapped
-        lacking = [name for name in ("model", "data") if not hasattr(base, name)]
-        require(
-            not lacking, "env", given=f"{env} without {lacking}", expected=f"a MuJoCo environment; {_ADVICE}"
-        )
-        threads = usable_cores() if threads is None else threads
-        require(threads >= 1, "threads", given=threads, expected="at least 1")
-        self._env = base
-        self.threads = threads
-        self.model: mujoco.MjModel = base.model
-        self.frame_skip = int(getattr(base, "frame_skip", 0)) or _measured_frame_skip(env)
-        self.state_size = mujoco.mj_stateSize(self.model, _PHYSICS.value)
-        self._data = [mujoco.MjData(self.model) for _ in range(threads)]
-        # One thread needs no pool: the caller's own does it.
-        self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
-
-    def __enter__(self) -> MujocoSimulator:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._pool.close()
-
-    def current(self) -> tuple[Array, Array]:
-        """Full physics state `(state_size,)` and solver warm start `(nv,)` that the environment is in now."""
-        state = np.empty(self.state_size)
-        mujoco.mj_getState(self.model, self._env.data, state, _PHYSICS)
-        return state, self._env.data.qacc_warmstart.copy()
-
-    def states(self, qpos: NDArray[Any], qvel: NDArray[Any]) -> Array:
-        """Full physics states `(n, state_size)` at time 0 of positions `(n, nq)` and velocities `(n, nv)`."""
-        n = len(qpos)
-        for name, value, size in (("qpos", qpos, self.model.nq), ("qvel", qvel, self.model.nv)):
-            shape = np.shape(value)
-            require(shape == (n, size), name, given=f"shape {shape}", expected=f"shape {(n, size)}")
-            require(bool(np.isfinite(value).all()), name, given="non-finite values", expected="finite ones")
-        fresh = mujoco.MjData(self.model)
-        state = np.empty(self.state_size)
-        mujoco.mj_getState(self.model, fresh, state, _PHYSICS)
-        states = np.tile(state, (n, 1))
-        states[:, self._qpos], states[:, self._qvel] = qpos, qvel
-        return states
-
-    def rollout(
-        self, states: Array, actions: NDArray[Any], warmstart: Array | None = None
-    ) -> tuple[Array, Array]:
-        """Roll out actions, each held for `frame_skip` physics steps.
-
-        Args:
-            states: `(n, state_size)` full physics states to start from.
-            actions: `(n, T, nu)`.
-            warmstart: `(n, nv)` solver warm starts, 0 if None as after a reset.
-
-        Returns:
-            Positions `(n, T + 1, nq)` and velocities `(n, T + 1, nv)`, the start first.
-
-        Raises:
-            InputError: the simulation became unstable.
-
-        """
-        control = np.repeat(np.asarray(actions, dtype=np.float64), self.frame_skip, axis=1)
-        path, _ = self._pool.rollout(self.model, self._data, states, control, initial_warmstart=warmstart)
-        path = np.concatenate([states[:, None], path[:, self.frame_skip - 1 :: self.frame_skip]], axis=1)
-        # After a warning MuJoCo stops that rollout and repeats its last state: its clock stands still.
-        stuck = np.argwhere(np.diff(path[..., 0], axis=1) <= 0)
-        if len(stuck):
-            raise InputError(
-                f"actions: expected a stable simulation, got one that MuJoCo gave up in rollout {stuck[0][0]} "
-                f"at step {stuck[0][1]} with a warning (see MUJOCO_LOG.TXT)"
-            )
-        return path[..., self._qpos], path[..., self._qvel]
-
-    @property
-    def _qpos(self) -> slice:
-        return slice(1, 1 + self.model.nq)  # the state begins with the time
-
-    @property
-    def _qvel(self) -> slice:
-        return slice(1 + self.model.nq, 1 + self.model.nq + self.model.nv)
+_MODEL_BYTES = 64_000_000  # copies of models of one chunk, where resets change them
+_LEAST_CHUNK = 8
+_RESETS = 12  # looked at before anything is collected
+_SHORT = 8  # steps after each of them but the first
+_LONG = 250  # steps after the first, or one in `_LONG_SHARE` of those to collect
+_LONG_SHARE = 400
+_CHECKED_SHARE = 200  # while collecting, the environment takes one step itself for about so many collected
 
 
 def collect_mujoco(
@@ -142,11 +52,16 @@ def collect_mujoco(
     threads: int | None = None,
     starts: Starts | None = None,
     observe: Observe | None = None,
+    periods: Sequence[float] | None = None,
 ) -> RolloutBuffer:
-    """Collect exactly `steps` transitions under uniformly random actions, several times faster than stepping.
+    """Collect exactly `steps` transitions under random actions, several times faster than stepping.
 
     The environment's physics run in `mujoco.rollout`; observations are recomputed from positions and
-    velocities. Before anything is collected both are compared with the environment itself over a few steps.
+    velocities. Every episode runs under the model, the applied forces, the active equalities and the mocap poses
+    that its own reset left behind. Rollouts are compared with the environment itself, one step at a time: along
+    the first steps after several resets before anything is collected, after resets while collecting, and from the
+    fastest and outermost states of what was collected. What an environment changes in later steps alone, by a
+    count of its own, is not seen.
     Episodes all last `episode_length`, the last one what remains: **terminations are not applied**, so a
     hopper goes on after it has fallen. Rewards are not recorded. Equal arguments give equal data.
 
@@ -154,89 +69,156 @@ def collect_mujoco(
         env: MuJoCo environment, its id, or a function that makes it.
         steps: transitions to collect.
         episode_length: steps of an episode; None for the environment's own limit, or 1000 where it has none.
-        seed: of the resets and of the actions.
+        seed: of the resets, of the starts and of the actions, each with a stream of its own.
         threads: native threads; None for all usable cores.
         starts: function of a random generator and `n` that gives start positions `(n, nq)` and velocities
-            `(n, nv)`; None for the environment's own resets.
+            `(n, nv)`; None for the environment's own resets. Where these draw physics, each episode is reset too.
         observe: function of positions `(..., nq)` and velocities `(..., nv)` that gives observations
             `(..., obs_dim)`; None for the environment's own `observe`, or for what Gymnasium's
             `observation_structure` says.
+        periods: of the observation coordinates, 0 where one does not wrap; None for what the environment declares.
 
     Raises:
-        InputError: the environment is not of MuJoCo, its observations cannot be derived from positions and
-            velocities alone, or rollouts disagree with it; the message says to use `collect`.
+        InputError: the environment is not of MuJoCo, its actions are not its actuators' controls, its observations
+            cannot be derived from positions and velocities alone, or rollouts disagree with it; the message says
+            to use `collect`.
+        CollectionError: MuJoCo gave a simulation up. Its warning stands in `MUJOCO_LOG.TXT` of the working
+            directory; `rollouts` of the error hold the whole episodes collected so far.
 
     """
     require_steps(steps)
     made = make_env(env)
     try:
         with MujocoSimulator(made, threads) as simulator:
-            return _collect(made, simulator, steps, episode_length, seed, starts, observe)
+            return _Collector(made, simulator, steps, episode_length, seed, starts, observe, periods).run()
     finally:
         if made is not env:
             made.close()
 
 
-def _collect(
-    env: gym.Env,
-    simulator: MujocoSimulator,
-    steps: int,
-    episode_length: int | None,
-    seed: int,
-    starts: Starts | None,
-    observe: Observe | None,
-) -> RolloutBuffer:
-    box, obs_dim = action_box(env.action_space), observation_box(env.observation_space).shape[0]
-    require(box.is_bounded(), "env", given=f"action space {box}", expected=f"a bounded one; {_ADVICE}")
-    limit = env.spec.max_episode_steps if env.spec else None
-    length = min(steps, (limit or 1000) if episode_length is None else episode_length)
-    require(length >= 1, "episode_length", given=episode_length, expected="at least 1")
-    observe = observe or _observe_of(env)
-    _verify(env, simulator, observe, seed)
+class _Collector:
+    """The parts of one call of `collect_mujoco`."""
 
-    rng = np.random.default_rng(seed)
-    buffer = RolloutBuffer(obs_dim, box.shape[0], periods=observation_periods(env))
-    row = simulator.frame_skip * (simulator.state_size + box.shape[0])
-    chunk = max(simulator.threads, _CHUNK_FLOATS // (length * row))
-    env.reset(seed=seed)
-    while len(buffer) < steps:
-        n = min(chunk, -(-(steps - len(buffer)) // length))
-        states, warmstart = _start_states(env, simulator, starts, rng, n, first=len(buffer) == 0)
-        actions = rng.uniform(box.low, box.high, (n, length, *box.shape)).astype(box.dtype)
-        observations = observe(*simulator.rollout(states, actions, warmstart))
-        for s, a in zip(observations, actions, strict=True):
-            left = steps - len(buffer)
-            buffer.add_episode(s[: left + 1], a[:left])
-    return buffer
+    def __init__(
+        self,
+        env: gym.Env,
+        simulator: MujocoSimulator,
+        steps: int,
+        episode_length: int | None,
+        seed: int,
+        starts: Starts | None,
+        observe: Observe | None,
+        periods: Sequence[float] | None,
+    ) -> None:
+        self.box, obs_dim = action_box(env.action_space), observation_box(env.observation_space).shape[0]
+        limit = env.spec.max_episode_steps if env.spec else None
+        length = (limit or 1000) if episode_length is None else episode_length
+        require_number("episode_length", length, 1, whole=True)
+        self.simulator, self.steps, self.seed, self.starts = simulator, steps, seed, starts
+        self.length = min(steps, length)
+        self.observe = observe or _observe_of(env)
+        self.check = EnvironmentCheck(env, simulator, self.observe)
+        self.buffer = RolloutBuffer(obs_dim, self.box.shape[0], periods=observation_periods(env, periods))
+        self.actions = stream(seed, "collect_mujoco actions")
+        self.placing = stream(seed, "collect_mujoco starts")
 
+    def run(self) -> RolloutBuffer:
+        """Compare, then collect."""
+        varying = self._compare_resets()
+        try:
+            self._collect(varying)
+        except InputError:
+            raise
+        except Exception as error:  # the environment's, `starts`' or `observe`'s own code may fail in any way
+            raise CollectionError(
+                f"env, starts or observe: {type(error).__name__}: {error}; {len(self.buffer)} transitions before it "
+                "are whole, in `rollouts` of this error",
+                self.buffer,
+            ) from error
+        except KeyboardInterrupt as error:
+            error.rollouts = self.buffer  # type: ignore[attr-defined]
+            raise
+        return self.buffer
 
-def _start_states(
-    env: gym.Env,
-    simulator: MujocoSimulator,
-    starts: Starts | None,
-    rng: np.random.Generator,
-    n: int,
-    first: bool,
-) -> tuple[Array, Array | None]:
-    """States `(n, state_size)` and warm starts to roll out from; the seeded reset counts as the first."""
-    if starts is not None:
-        return simulator.states(*starts(rng, n)), None
-    found = []
-    for i in range(n):
-        if not (first and i == 0):
-            env.reset()
-        found.append(simulator.current())
-    states, warmstarts = zip(*found, strict=True)
-    return np.stack(states), np.stack(warmstarts)
+    def _collect(self, varying: bool) -> None:
+        row = self.simulator.frame_skip * (self.simulator.state_size + self.box.shape[0])
+        chunk = max(_LEAST_CHUNK, CHUNK_FLOATS // (self.length * row))  # of no matter how many threads
+        last = self.check.reset(seeds(self.seed, "collect_mujoco environment", 1)[0])
+        first = True
+        while (missing := self.steps - len(self.buffer)) > 0:
+            n = min(chunk, -(-missing // self.length))
+            actions = random_actions(self.box, self.actions, (n, self.length))
+            own = self.starts is None or varying
+            begun = self._resets(actions, last if first else None) if own else [last] * n
+            if self.starts is not None:
+                begun = self._placed(begun, self.starts)
+            self._roll(begun, actions[: len(begun)])
+            first = False
 
+    def _compare_resets(self) -> bool:
+        """Compare steps after some resets; whether resets leave more behind than positions and velocities."""
+        rng = stream(self.seed, "collect_mujoco check")
+        long = min(self.length, max(_LONG, self.steps // _LONG_SHARE))
+        found = []
+        for i in range(_RESETS):
+            first = i == 0
+            found.append(self.check.reset(seeds(self.seed, "collect_mujoco check", 1)[0] if first else None))
+            for action in random_actions(self.box, rng, (long if first else min(_SHORT, self.length),)):
+                if not self.check.step(action):
+                    break
+        self.check.require_agreement()
+        rest = self.simulator.qvel.stop
+        return any(
+            p.model is not found[0].model
+            or not np.array_equal(p.inputs, found[0].inputs)
+            or not np.array_equal(p.state[rest:], found[0].state[rest:])
+            for p in found
+        )
 
-def _measured_frame_skip(env: gym.Env) -> int:
-    """Physics steps under one action, by the simulator's clock."""
-    base: Any = env.unwrapped
-    env.reset()
-    before = base.data.time
-    env.step(env.action_space.sample())
-    return round((base.data.time - before) / base.model.opt.timestep)
+    def _resets(self, actions: NDArray[Any], reset: Physics | None) -> list[Physics]:
+        """What a reset an episode leaves behind, `reset` being the first; fewer than asked for where models are big.
+
+        After some of them the environment takes the episode's first action itself.
+        """
+        every, size = -(-_CHECKED_SHARE // self.length), mujoco.mj_sizeModel(self.simulator.model)
+        found: list[Physics] = []
+        models = 0
+        for i, action in enumerate(actions[:, 0]):
+            found.append(reset if reset is not None and i == 0 else self.check.reset())
+            if i % every == 0:
+                self.check.step(action)
+            models += i > 0 and found[-1].model is not found[-2].model
+            if models * size >= _MODEL_BYTES:
+                break
+        self.check.require_agreement()
+        return found
+
+    def _placed(self, begun: list[Physics], starts: Starts) -> list[Physics]:
+        """The same, at the positions and velocities of `starts`."""
+        like = np.stack([physics.state for physics in begun])
+        states = self.simulator.states(*starts(self.placing, len(begun)), like)
+        still = np.zeros(self.simulator.model.nv)
+        return [p._replace(state=s, warmstart=still) for p, s in zip(begun, states, strict=True)]
+
+    def _roll(self, begun: list[Physics], actions: NDArray[Any]) -> None:
+        """Roll out, compare from the states that tell most, and keep the episodes."""
+        paths, sound = self.simulator.paths(begun, actions)
+        whole = np.flatnonzero(sound == self.length)
+        kept = paths if len(whole) == len(paths) else paths[whole]
+        if len(kept):
+            moving = slice(self.simulator.qpos.start, self.simulator.qvel.stop)
+            episode, step = telling_states(kept, moving)
+            self.check.step_from(kept[episode, step], actions[whole[episode], step])
+            self.check.require_agreement()
+        observations = self.observe(kept[..., self.simulator.qpos], kept[..., self.simulator.qvel])
+        done = self.buffer.num_episodes
+        for s, a in zip(observations, actions[whole], strict=True):
+            if (left := self.steps - len(self.buffer)) > 0:
+                self.buffer.add_episode(s[: left + 1], a[:left])
+        if len(whole) < len(paths):
+            bad = int(np.flatnonzero(sound < self.length)[0])
+            message = unstable_message("episode", done + bad, int(sound[bad]))
+            raise CollectionError(f"{'env' if self.starts is None else 'starts'}: {message}", self.buffer)
 
 
 def _observe_of(env: gym.Env) -> Observe:
@@ -250,7 +232,7 @@ def _observe_of(env: gym.Env) -> Observe:
     if not structure or not structure.keys() <= known:
         raise InputError(
             f"observe: expected a function, since observations of {env} are not known to be just positions and "
-            f"velocities (structure: {structure or 'not given'}), got None; give one, or {_ADVICE}"
+            f"velocities (structure: {structure or 'not given'}), got None; give one, or {ADVICE}"
         )
     skip = structure.get("skipped_qpos", 0)
     # Hopper and Walker2d clip velocities, which nothing declares: show the environment a very fast state.
@@ -259,35 +241,3 @@ def _observe_of(env: gym.Env) -> Observe:
     limit = float(np.max(base._get_obs()[-base.model.nv :]))
     bound = np.inf if limit == 1e3 else limit
     return lambda qpos, qvel: np.concatenate([qpos[..., skip:], qvel.clip(-bound, bound)], axis=-1)
-
-
-def _verify(env: gym.Env, simulator: MujocoSimulator, observe: Observe, seed: int, steps: int = 12) -> None:
-    """Raise `InputError` unless a short rollout gives what the environment gives."""
-    rng = np.random.default_rng(seed)
-    box = action_box(env.action_space)
-    seen = [plain_observation(env.reset(seed=seed)[0])]
-    state, warmstart = simulator.current()
-    actions = rng.uniform(box.low, box.high, (steps, *box.shape)).astype(box.dtype)
-    for action in actions:
-        observation, _, terminated, truncated, _ = env.step(action)
-        seen.append(plain_observation(observation))
-        if terminated or truncated:
-            break
-    taken = len(seen) - 1
-    expected = np.stack(seen)
-    given = np.asarray(observe(*simulator.rollout(state[None], actions[None, :taken], warmstart[None])))[0]
-    require(
-        given.shape == expected.shape,
-        "observe",
-        given=f"observations of shape {given.shape}",
-        expected=f"shape {expected.shape} as the environment gives",
-    )
-    # An environment may show its observations in single precision: allow for that rounding, not for more.
-    rounding = 4 * np.finfo(expected.dtype).eps if np.issubdtype(expected.dtype, np.floating) else 0.0
-    error = np.nan_to_num(np.abs(given - expected), nan=np.inf)
-    if not (error <= _TOLERANCE + rounding * np.abs(expected)).all():
-        step, coordinate = divmod(int(error.argmax()), error.shape[1])
-        raise InputError(
-            f"env: expected rollouts that agree with stepping {env}, got a difference of "
-            f"{error[step, coordinate]:.2g} in observation coordinate {coordinate} after {step} steps; {_ADVICE}"
-        )

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ebm_control.checks import InputError, require, require_finite, require_shape
 from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.tensors import as_array
 
 _TENSORS = ("obs_mean", "obs_std", "act_mean", "act_std", "state_std")
 
@@ -23,6 +23,10 @@ class Normalizer:
 
     Plain coordinates get mean 0 and standard deviation 1. Periodic ones keep their origin, are divided by
     half their period and wrapped, so that they live in [-1, 1] with period 2.
+
+    Everything is computed in the wider of two precisions, the argument's and the normaliser's own (float64 of one that
+    was fitted): a world far from its origin loses its last digits in float32, not in normalised units. What is
+    normalised has the argument's dtype; what is back in raw units has the wider one.
 
     Args:
         obs_mean: `(obs_dim,)`, 0 for periodic coordinates.
@@ -64,10 +68,16 @@ class Normalizer:
     def fit(
         cls, observations: ArrayLike | Tensor, actions: ArrayLike | Tensor, periods: Sequence[float] = ()
     ) -> Normalizer:
-        """Normaliser of the data, in float64; coordinates that never change get scale 1.
+        """Normaliser of the data, in float64.
+
+        A coordinate counts as constant where its range is no more than rounding: within 8 units of float32's
+        rounding of its greatest magnitude, where every figure of it is one that float32 can hold; within 1e-12 of
+        that magnitude, where some are finer than that, as motion of size 1 at an offset of 1e8 is; and within 1e-14
+        in any case, the rounding of sines and the like about 0. Its scale is its greatest magnitude, at least 1: what
+        rounding it has stays far below 1.
 
         Args:
-            observations: `(..., obs_dim)` raw.
+            observations: `(..., obs_dim)` raw, arrays of any layout, byte order or type of real numbers.
             actions: `(..., act_dim)` raw.
             periods: see the class.
 
@@ -101,22 +111,27 @@ class Normalizer:
         return TrajectoryLayout(self.obs_mean.numel(), self.act_mean.numel(), periods)
 
     def normalize_observations(self, observations: Tensor) -> Tensor:
-        """Raw observations `(..., obs_dim)` in normalised units, periodic coordinates wrapped to [-1, 1]."""
-        scaled = (observations - self.obs_mean.to(observations)) / self.obs_std.to(observations)
+        """Raw observations `(..., obs_dim)` in normalised units, periodic coordinates wrapped to [-1, 1].
+
+        Floats keep their dtype; integers get the normaliser's.
+        """
+        scaled = _scaled(observations, self.obs_mean, self.obs_std)
         # The difference to the origin by the shorter way round is the wrapped coordinate.
-        return self.layout.difference(scaled, torch.zeros_like(scaled)) if any(self.periods) else scaled
+        wrapped = self.layout.difference(scaled, torch.zeros_like(scaled)) if any(self.periods) else scaled
+        return wrapped.to(_dtype(observations, wrapped))
 
     def denormalize_observations(self, observations: Tensor) -> Tensor:
-        """Normalised observations `(..., obs_dim)` in raw units."""
-        return observations * self.obs_std.to(observations) + self.obs_mean.to(observations)
+        """Normalised observations `(..., obs_dim)` in raw units, in the wider precision (see the class)."""
+        return _raw(observations, self.obs_mean, self.obs_std)
 
     def normalize_actions(self, actions: Tensor) -> Tensor:
-        """Raw actions `(..., act_dim)` in normalised units."""
-        return (actions - self.act_mean.to(actions)) / self.act_std.to(actions)
+        """Raw actions `(..., act_dim)` in normalised units; dtypes as of observations."""
+        scaled = _scaled(actions, self.act_mean, self.act_std)
+        return scaled.to(_dtype(actions, scaled))
 
     def denormalize_actions(self, actions: Tensor) -> Tensor:
-        """Normalised actions `(..., act_dim)` in raw units."""
-        return actions * self.act_std.to(actions) + self.act_mean.to(actions)
+        """Normalised actions `(..., act_dim)` in raw units, in the wider precision."""
+        return _raw(actions, self.act_mean, self.act_std)
 
     def normalize(self, observations: Tensor, actions: Tensor | None = None) -> Tensor:
         """Normalised trajectory `(..., T, D)` of raw `(..., T, obs_dim)` and `(..., T or T-1, act_dim)`.
@@ -127,7 +142,10 @@ class Normalizer:
         return self.layout.join(self.normalize_observations(observations), normalised)
 
     def denormalize(self, trajectory: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw observations `(..., obs_dim)` and actions `(..., act_dim)` of a trajectory `(..., D)`."""
+        """Raw observations `(..., obs_dim)` and actions `(..., act_dim)` of a trajectory `(..., D)`.
+
+        In the wider precision: float64 of a fitted normaliser.
+        """
         layout = self.layout
         return (
             self.denormalize_observations(layout.states(trajectory)),
@@ -169,11 +187,23 @@ class Normalizer:
         return cls(**tensors, periods=tuple(figures["periods"]))
 
 
+def _scaled(raw: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    """`(raw - mean) / scale` in the wider of both precisions."""
+    return (raw - mean.to(raw.device)) / scale.to(raw.device)
+
+
+def _raw(scaled: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    """`scaled * scale + mean` in the wider of both precisions."""
+    return scaled * scale.to(scaled.device) + mean.to(scaled.device)
+
+
+def _dtype(given: Tensor, computed: Tensor) -> torch.dtype:
+    return given.dtype if given.is_floating_point() else computed.dtype
+
+
 def _rows(name: str, value: ArrayLike | Tensor) -> Tensor:
     """Data `(..., d)` as float64 rows `(N, d)` on the CPU."""
-    array = (
-        value.detach().cpu().double() if isinstance(value, Tensor) else torch.tensor(np.asarray(value, float))
-    )
+    array = torch.from_numpy(as_array(name, value).copy())
     require(array.dim() >= 2, name, given=f"shape {tuple(array.shape)}", expected="shape (..., coordinates)")
     rows = array.reshape(-1, array.shape[-1]) if array.shape[-1] else array.new_zeros(1, 0)
     require(
@@ -184,10 +214,17 @@ def _rows(name: str, value: ArrayLike | Tensor) -> Tensor:
 
 
 def _mean_and_std(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and scale of each coordinate; see `Normalizer.fit` for those that count as constant."""
     low, high = rows.amin(0), rows.amax(0)
-    # The deviation of a constant such as 0.1 is a rounding error: dividing by it would blow noise up to size 1.
-    constant = high - low <= 1e-9 * torch.maximum(low.abs(), high.abs())
-    return rows.mean(0), torch.where(constant, 1.0, rows.std(0, correction=0))
+    size = torch.maximum(low.abs(), high.abs())
+    coarse = (rows.float().double() == rows).all(dim=0)
+    rounding = torch.where(coarse, 8 * torch.finfo(torch.float32).eps, 1e-12) * size
+    # The deviation of a constant is a rounding error: dividing by it would blow noise up to size 1.
+    constant = high - low <= rounding.clamp_min(1e-14)
+    # As moves from one of the figures: sums of far offsets would cost the digits.
+    moves = rows - rows[0]
+    mean, std = rows[0] + moves.mean(0), moves.std(0, correction=0)
+    return mean, torch.where(constant, size.clamp_min(1.0), std)
 
 
 def _circular_std(x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 import zlib
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ebm_control.checks import InputError, require
 from ebm_control.data.normalizer import Normalizer
+from ebm_control.data.sound import as_numbers
 from ebm_control.energies.layout import TrajectoryLayout
 
 Array = NDArray[np.float64]
@@ -251,24 +253,23 @@ class RolloutBuffer:
         """
         return Normalizer.fit(self.observations, self.actions, self.periods)
 
-    def split(self, fraction: float, rng: np.random.Generator) -> tuple[RolloutBuffer, RolloutBuffer]:
-        """Two buffers of whole episodes, the first with about `fraction` of them, each with at least one.
-
-        Raises:
-            InputError: `fraction` not within (0, 1), or fewer than two episodes.
-
-        """
-        total = self.num_episodes
-        require(0 < fraction < 1, "fraction", given=fraction, expected="between 0 and 1")
-        require(total >= 2, "split", given=f"a buffer of {total} episodes", expected="two or more")
-        count = min(max(round(fraction * total), 1), total - 1)
-        chosen = set(rng.permutation(total)[:count].tolist())
-        parts = tuple(
-            RolloutBuffer(self.obs_dim, self.act_dim, self.capacity, self.periods) for _ in range(2)
+    def digest(self) -> str:
+        """SHA-256 of the data: equal for equal episodes in the same order and equal periods, whatever the capacity."""
+        hashed = hashlib.sha256()
+        steps, terminated, rewarded = (
+            [getattr(span, name) for span in self._spans] for name in ("steps", "terminated", "rewarded")
         )
-        for i, e in enumerate(self.episodes()):
-            parts[i not in chosen].add_episode(e.observations, e.actions, e.rewards, e.terminated)
-        return parts[0], parts[1]
+        live = slice(self._begin, self._end)
+        for part in (
+            np.array([self.obs_dim, self.act_dim], dtype=np.int64),
+            np.array(self.periods or (0.0,) * self.obs_dim),
+            np.array([steps, terminated, rewarded], dtype=np.int64),
+            self._obs[live],
+            self._act[live],
+            self._rew[live],
+        ):
+            hashed.update(np.ascontiguousarray(part).data)
+        return hashed.hexdigest()
 
     def save(self, path: str | Path) -> None:
         """Write all to `path` (`.npz`, no pickle), whole or not at all: a crash leaves the old file."""
@@ -335,13 +336,7 @@ class RolloutBuffer:
 
 def _checked(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> Array:
     """`value` as a finite float64 array of the given shape, None standing for any size."""
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: expected an array of numbers, got {error}") from error
-    fits = array.ndim == len(shape) and all(e in (None, s) for e, s in zip(shape, array.shape, strict=False))
-    wanted = str(shape).replace("None", "any")
-    require(fits, name, given=f"shape {array.shape}", expected=f"shape {wanted}")
+    array = as_numbers(name, value, shape)
     if not np.isfinite(array).all():
         bad = np.argwhere(~np.isfinite(array))
         first = tuple(int(i) for i in bad[0])

@@ -38,8 +38,7 @@ class TaskStream:
         classes: labels there are in all.
 
     Raises:
-        InputError: no tasks, one without images to learn or to test by, images of another shape or not uint8, labels
-            that are not one an image, or not of those classes.
+        InputError: no tasks, one without images to test by, images of another shape, or labels not of those classes.
 
     """
 
@@ -49,21 +48,14 @@ class TaskStream:
 
     def __post_init__(self) -> None:
         require(len(self.tasks) >= 1, "tasks", given="none", expected="at least one")
-        shape = tuple(self.tasks[0].images.shape[1:])
         for task in self.tasks:
-            self._check(task.name, task.images, task.labels, shape)
-            self._check(task.name, task.test_images, task.test_labels, shape)
-
-    def _check(self, name: str, images: Tensor, labels: Tensor, shape: tuple[int, ...]) -> None:
-        fits = images.dtype == torch.uint8 and len(shape) == 3 and tuple(images.shape[1:]) == shape
-        expected = f"uint8 images (N, {', '.join(map(str, shape)) if len(shape) == 3 else 'C, H, W'})"
-        require(fits, "tasks", given=f"{images.dtype} {tuple(images.shape)} in {name}", expected=expected)
-        fits = len(images) == len(labels) >= 1
-        expected = "as many images as labels, at least 1"
-        require(fits, "tasks", given=f"{len(images)} and {len(labels)} in {name}", expected=expected)
-        low, high = int(labels.min()), int(labels.max())
-        fits, expected = low >= 0 and high < self.classes, f"labels 0 to {self.classes - 1}"
-        require(fits, "tasks", given=f"{low} to {high} in {name}", expected=expected)
+            given = f"{task.shape} in {task.name}"
+            require(task.shape == self.shape, "tasks", given=given, expected=f"images {self.shape}")
+            given, expected = f"none in {task.name}", "images to test by, at least one"
+            require(len(task.test_images) >= 1, "tasks", given=given, expected=expected)
+            high = int(torch.cat([task.labels, task.test_labels]).max())
+            given, expected = f"{high} in {task.name}", f"labels 0 to {self.classes - 1}"
+            require(high < self.classes, "tasks", given=given, expected=expected)
 
     @property
     def shape(self) -> tuple[int, int, int]:

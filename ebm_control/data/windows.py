@@ -58,6 +58,11 @@ class WindowBatches(Iterator[Batch]):
         """Least and greatest figure of each coordinate of a row, `(D,)` each, in normalised units."""
         return self._data[0].amin(dim=0), self._data[0].amax(dim=0)
 
+    def all_pairs(self) -> tuple[Tensor, Tensor]:
+        """First and second row `(N, D)` of every window of the first gap."""
+        starts = self._starts[0]
+        return self._data[0][starts], self._data[0][starts + self.gaps[0]]
+
     def __next__(self) -> Batch:
         many = len(self.gaps) > 1
         k = int(torch.randint(len(self.gaps), (), generator=self._gap_generator)) if many else 0
@@ -156,6 +161,29 @@ def window_batches(
     return WindowBatches(buffer, normalizer, batch, length, chosen, with_context, device, dtype, seed)
 
 
+# Displacements that differ by less than this are one and the same, in normalised units: float32's rounding of figures
+# of up to ten units.
+STEADY = 2e-6
+
+
+def steady_coordinates(
+    batches: WindowBatches | StateBatches, layout: TrajectoryLayout
+) -> tuple[Tensor, Tensor]:
+    """Coordinates whose displacement from a row to the next is the same in all data, and that displacement.
+
+    Constants, coordinates that are constant within each episode (a goal or a parameter of it), clocks.
+
+    Returns:
+        `(obs_dim,)` boolean, and `(obs_dim,)` displacements in the units of the windows.
+
+    """
+    first, second = (batches.batches if isinstance(batches, StateBatches) else batches).all_pairs()
+    moved = layout.difference(layout.states(second), layout.states(first))
+    steady = moved.amax(dim=0) - moved.amin(dim=0) <= STEADY
+    rate = moved.mean(dim=0)
+    return steady, torch.where(rate.abs() > STEADY, rate, torch.zeros_like(rate))
+
+
 def displacement_scale(batches: Iterator[Batch], layout: TrajectoryLayout, draws: int = 10) -> Tensor:
     """Root mean square `(obs_dim,)` of one displacement over `draws` batches of windows, 1 where nothing moves.
 
@@ -163,7 +191,7 @@ def displacement_scale(batches: Iterator[Batch], layout: TrajectoryLayout, draws
     """
     states = layout.states(torch.cat([next(batches).x for _ in range(draws)]))
     scale = layout.difference(states[:, 1:], states[:, :-1]).flatten(0, 1).square().mean(dim=0).sqrt()
-    return torch.where(scale > 1e-8, scale, torch.ones_like(scale))
+    return torch.where(scale > STEADY, scale, torch.ones_like(scale))
 
 
 def _normalised_rows(buffer: RolloutBuffer, normalizer: Normalizer, gap: int) -> Tensor:

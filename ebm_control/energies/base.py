@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ebm_control.checks import require
+from ebm_control.tensors import ordinary_tensors
 
 
 class Energy(nn.Module, ABC):
@@ -128,6 +129,7 @@ class Mixture(Energy):
 
     log_weights: Tensor
 
+    @ordinary_tensors()
     def __init__(self, energies: Sequence[Energy], weights: Sequence[float] | None = None) -> None:
         super().__init__()
         require(len(energies) > 0, "energies", given="none", expected="at least one energy")
@@ -139,7 +141,7 @@ class Mixture(Energy):
             expected=f"{len(energies)} positive numbers",
         )
         self.energies = nn.ModuleList(energies)
-        self.register_buffer("log_weights", torch.tensor(given).log())
+        self.register_buffer("log_weights", torch.tensor(given, dtype=torch.float32).log())
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Energy of the mixture, `(B,)`."""

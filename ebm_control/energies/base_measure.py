@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ebm_control.checks import require, require_shape
+from ebm_control.tensors import ordinary_tensors
 
 
 class BaseMeasure(nn.Module, ABC):
@@ -42,6 +43,7 @@ class GaussianBase(BaseMeasure):
 
     """
 
+    @ordinary_tensors()
     def __init__(self, obs_dim: int, deviation: float | Tensor = 10**0.5) -> None:
         super().__init__()
         value = torch.as_tensor(deviation, dtype=torch.float32).expand(obs_dim).clone()
@@ -65,10 +67,11 @@ class RegressionBase(BaseMeasure):
 
     """
 
+    @ordinary_tensors()
     def __init__(self, network: nn.Module, obs_dim: int) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("deviation", torch.ones(obs_dim))
+        self.register_buffer("deviation", torch.ones(obs_dim, dtype=torch.float32))
 
     def mean(self, inputs: Tensor) -> Tensor:
         """The network's prediction."""

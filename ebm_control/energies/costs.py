@@ -14,6 +14,7 @@ from torch import Tensor
 from ebm_control.checks import require, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.layout import TrajectoryLayout, pick
+from ebm_control.tensors import ordinary_tensors, outside_inference_mode
 
 
 class GoalCost(Energy):
@@ -37,6 +38,7 @@ class GoalCost(Energy):
 
     goal: Tensor
 
+    @ordinary_tensors()
     def __init__(
         self,
         layout: TrajectoryLayout,
@@ -58,8 +60,9 @@ class GoalCost(Energy):
         self.norm, self.smooth, self.last_only = norm, smooth, last_only
         periods = tuple(layout.periods[i] for i in index) if layout.periods else ()
         self.goal_layout = TrajectoryLayout(len(self.index), periods=periods)
-        self.register_buffer("goal", torch.zeros(len(self.index)))
+        self.register_buffer("goal", torch.zeros(len(self.index), dtype=torch.float32))
 
+    @outside_inference_mode
     def set_goal(self, goal: Tensor) -> None:
         """Set the goal, `(len(index),)` for all chains or `(N, len(index))` for N problems."""
         require(
@@ -127,6 +130,7 @@ class BoxObstacle(Energy):
 
     boxes: Tensor
 
+    @ordinary_tensors()
     def __init__(self, boxes: Tensor, index: Sequence[int], *, margin: float = 0.0, between: int = 3) -> None:
         super().__init__()
         _require_index(index)
@@ -164,6 +168,7 @@ class BoundCost(Energy):
     low: Tensor
     high: Tensor
 
+    @ordinary_tensors()
     def __init__(self, low: Tensor, high: Tensor, index: Sequence[int]) -> None:
         super().__init__()
         _require_index(index)
@@ -194,6 +199,7 @@ class SpeedCost(Energy):
 
     limit: Tensor
 
+    @ordinary_tensors()
     def __init__(self, layout: TrajectoryLayout, limit: Tensor) -> None:
         super().__init__()
         require_shape("limit", limit, (layout.obs_dim,))
@@ -213,9 +219,14 @@ class RewardCost(Energy):
 
     Args:
         layout: meaning of the coordinates.
-        reward: maps states `(B, T-1, obs_dim)`, actions `(B, T-1, act_dim)` and next states to rewards `(B, T-1)`.
+        reward: maps states `(B, T-1, obs_dim)`, actions `(B, T-1, act_dim)` and next states to rewards `(B, T-1)` of
+            any dtype.
         denormalize: maps a trajectory `(B, T, D)` to raw observations and actions, the units that `reward` speaks
-            (a normaliser's `denormalize`); None where it speaks those of `x`.
+            (a normaliser's `denormalize`); None where it speaks those of `x`. That of a fitted normaliser gives
+            float64, which a world far from its origin needs; a reward with a float32 network casts what it is given.
+
+    Raises:
+        InputError: from a call: the reward gives no tensor, or one of another shape.
 
     """
 
@@ -235,8 +246,10 @@ class RewardCost(Energy):
         if self.denormalize is not None:
             states, actions = self.denormalize(x)
         value = self.reward(states[:, :-1], actions[:, :-1], states[:, 1:])
+        given = type(value).__name__
+        require(isinstance(value, Tensor), "reward(...)", given=given, expected="a tensor")
         require_shape("reward(...)", value, (x.shape[0], x.shape[1] - 1))
-        return -value.sum(dim=1)
+        return -value.to(x.dtype).sum(dim=1)
 
 
 def per_chain(value: Tensor, chains: int) -> Tensor:

@@ -12,6 +12,7 @@ from ebm_control.checks import require, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.networks import MLP, normed
 from ebm_control.energies.noise import split_context
+from ebm_control.tensors import cast_like, ordinary_tensors
 
 Shape = tuple[int, int, int]  # channels, height, width
 
@@ -37,6 +38,7 @@ class ImageEnergy(Energy):
     mean: Tensor
     deviation: Tensor
 
+    @ordinary_tensors()
     def __init__(
         self,
         network: nn.Module,
@@ -64,6 +66,7 @@ class ImageEnergy(Energy):
 
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Gaussian base (0 without noise levels) and what the network adds, each `(B,)`."""
+        x, context = cast_like(self.mean, x, context)
         told, level = self._context(x, context)
         base, outputs = self._outputs(x, level)
         if not self.classes:
@@ -84,6 +87,7 @@ class ImageEnergy(Energy):
         require(self.classes > 0, "energy", given="no classes", expected="a class-conditional one")
         wanted = "None: the energy has no noise levels" if self.noise is None else "a noise level"
         require((level is None) == (self.noise is None), "level", given=level, expected=wanted)
+        x, _ = cast_like(self.mean, x)
         told = None
         if level is not None:
             told = torch.as_tensor(level).to(x).log().expand(len(x))[:, None]
@@ -119,6 +123,7 @@ class SmallCNN(nn.Module):
 
     """
 
+    @ordinary_tensors()
     def __init__(
         self, shape: Shape, outputs: int = 1, width: int = 32, *, told: int = 0, spectral: bool = False
     ) -> None:
@@ -167,6 +172,7 @@ class ResidualNetwork(nn.Module):
 
     """
 
+    @ordinary_tensors()
     def __init__(
         self,
         shape: Shape,
@@ -224,6 +230,7 @@ class UNet(nn.Module):
 
     """
 
+    @ordinary_tensors()
     def __init__(
         self,
         shape: Shape,
@@ -280,6 +287,7 @@ class UNet(nn.Module):
 
 
 class _ResidualBlock(nn.Module):
+    @ordinary_tensors()
     def __init__(self, width: int, told: int, spectral: bool) -> None:
         super().__init__()
         self.layers = nn.ModuleList(normed(nn.Conv2d(width, width, 3, 1, 1), spectral) for _ in range(2))

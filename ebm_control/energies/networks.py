@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ebm_control.checks import require
+from ebm_control.tensors import ordinary_tensors
 
 
 class MLP(nn.Module):
@@ -24,6 +25,7 @@ class MLP(nn.Module):
 
     """
 
+    @ordinary_tensors()
     def __init__(
         self,
         inputs: int,
@@ -64,6 +66,7 @@ class FourierMLP(nn.Module):
 
     directions: Tensor
 
+    @ordinary_tensors()
     def __init__(
         self,
         inputs: int,
@@ -95,7 +98,7 @@ def random_directions(features: int, frequencies: int, bandwidth: float) -> Tens
 
     """
     require(bandwidth > 0, "bandwidth", given=bandwidth, expected="a positive number")
-    return bandwidth * torch.randn(features, frequencies)
+    return bandwidth * torch.randn(features, frequencies, dtype=torch.float32)
 
 
 def waves(x: Tensor, directions: Tensor) -> Tensor:
@@ -116,6 +119,7 @@ class TemporalConvolution(nn.Module):
 
     """
 
+    @ordinary_tensors()
     def __init__(
         self, channels: int, width: int = 128, blocks: int = 3, kernel: int = 3, *, spectral: bool = False
     ) -> None:
@@ -150,6 +154,7 @@ class Transformer(nn.Module):
 
     """
 
+    @ordinary_tensors()
     def __init__(self, channels: int, rows: int, width: int = 96, blocks: int = 2, heads: int = 4) -> None:
         super().__init__()
         require(width % heads == 0, "width", given=width, expected=f"a multiple of {heads} heads")
@@ -169,6 +174,7 @@ class Transformer(nn.Module):
 
 
 class _AttentionBlock(nn.Module):
+    @ordinary_tensors()
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from ebm_control.checks import require, require_finite, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.layout import TrajectoryLayout, pick
+from ebm_control.tensors import ordinary_tensors
 
 _APART = 0.5  # widths between remembered places: close enough that their kernels join without ripples
 _LEAST = -60.0  # exponent of a kernel: below it exp underflows, which costs a CPU a hundred times the work
@@ -54,6 +55,7 @@ class NoveltyCost(Energy):
     added: Tensor
     scale: Tensor
 
+    @ordinary_tensors()
     def __init__(
         self,
         layout: TrajectoryLayout,
@@ -80,7 +82,7 @@ class NoveltyCost(Energy):
         self.place_layout = TrajectoryLayout(len(self.index), periods=periods)
         # A setting, not memory: what is saved is what was visited.
         self.register_buffer("scale", _feature_scale(self.place_layout, width), persistent=False)
-        self.register_buffer("places", torch.zeros(capacity, len(self.index)))
+        self.register_buffer("places", torch.zeros(capacity, len(self.index), dtype=torch.float32))
         self.register_buffer("added", torch.zeros((), dtype=torch.int64))
 
     @property

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP
+from ebm_control.tensors import ordinary_tensors
 
 
 class RewardNetwork(nn.Module):
@@ -30,18 +31,19 @@ class RewardNetwork(nn.Module):
     deviation: Tensor
     fitted: Tensor
 
+    @ordinary_tensors()
     def __init__(self, layout: TrajectoryLayout, hidden: tuple[int, ...] = (128, 128)) -> None:
         super().__init__()
         self.layout = layout
         self.network = MLP(2 * layout.feature_dim + layout.act_dim, hidden)
-        self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("deviation", torch.ones(()))
+        self.register_buffer("mean", torch.zeros((), dtype=torch.float32))
+        self.register_buffer("deviation", torch.ones((), dtype=torch.float32))
         self.register_buffer("fitted", torch.tensor(False))
 
     def forward(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
         """Rewards `(...)` of states `(..., obs_dim)`, actions `(..., act_dim)` and next states."""
         parts = [self.layout.features(states), actions, self.layout.features(after)]
-        value: Tensor = self.network(torch.cat(parts, dim=-1)).squeeze(-1)
+        value: Tensor = self.network(torch.cat(parts, dim=-1).to(self.mean.dtype)).squeeze(-1)
         return value
 
     def raw(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:

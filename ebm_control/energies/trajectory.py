@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from ebm_control.checks import require, require_shape
 from ebm_control.energies.base import Energy
-from ebm_control.energies.base_measure import BaseMeasure
+from ebm_control.energies.base_measure import BaseMeasure, RegressionBase
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP, TemporalConvolution
 from ebm_control.energies.noise import split_context
+from ebm_control.tensors import cast_like, ordinary_tensors
 
 
 class TransitionEnergy(Energy):
     """A network over short windows, summed along the trajectory: `E(τ) = Σ_t base(w_t) + f(w_t)`.
+
+    Trajectories and context of another dtype than its weights are cast to theirs.
 
     `w_t = (x_t, ..., x_{t+window-1})` is seen as the features of its first state, the actions of all rows but
     the last (none if the layout has none: then the energy is over states alone), the displacements between
@@ -35,10 +40,17 @@ class TransitionEnergy(Energy):
         context_dim: length of the context (a time gap, say), but for the noise level; 0 for none.
         noise: least and greatest noise level; None for an energy of data as they are.
 
+    Attributes:
+        steady: `(obs_dim,)` coordinates that always move by the same displacement: constants, clocks.
+        rate: `(obs_dim,)` that displacement, in the units of `x`; 0 elsewhere.
+
     """
 
     displacement_scale: Tensor
+    steady: Tensor
+    rate: Tensor
 
+    @ordinary_tensors()
     def __init__(
         self,
         layout: TrajectoryLayout,
@@ -60,6 +72,50 @@ class TransitionEnergy(Energy):
         self.network = MLP(inputs) if network is None else network
         self.base = base
         self.register_buffer("displacement_scale", _displacement_scale(layout, displacement_scale))
+        self.register_buffer("steady", torch.zeros(layout.obs_dim, dtype=torch.bool))
+        self.register_buffer("rate", torch.zeros(layout.obs_dim))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Checkpoints that were written before these two existed do not hold them.
+        for name in ("steady", "rate"):
+            state_dict.setdefault(prefix + name, torch.zeros_like(getattr(self, name)))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def set_steady(self, steady: Tensor, rate: Tensor) -> None:
+        """Say which coordinates always move by the same displacement, and by which; both `(obs_dim,)`.
+
+        A constant moves by 0, a clock by its step. A planner need not plan them.
+        """
+        require_shape("steady", steady, (self.layout.obs_dim,))
+        require_shape("rate", rate, (self.layout.obs_dim,))
+        self.steady.copy_(steady)
+        self.rate.copy_(torch.where(steady, rate.to(self.rate), torch.zeros_like(self.rate)))
+
+    def with_deviation(self, deviation: Tensor) -> TransitionEnergy:
+        """The same energy, all networks shared, whose base has another deviation `(obs_dim,)`.
+
+        Raises:
+            InputError: its base is not a `RegressionBase`.
+
+        """
+        base = self.base
+        require(
+            isinstance(base, RegressionBase), "base", given=type(base).__name__, expected="a RegressionBase"
+        )
+        assert isinstance(base, RegressionBase)
+        softer = RegressionBase(base.network, self.layout.obs_dim).to(deviation)
+        softer.set_deviation(deviation)
+        made = TransitionEnergy(
+            self.layout,
+            self.network,
+            window=self.window,
+            base=softer,
+            displacement_scale=self.displacement_scale,
+            context_dim=self.context_dim,
+            noise=self.noise,
+        ).to(self.displacement_scale)
+        made.set_steady(self.steady, self.rate)
+        return made.train(self.training)
 
     @staticmethod
     def inputs_of(
@@ -76,6 +132,7 @@ class TransitionEnergy(Energy):
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Base and tilt, summed along the trajectory, each `(B,)`."""
         self.layout.check("x", x)
+        x, context = cast_like(self.displacement_scale, x, context)
         known, noise = split_context(x, context, self.context_dim, self.noise is not None)
         inputs, displacement = self.windows(x, known)
         # One pass through the base serves both: the tilt sees the residual, so that it can shape the density
@@ -107,6 +164,7 @@ class TransitionEnergy(Energy):
 
         """
         self.layout.check("x", x)
+        x, context = cast_like(self.displacement_scale, x, context)
         require(x.shape[1] >= self.window, "x", given=f"{x.shape[1]} rows", expected=f">= {self.window} rows")
         states, actions = self.layout.states(x), self.layout.actions(x)
         count = x.shape[1] - self.window + 1
@@ -186,7 +244,7 @@ class WindowEnergy(Energy):
     Without a base the network sees of every row the features of its state, its action and the displacement that led
     to it. With one, which is a Gaussian over the displacements of all later states from the first, it sees of every row
     the features of the first state, the row's action, where the base expects it and how far off it is.
-    `noise` is as in `TransitionEnergy`.
+    `noise` and dtypes are as in `TransitionEnergy`.
 
     Args:
         layout: meaning of the coordinates.
@@ -200,6 +258,7 @@ class WindowEnergy(Energy):
 
     displacement_scale: Tensor
 
+    @ordinary_tensors()
     def __init__(
         self,
         layout: TrajectoryLayout,
@@ -245,6 +304,7 @@ class WindowEnergy(Energy):
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Base and tilt, each `(B,)`."""
         self.layout.check("x", x)
+        x, context = cast_like(self.displacement_scale, x, context)
         known, noise = split_context(x, context, self.context_dim, self.noise is not None)
         if self.base is None:
             tilt = self._tilt(self._rows(x), known, noise)
@@ -278,6 +338,7 @@ class WindowEnergy(Energy):
 
         """
         self.layout.check("x", x)
+        x, context = cast_like(self.displacement_scale, x, context)
         rows = self.window
         require(
             rows is None or x.shape[1] == rows, "x", given=f"{x.shape[1]} rows", expected=f"the base's {rows}"
@@ -332,7 +393,9 @@ class WindowEnergy(Energy):
 
 
 def _displacement_scale(layout: TrajectoryLayout, given: Tensor | None) -> Tensor:
-    scale = torch.ones(layout.obs_dim) if given is None else given.detach().float().clone()
+    scale = (
+        torch.ones(layout.obs_dim, dtype=torch.float32) if given is None else given.detach().float().clone()
+    )
     require_shape("displacement_scale", scale, (layout.obs_dim,))
     require(bool((scale > 0).all()), "displacement_scale", given=scale.tolist(), expected="positive figures")
     return scale

@@ -13,6 +13,7 @@ from ebm_control.checks import require
 from ebm_control.data.batch import Batch
 from ebm_control.data.images import ImageBatches, ImageSet
 from ebm_control.images.detect import in_parts
+from ebm_control.tensors import ordinary_tensors
 from ebm_control.training.logger import Logger
 from ebm_control.training.regression import regress, seeded
 
@@ -33,6 +34,7 @@ class Autoencoder(nn.Module):
 
     """
 
+    @ordinary_tensors()
     def __init__(
         self,
         shape: tuple[int, int, int],

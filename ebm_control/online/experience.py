@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from ebm_control.checks import require
 from ebm_control.data import Episode, Normalizer, RolloutBuffer
+from ebm_control.data.outliers import outlying
+from ebm_control.data.sound import add_finite_parts
 
 Array = NDArray[np.float64]
 HELD_OUT = 20  # one stretch in so many is held out
@@ -38,6 +41,10 @@ class Parts(NamedTuple):
         folder.mkdir(parents=True, exist_ok=True)
         for name in _PARTS:
             getattr(self, name).save(folder / f"{name}.npz")
+
+    def digest(self) -> str:
+        """Of both parts: equal where their data are."""
+        return f"{self.data.digest()}-{self.held.digest()}"
 
     @classmethod
     def load(cls, folder: Path) -> Parts:
@@ -95,9 +102,20 @@ class Experience:
             self._observations[i] = [np.array(observations[i], np.float64)]
         self._returns[which] = 0.0
 
-    def add(self, observations: Array, actions: Array, rewards: Array) -> None:
-        """One step of every environment: where it led, what was done, what it gave."""
-        for i in range(len(self._observations)):
+    def add(
+        self,
+        observations: Array,
+        actions: Array,
+        rewards: Array,
+        finite: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """One step of every environment: where it led, what was done, what it gave.
+
+        Where `finite` `(N,)` is False the step is left out, and its episode has to end there.
+        """
+        finite = np.ones(len(self._observations), dtype=bool) if finite is None else finite
+        rewards = np.where(finite, rewards, 0.0)
+        for i in np.flatnonzero(finite).tolist():
             self._observations[i].append(np.array(observations[i], np.float64))
             self._actions[i].append(np.array(actions[i], np.float64))
             self._rewards[i].append(float(rewards[i]))
@@ -125,12 +143,34 @@ class Experience:
 
     def take_in(self) -> None:
         """Add what is pending to `data`, and one stretch in 20 to `held`."""
-        for episode in self._pending:
+        for episode, wild in zip(self._pending, self._outlying(), strict=True):
             # The second stretch of all is held out: there is something to judge by from the first round on.
             part = self.held if self._stretches % HELD_OUT == 1 else self.data
             self._stretches += 1
-            part.add_episode(episode.observations, episode.actions, episode.rewards, episode.terminated)
+            seen = np.where(wild[:, None], np.nan, episode.observations)
+            add_finite_parts(part, seen, episode.actions, episode.rewards, episode.terminated)
         self._pending = []
+
+    def _outlying(self) -> list[NDArray[np.bool_]]:
+        """Rows of each pending stretch that lie far outside of all data; a warning says so where there are any."""
+        if not self._pending:
+            return []
+        before, fresh = self.data.observations, [episode.observations for episode in self._pending]
+        counts = [len(before), *(len(part) for part in fresh)]
+        # Rows of different stretches of `data` count as neighbours: their steps only make the rule more lenient.
+        number = np.repeat(np.arange(len(counts)), counts)
+        wild = outlying(np.concatenate([before, *fresh]), number, self.periods)[len(before) :].any(axis=1)
+        if wild.any():
+            warnings.warn(
+                f"online: {int(wild.sum())} readings far outside of all others left out, with the transitions that "
+                "hold them",
+                stacklevel=3,
+            )
+        return np.split(wild, np.cumsum(counts[1:])[:-1])
+
+    def parts(self) -> Parts:
+        """What was taken in so far."""
+        return Parts(self.data, self.held, self._stretches)
 
     def exchange(self, parts: Parts | None = None) -> Parts:
         """Put other `data` and `held` in their place, empty ones by default, and hand back those there were."""
@@ -174,14 +214,6 @@ class Experience:
         if len(self.held) == 0:
             return torch.empty(0)
         return _windows(*self.held.transitions(), normalizer)
-
-    def save(self, folder: Path) -> None:
-        """Write what was taken in: `data.npz` and `held.npz`."""
-        Parts(self.data, self.held).save(folder)
-
-    def load(self, folder: Path) -> None:
-        """Read what `save` wrote."""
-        self.exchange(Parts.load(folder))
 
 
 def _windows(states: Array, actions: Array, after: Array, normalizer: Normalizer) -> Tensor:

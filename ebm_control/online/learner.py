@@ -14,11 +14,12 @@ from ebm_control.baselines import Baseline, Ensemble, FeedForward
 from ebm_control.checks import require
 from ebm_control.data import Normalizer, RolloutBuffer
 from ebm_control.data.batch import Batch
-from ebm_control.data.windows import displacement_scale, window_batches
+from ebm_control.data.windows import displacement_scale, steady_coordinates, window_batches
 from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.trajectory import TransitionEnergy
 from ebm_control.training import TrainSettings, TrajectoryModel, batches_for, trainer_for
 from ebm_control.training.base_fit import fit_base
+from ebm_control.training.fit import measure_displacements
 from ebm_control.training.negatives import RandomNegatives, Together
 from ebm_control.training.objectives import negatives_for
 from ebm_control.training.regression import regress, seeded
@@ -122,7 +123,7 @@ class EnergyLearner:
                 settings.model, normalizer, torch.ones(normalizer.layout.obs_dim)
             )
         batches = batches_for(data, self.model, 4096, settings.seed)
-        self.model.energy.displacement_scale.copy_(displacement_scale(batches, self.model.layout))
+        measure_displacements(self.model, batches)
         base = self._base
         if base is not None:
             base.requires_grad_(False)
@@ -137,11 +138,15 @@ class EnergyLearner:
         """See `Learner`."""
         settings, seed, figures = self.settings, self.settings.seed + 31 * self.trainer.step, {}
         batches = batches_for(data, self.model, settings.batch, seed)
+        energy = self.model.energy
+        assert isinstance(energy, TransitionEnergy)
+        if bool((energy.steady & ~steady_coordinates(batches, energy.layout)[0]).any()):
+            # What stood still until now has moved: its displacements have a unit only from here on.
+            self.begin(data, self.model.normalizer)
+            return self.update(data, held, planned)
         base = self._base
         if base is not None:
             base.requires_grad_(True)
-            energy = self.model.energy
-            assert isinstance(energy, TransitionEnergy)
             held_out = batches_for(held, self.model, settings.batch, seed + 1)
             deviation = fit_base(energy, batches, held_out, settings.base_updates)
             figures["held_out_error"] = float(deviation.square().mean().sqrt())

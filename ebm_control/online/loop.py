@@ -2,45 +2,46 @@
 
 from __future__ import annotations
 
-import shutil
+import copy
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ebm_control.checks import InputError, require
-from ebm_control.data import Normalizer
-from ebm_control.data.environments import (
-    EnvLike,
-    action_box,
-    make_env,
-    observation_box,
-    observation_periods,
-    plain_observation,
-)
-from ebm_control.online.experience import Experience, Parts
+from ebm_control.data import Normalizer, RolloutBuffer
+from ebm_control.data.actions import as_actions, half_widths, random_actions
+from ebm_control.data.environments import EnvLike, make_envs
+from ebm_control.data.periods import observation_periods
+from ebm_control.data.stepping import Environments
+from ebm_control.interrupts import uninterrupted
+from ebm_control.online import saving
+from ebm_control.online.effort import exert
+from ebm_control.online.experience import Experience
 from ebm_control.online.frontier import Goals
 from ebm_control.online.learner import Learner, Model
 from ebm_control.online.regimes import Regime, heed_change
 from ebm_control.online.settings import OnlineSettings
-from ebm_control.online.units import bounded_normalizer
-from ebm_control.planning import Guided, MPCAgent, Planner
+from ebm_control.online.units import bounded_normalizer, outgrown
+from ebm_control.planning import MPCAgent
 from ebm_control.planning.inverse_dynamics import InverseDynamics
 from ebm_control.planning.plan import Plan, Plans
-from ebm_control.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
+from ebm_control.seeds import seeds, stream
+from ebm_control.training.checkpoint import latest_checkpoint
 from ebm_control.training.logger import Logger
 
 Array = NDArray[np.float64]
 MakePlanner = Callable[[Model, int], Plans]
 Report = Callable[[int, "OnlineLearning"], bool | None]
+CATCH_UP = 5  # rounds of training, at most, after units were measured anew
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,16 @@ class Progress:
     effort: float = 1.0
     episodes: list[Ended] = field(default_factory=list)
 
+    def plain(self) -> dict[str, Any]:
+        """As JSON gives it back."""
+        return vars(self) | {"episodes": [(e.step, e.return_, e.last_reward) for e in self.episodes]}
+
+    def take_up(self, known: Mapping[str, Any]) -> None:
+        """Go on from what `plain` gave."""
+        self.step, self.rounds, self.next_round = (int(known[n]) for n in ("step", "rounds", "next_round"))
+        self.effort = float(known["effort"])
+        self.episodes = [Ended(int(s), float(r), float(last)) for s, r, last in known["episodes"]]
+
 
 class OnlineLearning:
     """Plan → execute until reality leaves the plan → learn → replan, warm-started.
@@ -77,7 +88,8 @@ class OnlineLearning:
     environment step as one step, however many environments run side by side.
 
     Args:
-        env: id, function or environment; a function is called once for every environment side by side.
+        env: id, function or environment; a function is called once for every environment side by side, and has to make
+            a new one each time.
         learner: the model that learns.
         plan: makes the planner of the model as it is now, a new one each time; it is asked again after every round,
             with the steps so far, so that weights may be annealed.
@@ -85,8 +97,13 @@ class OnlineLearning:
         inverse_dynamics: makes what finds actions for planned states, where plans have none; asked as `plan` is.
         goals: sets goals in place of the environment's (`FrontierGoals`, to explore); None for the environment's.
         folder: gets checkpoints and TensorBoard events; None writes nothing.
-        resume: go on from the newest checkpoint of `folder`, if there is one. Episodes under way are begun anew, noise
-            is drawn afresh, and `goals` come as they are given: what they know is not part of a checkpoint.
+        resume: go on from the newest checkpoint of `folder`, if there is one, with the settings that it began with
+            (`steps` may be more). Episodes under way are begun anew, noise is drawn afresh, and `goals` come as they
+            are given: what they know is not part of a checkpoint. So it is not the run bit for bit that it would have
+            been without a break.
+        about: JSON-safe figures that `plan` depends on, horizon and weights, say: kept in checkpoints, and a run is not
+            resumed with others.
+        periods: of the observation coordinates, 0 where one does not wrap; None for what the environment declares.
         progress: show a progress bar.
 
     Attributes:
@@ -96,8 +113,8 @@ class OnlineLearning:
         regimes: dynamics that were in force before, and may come back.
 
     Raises:
-        InputError: an environment without flat Boxes, or a folder that holds checkpoints of another learner, or any
-            without `resume`.
+        InputError: an environment without flat Boxes, one environment for several, or a folder that holds checkpoints
+            of another run, or any without `resume`.
         CheckpointError: the newest checkpoint is not sound.
 
     """
@@ -114,32 +131,26 @@ class OnlineLearning:
         folder: Path | str | None = None,
         resume: bool = False,
         progress: bool = True,
+        about: Mapping[str, Any] | None = None,
+        periods: Sequence[float] | None = None,
     ) -> None:
         self.settings, self.learner = settings or OnlineSettings(), learner
         self.plan, self.inverse_dynamics, self.goals = plan, inverse_dynamics, goals
         self.folder = None if folder is None else Path(folder)
+        self.about = dict(about or {})
         count = self.settings.environments
-        require(
-            count == 1 or not isinstance(env, gym.Env),
-            "env",
-            given="an environment",
-            expected="an id or a function, to be made several times",
-        )
-        self.environments = SyncVectorEnv(
-            [lambda: make_env(env) for _ in range(count)], autoreset_mode=AutoresetMode.DISABLED
-        )
-        first = self.environments.envs[0]
-        self.observation_space = observation_box(first.observation_space)
-        self.action_space = action_box(first.action_space)
+        self.environments = Environments(make_envs(env, count))
+        self.observation_space = self.environments.observation_space
+        self.action_space = self.environments.action_space
         self.experience = Experience(
             self.observation_space.shape[0],
             self.action_space.shape[0],
-            observation_periods(first),
+            observation_periods(self.environments.all[0], periods),
             count,
             self.settings.memory,
         )
         self.progress = Progress(next_round=self.settings.warm_up)
-        self.rng = np.random.default_rng(self.settings.seed)
+        self.rng = stream(self.settings.seed, "online actions")
         self.normalizer: Normalizer | None = None
         self._agent: MPCAgent | None = None
         self._planned: list[Tensor] = []
@@ -148,21 +159,19 @@ class OnlineLearning:
         self.logger = Logger(
             None if self.folder is None else self.folder / "events", progress=progress, every=1
         )
-        found = latest_checkpoint(self._checkpoints) if self._checkpoints is not None else None
+        found = None if self.folder is None else latest_checkpoint(self.folder / "checkpoints")
         require(
             resume or found is None, "folder", given=found, expected="none with checkpoints, or resume=True"
         )
         if found is not None:
-            self._resume(found)
+            assert self.folder is not None
+            saving.resume(self, found, self.folder)
+            self.rng = stream(self.settings.seed, f"online actions from step {self.progress.step}")
 
     @property
     def model(self) -> Model:
         """The learner's model as it is now."""
         return self.learner.model
-
-    @property
-    def _checkpoints(self) -> Path | None:
-        return None if self.folder is None else self.folder / "checkpoints"
 
     def agent(self, **changes: Any) -> MPCAgent:
         """An agent with the model as it is now, that replans at every step; `changes` are arguments of `MPCAgent`."""
@@ -182,79 +191,102 @@ class OnlineLearning:
 
         """
         steps = self.settings.steps if steps is None else min(steps, self.settings.steps)
-        options = {"reset_mask": np.ones(self.settings.environments, dtype=bool)}
-        observation, _ = self.environments.reset(
-            seed=self.settings.seed * 1000 + self.progress.step, options=options
+        envs, count = self.environments, self.settings.environments
+        fresh = np.ones(count, dtype=bool)
+        envs.reset(
+            fresh, seeds(self.settings.seed, f"online environments from step {self.progress.step}", count)
         )
-        fresh = np.ones(self.settings.environments, dtype=bool)
-        self.experience.begin(fresh, plain_observation(observation))
+        self.experience.begin(fresh, envs.states)
         state: Plan | None = None
         if self._agent is None and self.normalizer is not None:
             self._renew_agent()  # of a run that is resumed
-        with self.logger:
+        with self.logger, self._nothing_lost():
             self.logger.start(steps, self.progress.step, "learning online")
             while self.progress.step < steps:
-                actions, state = self._act(observation, state, fresh)
-                observation, rewards, terminated, truncated, _ = self.environments.step(actions)
-                self.progress.step += self.settings.environments
-                self.experience.add(plain_observation(observation), actions, rewards)
-                fresh = terminated | truncated
-                if fresh.any():
-                    observation = self._end(fresh, terminated)
+                actions, state = self._act(envs.observations, state, fresh)
+                with uninterrupted():
+                    fresh = self._execute(actions)
                 if self.progress.step >= min(self.progress.next_round, steps):
-                    self.learn()
+                    with uninterrupted():
+                        self.learn()
                     if report is not None and report(self.progress.step, self):
                         return
 
+    def _execute(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
+        """Take one step everywhere and remember it; gives the environments whose episodes begin anew."""
+        step = self.environments.step(actions)
+        self.progress.step += self.settings.environments
+        self.experience.add(self.environments.states, actions, step.rewards, step.finite)
+        if not step.finite.all():
+            where = self.environments.where(int(np.flatnonzero(~step.finite)[0]))
+            warnings.warn(
+                f"online: a step left out whose observation or reward is not finite ({where})", stacklevel=3
+            )
+        done = step.terminated | step.truncated | ~step.finite
+        if done.any():
+            self._end(done, step.terminated & step.finite)
+        return done
+
+    @contextmanager
+    def _nothing_lost(self) -> Iterator[None]:
+        """Where a run is stopped, or its environment fails, a checkpoint keeps all that was executed by then."""
+        try:
+            yield
+        except (KeyboardInterrupt, InputError):
+            if self.folder is not None and self.normalizer is not None:
+                with uninterrupted():
+                    self.experience.flush()
+                    self.experience.take_in()
+                    saving.save(self, self.folder)
+            raise
+
     def _act(
         self, observation: Any, state: Plan | None, fresh: NDArray[np.bool_]
-    ) -> tuple[Array, Plan | None]:
+    ) -> tuple[NDArray[Any], Plan | None]:
         """Actions `(N, act_dim)`, random as long as there is no model, and wherever no goal is set."""
-        low, high = self.action_space.low, self.action_space.high
         free = np.full(self.settings.environments, self._agent is None)
         if self.goals is not None:
-            observation, aimless = self._aimed(plain_observation(observation), fresh, observation)
+            observation, aimless = self._aimed(self.environments.states, fresh)
             free |= aimless
-        actions = self.rng.uniform(low, high, (self.settings.environments, len(low)))
+        actions = random_actions(self.action_space, self.rng, (self.settings.environments,))
         if self._agent is None or free.all():
             self._free = free
             return actions, None
         planned, plan = self._agent.predict(observation, state, fresh | self._free)
-        noise = self.settings.noise * (high - low) / 2 * self.rng.standard_normal(planned.shape)
-        actions = np.where(free[:, None], actions, np.clip(planned + noise, low, high))
+        assert self.normalizer is not None
+        half = half_widths(self.action_space, self.normalizer.act_std.numpy())
+        noise = self.settings.noise * half * self.rng.standard_normal(planned.shape)
+        actions = np.where(free[:, None], actions, as_actions(planned + noise, self.action_space))
         self._free = free
         self._planned.append(self._believed(plan, actions)[torch.from_numpy(~free)])
         return actions, plan
 
-    def _aimed(
-        self, states: Array, fresh: NDArray[np.bool_], observation: Any
-    ) -> tuple[Any, NDArray[np.bool_]]:
+    def _aimed(self, states: Array, fresh: NDArray[np.bool_]) -> tuple[Any, NDArray[np.bool_]]:
         """Observations with the goals that are set, and where there is none: the planner is then told to stay."""
         assert self.goals is not None
         goals = self.goals(states, fresh)
         if goals is None:
-            return observation, np.zeros(len(states), dtype=bool)
+            return self.environments.observations, np.zeros(len(states), dtype=bool)
         aimless: NDArray[np.bool_] = np.asarray(np.isnan(goals).any(axis=1))
         if self._agent is not None and aimless.any():
             index = list(self._agent.planner.goal_index)
             goals = np.where(aimless[:, None], states[:, index], goals)
         return {"observation": states, "desired_goal": goals}, aimless
 
-    def _believed(self, plan: Plan, actions: Array) -> Tensor:
+    def _believed(self, plan: Plan, actions: NDArray[Any]) -> Tensor:
         """What the planner believed of the very actions that were taken, `(N, 2, D)`."""
         assert self.normalizer is not None
         start = torch.cat([plan.states[:, 0], self.normalizer.normalize_actions(torch.as_tensor(actions))], 1)
         end = torch.cat([plan.states[:, 1], torch.zeros_like(start[:, self.experience.obs_dim :])], 1)
         return torch.stack([start, end], dim=1).float()
 
-    def _end(self, done: NDArray[np.bool_], terminated: NDArray[np.bool_]) -> Any:
-        """Close the episodes that are done, begin new ones, and hand back all observations."""
+    def _end(self, done: NDArray[np.bool_], terminated: NDArray[np.bool_]) -> None:
+        """Close the episodes that are done and begin new ones."""
         for return_, last in self.experience.end(done, terminated):
             self.progress.episodes.append(Ended(self.progress.step, return_, last))
             self.logger.figures(self.progress.step, {"return": return_, "last_reward": last})
-        observation, _ = self.environments.reset(options={"reset_mask": done})
-        self.experience.begin(done, plain_observation(observation))
-        return observation
+        self.environments.reset(done)
+        self.experience.begin(done, self.environments.states)
 
     def learn(self) -> None:
         """One round: data so far, plans since the last round, and a new agent."""
@@ -273,10 +305,11 @@ class OnlineLearning:
                 f"step {progress.step}: dynamics have changed, {len(self.regimes) + 1} regimes known"
             )
         self.experience.take_in()
+        if progress.rounds > 0:
+            self._keep_units()
         keep = -(-settings.planned // settings.environments)
         self._planned = self._planned[-keep:]
-        planned = torch.cat(self._planned) if self._planned else torch.empty(0)
-        figures |= self.learner.update(self.experience.data, self.experience.held, planned)
+        figures |= self.learner.update(self.experience.data, self.experience.held, self.planned())
         self._renew_agent()
         progress.rounds += 1
         progress.next_round = progress.step + max(settings.every, int(settings.growth * progress.step))
@@ -284,6 +317,29 @@ class OnlineLearning:
         self.logger.figures(progress.step, figures | {"round_seconds": time.perf_counter() - began})
         if self.folder is not None:
             self.save()
+
+    def _keep_units(self) -> None:
+        """Measure units anew where the data have outgrown them; what was learned begins anew in them."""
+        assert self.normalizer is not None
+        grown = outgrown(self.experience.data, self.normalizer)
+        if not bool(grown.any()):
+            return
+        self.normalizer = bounded_normalizer(self.experience.data, self.observation_space)
+        self._planned = []
+        for i, regime in enumerate(self.regimes):
+            self._learn_anew(regime.experience.data, regime.experience.held)
+            self.regimes[i] = replace(regime, learner=copy.deepcopy(self.learner.state_dict()))
+        self._learn_anew(self.experience.data, self.experience.held)
+        index = grown.nonzero().flatten().tolist()
+        self.logger.note(
+            f"step {self.progress.step}: data have outgrown the units of coordinates {index}; learned anew in new ones"
+        )
+
+    def _learn_anew(self, data: RolloutBuffer, held: RolloutBuffer) -> None:
+        assert self.normalizer is not None
+        self.learner.begin(data, self.normalizer)
+        for _ in range(min(self.progress.rounds, CATCH_UP)):
+            self.learner.update(data, held, torch.empty(0))
 
     def _renew_agent(self) -> None:
         """The agent that acts until the next round."""
@@ -324,73 +380,12 @@ class OnlineLearning:
         require(self.folder is not None, "folder", given=None, expected="a folder to write to")
         require(self.normalizer is not None, "save", given="no data yet", expected="a run that has begun")
         assert self.folder is not None
-        assert self._checkpoints is not None
-        assert self.normalizer is not None
-        kept = self.folder / "experience"
-        here = kept / f"step_{self.progress.step:08d}"
-        self.experience.save(here)
-        for i, regime in enumerate(self.regimes):
-            regime.experience.save(here / f"regime_{i}")
-        progress = {
-            "step": self.progress.step,
-            "rounds": self.progress.rounds,
-            "next_round": self.progress.next_round,
-            "effort": self.progress.effort,
-            "episodes": [(e.step, e.return_, e.last_reward) for e in self.progress.episodes],
-        }
-        settings = {"normalizer": self.normalizer.to_dict(), "progress": progress}
-        model = getattr(self.model, "energy", getattr(self.model, "dynamics", None))
-        assert isinstance(model, torch.nn.Module)
-        state = {
-            "learner": self.learner.state_dict(),
-            "regimes": [regime.learner for regime in self.regimes],
-            "planned": torch.cat(self._planned) if self._planned else torch.empty(0),
-        }
-        path = save_checkpoint(
-            self._checkpoints, self.progress.step, Checkpoint(model.state_dict(), settings, state)
-        )
-        for old in kept.glob("step_*"):
-            if not (self._checkpoints / old.name).exists():
-                shutil.rmtree(old)
-        return path
+        return saving.save(self, self.folder)
 
-    def _resume(self, path: Path) -> None:
-        checkpoint = load_checkpoint(path)
-        assert self.folder is not None
-        here, state = self.folder / "experience" / path.name, checkpoint.state
-        self.experience.load(here)
-        self.normalizer = Normalizer.from_dict(checkpoint.settings["normalizer"])
-        self.learner.begin(self.experience.data, self.normalizer)
-        try:
-            self.learner.load_state_dict(state["learner"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise InputError(f"learner: expected the one that {path} is of, got another: {error}") from error
-        self.regimes = [
-            Regime(learner, Parts.load(here / f"regime_{i}")) for i, learner in enumerate(state["regimes"])
-        ]
-        if len(state["planned"]):
-            self._planned = list(state["planned"].split(self.settings.environments))
-        known: Mapping[str, Any] = checkpoint.settings["progress"]
-        episodes = [Ended(int(s), float(r), float(last)) for s, r, last in known["episodes"]]
-        self.progress = Progress(
-            int(known["step"]), int(known["rounds"]), int(known["next_round"]), known["effort"], episodes
-        )
-        self.rng = np.random.default_rng((self.settings.seed, self.progress.step))
+    def planned(self) -> Tensor:
+        """Transitions planned since the last round, and those kept from before, `(M, 2, D)`."""
+        return torch.cat(self._planned) if self._planned else torch.empty(0)
 
-
-def exert(planner: Plans, effort: float) -> None:
-    """Let a planner take `effort` times its steps, in place.
-
-    Raises:
-        InputError: it is neither a `Planner` nor a `Guided` one.
-
-    """
-    inner = planner.planner if isinstance(planner, Guided) else planner
-    kind = type(inner).__name__
-    require(
-        isinstance(inner, Planner), "plan", given=kind, expected="a Planner or Guided, for effort above 1"
-    )
-    assert isinstance(inner, Planner)
-    for name in ("sampler", "first"):
-        sampler: Any = getattr(inner, name)
-        setattr(inner, name, replace(sampler, steps=round(effort * sampler.steps)))
+    def take_up_planned(self, planned: Tensor) -> None:
+        """Go on with what `planned` gave."""
+        self._planned = list(planned.split(self.settings.environments)) if len(planned) else []

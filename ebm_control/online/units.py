@@ -1,4 +1,4 @@
-"""Units for a model that has hardly seen anything yet."""
+"""Units for a model that has hardly seen anything yet, and when it has outgrown them."""
 
 from __future__ import annotations
 
@@ -7,19 +7,44 @@ from dataclasses import replace
 import numpy as np
 import torch
 from gymnasium.spaces import Box
+from torch import Tensor
 
 from ebm_control.data import Normalizer, RolloutBuffer
 
+AGREE = 0.25  # of a uniform draw's deviation within the bounds: below it data do not speak for them
+WIDER, NARROWER = 3.0, 0.1  # deviations of all data, in the units they are measured in, that ask for new ones
+FAR = 12.0  # normalised units beyond which no reading should lie
+ROUNDING = 1e-5
+
 
 def bounded_normalizer(data: RolloutBuffer, space: Box) -> Normalizer:
-    """Normaliser of observations that range over the whole space, as far as it has bounds; the rest from the data.
+    """Units of the data; of a coordinate whose bounds agree with them, those of a uniform draw within the bounds.
 
-    The first data lie close to where episodes begin; in their units the rest of the world would be far off.
+    Bounds agree where all data lie within them and spread over at least a quarter of what they allow. Others may be
+    there for form's sake: units of ±1,000 for a world of ±1 leave a network nothing to see.
     """
     fitted = data.normalizer()
     low, high = (torch.as_tensor(np.asarray(b, np.float64)) for b in (space.low, space.high))
     plain = torch.tensor([p == 0 for p in fitted.periods] or [True] * len(low))
-    bounded = plain & (low.abs() < 1e6) & (high.abs() < 1e6)
-    mean = torch.where(bounded, (low + high) / 2, fitted.obs_mean)
-    std = torch.where(bounded, (high - low) / 12**0.5, fitted.obs_std)  # of a uniform draw
+    finite = torch.isfinite(low) & torch.isfinite(high) & (low < high)
+    width = torch.where(finite, high, 0.0) - torch.where(finite, low, 0.0)
+    seen = torch.from_numpy(data.observations)
+    slack = 1e-6 * width
+    within = (seen.amin(dim=0) >= low - slack) & (seen.amax(dim=0) <= high + slack)
+    uniform = width / 12**0.5
+    agreed = plain & finite & within & (seen.std(dim=0, correction=0) >= AGREE * uniform)
+    mean = torch.where(agreed, (torch.where(finite, low + high, 0.0)) / 2, fitted.obs_mean)
+    std = torch.where(agreed, uniform, fitted.obs_std)
     return replace(fitted, obs_mean=mean, obs_std=std)
+
+
+def outgrown(data: RolloutBuffer, normalizer: Normalizer) -> Tensor:
+    """Coordinates `(obs_dim,)` whose units no longer fit the data: these spread far wider, far less, or lie far out.
+
+    The first data lie close to where episodes begin, and what did not move then may move later.
+    """
+    x = normalizer.normalize_observations(torch.from_numpy(data.observations))
+    plain = torch.tensor([p == 0 for p in normalizer.periods] or [True] * x.shape[1])
+    std = x.std(dim=0, correction=0)
+    moves = std > ROUNDING
+    return plain & moves & ((std > WIDER) | (std < NARROWER) | (x.abs().amax(dim=0) > FAR))

@@ -16,6 +16,7 @@ from ebm_control.checks import InputError, require
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.planning.inverse_dynamics import InverseDynamics
 from ebm_control.planning.plan import Plan, Plans
+from ebm_control.tensors import as_array, outside_inference_mode
 
 Observation = ArrayLike | Mapping[str, ArrayLike]
 
@@ -30,7 +31,8 @@ class MPCAgent:
         planner: plans in normalised units: a `Planner`, a `Guided` one, your own.
         normalizer: units of the data that the planner's energy was trained on.
         action_space: where actions are clipped to.
-        goal: `(len(goal_index),)` raw goal for environments whose observations hold none ("desired_goal").
+        goal: `(len(goal_index),)` raw goal for environments whose observations hold none ("desired_goal"); not needed
+            by a planner that takes none.
         inverse_dynamics: actions for planned states, where the energy is over states alone.
         temperature: of the draw among chains when `deterministic=False`.
         rows: steps that a plan is followed for at most before all are made anew; another goal ends them too.
@@ -63,13 +65,14 @@ class MPCAgent:
         )
         require(temperature > 0, "temperature", given=temperature, expected="a positive number")
         require(rows >= 1, "rows", given=rows, expected="at least 1 step")
-        self.rows, self.tolerance = rows, torch.as_tensor(tolerance, device=device)
-        self.planner, self.normalizer = planner, normalizer.to(torch.float32)
+        self.rows, self.tolerance = rows, torch.as_tensor(tolerance, dtype=torch.float32, device=device)
+        self.planner, self.normalizer = planner, normalizer
         self.action_space, self.inverse_dynamics = action_space, inverse_dynamics
-        self.goal = None if goal is None else np.asarray(goal, np.float32)
+        self.goal = None if goal is None else as_array("goal", goal)
         self.temperature, self.device = temperature, torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
 
+    @outside_inference_mode
     @torch.no_grad()
     def predict(
         self,
@@ -81,7 +84,8 @@ class MPCAgent:
         """Action for each observation.
 
         Args:
-            observation: `(obs_dim,)` or `(N, obs_dim)`, or a goal environment's dictionary of such.
+            observation: `(obs_dim,)` or `(N, obs_dim)`, any array, tensor or list of real numbers; or a mapping that
+                holds one as "observation". Its "desired_goal" is the goal where the planner takes one.
             state: what the last call returned second: its plans are taken up again.
             episode_start: `(N,)` True where a new episode began, so that the old plan means nothing.
             deterministic: act by the best chain; otherwise by one drawn from the chains' energies.
@@ -90,7 +94,9 @@ class MPCAgent:
             Actions `(act_dim,)` or `(N, act_dim)`, and the plan to hand to the next call.
 
         Raises:
-            InputError: observation or goal of the wrong shape, or not finite.
+            InputError: observation or goal of the wrong shape, or not finite; a mapping without "observation", or
+                without a goal that the planner takes and the agent was not given; an "achieved_goal" that differs, by
+                more than half a deviation of the data, from the coordinates which the planner takes for the goal's.
 
         """
         start, goal, single = self._read(observation)
@@ -133,32 +139,69 @@ class MPCAgent:
     def _read(self, observation: Observation) -> tuple[Tensor, Tensor | None, bool]:
         """Normalised start states `(N, obs_dim)`, goals `(N, g)` or None, and whether N was not given."""
         goal: ArrayLike | None = self.goal
+        achieved: ArrayLike | None = None
         if isinstance(observation, Mapping):
-            missing = {"observation", "desired_goal"} - set(observation)
-            require(not missing, "observation", given=sorted(observation), expected=f"also {sorted(missing)}")
-            goal = observation["desired_goal"]
+            require(
+                "observation" in observation,
+                "observation",
+                given=f"one with the keys {[str(key) for key in observation]}",
+                expected="a mapping that holds 'observation'",
+            )
+            if "desired_goal" in observation:
+                goal, achieved = observation["desired_goal"], observation.get("achieved_goal")
+            elif goal is None and self.planner.goal_index:
+                given = [str(key) for key in observation]
+                require(
+                    False,
+                    "observation",
+                    given=given,
+                    expected="also ['desired_goal'], or a goal= of the agent",
+                )
             observation = observation["observation"]
-        array = np.asarray(observation, np.float32)
-        single = array.ndim == 1
-        start = torch.as_tensor(np.atleast_2d(array), device=self.device)
-        if start.shape[-1] != self.planner.layout.obs_dim:
+        array = as_array("observation", observation)
+        if array.ndim not in (1, 2) or array.shape[-1] != self.planner.layout.obs_dim:
             raise InputError(
                 f"observation: expected shape (N, {self.planner.layout.obs_dim}), got {tuple(array.shape)}"
             )
-        states = self.normalizer.normalize_observations(start)
+        states = self._normalized(np.atleast_2d(array))
         if goal is None or not self.planner.goal_index:  # a reward, say, needs no goal although there is one
-            return states, None, single
-        return states, self._normalized_goal(goal, len(start)), single
+            return states, None, array.ndim == 1
+        if achieved is not None:
+            self._require_goal_index(states, achieved)
+        return states, self._normalized_goal("goal", goal, len(states)), array.ndim == 1
 
-    def _normalized_goal(self, goal: ArrayLike, count: int) -> Tensor:
+    def _normalized(self, raw: NDArray[np.float64]) -> Tensor:
+        """Raw observations `(N, obs_dim)` in normalised units, on the device: float32, but only once normalised."""
+        states = self.normalizer.normalize_observations(torch.from_numpy(np.array(raw, order="C")))
+        return states.to(device=self.device, dtype=torch.float32)
+
+    def _normalized_goal(self, name: str, goal: ArrayLike, count: int) -> Tensor:
         index = list(self.planner.goal_index)
-        raw = torch.as_tensor(np.atleast_2d(np.asarray(goal, np.float32)), device=self.device)
+        raw = np.atleast_2d(as_array(name, goal))
         require(
-            raw.shape[-1] == len(index) and len(raw) in (1, count),
-            "goal",
+            raw.ndim == 2 and raw.shape[-1] == len(index) and len(raw) in (1, count),
+            name,
             given=f"shape {tuple(raw.shape)}",
             expected=f"shape ({count}, {len(index)})",
         )
-        whole = torch.zeros(count, self.planner.layout.obs_dim, device=self.device)
+        whole = np.zeros((count, self.planner.layout.obs_dim))
         whole[:, index] = raw
-        return self.normalizer.normalize_observations(whole)[:, index]
+        return self._normalized(whole)[:, index]
+
+    def _require_goal_index(self, states: Tensor, achieved: ArrayLike) -> None:
+        """Raise `InputError` where the coordinates that the planner steers are not what the environment's goals mean.
+
+        Half a deviation of the data is left for sensors that are noisy and goals that are read a little later.
+        """
+        index = list(self.planner.goal_index)
+        there = torch.zeros_like(states)
+        there[:, index] = self._normalized_goal("achieved_goal", achieved, len(states))
+        off = self.planner.layout.difference(states, there)[:, index].abs().cpu()
+        far = off > 0.5 * self.normalizer.state_std[index].cpu()
+        if bool(far.any()):
+            row, column = (int(i) for i in far.nonzero()[0])
+            raise InputError(
+                f"goal_index: expected the observation coordinates that the environment's achieved_goal holds, got "
+                f"{tuple(index)}: coordinate {index[column]} is {float(off[row, column]):.3g} normalised units off "
+                f"achieved_goal[{column}]"
+            )

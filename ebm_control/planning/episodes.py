@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from ebm_control.data.scalars import scalar_flag, scalar_reward
+from ebm_control.statistics import half_interval
+
 Array = NDArray[np.float64]
 
 
@@ -53,12 +56,8 @@ class Episodes:
 
     @property
     def ci95(self) -> float:
-        """Half-width of the 95 % interval of the mean return (normal approximation)."""
-        return (
-            float(1.96 * self.returns.std(ddof=1) / np.sqrt(len(self.returns)))
-            if len(self.returns) > 1
-            else 0.0
-        )
+        """Half the width of the 95 % interval of the mean return, by Student's t; 0 for one episode, which has none."""
+        return half_interval(self.returns) or 0.0
 
 
 def run_episodes(
@@ -78,6 +77,10 @@ def run_episodes(
         options: reset options of environment `i`.
         progress: title of a progress bar; empty for none.
 
+    Raises:
+        InputError: a reward that is not one finite number, or a flag that is not one of True and False, of whatever
+            type; the message names environment and step.
+
     """
     given = [None if options is None else options(i) for i in range(len(environments))]
     observations = [
@@ -90,7 +93,7 @@ def run_episodes(
     seen, acted, states = [_plain(observations)], [], []
     limit = max(_limit(env) for env in environments)
     steps = track(range(limit), progress, transient=True) if progress else range(limit)
-    for _ in steps:
+    for step in steps:
         started = time.perf_counter()
         actions, state = agent.predict(_stack(observations), state)
         seconds.append(time.perf_counter() - started)
@@ -98,9 +101,11 @@ def run_episodes(
             if not alive[i]:
                 continue
             observations[i], reward, terminated, truncated, _ = env.step(actions[i])
-            returns[i] += float(reward)
-            last[i] = float(reward)
-            alive[i] = not (terminated or truncated)
+            where = f"environment {i}, step {step}"
+            last[i] = scalar_reward(reward, where)
+            returns[i] += last[i]
+            ends = scalar_flag(terminated, f"terminated of {where}")
+            alive[i] = not (ends or scalar_flag(truncated, f"truncated of {where}"))
         seen.append(_plain(observations))
         acted.append(np.asarray(actions, np.float64))
         states.append(state)

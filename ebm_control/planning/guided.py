@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ebm_control.checks import require, require_finite, require_shape
+from ebm_control.checks import require, require_shape
 from ebm_control.planning.plan import Plan
 from ebm_control.planning.planner import Planner
 from ebm_control.planning.roadmap import Guide, LineOfSight
+from ebm_control.tensors import generator_on, outside_inference_mode
 
 REMEMBERED = 16  # refused moves of an episode, the last ones
 
@@ -74,21 +76,21 @@ class Guided:
         self.reached, self.lookahead = reached, lookahead
         self.layout, self.goal_index = planner.layout, planner.goal_index
 
+    @outside_inference_mode
     @torch.no_grad()
     def plan(
         self,
-        start: Tensor,
-        goal: Tensor | None = None,
+        start: Tensor | ArrayLike,
+        goal: Tensor | ArrayLike | None = None,
         *,
         warm: Plan | None = None,
         cold: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> GuidedPlan:
         """Plan from each start `(N, obs_dim)`; arguments and errors as in `Planner.plan`."""
+        start = self.planner.checked_start(start)
         target = self._target(start, goal)
-        if generator is None:
-            generator = torch.Generator(start.device)
-            generator.seed()
+        generator = generator_on(start.device, generator)
         cold = torch.zeros(len(start), dtype=torch.bool) if cold is None else cold
         index = list(self.goal_index)
         if isinstance(warm, GuidedPlan):
@@ -119,18 +121,12 @@ class Guided:
         plan = self.planner.plan(start, waypoint[:, index], warm=warm, cold=cold, generator=generator)
         return GuidedPlan(**vars(plan), route=route, passed=ahead, refused=refused)
 
-    def _target(self, start: Tensor, goal: Tensor | None) -> Tensor:
+    def _target(self, start: Tensor, goal: Tensor | ArrayLike | None) -> Tensor:
         """Whole goal states `(N, obs_dim)`: the start's coordinates wherever the goal names none."""
-        width = len(self.goal_index)
-        require_shape("start", start, (None, self.layout.obs_dim))
-        require_finite("start", start)
-        require(goal is not None, "goal", given=None, expected=f"shape (N, {width})")
+        require(goal is not None, "goal", given=None, expected=f"shape (N, {len(self.goal_index)})")
         assert goal is not None
-        goal = goal.to(start).expand(len(start), -1) if goal.ndim == 1 else goal.to(start)
-        require_shape("goal", goal, (len(start), width))
-        require_finite("goal", goal)
         target = start.clone()
-        target[:, list(self.goal_index)] = goal
+        target[:, list(self.goal_index)] = self.planner.checked_goal(start, goal)
         return target
 
     def _learned(self, start: Tensor, warm: GuidedPlan, cold: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from ebm_control.checks import require, require_shape
 from ebm_control.data.batch import Batch
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP
+from ebm_control.tensors import ordinary_tensors
 from ebm_control.training.regression import regress
 
 
@@ -59,6 +60,7 @@ class LearnedInverse(nn.Module):
 
     displacement_scale: Tensor
 
+    @ordinary_tensors()
     def __init__(
         self, layout: TrajectoryLayout, displacement_scale: Tensor, network: nn.Module | None = None
     ) -> None:

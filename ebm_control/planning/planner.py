@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ebm_control.checks import require, require_finite, require_shape
@@ -14,6 +15,7 @@ from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.planning.plan import Plan, bridged, shifted, smooth_noise
 from ebm_control.planning.shooting import Dynamics, RolledOut
 from ebm_control.samplers.chain import Sampler
+from ebm_control.tensors import as_tensor, float_like, generator_on, outside_inference_mode
 
 
 class Planner:
@@ -41,6 +43,8 @@ class Planner:
         restarts: share of chains that start afresh although there is a warm start.
         context: `(context_dim,)` handed to the energy with every plan (a time gap, say), or None.
         dynamics: plan over actions alone, the states those that follow from them; None for collocation.
+        steady: `(obs_dim,)` boolean, coordinates that no plan can change (constants, clocks); None for none.
+        rate: `(obs_dim,)` by which a steady coordinate moves from row to row; None for 0.
 
     Raises:
         InputError: a setting is of no sense by itself or beside the others.
@@ -65,6 +69,8 @@ class Planner:
         restarts: float = 0.25,
         context: Tensor | None = None,
         dynamics: Dynamics | None = None,
+        steady: Tensor | None = None,
+        rate: Tensor | None = None,
     ) -> None:
         require(horizon >= 1, "horizon", given=horizon, expected="at least 1 step")
         require(chains >= 1, "chains", given=chains, expected="at least 1")
@@ -76,6 +82,7 @@ class Planner:
         self.goal_costs = [part for term in terms for part in term.modules() if isinstance(part, GoalCost)]
         self.goal_index = tuple(goal_index) or (tuple(self.goal_costs[0].index) if self.goal_costs else ())
         self.fix_goal, self.restarts, self.context = fix_goal, restarts, context
+        self._hold(steady, rate)
         self.spread = torch.as_tensor(spread, dtype=torch.float32).expand(layout.dim)
         require(
             not fix_goal or len(self.goal_index) > 0,
@@ -103,18 +110,22 @@ class Planner:
             self._rolled = RolledOut(total, dynamics)
         self.energy = self._rolled or total
 
+    @outside_inference_mode
     @torch.no_grad()
     def plan(
         self,
-        start: Tensor,
-        goal: Tensor | None = None,
+        start: Tensor | ArrayLike,
+        goal: Tensor | ArrayLike | None = None,
         *,
         warm: Plan | None = None,
         cold: Tensor | None = None,
-        initial: Tensor | None = None,
+        initial: Tensor | ArrayLike | None = None,
         generator: torch.Generator | None = None,
     ) -> Plan:
         """Plan from each start state.
+
+        Figures may be tensors, arrays or lists of any type of real numbers: they are cast to the energy's dtype and
+        device, in which plans come.
 
         Args:
             start: `(N, obs_dim)`.
@@ -125,20 +136,17 @@ class Planner:
             generator: source of noise; None seeds from the system.
 
         Raises:
-            InputError: a shape does not fit, or a figure is not finite.
+            InputError: a shape does not fit, a figure is not finite, or the generator is on another device.
 
         """
-        require_shape("start", start, (None, self.layout.obs_dim))
-        require_finite("start", start)
+        start = self.checked_start(start)
         goal = self._set_goal(start, goal)
-        if generator is None:
-            generator = torch.Generator(start.device)
-            generator.seed()
+        generator = generator_on(start.device, generator)
         if initial is None:
             x = self._starts(start, goal, generator)
         else:
-            require_shape("initial", initial, (len(start), self.chains, self.horizon + 1, self.layout.dim))
-            x = initial
+            x = as_tensor("initial", initial, start.dtype, start.device)
+            require_shape("initial", x, (len(start), self.chains, self.horizon + 1, self.layout.dim))
         if warm is not None:
             x = self._take_up(x, warm, cold)
         x, fixed = self._pin(x, start, goal)
@@ -157,7 +165,44 @@ class Planner:
         paths = chain.x if self._rolled is None else self._rolled.roll(chain.x)
         return Plan.best_of(self.layout, paths.unflatten(0, shape), chain.energy.unflatten(0, shape))
 
-    def _set_goal(self, start: Tensor, goal: Tensor | None) -> Tensor | None:
+    def _hold(self, steady: Tensor | None, rate: Tensor | None) -> None:
+        """Coordinates that are held where they will be, whatever is planned."""
+        count = self.layout.obs_dim
+        mask = torch.zeros(count, dtype=torch.bool) if steady is None else steady.cpu()
+        require_shape("steady", mask, (count,))
+        moved = torch.zeros(count) if rate is None else rate.cpu()
+        require_shape("rate", moved, (count,))
+        self.steady: tuple[int, ...] = tuple(mask.nonzero().flatten().tolist())
+        self.rate = moved[list(self.steady)]
+
+    def checked_start(self, start: Tensor | ArrayLike) -> Tensor:
+        """Start states `(N, obs_dim)` in the energy's dtype and on its device.
+
+        Raises:
+            InputError: another shape, or a figure that is not finite.
+
+        """
+        given = start if isinstance(start, Tensor) else None
+        like = float_like(self.energy, given)
+        states = as_tensor("start", start, like.dtype, like.device)
+        require_shape("start", states, (None, self.layout.obs_dim))
+        require_finite("start", states)
+        return states
+
+    def checked_goal(self, start: Tensor, goal: Tensor | ArrayLike) -> Tensor:
+        """Goals `(N, len(goal_index))` like `start`; one `(len(goal_index),)` is that of all.
+
+        Raises:
+            InputError: another shape, or a figure that is not finite.
+
+        """
+        goals = as_tensor("goal", goal, start.dtype, start.device)
+        goals = goals.expand(len(start), -1) if goals.ndim == 1 else goals
+        require_shape("goal", goals, (len(start), len(self.goal_index)))
+        require_finite("goal", goals)
+        return goals
+
+    def _set_goal(self, start: Tensor, goal: Tensor | ArrayLike | None) -> Tensor | None:
         needed = bool(self.goal_costs) or self.fix_goal
         require(
             goal is not None or not needed,
@@ -167,12 +212,10 @@ class Planner:
         )
         if goal is None:
             return None
-        goal = goal.to(start).expand(len(start), -1) if goal.ndim == 1 else goal.to(start)
-        require_shape("goal", goal, (len(start), len(self.goal_index)))
-        require_finite("goal", goal)
+        goals = self.checked_goal(start, goal)
         for cost in self.goal_costs:
-            cost.set_goal(goal)
-        return goal
+            cost.set_goal(goals)
+        return goals
 
     def _starts(self, start: Tensor, goal: Tensor | None, generator: torch.Generator) -> Tensor:
         """Smooth random curves `(N, K, T, D)`: about the line to the goal for a fixed goal, about rest if not."""
@@ -219,6 +262,11 @@ class Planner:
         fixed = torch.zeros(x.shape[2:], dtype=torch.bool, device=x.device)
         x[:, :, 0, : self.layout.obs_dim] = start[:, None]
         fixed[0, : self.layout.obs_dim] = True
+        if self.steady:
+            index = list(self.steady)
+            rows = torch.arange(x.shape[2], device=x.device, dtype=x.dtype)[:, None]
+            x[..., index] = (start[:, None, index] + rows * self.rate.to(x))[:, None]
+            fixed[:, index] = True
         if self._rolled is not None:
             fixed[:, : self.layout.obs_dim] = True
         if goal is not None and self.fix_goal:

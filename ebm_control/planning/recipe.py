@@ -33,6 +33,10 @@ SAMPLERS: dict[str, Callable[[], PlanSampler]] = {
 }
 
 
+_PROBES = 256  # random states and actions at which a base is asked what moves what
+_MOVES = 0.02
+
+
 def planner_for(
     model: TrajectoryModel,
     costs: Energy | Sequence[Energy],
@@ -47,8 +51,10 @@ def planner_for(
     """Planner for a transition model, in scales taken from the model itself.
 
     With a regression base the energy is taken at the temperature where one typical displacement off the dynamics
-    costs `weight / 2` in the coordinate that the base knows best: a base fitted to a clean simulator is far too
-    stiff to move trajectories through, and one stiff coordinate is enough to hold them.
+    costs `weight / 2` in the coordinate that the base knows best, of those that actions can move: a base fitted to a
+    clean simulator is far too stiff to move trajectories through, and one stiff coordinate is enough to hold them.
+    Coordinates that actions cannot move (a phase, a disturbance) are at most as stiff as that one, and those that are
+    constant or move like a clock are held where they will be: neither decides how closely a plan keeps to the dynamics.
 
     Args:
         model: trained, of kind "transition".
@@ -75,7 +81,7 @@ def planner_for(
         clamp = action_bounds(model.normalizer, layout, action_space)
     scale = (*states, *[1.0] * layout.act_dim) if sampler.scale is None else sampler.scale
     context = torch.tensor([math.log2(model.settings.gaps[0])]) if energy.context_dim else None
-    stiffness = energy.base.deviation if isinstance(energy.base, RegressionBase) else torch.ones(1)
+    energy, stiffest = tempered(energy, context)
     if shooting is None:
         shooting = not gradients and layout.act_dim > 0
     settled = replace(sampler, scale=scale, clamp=clamp)
@@ -85,13 +91,59 @@ def planner_for(
         horizon,
         costs,
         layout=layout,
-        weight=weight * float(stiffness.square().amin()),
+        weight=weight * stiffest**2,
         chains=chains or (4 if gradients else 1),
         first=replace(settled, steps=3 * sampler.steps),  # a cold start has further to go
         spread=torch.cat([1.5 * step, step.new_ones(layout.act_dim)]),
         context=context,
         dynamics=ExpectedDynamics(energy, context) if shooting else None,
+        steady=energy.steady,
+        rate=energy.rate,
     )
+
+
+def tempered(energy: TransitionEnergy, context: Tensor | None = None) -> tuple[TransitionEnergy, float]:
+    """The energy as plans take it, and the deviation of its stiffest coordinate.
+
+    Without a `RegressionBase` it is the energy itself, and 1.
+    """
+    base = energy.base
+    if not isinstance(base, RegressionBase):
+        return energy, 1.0
+    counted = moved_by_actions(energy, context) & ~energy.steady
+    if not bool(counted.any()):
+        counted = ~energy.steady if bool((~energy.steady).any()) else torch.ones_like(energy.steady)
+    stiffest = base.deviation[counted].amin()
+    if bool((base.deviation >= stiffest).all()):
+        return energy, float(stiffest)
+    return energy.with_deviation(base.deviation.clamp_min(float(stiffest))), float(stiffest)
+
+
+def moved_by_actions(energy: TransitionEnergy, context: Tensor | None = None) -> Tensor:
+    """Which observation coordinates `(obs_dim,)` actions move under the base, directly or through others.
+
+    By the derivatives of the base's expectation where the data may be: a coordinate counts as moved by another if one
+    deviation of that moves it by a fiftieth of its typical displacement.
+    """
+    layout, base = energy.layout, energy.base
+    assert base is not None
+    generator = torch.Generator().manual_seed(0)
+    scale = energy.displacement_scale
+    x = torch.randn(_PROBES, energy.window, layout.dim, generator=generator).to(scale)
+    x[..., : layout.obs_dim] = torch.where(energy.steady, 0.0, x[:, :1, : layout.obs_dim])
+    known = None if context is None else context.to(scale).expand(len(x), -1)
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.clone().requires_grad_()
+        expected = base.mean(energy.windows(x, known)[0])[:, 0]
+        rows = [
+            torch.autograd.grad(expected[:, i].sum(), x, retain_graph=True)[0].sum(dim=1).square().mean(dim=0)
+            for i in range(layout.obs_dim)
+        ]
+    moves = torch.stack(rows).sqrt() > _MOVES
+    found: Tensor = moves[:, layout.obs_dim :].any(dim=1)
+    for _ in range(layout.obs_dim):
+        found = found | (moves[:, : layout.obs_dim] & found).any(dim=1)
+    return found
 
 
 def _plannable(model: TrajectoryModel) -> TransitionEnergy:

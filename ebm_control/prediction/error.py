@@ -73,7 +73,11 @@ def prediction_error(
     x = normalizer.normalize(torch.from_numpy(observations), torch.from_numpy(actions)).float()
     data, layout = normalizer.layout, model.layout
     given = data.actions(x)[:, known - 1 : -1] if layout.act_dim else None
-    context = torch.full((windows, 1), math.log2(settings.gaps[0])) if len(settings.gaps) > 1 else None
+    context = (
+        torch.full((windows, 1), math.log2(settings.gaps[0]), dtype=x.dtype)
+        if len(settings.gaps) > 1
+        else None
+    )
     prediction = predict(
         model.energy,
         x[:, :known, : layout.dim],

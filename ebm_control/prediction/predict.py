@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ebm_control.checks import require, require_finite, require_shape
+from ebm_control.checks import require, require_finite, require_number, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.base_measure import GaussianBase, RegressionBase
 from ebm_control.energies.layout import TrajectoryLayout
@@ -17,6 +18,7 @@ from ebm_control.samplers.annealed import Annealed, noise_levels
 from ebm_control.samplers.chain import Sampler
 from ebm_control.samplers.langevin import Langevin
 from ebm_control.samplers.schedules import Linear
+from ebm_control.tensors import as_tensor, generator_on, outside_inference_mode
 from ebm_control.training.objectives import row_scale
 
 
@@ -42,22 +44,26 @@ class Prediction:
         return self.states.mean(dim=1)
 
 
+@outside_inference_mode
 def predict(
     energy: TransitionEnergy | WindowEnergy,
-    history: Tensor,
-    actions: Tensor | None = None,
+    history: Tensor | ArrayLike,
+    actions: Tensor | ArrayLike | None = None,
     *,
     horizon: int,
     samples: int = 1,
     sampler: Sampler | None = None,
-    context: Tensor | None = None,
+    context: Tensor | ArrayLike | None = None,
     generator: torch.Generator | None = None,
-    bounds: tuple[Tensor, Tensor] | None = None,
+    bounds: tuple[Tensor | ArrayLike, Tensor | ArrayLike] | None = None,
 ) -> Prediction:
     """Sample futures of given histories.
 
     A `TransitionEnergy` is sampled step by step, each state from the window that ends in it, chains starting at draws
     from its base; a `WindowEnergy` the whole future at once, or window after window where its base fixes their length.
+
+    Figures may be tensors, arrays or lists of any type of real numbers: they are cast to the energy's dtype and device,
+    in which predictions come.
 
     Args:
         energy: trained.
@@ -77,27 +83,33 @@ def predict(
         InputError: a shape does not fit, the history is too short, or a figure is not finite.
 
     """
-    layout = energy.layout
-    _check(layout, history, actions, horizon, samples, bounds)
-    if generator is None:
-        generator = torch.Generator(history.device)
-        generator.seed()
-    x = history.repeat_interleave(samples, dim=0)
-    if actions is None:
+    layout, like = energy.layout, energy.displacement_scale
+
+    def cast(argument: str, value: Tensor | ArrayLike) -> Tensor:
+        return as_tensor(argument, value, like.dtype, like.device)
+
+    past = cast("history", history)
+    acted = None if actions is None else cast("actions", actions)
+    told = None if context is None else cast("context", context)
+    box = None if bounds is None else (cast("bounds", bounds[0]), cast("bounds", bounds[1]))
+    _check(energy, past, acted, told, horizon, samples, box)
+    generator = generator_on(like.device, generator)
+    x = past.repeat_interleave(samples, dim=0)
+    if acted is None:
         shape = (len(x), horizon, layout.act_dim)
         given = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
     else:
-        given = actions.repeat_interleave(samples, dim=0)
-    held = None if context is None else context.repeat_interleave(samples, dim=0)
+        given = acted.repeat_interleave(samples, dim=0)
+    held = None if told is None else told.repeat_interleave(samples, dim=0)
     roll = _stepwise if isinstance(energy, TransitionEnergy) else _by_window
     with torch.no_grad():
-        x, total = roll(energy, x, given, horizon, sampler or sampler_for(energy), held, generator, bounds)
-    future = x.unflatten(0, (len(history), samples))
-    known = history.shape[1]
+        x, total = roll(energy, x, given, horizon, sampler or sampler_for(energy), held, generator, box)
+    future = x.unflatten(0, (len(past), samples))
+    known = past.shape[1]
     return Prediction(
         layout.states(future)[:, :, known:],
         layout.actions(future)[:, :, known - 1 : -1],
-        total.unflatten(0, (len(history), samples)),
+        total.unflatten(0, (len(past), samples)),
     )
 
 
@@ -187,7 +199,7 @@ def _within(layout: TrajectoryLayout, x: Tensor, bounds: tuple[Tensor, Tensor] |
     """Rows whose states are within bounds."""
     if bounds is None:
         return x
-    return torch.cat([layout.states(x).clamp(*(bound.to(x) for bound in bounds)), layout.actions(x)], dim=-1)
+    return torch.cat([layout.states(x).clamp(*bounds), layout.actions(x)], dim=-1)
 
 
 def _spread(energy: TransitionEnergy | WindowEnergy, sampler: Sampler) -> float:
@@ -205,20 +217,29 @@ def _spread(energy: TransitionEnergy | WindowEnergy, sampler: Sampler) -> float:
 
 
 def _check(
-    layout: TrajectoryLayout,
+    energy: TransitionEnergy | WindowEnergy,
     history: Tensor,
     actions: Tensor | None,
+    context: Tensor | None,
     horizon: int,
     samples: int,
     bounds: tuple[Tensor, Tensor] | None,
 ) -> None:
     """Raise `InputError` where what `predict` was given does not fit."""
-    require(horizon >= 1, "horizon", given=horizon, expected="at least 1")
-    require(samples >= 1, "samples", given=samples, expected="at least 1")
+    layout = energy.layout
+    require_number("horizon", horizon, 1, whole=True)
+    require_number("samples", samples, 1, whole=True)
     layout.check("history", history)
+    require(history.shape[1] >= 1, "history", given="no rows", expected="at least 1")
     require_finite("history", history)
+    told = (len(history), energy.context_dim)
+    require(context is not None or told[1] == 0, "context", given=None, expected=f"shape {told}")
+    if context is not None:
+        require_shape("context", context, told)
+        require_finite("context", context)
     for bound in bounds or ():
         require_shape("bounds", bound, (layout.obs_dim,))
+        require(not bool(bound.isnan().any()), "bounds", given=bound.tolist(), expected="no NaN")
     if actions is not None:
         require_shape("actions", actions, (len(history), horizon, layout.act_dim))
         require_finite("actions", actions)

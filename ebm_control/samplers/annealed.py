@@ -14,6 +14,7 @@ from ebm_control.samplers.chain import Bound, Chain, KernelSampler
 from ebm_control.samplers.engines import Engine
 from ebm_control.samplers.kernel import Kernel
 from ebm_control.samplers.langevin import LangevinKernel
+from ebm_control.tensors import generator_on
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,7 @@ class Annealed(KernelSampler):
         trace: int = 0,
     ) -> Chain:
         """Run one chain for every sample; see `Sampler`. `x` is where the noise of the first level is added."""
-        if generator is None:
-            generator = torch.Generator(x.device)
-            generator.seed()
+        generator = generator_on(x.device, generator)
         first = x.new_full((len(x), 1), math.log(self.levels[0]))
         given = first if context is None else torch.cat([context, first], dim=-1)
         noised = self._noised(x, fixed, generator)

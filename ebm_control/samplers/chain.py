@@ -15,6 +15,7 @@ from ebm_control.checks import require, require_finite
 from ebm_control.energies.base import Energy
 from ebm_control.samplers.engines import Engine, execute, loop
 from ebm_control.samplers.kernel import Kernel, Target
+from ebm_control.tensors import generator_on, outside_inference_mode, settled
 
 Bound = float | tuple[float, ...] | Tensor
 
@@ -68,6 +69,7 @@ class Sampler(Protocol):
         ...
 
 
+@outside_inference_mode
 def run_chain(
     kernel: Kernel,
     energy: Energy,
@@ -98,8 +100,8 @@ def run_chain(
         engine: how to execute the steps; see `ebm_control.samplers.engines`.
 
     """
-    _check(x, fixed, context, generator, trace)
-    generator = generator or _from_system(x.device)
+    _check(x, fixed, context, trace)
+    generator = generator_on(x.device, generator)
     with evaluation_mode(energy), torch.no_grad():
         rows = rows.to(device=x.device, dtype=x.dtype)
         factor = _factor(scale, x)
@@ -110,17 +112,11 @@ def run_chain(
     return Chain(state["x"], state["energy"], kept, info)
 
 
-def _from_system(device: torch.device) -> torch.Generator:
-    generator = torch.Generator(device)
-    generator.seed()
-    return generator
-
-
 def _factor(scale: Tensor | tuple[float, ...] | None, x: Tensor) -> Tensor:
     """The preconditioner as a tensor."""
     if scale is None:
         return torch.ones((), device=x.device, dtype=x.dtype)
-    factor = torch.as_tensor(scale, device=x.device, dtype=x.dtype)
+    factor = settled(torch.as_tensor(scale, device=x.device, dtype=x.dtype))
     _check_broadcast("scale", factor, x)
     require(bool((factor > 0).all()), "scale", given=scale, expected="positive figures")
     return factor
@@ -136,7 +132,11 @@ def _target(
     differentiable: bool = False,
 ) -> Target:
     free = None if fixed is None else ~fixed.to(x.device)
-    low, high = (None, None) if clamp is None else (torch.as_tensor(bound).to(x) for bound in clamp)
+    low, high = (
+        (None, None)
+        if clamp is None
+        else (settled(torch.as_tensor(bound, dtype=x.dtype, device=x.device)) for bound in clamp)
+    )
     if low is not None and high is not None:
         _check_broadcast("clamp", low, x)
         _check_broadcast("clamp", high, x)
@@ -184,6 +184,7 @@ class KernelSampler(ABC):
             engine=self.engine,
         )
 
+    @outside_inference_mode
     def further(
         self,
         energy: Energy,
@@ -211,10 +212,10 @@ class KernelSampler(ABC):
             InputError: as a chain; or the sampler has fewer steps.
 
         """
-        _check(x, fixed, context, generator, 0)
+        _check(x, fixed, context, 0)
         rows = self.rows().to(device=x.device, dtype=x.dtype)
         require(1 <= steps <= len(rows), "steps", given=steps, expected=f"1 to {len(rows)}, the sampler's")
-        generator = generator or _from_system(x.device)
+        generator = generator_on(x.device, generator)
         kernel = self.kernel()
         with evaluation_mode(energy, frozen=False), torch.enable_grad():
             target = _target(energy, x, context, fixed, self.clamp, differentiable=True)
@@ -228,7 +229,18 @@ def evaluation_mode(energy: Energy, *, frozen: bool = True) -> Iterator[None]:
     """No dropout, no power iterations of spectral normalisation and, if `frozen`, no gradient graph for parameters.
 
     Every module's own mode and every parameter's own flag come back after.
+
+    Raises:
+        InputError: parameters were made in inference mode, which no gradient may pass.
+
     """
+    for parameter in energy.parameters():
+        require(
+            not parameter.is_inference(),
+            "energy",
+            given="parameters made within torch.inference_mode",
+            expected="an energy made or loaded outside of it",
+        )
     training = [module for module in energy.modules() if module.training]
     learned = [parameter for parameter in energy.parameters() if frozen and parameter.requires_grad]
     for module in training:
@@ -248,7 +260,6 @@ def _check(
     x: Tensor,
     fixed: Tensor | None,
     context: Tensor | None,
-    generator: torch.Generator | None,
     trace: int,
 ) -> None:
     require(
@@ -268,9 +279,6 @@ def _check(
             expected=f"{x.shape[0]} rows, one for each chain",
         )
         require(context.device == x.device, "context", given=context.device, expected=f"on {x.device}")
-    if generator is not None:
-        same = generator.device.type == x.device.type
-        require(same, "generator", given=f"on {generator.device}", expected=f"on {x.device}")
     require(trace >= 0, "trace", given=trace, expected="0 or more")
     require_finite("x", x)
 

@@ -6,12 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ebm_control.checks import InputError, require
+from ebm_control.data.normalizer import Normalizer
+from ebm_control.data.preparation import prepare
 from ebm_control.data.rollout_buffer import RolloutBuffer
-from ebm_control.data.windows import StateBatches, WindowBatches, displacement_scale, window_batches
+from ebm_control.data.windows import (
+    StateBatches,
+    WindowBatches,
+    displacement_scale,
+    steady_coordinates,
+    window_batches,
+)
 from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
 from ebm_control.training.base_fit import fit_base
@@ -51,7 +58,7 @@ class TrainSettings:
             differ in, and wider than any two of them are apart.
         gradient_clip: of each update.
         ema: decay of the averaged weights.
-        held_out: share of the episodes that the base's deviation is measured on.
+        held_out: share of the transitions that the base's deviation is measured on.
         checkpoint_every: updates between checkpoints.
         seed: of everything that is drawn.
 
@@ -109,7 +116,8 @@ def fit_model(
     """Train a trajectory energy on rollouts: normalise, fit the base, then the tilt by contrastive divergence.
 
     Args:
-        buffer: rollouts, at least 2 episodes.
+        buffer: rollouts, at least a window to learn from and one to judge by. Outliers are left out
+            (`ebm_control.data.outliers`).
         settings: see `TrainSettings`.
         folder: gets `checkpoints/` and TensorBoard events in `events/`; None writes nothing.
         resume: go on from the newest checkpoint of `folder`, if there is one.
@@ -123,7 +131,7 @@ def fit_model(
         The model with averaged weights, and how training went.
 
     Raises:
-        InputError: fewer than 2 episodes, `folder` holds checkpoints although `resume` is False, or they are of
+        InputError: too few data, `folder` holds checkpoints although `resume` is False, or they are of
             another model or of other settings.
         CheckpointError: the newest checkpoint is not sound, or one cannot be written.
         DivergenceError: see `Trainer.fit`.
@@ -132,8 +140,9 @@ def fit_model(
     settings = settings or TrainSettings()
     folder = None if folder is None else Path(folder)
     found = checkpoint_to_resume(settings, folder, resume)
-    train, held = _split(buffer, settings)
-    model = _untrained(train, buffer, settings, device)
+    span = (settings.model.window - 1) * max(settings.model.gaps)
+    train, held, normalizer = prepare(buffer, settings.held_out, settings.seed, span)
+    model = _untrained(train, normalizer, settings, device)
     _fit_or_take_up_base(model, train, held, settings, folder, found, progress, device)
     batches = batches_for(train, model, settings.batch, settings.seed, device)
     trainer = trainer_for(model, batches, settings, folder, progress, guard, device)
@@ -251,6 +260,14 @@ def batches_for(
     return StateBatches(batches, model.layout.obs_dim) if settings.states_only else batches
 
 
+def measure_displacements(model: TrajectoryModel, batches: WindowBatches | StateBatches) -> None:
+    """Tell an untrained energy the unit of the data's displacements, and which coordinates are steady."""
+    energy, layout = model.energy, model.layout
+    energy.displacement_scale.copy_(displacement_scale(batches, layout))
+    if isinstance(energy, TransitionEnergy):
+        energy.set_steady(*steady_coordinates(batches, layout))
+
+
 def _take_up(energy: TransitionEnergy | WindowEnergy, path: Path) -> None:
     """Weights of a checkpoint, and with them the deviation of its base."""
     state = load_checkpoint(path).state
@@ -260,21 +277,11 @@ def _take_up(energy: TransitionEnergy | WindowEnergy, path: Path) -> None:
         raise InputError(f"folder: expected checkpoints of this model, {path} is not: {error}") from error
 
 
-def _split(buffer: RolloutBuffer, settings: TrainSettings) -> tuple[RolloutBuffer, RolloutBuffer]:
-    require(
-        buffer.num_episodes >= 2, "buffer", given=f"{buffer.num_episodes} episodes", expected="at least 2"
-    )
-    held, train = buffer.split(settings.held_out, np.random.default_rng(settings.seed))
-    return train, held
-
-
 def _untrained(
-    train: RolloutBuffer, buffer: RolloutBuffer, settings: TrainSettings, device: torch.device | str
+    train: RolloutBuffer, normalizer: Normalizer, settings: TrainSettings, device: torch.device | str
 ) -> TrajectoryModel:
-    normalizer = buffer.normalizer()
     with seeded(settings.seed):
         probe = TrajectoryModel.create(settings.model, normalizer, torch.ones(normalizer.layout.obs_dim))
-        batches = batches_for(train, probe, 4096, settings.seed)
-        probe.energy.displacement_scale.copy_(displacement_scale(batches, probe.layout))
+        measure_displacements(probe, batches_for(train, probe, 4096, settings.seed))
     probe.energy.to(device)
     return probe

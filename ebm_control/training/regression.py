@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ebm_control.data.batch import Batch
+from ebm_control.tensors import outside_inference_mode
 from ebm_control.training.logger import Logger, as_figures
 
 
+@outside_inference_mode
+@torch.enable_grad()
 def regress(
     parameters: Iterable[nn.Parameter],
     loss_of: Callable[[Batch], Tensor],
@@ -25,6 +28,8 @@ def regress(
     figure: str = "loss",
 ) -> float:
     """Minimise a loss over batches: what base measures, inverse dynamics and baselines are fitted by.
+
+    Also where the caller has switched gradients off.
 
     Args:
         parameters: to fit.
@@ -44,7 +49,7 @@ def regress(
     parameters = list(parameters)
     optimizer = torch.optim.Adam(parameters, lr=learning_rate)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
-    loss = torch.tensor(float("nan"))
+    loss = torch.tensor(torch.nan)
     with logger or Logger(progress=False) as log:
         log.start(steps, name=name)
         for step in range(1, steps + 1):

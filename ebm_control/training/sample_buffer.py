@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ebm_control.checks import require, require_shape
 from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.tensors import outside_inference_mode
 
 
 class Fresh(Protocol):
@@ -24,7 +25,9 @@ def uniform(low: float = 0.0, high: float = 1.0) -> Fresh:
     """Fresh chains start uniform in a box."""
 
     def fresh(shape: tuple[int, ...], generator: torch.Generator, data: Tensor | None) -> Tensor:
-        return low + (high - low) * torch.rand(shape, generator=generator, device=generator.device)
+        return low + (high - low) * torch.rand(
+            shape, generator=generator, device=generator.device, dtype=torch.float32
+        )
 
     return fresh
 
@@ -33,7 +36,9 @@ def gaussian(mean: float = 0.0, std: float = 1.0) -> Fresh:
     """Fresh chains start from a Gaussian."""
 
     def fresh(shape: tuple[int, ...], generator: torch.Generator, data: Tensor | None) -> Tensor:
-        return mean + std * torch.randn(shape, generator=generator, device=generator.device)
+        return mean + std * torch.randn(
+            shape, generator=generator, device=generator.device, dtype=torch.float32
+        )
 
     return fresh
 
@@ -84,8 +89,9 @@ def scattered(layout: TrajectoryLayout, low: Tensor, high: Tensor, std: Tensor) 
     def fresh(shape: tuple[int, ...], generator: torch.Generator, data: Tensor | None) -> Tensor:
         device = generator.device
         box = [bound.to(device) for bound in (low, high)]
-        first = torch.rand(shape[0], 1, layout.obs_dim, generator=generator, device=device)
-        noise = torch.randn(shape, generator=generator, device=device)
+        place = {"generator": generator, "device": device, "dtype": torch.float32}
+        first = torch.rand((shape[0], 1, layout.obs_dim), **place)  # type: ignore[call-overload]
+        noise = torch.randn(shape, **place)  # type: ignore[call-overload]
         walk = (layout.states(noise)[:, 1:] * std.to(device)).cumsum(dim=1)
         start = box[0] + (box[1] - box[0]) * first
         states = torch.cat([start, (start + walk).clamp(*box)], dim=1)
@@ -110,6 +116,7 @@ class SampleBuffer:
 
     """
 
+    @outside_inference_mode
     def __init__(
         self,
         capacity: int,
@@ -160,7 +167,7 @@ class SampleBuffer:
         if slots is None:
             slots = self._distinct(n, generator)
         require_shape("slots", slots, (n,))
-        restart = torch.rand(n, generator=generator, device=device) < self.fresh_fraction
+        restart = torch.rand(n, generator=generator, device=device, dtype=torch.float32) < self.fresh_fraction
         restart = restart | ~self.filled[slots]
         fresh = self.fresh((n, *self.shape), generator, data)
         kept = self.samples[slots]

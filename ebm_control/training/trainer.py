@@ -18,6 +18,7 @@ from ebm_control.checks import InputError, require
 from ebm_control.data.batch import Batch
 from ebm_control.energies.base import Energy
 from ebm_control.samplers.chain import Chain, KernelSampler, Sampler
+from ebm_control.tensors import outside_inference_mode
 from ebm_control.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from ebm_control.training.guard import DivergenceError, Guard
 from ebm_control.training.logger import Logger, as_figures
@@ -71,6 +72,7 @@ class Trainer:
 
     """
 
+    @outside_inference_mode
     def __init__(
         self,
         energy: Energy,
@@ -116,8 +118,12 @@ class Trainer:
         assert isinstance(module, Energy)
         return module
 
+    @outside_inference_mode
+    @torch.enable_grad()
     def fit(self, batches: Iterator[Batch], steps: int) -> Training:
         """Train until `steps` updates are done in all: a resumed trainer does what is left.
+
+        Also where the caller has switched gradients off (`torch.no_grad`, `torch.inference_mode`).
 
         Args:
             batches: endless; with `state_dict` and `load_state_dict` if runs are to be resumed bit for bit.
@@ -167,6 +173,8 @@ class Trainer:
         self.energy.eval()
         return Training(self.step - first, time.perf_counter() - started, self.rollbacks, figures)
 
+    @outside_inference_mode
+    @torch.enable_grad()
     def update(self, batch: Batch) -> float:
         """One update, where batches come one by one; nothing is logged, saved or rolled back. Returns the loss.
 

@@ -138,7 +138,7 @@ class Arm7Env(ArmEnv):
     """
 
     reward_scale = 10.0
-    periods = (0.0,) * (2 * JOINTS + 3)
+    observation_periods = (0.0,) * (2 * JOINTS + 3)
     goal_periods = (0.0,) * 3
     observe = staticmethod(observe)
     physical_state = staticmethod(physical_state)

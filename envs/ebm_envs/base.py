@@ -67,7 +67,7 @@ class GoalEnv(gym.Env[dict[str, Array], NDArray[Any]], ABC):
         actions: number of action coordinates.
 
     Attributes:
-        periods: per observation coordinate its period, 0 where it is not periodic.
+        observation_periods: per observation coordinate its period, 0 where it is not periodic.
         goal_periods: the same for goals.
 
     """
@@ -76,7 +76,7 @@ class GoalEnv(gym.Env[dict[str, Array], NDArray[Any]], ABC):
     options: ClassVar[frozenset[str]] = frozenset({"start", "goal"})
     success_distance: ClassVar[float] = 0.05
     reward_scale: ClassVar[float] = 1.0
-    periods: tuple[float, ...]
+    observation_periods: tuple[float, ...]
     goal_periods: tuple[float, ...]
 
     def __init__(

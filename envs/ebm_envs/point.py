@@ -68,7 +68,7 @@ class PointEnv(GoalEnv):
 
     options: ClassVar[frozenset[str]] = frozenset({"start", "goal", "obstacles"})
     walls: ClassVar[Array] = np.zeros((0, 2, 2))
-    periods = goal_periods = (0.0, 0.0)
+    observation_periods = goal_periods = (0.0, 0.0)
 
     def __init__(
         self,

@@ -76,7 +76,7 @@ class ReacherEnv(ArmEnv):
 
     """
 
-    periods = (2.0, 2.0, 0.0, 0.0)
+    observation_periods = (2.0, 2.0, 0.0, 0.0)
     goal_periods = (2.0, 2.0)
     observe = staticmethod(observe)
     physical_state = staticmethod(physical_state)

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import tyro
 
-from experiments.continual.jobs import QUICK_STREAMS, STREAMS, jobs_of, run
+from experiments.continual.jobs import KNOWN_STREAMS, QUICK_STREAMS, STREAMS, jobs_of, run
 from experiments.continual.report import summarised, table
-from experiments.runs import Runs, carry_out
+from experiments.processes import as_program
+from experiments.runs import Experiment, MethodRuns, carry_out, chosen
 
 
 @dataclass
-class Continual(Runs):
+class Continual(MethodRuns):
     """Every stream, every method, every seed; quick: digits, a tenth of the updates."""
 
     seeds: int = 10
@@ -34,11 +35,13 @@ class Continual(Runs):
 def main() -> None:
     settings = tyro.cli(Continual)
     streams = settings.streams or (QUICK_STREAMS if settings.quick else STREAMS)
-    jobs = jobs_of(streams, settings.seed_range, settings.quick, settings.data_dir, settings.held_out)
+    streams = chosen("streams", streams, KNOWN_STREAMS)
+    jobs = list(jobs_of(streams, settings.seed_range, settings.quick, settings.data_dir, settings.held_out))
     flags = f" --streams {' '.join(settings.streams)}" if settings.streams else ""
     flags += " --held-out" if settings.held_out else ""
-    carry_out(settings, "continual", jobs, run, summarised, table, flags)
+    experiment = Experiment("continual", jobs, run, summarised, table, flags, alike=("--held-out",))
+    carry_out(settings, experiment)
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

@@ -13,10 +13,12 @@ import torch
 from ebm_control.continual import METHODS, Kind, learn, learner_of
 from ebm_control.continual.methods import NEED_BOUNDARIES
 from ebm_control.data import ImageSet, load_images
+from ebm_control.data.images import NAMES
 from ebm_control.data.streams import TaskStream, permuted_stream, split_stream
 
 STREAMS = ("split-mnist", "split-fashion-mnist", "permuted-mnist")
 QUICK_STREAMS = ("split-digits",)
+KNOWN_STREAMS = tuple(f"{kind}-{data}" for kind in ("split", "permuted") for data in NAMES)
 # Of a task; without boundaries ten passes over the smallest (Li et al. 2022).
 UPDATES, UPDATES_FREE = 2000, 880
 UPDATES_PERMUTED = 1000  # of a task, of which there are twice as many

@@ -19,7 +19,8 @@ from ebm_control.checks import require
 from ebm_control.continual.figures import draw_accuracies, draw_landscape
 from experiments import tables
 from experiments.continual.jobs import QUICK_STREAMS, STREAMS, jobs_of
-from experiments.runs import put_together
+from experiments.processes import as_program
+from experiments.records import put_together
 from experiments.tables import lines, spread
 
 Row = dict[str, Any]
@@ -130,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

@@ -14,11 +14,12 @@ import tyro
 
 from experiments.images.jobs import PARTS, jobs_of, run
 from experiments.images.report import summarised, table
-from experiments.runs import Runs, carry_out
+from experiments.processes import as_program
+from experiments.runs import Experiment, MethodRuns, carry_out, chosen
 
 
 @dataclass
-class Images(Runs):
+class Images(MethodRuns):
     """Every part, every method, every seed."""
 
     seeds: int = 3
@@ -35,24 +36,12 @@ class Images(Runs):
 
 def main() -> None:
     settings = tyro.cli(Images)
-    jobs = jobs_of(
-        settings.parts,
-        settings.seed_range,
-        settings.quick,
-        settings.runs,
-        settings.data_dir,
-        settings.device,
-    )
-    carry_out(
-        settings,
-        "images",
-        jobs,
-        run,
-        summarised,
-        table,
-        f" --parts {' '.join(settings.parts)} --device {settings.device}",
-    )
+    parts = chosen("parts", settings.parts, PARTS)
+    given = (settings.runs, settings.data_dir, settings.device)
+    jobs = list(jobs_of(parts, settings.seed_range, settings.quick, *given))
+    flags = f" --parts {' '.join(parts)} --device {settings.device}"
+    carry_out(settings, Experiment("images", jobs, run, summarised, table, flags))
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

@@ -15,7 +15,8 @@ import tyro
 from rich.table import Table
 
 from experiments import tables
-from experiments.runs import put_together
+from experiments.processes import as_program
+from experiments.records import put_together
 from experiments.tables import lines, spread
 
 Row = dict[str, Any]
@@ -140,4 +141,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

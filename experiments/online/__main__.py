@@ -12,11 +12,12 @@ import tyro
 
 from experiments.online.jobs import PARTS, jobs_of, run
 from experiments.online.report import summarised, table
-from experiments.runs import Runs, carry_out
+from experiments.processes import as_program
+from experiments.runs import Experiment, MethodRuns, carry_out, chosen
 
 
 @dataclass
-class Online(Runs):
+class Online(MethodRuns):
     """Every part, every method, every seed."""
 
     parts: tuple[str, ...] = PARTS
@@ -25,10 +26,11 @@ class Online(Runs):
 
 def main() -> None:
     settings = tyro.cli(Online)
-    jobs = jobs_of(settings.parts, settings.seed_range, settings.quick)
-    flags = f" --parts {' '.join(settings.parts)}"
-    carry_out(settings, "online", jobs, run, summarised, table, flags)
+    parts = chosen("parts", settings.parts, PARTS)
+    jobs = list(jobs_of(parts, settings.seed_range, settings.quick))
+    flags = f" --parts {' '.join(repr(part) for part in parts)}"
+    carry_out(settings, Experiment("online", jobs, run, summarised, table, flags))
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

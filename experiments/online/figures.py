@@ -17,6 +17,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from experiments.processes import as_program
+
 Row = dict[str, Any]
 ENOUGH = 0.95  # of the maze's cells
 PANELS = {"Particle": "particle", "Reacher": "reacher", "Arm7": "arm7", "Maze, S": "maze-s"}
@@ -104,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

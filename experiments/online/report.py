@@ -14,6 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from experiments import tables
+from experiments.processes import as_program
 
 Row = dict[str, Any]
 KEYS = ("part", "env", "method", "stage", "checkpoint")
@@ -172,4 +173,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

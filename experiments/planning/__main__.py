@@ -1,54 +1,60 @@
 """The planning table: energies, dynamics models and reinforcement learning beside the oracle.
 
-`python -m experiments.planning [--quick] [--seeds N] [--out DIR]` writes `DIR/planning.json`. Rows of
-`python -m experiments.planning.reinforcement`, which takes hours, are taken from `DIR/reinforcement/`.
+`python -m experiments.planning [--quick] [--seeds N] [--out DIR] [--parts ...]` writes `DIR/planning.json`, run by run,
+and with `--resume` goes on where it was stopped. Rows of `python -m experiments.planning.reinforcement`, which takes
+hours, are taken from `DIR/reinforcement/`.
 """
 
 from __future__ import annotations
 
-import json
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
 
-from ebm_control.provenance import provenance, usable_cores, write_record
-from experiments.planning.jobs import JOBS, timings
+from ebm_control.checks import require_number
+from ebm_control.statistics import half_interval
+from experiments.planning.jobs import COSTLY, COSTLY_SEEDS, JOBS, timings
 from experiments.planning.report import table
-from experiments.tables import interval
+from experiments.processes import as_program
+from experiments.runs import Experiment, Runs, carry_out, chosen
+
+NOT_QUICK = ("changes", "ablations", "ensemble")
 
 
 @dataclass
-class Planning:
-    """Every planning problem, every method."""
+class Planning(Runs):
+    """Every planning problem, every method; quick: fewer episodes, shorter trainings, the main rows."""
 
-    seeds: int = 5
-    """Data sets, trainings and evaluations of each method."""
-    quick: bool = False
-    """One seed, fewer episodes, shorter trainings: the main rows."""
-    out: Path = Path("experiments/results")
-    """Folder of planning.json."""
     parts: tuple[str, ...] = ("maze", "particle", "arm", "reacher", "changes", "ablations", "ensemble")
     """Problems to run; a quick run leaves out the last three."""
-    resume: bool = False
-    """Keep the parts and seeds that planning.json holds already, whatever commit they ran from (each row says).
-    Not with `quick`."""
     timing: tuple[int, ...] = (1, 64)
-    """Start states of the plans that are timed at the end, on one thread (`quick`: 1 alone)."""
+    """Start states of the plans that are timed at the end, on one thread (`quick`: 1 alone); none: nothing is timed."""
 
 
-def one(job: tuple[str, int, bool]) -> list[dict[str, Any]]:
-    """Rows of one part and seed."""
-    part, seed, quick = job
-    torch.set_num_threads(1)
-    return JOBS[part](seed, quick)
+@dataclass(frozen=True)
+class Job:
+    """A part of the table for one seed."""
+
+    name: str
+    seed: int
+    quick: bool
+
+
+def jobs_of(parts: Iterable[str], seeds: Iterable[int], quick: bool) -> Iterator[Job]:
+    """Seed by seed, so that a run that is stopped has whole seeds."""
+    for seed, part in product(seeds, parts):
+        if not (part in NOT_QUICK if quick else part in COSTLY and seed >= COSTLY_SEEDS):
+            yield Job(part, seed, quick)
+
+
+def run(job: Job) -> list[dict[str, Any]]:
+    """Rows of a part and seed."""
+    return JOBS[job.name](job.seed, job.quick)
 
 
 def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -69,7 +75,7 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "seeds": n,
                 "episodes": sum(row["episodes"] for row in group),
                 "return_mean": float(means.mean()),
-                "return_ci95": interval(means.tolist()),
+                "return_ci95": half_interval(means),
                 "oracle": float(np.mean(oracles)) if oracles else None,
                 "success": float(
                     np.average([row["success"] for row in group], weights=[r["episodes"] for r in group])
@@ -78,8 +84,6 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "train_seconds": float(np.mean([row["train_seconds"] for row in group])),
                 "returns_by_seed": means.tolist(),
                 "batch_plan_ms_p50": float(np.mean([row["batch_plan_ms_p50"] for row in group])),
-                "plan_ms_p50": None,
-                "plan_ms_p95": None,
             }
         )
         for name in group[0].get("extra", {}):
@@ -87,48 +91,34 @@ def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return merged
 
 
-def main() -> None:
-    settings, console, started = tyro.cli(Planning), Console(), time.perf_counter()
-    seeds = range(1 if settings.quick else settings.seeds)
-    flags = " --quick" if settings.quick else f" --seeds {settings.seeds}"
-    flags += f" --parts {' '.join(settings.parts)}" + (" --resume" if settings.resume else "")
-    origin = provenance("python -m experiments.planning" + flags, seeds, 0.0)
-    if settings.quick and settings.resume:
-        raise SystemExit("--resume: expected without --quick, whose rows are not those of a full run")
-    found = settings.out / "planning.json"
-    rows: list[dict[str, Any]] = []
-    if settings.resume and found.exists():
-        rows = json.loads(found.read_text())["results"]["by_seed"]
-    kept = {(row["part"], row["seed"]) for row in rows}
-    work = [
-        (part, seed, settings.quick)
-        for seed, part in product(seeds, settings.parts)
-        if (part, seed) not in kept and not (settings.quick and part in ("changes", "ablations", "ensemble"))
+def timed(rows: list[dict[str, Any]], timing: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the times of a plan from one start, where it was measured."""
+    names = ("env", "method", "planner")
+    times = {tuple(t[name] for name in names): t for t in timing if t["starts"] == 1}
+    shown = ("plan_ms_p50", "plan_ms_p95")
+    found = [times.get(tuple(row[name] for name in names)) for row in rows]
+    return [
+        row | {name: None if time is None else time[name] for name in shown}
+        for row, time in zip(rows, found, strict=True)
     ]
 
-    def write(speed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """All that is known so far: a run that is stopped loses nothing."""
-        summary = summarised(rows)
-        for row, timed in product(summary, speed):
-            same = all(row[name] == timed[name] for name in ("env", "method", "planner"))
-            if same and timed["starts"] == 1:
-                row |= {name: timed[name] for name in ("plan_ms_p50", "plan_ms_p95")}
-        took = origin | {"seconds": round(time.perf_counter() - started, 3)}
-        write_record(found, {"rows": summary, "timing": speed, "by_seed": rows}, took)
-        return summary
 
-    with ProcessPoolExecutor(usable_cores()) as pool:
-        jobs = {pool.submit(one, job): job for job in work}
-        for done in as_completed(jobs):
-            part, seed, _ = jobs[done]
-            console.print(f"{time.perf_counter() - started:6.0f} s  {part}, seed {seed}")
-            rows += [{"part": part, **row, "commit": origin["commit"]} for row in done.result()]
-            write([])
-    torch.set_num_threads(1)
-    starts = tuple(n for n in settings.timing if n == 1) if settings.quick else settings.timing
-    summary = write(timings(starts))
-    console.print(table(summary))
+def main() -> None:
+    settings = tyro.cli(Planning)
+    parts = chosen("parts", settings.parts, JOBS)
+    for starts in settings.timing:
+        require_number("timing", starts, 1, whole=True)
+    jobs = list(jobs_of(parts, settings.seed_range, settings.quick))
+
+    def measured() -> list[dict[str, Any]]:
+        torch.set_num_threads(1)
+        return timings(tuple(n for n in settings.timing if n == 1 or not settings.quick))
+
+    flags = f" --parts {' '.join(parts)}"
+    carry_out(
+        settings, Experiment("planning", jobs, run, summarised, table, flags, timing=measured, joined=timed)
+    )
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

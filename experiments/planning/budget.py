@@ -1,32 +1,34 @@
 """Plan time against return: what more updates of a planner buy, and what they cost.
 
-`python -m experiments.planning.budget [--seeds N] [--quick] [--out DIR]` writes `DIR/budget.json`. Returns are those
-of episodes side by side; times are of plans from one start state on one thread, measured alone at the end.
-Nothing is tuned to a budget: all settings but the number of updates are those of the planning table.
+`python -m experiments.planning.budget [--seeds N] [--quick] [--out DIR]` writes `DIR/budget.json`, run by run, and with
+`--resume` goes on where it was stopped. Returns are those of episodes side by side; times are of plans from one start
+state on one thread, measured alone at the end. Nothing is tuned to a budget: all settings but the number of updates are
+those of the planning table.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import tyro
 from gymnasium import spaces
+from rich.table import Table
 
 from ebm_control.planning import MPCAgent, planner_for, run_episodes
-from ebm_control.provenance import provenance, usable_cores, write_record
+from ebm_control.statistics import half_interval
+from experiments import tables
 from experiments.planning import methods as m
 from experiments.planning.problems import PARTICLE, REACHER, Problem, data_of
-from experiments.tables import interval
+from experiments.processes import as_program
+from experiments.runs import Experiment, Runs, carry_out
 
 Row = dict[str, Any]
 LANGEVIN, SEARCH = (5, 10, 20, 40, 80, 160), (1, 2, 4, 8, 16, 32)  # updates of a plan
@@ -45,6 +47,27 @@ class Case:
 
 PAIRS = replace(PARTICLE, name="Particle, random pairs", arguments=(("start", "random"), ("goal", "random")))
 CASES = (Case(REACHER, 8, 6000), Case(PAIRS, 10, 1500))
+
+
+@dataclass
+class Budget(Runs):
+    """Both problems, every method; quick: every second budget, two episodes, half the training."""
+
+    seeds: int = 3
+    """Data sets, trainings and evaluations of each method."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A problem for one seed."""
+
+    case: Case
+    seed: int
+    quick: bool
+
+    @property
+    def name(self) -> str:
+        return self.case.problem.name
 
 
 @dataclass(frozen=True)
@@ -105,10 +128,15 @@ def base_search(
     return MPCAgent(planner, trained.model.normalizer, space)
 
 
-def returns(job: tuple[Case, int, bool]) -> list[Row]:
+def jobs_of(seeds: Iterable[int], quick: bool) -> Iterator[Job]:
+    """Seed by seed, so that a run that is stopped has whole seeds."""
+    for seed, case in product(seeds, CASES):
+        yield Job(case, seed, quick)
+
+
+def returns(job: Job) -> list[Row]:
     """Rows of one problem and seed: mean return and success at every budget, from the same starts."""
-    case, seed, quick = job
-    torch.set_num_threads(1)
+    case, seed, quick = job.case, job.seed, job.quick
     problem, rows = case.problem, []
     best: float | None = None
     for sweep in sweeps(case, seed, quick):
@@ -164,23 +192,22 @@ def times(case: Case, quick: bool) -> Iterator[Row]:
             }
 
 
-def summarised(by_seed: list[Row], timed: list[Row]) -> list[Row]:
-    """One row a setting and engine: mean return over seeds, 95 % interval by Student's t, and plan time.
+SETTING = ("env", "method", "planner", "updates")
 
-    Engines give the same chain within float tolerance, so a compiled setting has the returns of the eager one.
-    """
-    name = ("env", "method", "planner", "updates")
+
+def summarised(by_seed: list[Row]) -> list[Row]:
+    """One row a setting: mean return over seeds, and its 95 % interval by Student's t."""
     rows = []
-    for clock in timed:
-        group = [row for row in by_seed if all(row[key] == clock[key] for key in name)]
-        means, n = np.array([row["return"] for row in group]), len(group)
+    for key in dict.fromkeys(tuple(row[name] for name in SETTING) for row in by_seed):
+        group = [row for row in by_seed if tuple(row[name] for name in SETTING) == key]
+        means = [row["return"] for row in group]
         rows.append(
-            clock
+            dict(zip(SETTING, key, strict=True))
             | {
-                "seeds": n,
+                "seeds": len(group),
                 "episodes": sum(row["episodes"] for row in group),
-                "return_mean": float(means.mean()),
-                "return_ci95": interval(means.tolist()),
+                "return_mean": float(np.mean(means)),
+                "return_ci95": half_interval(means),
                 "oracle": float(np.mean([row["oracle"] for row in group])),
                 "success": float(np.mean([row["success"] for row in group])),
             }
@@ -188,25 +215,50 @@ def summarised(by_seed: list[Row], timed: list[Row]) -> list[Row]:
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=Path, default=Path("experiments/results"))
-    given = parser.parse_args()
-    seeds, began = range(1 if given.quick else given.seeds), time.perf_counter()
-    flags = " --quick" if given.quick else f" --seeds {given.seeds}"
-    origin = provenance("python -m experiments.planning.budget" + flags, seeds, 0.0)
-    jobs = [(case, seed, given.quick) for seed, case in product(seeds, CASES)]
-    torch.set_num_threads(1)
-    with ProcessPoolExecutor(usable_cores()) as pool:
-        by_seed = [row for rows in pool.map(returns, jobs) for row in rows]
-    rows = summarised(by_seed, [row for case in CASES for row in times(case, given.quick)])
-    took = origin | {"seconds": round(time.perf_counter() - began, 3)}
-    write_record(given.out / "budget.json", {"rows": rows, "by_seed": by_seed}, took)
+def timed(rows: list[Row], times: list[Row]) -> list[Row]:
+    """One row a setting and engine, with plan times; a row a setting before they are measured.
+
+    Engines give the same chain within float tolerance, so a compiled setting has the returns of the eager one.
+    """
+    found = {tuple(row[name] for name in SETTING): row for row in rows}
+    known = [clock for clock in times if tuple(clock[name] for name in SETTING) in found]
+    return [clock | found[tuple(clock[name] for name in SETTING)] for clock in known] or rows
+
+
+def table(rows: list[Row]) -> Table:
+    """For the terminal."""
+    made = Table(
+        "problem", "method", "planner", "updates", "return", "p50, ms", title="Plan time against return"
+    )
     for row in rows:
-        print(json.dumps(row))
+        time_of = f"{row['plan_ms_p50']:.0f}, {row['engine']}" if "engine" in row else "–"
+        spread = tables.spread(
+            {"mean": row["return_mean"], "mean_ci95": row["return_ci95"]}, "mean", ".2f", ".2f"
+        )
+        made.add_row(row["env"], row["method"], row["planner"], str(row["updates"]), spread, time_of)
+    return made
+
+
+def main() -> None:
+    settings = tyro.cli(Budget)
+
+    def measured() -> list[Row]:
+        torch.set_num_threads(1)
+        return [row for case in CASES for row in times(case, settings.quick)]
+
+    jobs = list(jobs_of(settings.seed_range, settings.quick))
+    experiment = Experiment(
+        "planning.budget",
+        jobs,
+        returns,
+        summarised,
+        table,
+        record="budget.json",
+        timing=measured,
+        joined=timed,
+    )
+    carry_out(settings, experiment)
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

@@ -3,24 +3,26 @@
 A plan counts only where it is valid on the true environment: its actions, executed open loop, end within 0.1 (L1)
 of the goal, through no blocked move; its class is that of the true path.
 
-`python -m experiments.planning.diversity [--problems N] [--seeds S] [--out DIR]` writes `DIR/diversity.json`.
+`python -m experiments.planning.diversity [--problems N] [--seeds S] [--out DIR]` writes `DIR/diversity.json`, run by
+run, and with `--resume` goes on where it was stopped.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
+import tyro
 from numpy.typing import NDArray
+from rich.table import Table
 from torch import Tensor
 
+from ebm_control.checks import require_number
 from ebm_control.data import MujocoSimulator
 from ebm_control.energies import (
     BoundCost,
@@ -32,13 +34,14 @@ from ebm_control.energies import (
 )
 from ebm_control.planning import Planner, side_of, winding
 from ebm_control.planning.recipe import action_bounds
-from ebm_control.provenance import provenance, write_record
 from ebm_control.samplers import Langevin, Linear
 from ebm_control.training import TrajectoryModel
 from ebm_envs.point import segments_blocked
 from ebm_envs.reacher import observe, physical_state
 from experiments.planning.methods import energy
 from experiments.planning.problems import data_of, obstacle
+from experiments.processes import as_program
+from experiments.runs import Experiment, Runs, carry_out
 
 TOLERANCE = 0.1
 CHAINS = 32
@@ -165,14 +168,38 @@ def reacher(model: TrajectoryModel, problems: int, seed: int, horizon: int = 50)
     return np.concatenate(found)
 
 
-def diversity(problems: int, seed: int, quick: bool) -> list[dict[str, Any]]:
+@dataclass
+class Diversity(Runs):
+    """Both environments; quick: one seed, half the training."""
+
+    seeds: int = 5
+    """Trainings and sets of problems."""
+    problems: int = 20
+    """Of each seed and environment."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training and its problems, in both environments."""
+
+    problems: int
+    seed: int
+    quick: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.problems} problems"
+
+
+def diversity(job: Job) -> list[dict[str, Any]]:
     """One row an environment: the share of problems in which valid plans of both classes are found.
 
     `seconds` are those of planning and checking; `quick` trains for half as long.
     """
+    problems, seed = job.problems, job.seed
     rows = []
     for name, solve, updates in (("Particle", particle, 3000), ("Reacher", reacher, 6000)):
-        base_updates = updates // 2 if quick else updates
+        base_updates = updates // 2 if job.quick else updates
         model = energy(data_of(f"ebm/{name}-v0", seed), seed, base_updates=base_updates).model
         began = time.perf_counter()
         found = solve(model, problems, seed)
@@ -212,25 +239,32 @@ def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return merged
 
 
+def table(rows: list[dict[str, Any]]) -> Table:
+    """For the terminal."""
+    made = Table("problem", "both classes", "worst seed", "problems", "seeds", title="Diversity of plans")
+    for row in rows:
+        shares = (f"{row['share']:.2f}", f"{row['share_worst_seed']:.2f}")
+        made.add_row(row["env"], *shares, str(row["problems"]), str(row["seeds"]))
+    return made
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--problems", type=int, default=20, help="of each seed and environment")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=Path, default=Path("experiments/results"))
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    began = time.perf_counter()
-    command = f"python -m experiments.planning.diversity --problems {given.problems} --seeds {given.seeds}"
-    origin = provenance(command + (" --quick" if given.quick else ""), range(given.seeds), 0.0)
-    rows: list[dict[str, Any]] = []
-    for seed in range(given.seeds):
-        rows += diversity(given.problems, seed, given.quick)
-        took = origin | {"seconds": round(time.perf_counter() - began, 3)}
-        write_record(given.out / "diversity.json", {"rows": over_seeds(rows), "by_seed": rows}, took)
-    for row in over_seeds(rows):
-        print(json.dumps(row))
+    settings = tyro.cli(Diversity)
+    require_number("problems", settings.problems, 1, whole=True)
+    jobs = [Job(settings.problems, seed, settings.quick) for seed in settings.seed_range]
+    flags = f" --problems {settings.problems}"
+    experiment = Experiment(
+        "planning.diversity",
+        jobs,
+        diversity,
+        over_seeds,
+        table,
+        flags,
+        record="diversity.json",
+        alike=("--problems",),
+    )
+    carry_out(settings, experiment)
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

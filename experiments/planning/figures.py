@@ -35,6 +35,8 @@ import matplotlib.pyplot as plt
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
+from experiments.processes import as_program
+
 Row = dict[str, Any]
 Array = NDArray[np.float64]
 
@@ -397,4 +399,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

@@ -33,7 +33,7 @@ from experiments.planning.problems import (
 )
 from experiments.planning.rows import Row, episodes, row, together
 
-COSTLY_SEEDS = 2  # of the ablations and of the ensemble on Arm7
+COSTLY, COSTLY_SEEDS = ("ablations", "ensemble"), 2  # parts that have fewer seeds, and how many
 BASELINES = {"feed-forward": m.feed_forward, "ensemble of 5": m.ensemble}
 
 
@@ -108,8 +108,6 @@ def maze(seed: int, quick: bool) -> list[Row]:
 
 def ablations(seed: int, quick: bool) -> list[Row]:
     """The S with one part of the training left out, or put in, at a time."""
-    if seed >= COSTLY_SEEDS:
-        return []
     problem = MAZES[1]
     data, env = data_of("ebm/Maze-v0", seed), problem.make()
     limit = m.largest_displacement(env, Normalizer.fit(data.observations, data.actions))
@@ -177,8 +175,6 @@ def arm(seed: int, quick: bool) -> list[Row]:
 
 def arm_ensemble(seed: int, quick: bool) -> list[Row]:
     """The ensemble on Arm7, as wide as the energy's base: 5 networks in every search take their time."""
-    if seed >= COSTLY_SEEDS:
-        return []
     data = data_of("ebm/Arm7-v0", seed)
     space: Any = ARM.make().action_space
     fitted = fit_ensemble(data, hidden=(256, 256), updates=6000, seed=seed)
@@ -217,13 +213,13 @@ JOBS: dict[str, Callable[[int, bool], list[Row]]] = {
 }
 
 
-def timings(batches: Sequence[int] = (1, 64)) -> list[Row]:
+def timings(batches: Sequence[int]) -> list[Row]:
     """Milliseconds of one call of the planner for each number of start states, warm-started, compiled, one thread.
 
     Time does not depend on how well a model is trained, so a few updates do.
     """
-    rows = []
-    for problem in (PARTICLE, REACHER):
+    rows: list[Row] = []
+    for problem in (PARTICLE, REACHER) if batches else ():
         data = data_of(problem.env, 0)
         trained = m.energy(data, 0, base_updates=500, updates=20)
         space: Any = problem.make().action_space

@@ -7,10 +7,11 @@ command goes on where it was stopped. SAC keeps checkpoints (`--checkpoints`) an
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -28,9 +29,14 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 import ebm_envs
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number
+from ebm_control.interrupts import signal_waits, uninterrupted
+from ebm_control.locks import locked
 from ebm_control.planning import run_episodes
 from ebm_control.provenance import provenance, write_record
+from experiments.planning.checkpoints import Progress, load_checkpoint, save_checkpoint
+from experiments.processes import as_program
+from experiments.runs import chosen
 
 ProblemName = Literal["particle", "reacher", "maze-bend", "maze-s", "arm7"]
 LearnerName = Literal["sac", "ppo", "sac10x"]
@@ -164,18 +170,8 @@ def build(
     return learner.algorithm("MlpPolicy", envs, gamma=problem.gamma, seed=seed, device="cpu", **settings)
 
 
-@dataclass
-class Progress:
-    """How far a training is."""
-
-    steps: int = 0
-    seconds: float = 0.0  # wall clock
-    cpu_seconds: float = 0.0
-    curve: list[list[float]] = field(default_factory=list)  # [steps, mean return of the last 100 episodes]
-
-
 class Watch(BaseCallback):
-    """Keeps the progress, calls `save` every `CHECKPOINT_EVERY` steps, and ends training at `deadline`."""
+    """Keeps the progress, calls `save` every `CHECKPOINT_EVERY` steps, and ends training at `deadline` or a signal."""
 
     def __init__(self, progress: Progress, total: int, deadline: float, save: Callable[[], None]) -> None:
         super().__init__()
@@ -194,53 +190,16 @@ class Watch(BaseCallback):
             self.progress.curve.append([now, float(np.mean(returns))])
         if now // CHECKPOINT_EVERY > before // CHECKPOINT_EVERY:
             self.save()
-        return time.time() < self.deadline
-
-
-BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-
-
-def save_checkpoint(path: Path, model: SAC, progress: Progress) -> None:
-    """Everything that training goes on from but the environments' states, which begin anew."""
-    buffer = model.replay_buffer
-    assert buffer is not None
-    assert model.log_ent_coef is not None
-    rows = buffer.size()
-    state = {
-        "parameters": model.get_parameters(),  # of the networks and of every optimizer
-        "log_ent_coef": model.log_ent_coef.detach(),
-        "buffer": {name: torch.from_numpy(getattr(buffer, name)[:rows].copy()) for name in BUFFER},
-        "position": buffer.pos,
-        "full": buffer.full,
-        "progress": vars(progress),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state, path.with_suffix(".new"))
-    path.with_suffix(".new").replace(path)
-
-
-def load_checkpoint(path: Path, model: SAC) -> Progress:
-    """Put `model` where `save_checkpoint` was called and return its progress; nothing is unpickled."""
-    state = torch.load(path, weights_only=True)
-    buffer = model.replay_buffer
-    assert buffer is not None
-    assert model.log_ent_coef is not None
-    model.set_parameters(state["parameters"], device="cpu")
-    model.log_ent_coef.data.copy_(state["log_ent_coef"])
-    for name, values in state["buffer"].items():
-        getattr(buffer, name)[: len(values)] = values.numpy()
-    buffer.pos, buffer.full = state["position"], state["full"]
-    progress = Progress(**state["progress"])
-    model.num_timesteps = progress.steps
-    assert model.seed is not None
-    model.set_random_seed(model.seed + progress.steps)  # the noise of the first part is not repeated
-    return progress
+        return time.time() < self.deadline and not signal_waits()
 
 
 def train(
     problem: Problem, learner: Learner, seed: int, steps: int, *, checkpoint: Path, deadline: float
 ) -> tuple[SAC | PPO, Progress]:
-    """Train to `steps` environment steps, from the checkpoint where there is one, or until `deadline`."""
+    """Train to `steps` environment steps, from the checkpoint where there is one, or until `deadline`.
+
+    Ctrl-C (and SIGTERM in a program) waits until the step under way is done and a checkpoint, of SAC, is written.
+    """
     model, progress = build(problem, learner, seed, steps), Progress()
     if isinstance(model, SAC) and checkpoint.exists():
         progress = load_checkpoint(checkpoint, model)
@@ -250,9 +209,10 @@ def train(
             save_checkpoint(checkpoint, model, progress)
 
     watch = Watch(progress, steps, deadline, save)
-    model.learn(steps - progress.steps, callback=watch, reset_num_timesteps=False)
-    if progress.steps < steps:
-        save()
+    with uninterrupted():
+        model.learn(steps - progress.steps, callback=watch, reset_num_timesteps=False)
+        if progress.steps < steps:
+            save()
     return model, progress
 
 
@@ -304,13 +264,33 @@ def one_run(
     settings: Reinforcement, name: ProblemName, algorithm: LearnerName, seed: int, deadline: float
 ) -> Path | None:
     """Train, evaluate and write one row; None where the deadline came first, the path where it is there."""
+    steps = settings.steps * LEARNERS[algorithm].factor
+    path = settings.out / "reinforcement" / f"{name}-{algorithm}-{steps}-seed{seed}.json"
+    with locked(path.with_name(f".{path.name}.lock"), "out"):
+        if not path.exists():
+            return _one_run(settings, name, algorithm, seed, deadline, path)
+        check_finished(path, name, algorithm)
+        return path
+
+
+def check_finished(path: Path, name: str, algorithm: str) -> None:
+    """Raise `InputError` unless `path` holds the row of a finished run."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        whole = (found["results"]["problem"], found["results"]["method"]) == (name, algorithm)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        whole = False
+    require(
+        whole, "out", given=f"{path}, which is damaged", expected=f"a row of {name}, {algorithm}, or none"
+    )
+
+
+def _one_run(
+    settings: Reinforcement, name: ProblemName, algorithm: LearnerName, seed: int, deadline: float, path: Path
+) -> Path | None:
     problem, learner = PROBLEMS[name], LEARNERS[algorithm]
     steps = settings.steps * learner.factor
-    run = f"{name}-{algorithm}-{steps}-seed{seed}"
-    path = settings.out / "reinforcement" / f"{run}.json"
-    if path.exists():
-        return path
-    checkpoint = settings.checkpoints / f"{run}.pt"
+    checkpoint = settings.checkpoints / f"{path.stem}.pt"
     # Taken before the run: the commit is that of the code which runs, whatever is committed meanwhile.
     command = f"--envs {name} --algorithms {algorithm} --seeds {seed + 1} --steps {settings.steps}"
     origin = provenance(f"python -m experiments.planning.reinforcement {command}", [seed], 0.0)
@@ -332,11 +312,10 @@ def one_run(
         "hyperparameters": hyperparameters(problem, learner),
     }
     origin |= {"seconds": round(time.perf_counter() - started, 3)}
-    write_record(path.with_suffix(".new"), row, origin)
-    path.with_suffix(".new").replace(path)
+    write_record(path, row, origin)
     checkpoint.unlink(missing_ok=True)
     print(
-        f"{datetime.now():%H:%M:%S}  {run}  return {row['return_mean']:.2f}  success {row['success']:.2f}  "
+        f"{datetime.now():%H:%M:%S}  {path.stem}  return {row['return_mean']:.2f}  success {row['success']:.2f}  "
         f"{progress.seconds:.0f} s, {progress.cpu_seconds:.0f} s of a core",
         flush=True,
     )
@@ -365,9 +344,17 @@ def next_time(clock: str | None) -> float:
 def train_all(settings: Reinforcement) -> list[Path]:
     """Every run that is not there yet, up to the deadline; the row files that are there then."""
     ebm_envs.register_envs()
+    require_number("seeds", settings.seeds, 1, whole=True)
+    require_number("steps", settings.steps, 1, whole=True)
+    chosen("envs", settings.envs, PROBLEMS)
+    chosen("algorithms", settings.algorithms, LEARNERS)
     deadline, written = next_time(settings.until), []
     for name, algorithm, seed in runs(settings):
-        path = one_run(settings, name, algorithm, seed, deadline)
+        try:
+            path = one_run(settings, name, algorithm, seed, deadline)
+        except KeyboardInterrupt as stop:
+            where = f"within {name}, {algorithm}, seed {seed}; the same command goes on"
+            raise type(stop)(where) from stop
         if path is None:
             print(f"{datetime.now():%H:%M:%S}  stopped within {name}, {algorithm}, seed {seed}", flush=True)
             break
@@ -381,4 +368,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

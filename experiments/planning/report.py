@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from ebm_control.statistics import half_interval
 from experiments import tables
+from experiments.processes import as_program
 
 Row = dict[str, Any]
 EXTRAS = {
@@ -118,7 +120,7 @@ def learned(folder: Path, oracles: dict[str, float]) -> list[Row]:
             "method": "PPO" if learner == "ppo" else "SAC",
             "planner": f"none; {steps:,} steps of its own",
             "return_mean": float(np.mean([run["return_mean"] for run in runs])),
-            "return_ci95": tables.interval([run["return_mean"] for run in runs]),
+            "return_ci95": half_interval([run["return_mean"] for run in runs]),
             "oracle": oracles.get(NAMES[problem]),
             "success": float(np.mean([run["success"] for run in runs])),
             "seeds": len(runs),
@@ -141,4 +143,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

@@ -14,11 +14,12 @@ import tyro
 from experiments.prediction import data
 from experiments.prediction.jobs import CASES, jobs_of, run
 from experiments.prediction.report import summarised, table
-from experiments.runs import Runs, carry_out
+from experiments.processes import as_program
+from experiments.runs import Experiment, MethodRuns, carry_out, chosen
 
 
 @dataclass
-class Prediction(Runs):
+class Prediction(MethodRuns):
     """Every case, every method, every seed; quick: two datasets, a tenth of the data, a twentieth of the training."""
 
     data: Path = data.FOLDER
@@ -29,14 +30,11 @@ class Prediction(Runs):
 
 def main() -> None:
     settings = tyro.cli(Prediction)
-    jobs = jobs_of(settings.cases, settings.seed_range, settings.quick, settings.data)
-    flags = (
-        " --cases" + "".join(f" '{name}'" for name in settings.cases)
-        if settings.cases != tuple(CASES)
-        else ""
-    )
-    carry_out(settings, "prediction", jobs, run, summarised, table, flags)
+    cases = chosen("cases", settings.cases, CASES)
+    jobs = list(jobs_of(cases, settings.seed_range, settings.quick, settings.data))
+    flags = "" if cases == tuple(CASES) else " --cases" + "".join(f" '{name}'" for name in cases)
+    carry_out(settings, Experiment("prediction", jobs, run, summarised, table, flags))
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

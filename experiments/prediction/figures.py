@@ -20,6 +20,7 @@ from experiments.prediction import data
 from experiments.prediction.evaluate import Row
 from experiments.prediction.jobs import CASES
 from experiments.prediction.methods import METHODS, Fitted
+from experiments.processes import as_program
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -124,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

@@ -2,7 +2,7 @@
 
 Coarse-to-fine prediction samples states far apart first and then those between. It can only help where the coarse
 states are closer to their true law than those that are reached step by step. `python -m experiments.prediction.gaps`
-compares the two at the same times, and writes `DIR/prediction-gaps.json`.
+compares the two at the same times, and writes `DIR/prediction-gaps.json`, run by run.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
+from rich.table import Table
 
 from ebm_control.data import RolloutBuffer
 from ebm_control.prediction import metrics
-from ebm_control.provenance import provenance, write_record
+from experiments import tables
 from experiments.prediction import data
 from experiments.prediction.jobs import CASES
-from experiments.prediction.methods import METHODS, Fitted
-from experiments.tables import summarised
+from experiments.prediction.methods import METHODS, Fitted, smaller
+from experiments.processes import as_program
+from experiments.runs import Experiment, Runs, carry_out, chosen
 
 GAP, LONGEST = 10, 100
 HISTORIES, SAMPLES, TRUTH = 512, 4, 4000
@@ -31,17 +32,25 @@ AT = (1, 2, 5, 10)  # strides
 
 
 @dataclass
-class Gaps:
-    """States alone, where futures are many."""
+class Gaps(Runs):
+    """States alone, where futures are many; quick: a tenth of the data, a twentieth of the training."""
 
     seeds: int = 1
     """Trainings of each."""
     cases: tuple[str, ...] = ("hand-reach, states alone", "halfcheetah-trained, states alone")
-    """Of `experiments.prediction`."""
-    out: Path = Path("experiments/results")
-    """Folder of the record."""
+    """Of `experiments.prediction`, those of states alone."""
     data: Path = data.FOLDER
     """Folder of the datasets."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A case for one seed."""
+
+    name: str
+    seed: int
+    quick: bool
+    folder: Path
 
 
 def strided(buffer: RolloutBuffer) -> RolloutBuffer:
@@ -55,13 +64,14 @@ def strided(buffer: RolloutBuffer) -> RolloutBuffer:
     return made
 
 
-def compared(name: str, folder: Path, seed: int) -> list[dict[str, Any]]:
+def compared(job: Job) -> list[dict[str, Any]]:
     """Distances of pairs of states `GAP` steps apart, by strides and step by step."""
-    case = CASES[name]
-    train, held = data.load(case.dataset, 0, folder)
+    name, seed, case = job.name, job.seed, CASES[job.name]
+    setting = smaller(case.setting) if job.quick else case.setting
+    train, held = data.load(case.dataset, 0, job.folder, quick=job.quick)
     rows = []
     for method, learned, ratio in (("in strides", strided(train), 1), ("step by step", train, GAP)):
-        fitted = METHODS["EBM, dsm"].fit(learned, case.setting, seed, False)
+        fitted = METHODS["EBM, dsm"].fit(learned, setting, seed, job.quick)
         began = time.perf_counter()
         found = pairs(fitted, train, held, ratio, seed)
         took = time.perf_counter() - began
@@ -107,21 +117,36 @@ def pairs(
     )
 
 
-def main() -> None:
-    asked, console, began = tyro.cli(Gaps), Console(), time.perf_counter()
-    torch.set_num_threads(1)
-    rows: list[dict[str, Any]] = []
-    for name in asked.cases:
-        for seed in range(asked.seeds):
-            rows += compared(name, asked.data, seed)
-            console.print(f"{time.perf_counter() - began:6.0f} s  {name}, seed {seed}")
-            command = f"python -m experiments.prediction.gaps --seeds {asked.seeds}"
-            origin = provenance(command, range(asked.seeds), time.perf_counter() - began)
-            summary = summarised(rows, ("case", "method", "horizon"), ("frechet", "energy_distance"))
-            write_record(asked.out / "prediction-gaps.json", {"rows": summary, "by_seed": rows}, origin)
+SHOWN = ("frechet", "energy_distance")
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a case, method and horizon: means over seeds."""
+    return tables.summarised(rows, ("case", "method", "horizon"), SHOWN)
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """For the terminal."""
+    made = Table("case", "method", "steps", "Fréchet", "energy distance", title="Strides")
     for row in rows:
-        console.print(row)
+        shown = (tables.spread(row, name) for name in SHOWN)
+        made.add_row(row["case"], row["method"], str(row["horizon"]), *shown)
+    return made
+
+
+def main() -> None:
+    settings = tyro.cli(Gaps)
+    alone = [name for name, case in CASES.items() if case.setting.free]
+    cases = chosen("cases", settings.cases, alone)
+    if settings.quick:  # no policy is trained for a trial
+        cases = tuple(name for name in cases if data.DATASETS[CASES[name].dataset].policy == "random")
+    jobs = [Job(name, seed, settings.quick, settings.data) for seed in settings.seed_range for name in cases]
+    flags = " --cases" + "".join(f" '{name}'" for name in cases)
+    experiment = Experiment(
+        "prediction.gaps", jobs, compared, summary, table, flags, record="prediction-gaps.json"
+    )
+    carry_out(settings, experiment)
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

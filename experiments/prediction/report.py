@@ -17,7 +17,8 @@ from rich.table import Table
 from experiments import tables
 from experiments.prediction.jobs import CASES
 from experiments.prediction.methods import METHODS
-from experiments.runs import put_together
+from experiments.processes import as_program
+from experiments.records import put_together
 from experiments.tables import lines, spread
 
 Row = dict[str, Any]
@@ -102,4 +103,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

@@ -1,10 +1,7 @@
 import pytest
-import torch
 
 from ebm_control.baselines import fit_ensemble, fit_feed_forward
 from tests.baselines.helpers import rollouts
-
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -125,8 +125,8 @@ def test_a_checkpoint_of_another_model_is_refused(buffer, tmp_path):
 
 def test_data_and_settings_of_no_sense_are_refused(buffer):
     single = RolloutBuffer(2, 1)
-    single.add_episode(np.zeros((4, 2)), np.zeros((3, 1)))
-    with pytest.raises(InputError, match="buffer: expected at least 2, got 1 episodes"):
+    single.add_episode(np.zeros((2, 2)), np.zeros((1, 1)))
+    with pytest.raises(InputError, match="buffer: expected two episodes of 1 steps or more, or one of 2"):
         fit_feed_forward(single)
     with pytest.raises(InputError, match="updates: expected at least 1, got 0"):
         fit_ensemble(buffer, hidden=(8,), updates=0)

@@ -16,16 +16,8 @@ SMALL = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The command line sets threads for the whole process, unless the environment says how many."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
-
-
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, one_thread):
+def runs(tmp_path_factory):
     """Folder with data and a trained model of Particle."""
     folder = tmp_path_factory.mktemp("runs")
     main(

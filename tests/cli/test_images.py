@@ -17,12 +17,10 @@ SMALL = [
 def runs(tmp_path_factory):
     """Folder with a model of digits and two of shapes."""
     folder = tmp_path_factory.mktemp("images")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        main(["images", "train", "--out", str(folder / "digits"), *SMALL])
-        for name in ("shape", "size"):
-            main(["images", "train", "--data", f"shapes-{name}", "--out", str(folder / name), *SMALL])
-        yield folder
+    main(["images", "train", "--out", str(folder / "digits"), *SMALL])
+    for name in ("shape", "size"):
+        main(["images", "train", "--data", f"shapes-{name}", "--out", str(folder / name), *SMALL])
+    return folder
 
 
 def read(folder):

@@ -33,14 +33,6 @@ class Frail(ParticleEnv):
         return super().step(action)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The command line sets threads for the whole process, unless the environment says how many."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
-
-
 @pytest.fixture
 def frail(monkeypatch):
     """A Particle that may be made to fail."""

@@ -128,7 +128,7 @@ def test_progress_can_be_turned_off(capsys):
 
 def test_environment_declares_the_periods():
     buffer = collect("ebm/Reacher-v0", 60, num_envs=2, progress=False)
-    assert buffer.periods == gym.make("ebm/Reacher-v0").unwrapped.periods
+    assert buffer.periods == gym.make("ebm/Reacher-v0").unwrapped.observation_periods
     assert np.abs(buffer.observations[:, :2]).max() <= 1
 
 
@@ -144,4 +144,8 @@ def test_bad_requests_are_named():
     with pytest.raises(InputError, match=r"\(8, 1\)"):
         collect("Pendulum-v1", 10, lambda obs: np.zeros(8), progress=False)
     with pytest.raises(InputError, match=r"env.*id or a function"):
-        collect(gym.make("Pendulum-v1"), 10)
+        collect(gym.make("Pendulum-v1"), 10, num_envs=2)
+    with pytest.raises(InputError, match=r"^env: expected a single environment"):
+        collect(gym.make_vec("Pendulum-v1", num_envs=2), 10)
+    with pytest.raises(InputError, match=r"^env: expected a gymnasium.Env, got NoneType"):
+        collect(lambda: None, 10)

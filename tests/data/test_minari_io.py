@@ -88,14 +88,3 @@ def test_bad_datasets_are_named():
     to_minari(buffer, "taken-v0", "Pendulum-v1")
     with pytest.raises(InputError, match="taken-v0"):
         to_minari(buffer, "taken-v0", "Pendulum-v1")
-    space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
-    episode = EpisodeBuffer(
-        observations=np.array([[0.0], [np.nan], [0.0]]),
-        actions=np.zeros((2, 1)),
-        rewards=[0.0, 0.0],
-        terminations=[False, False],
-        truncations=[False, True],
-    )
-    minari.create_dataset_from_buffers("nan-v0", [episode], observation_space=space, action_space=space)
-    with pytest.raises(InputError, match=r"episode 0.*observations.*\(1, 0\)"):
-        from_minari("nan-v0")

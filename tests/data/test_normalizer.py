@@ -96,3 +96,101 @@ def test_bad_input_is_named():
         Normalizer.from_dict({**Normalizer.fit(*data()).to_dict(), "act_std": [0.0, 1.0]})
     with pytest.raises(InputError, match="obs_mean"):
         Normalizer.from_dict({"periods": []})
+
+
+OFFSETS = (0.0, 1e4, 1e6, -5e6, 1e8, 1e10)
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_the_same_world_elsewhere_has_the_same_normalised_data(offset):
+    rng = np.random.default_rng(3)
+    near, actions = rng.uniform(-1, 1, (300, 2)), rng.uniform(-1, 1, (300, 1))
+    here, there = Normalizer.fit(near, actions), Normalizer.fit(near + offset, actions + offset)
+    tolerance = 1e-5 + 10 * abs(offset) * np.finfo(float).eps
+    for normalise, data, of in (("normalize_observations", near, here), ("normalize_actions", actions, here)):
+        expected = getattr(of, normalise)(torch.from_numpy(data))
+        found = getattr(there, normalise)(torch.from_numpy(data + offset))
+        assert found.dtype == torch.float64
+        torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+    # From float32, as networks give it, back to raw units: nothing of the offset's digits is lost.
+    normalised = here.normalize_observations(torch.from_numpy(near)).float()
+    raw = there.denormalize_observations(normalised)
+    assert raw.dtype == torch.float64
+    torch.testing.assert_close(raw - offset, torch.from_numpy(near), atol=1e-6 + tolerance, rtol=0)
+    back = there.normalize_observations(raw).float()
+    torch.testing.assert_close(back, normalised, atol=1e-6 + tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.int64])
+def test_normalised_figures_keep_their_dtype_and_are_computed_in_float64(dtype):
+    raw = torch.tensor([[1.0], [3.0]], dtype=dtype)
+    n = Normalizer.fit(np.array([[0.5], [1.25], [3.5]]), np.zeros((3, 1)))
+    found = n.normalize_observations(raw)
+    assert found.dtype == (dtype if dtype.is_floating_point else torch.float64)
+    expected = (raw.double() - n.obs_mean) / n.obs_std
+    assert torch.equal(found, expected.to(found.dtype))
+
+
+@pytest.mark.parametrize(
+    ("value", "jitter"),
+    [(1000.0, 1e-4), (1e6, 0.1), (-1e6, 0.1), (3e7, 4.0), (0.1, 0.0), (0.0, 0.0), (250.0, 3e-5), (0.3, 3e-8)],
+)
+def test_a_constant_with_float32_rounding_stays_far_below_one(value, jitter):
+    rng = np.random.default_rng(4)
+    rows = (value + rng.uniform(-jitter, jitter, (500, 1))).astype(np.float32)
+    for data in (rows, rows.astype(np.float64), torch.from_numpy(rows)):
+        n = Normalizer.fit(data, np.zeros((500, 1)))
+        assert n.obs_std.item() == pytest.approx(max(1.0, abs(value)), rel=1e-5)
+        assert n.normalize_observations(torch.from_numpy(rows)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("value", [1e-3, 0.7, 1000.0, -4e6])
+def test_a_constant_with_float64_rounding_counts_as_one(value):
+    rows = value * (1 + 1e-15 * np.random.default_rng(5).integers(-3, 4, (500, 1)))
+    n = Normalizer.fit(rows, np.zeros((500, 1)))
+    assert n.obs_std.item() == pytest.approx(max(1.0, abs(value)))
+
+
+def test_rounding_about_zero_counts_as_constant():
+    rows = np.random.default_rng(6).normal(0, 1e-17, (500, 1))
+    assert Normalizer.fit(rows, np.zeros((500, 1))).obs_std.item() == 1
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "dtype"),
+    [
+        (1e8, 1.0, np.float64),
+        (1.7e9, 1.0, np.float64),  # seconds since 1970
+        (1e11, 1.0, np.float64),
+        (1000.0, 1e-4, np.float64),
+        (1000.0, 1.0, np.float32),
+        (1e6, 20.0, np.float32),
+        (0.0, 1e-9, np.float64),  # metres of an atomic force microscope
+        (0.0, 1e-9, np.float32),
+    ],
+)
+def test_motion_that_the_precision_of_the_data_can_hold_is_no_constant(offset, size, dtype):
+    moves = size * np.random.default_rng(7).uniform(-1, 1, (500, 1))
+    data = (offset + moves).astype(dtype)
+    n = Normalizer.fit(data, np.zeros((500, 1)))
+    assert n.obs_std.item() == pytest.approx(moves.std(), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: x[::-1],
+        lambda x: x[:, ::-1],
+        lambda x: x.astype(">f4"),
+        lambda x: x.tolist(),
+        lambda x: torch.tensor(x.astype(np.float32), requires_grad=True),
+        lambda x: np.asfortranarray(x),
+    ],
+)
+def test_data_of_any_layout_are_fitted_alike(form):
+    observations, actions = (np.round(part, 2).astype(np.float32).astype(float) for part in data())
+    given = form(observations)
+    plain = given.detach().double().numpy() if isinstance(given, torch.Tensor) else np.array(given, float)
+    found, expected = Normalizer.fit(given, actions), Normalizer.fit(plain, actions)
+    assert torch.equal(found.obs_mean, expected.obs_mean)
+    assert torch.equal(found.obs_std, expected.obs_std)

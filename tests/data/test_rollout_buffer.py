@@ -90,18 +90,6 @@ def test_transitions_skip_the_seams():
     assert (a == s).all()
 
 
-def test_split_parts_episodes_and_loses_none():
-    buffer = counting_buffer([2, 5, 3, 7])
-    a, b = buffer.split(0.75, np.random.default_rng(0))
-    assert (a.num_episodes, b.num_episodes) == (3, 1)
-    ids = [int(e.observations[0, 0]) for part in (a, b) for e in part.episodes()]
-    assert sorted(ids) == [0, 1, 2, 3]
-    assert len(a) + len(b) == len(buffer)
-    assert a.split(0.01, np.random.default_rng(0))[0].num_episodes == 1
-    with pytest.raises(InputError, match="two or more"):
-        b.split(0.5, np.random.default_rng(0))
-
-
 def test_saved_buffer_loads_as_it_was(tmp_path):
     buffer = RolloutBuffer(2, 1, capacity=100, periods=(2.0, 0.0))
     rng = np.random.default_rng(0)
@@ -164,3 +152,41 @@ def test_bad_episodes_are_refused_and_named():
     assert len(buffer) == 0
     with pytest.raises(InputError, match="longest episode has 0"):
         buffer.sample_windows(1, 2, rng=np.random.default_rng(0))
+
+
+def test_equal_data_have_equal_digests_whatever_the_capacity_and_what_went_before(tmp_path):
+    plain = counting_buffer([4, 3, 5])
+    bounded = RolloutBuffer(2, 2, capacity=12)
+    bounded.add_episode(np.full((8, 2), 7.0), np.full((7, 2), 7.0), np.zeros(7))
+    for e in plain.episodes():
+        bounded.add_episode(e.observations, e.actions, e.rewards, e.terminated)
+    assert bounded.evicted == 7
+    bounded.save(tmp_path / "b.npz")
+    assert plain.digest() == bounded.digest() == RolloutBuffer.load(tmp_path / "b.npz").digest()
+    assert RolloutBuffer(2, 2).digest() == RolloutBuffer(2, 2, 5, (0, 0)).digest()
+
+
+@pytest.mark.parametrize(
+    "change", ["observation", "action", "reward", "no rewards", "end", "cut", "order", "periods"]
+)
+def test_other_data_have_another_digest(change):
+    base = counting_buffer([4, 4])
+    episodes = [
+        [e.observations.copy(), e.actions.copy(), e.rewards.copy(), e.terminated] for e in base.episodes()
+    ]
+    if change in ("observation", "action", "reward"):
+        episodes[1][("observation", "action", "reward").index(change)].reshape(-1)[-1] += 1e-12
+    elif change == "no rewards":
+        episodes[1][2] = None
+    elif change == "end":
+        episodes[0][3] = False
+    elif change == "cut":
+        o, a, r, end = episodes[1]
+        episodes[1:] = [[o[:3], a[:2], r[:2], False], [o[2:], a[2:], r[2:], end]]
+    elif change == "order":
+        episodes.reverse()
+    other = RolloutBuffer(2, 2, periods=(0, 2) if change == "periods" else ())
+    for e in episodes:
+        other.add_episode(*e)
+    assert other.digest() != base.digest()
+    assert counting_buffer([4, 4]).digest() == base.digest()

@@ -308,7 +308,11 @@ def test_what_is_read_below_the_wrapper_is_still_there():
     base = env.unwrapped
     env.reset(seed=0)
     assert type(base) is type(plain)
-    assert (base.periods, base.goal_periods, base.frame_skip) == (plain.periods, plain.goal_periods, 2)
+    assert (base.observation_periods, base.goal_periods, base.frame_skip) == (
+        plain.observation_periods,
+        plain.goal_periods,
+        2,
+    )
     assert base.goal.tolist() == [0.7, 0.5]
     assert env.spec.id == REACHER
 

@@ -11,7 +11,7 @@ import pytest
 
 from ebm_control.data import collect
 from experiments.planning import methods as m
-from experiments.planning.budget import PAIRS, Sweep, base_search, summarised
+from experiments.planning.budget import PAIRS, Sweep, base_search, summarised, table, timed
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +73,13 @@ def test_a_timed_setting_gets_the_returns_of_its_own_budget() -> None:
         for updates in (5, 10)
         for seed, value in enumerate((-5.0, -6.0, -7.0))
     ]
-    timed = [name | {"updates": 10, "engine": engine, "plan_ms_p50": 2.0} for engine in ("eager", "compile")]
-    eager, compiled = summarised(by_seed, timed)
+    times = [name | {"updates": 10, "engine": engine, "plan_ms_p50": 2.0} for engine in ("eager", "compile")]
+    eager, compiled = timed(summarised(by_seed), times)
     assert (eager["return_mean"], eager["seeds"], eager["episodes"]) == (-16.0, 3, 15)
     assert eager["return_ci95"] == pytest.approx(4.3027 / np.sqrt(3), rel=1e-4)  # t of 2 degrees of freedom
     assert compiled == eager | {"engine": "compile"}
-    assert summarised(by_seed[:1], [timed[0] | {"updates": 5}])[0]["return_ci95"] is None
+    assert table([eager, compiled]).row_count == 2
+    untimed = timed(summarised(by_seed), [])
+    assert [row["updates"] for row in untimed] == [5, 10]
+    assert table(untimed).row_count == 2
+    assert timed(summarised(by_seed[:1]), [times[0] | {"updates": 5}])[0]["return_ci95"] is None

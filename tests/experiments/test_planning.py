@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ebm_envs.oracles import particle_oracle
-from experiments.planning.__main__ import summarised
+from experiments.planning.__main__ import NOT_QUICK, jobs_of, summarised, timed
+from experiments.planning.jobs import COSTLY, COSTLY_SEEDS, JOBS
 from experiments.planning.problems import UNSEEN, obstacle
 from experiments.planning.report import markdown
 
@@ -61,3 +62,22 @@ def test_unseen_boxes_block_the_straight_line_and_leave_a_way() -> None:
         found = particle_oracle(**options)
         assert found.return_ < free.return_
         assert np.abs(found.states[-1] - options["goal"]).sum() < UNSEEN.success
+
+
+def test_plan_times_stand_in_the_rows_of_what_was_timed() -> None:
+    (merged,) = summarised([row(0, -5.0, None)])
+    clock = {"env": "Reacher", "method": "EBM", "planner": "Langevin", "plan_ms_p50": 3.0, "plan_ms_p95": 4.0}
+    times = [clock | {"starts": 64, "plan_ms_p50": 9.0}, clock | {"starts": 1}]
+    other = merged | {"planner": "CEM"}
+    found, without = timed([merged, other], times)
+    assert (found["plan_ms_p50"], found["plan_ms_p95"]) == (3.0, 4.0)
+    assert (without["plan_ms_p50"], without["plan_ms_p95"]) == (None, None)
+    assert timed([merged], [])[0]["plan_ms_p50"] is None
+
+
+def test_costly_parts_have_fewer_seeds_and_a_quick_run_has_none_of_them() -> None:
+    jobs = [(job.name, job.seed) for job in jobs_of(JOBS, range(4), quick=False)]
+    assert len(set(jobs)) == len(jobs)
+    assert {name for name, seed in jobs if seed == COSTLY_SEEDS} == set(JOBS) - set(COSTLY)
+    assert {name for name, seed in jobs if seed == 0} == set(JOBS)
+    assert {job.name for job in jobs_of(JOBS, range(1), quick=True)} == set(JOBS) - set(NOT_QUICK)

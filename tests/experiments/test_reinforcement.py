@@ -1,7 +1,10 @@
 """The reinforcement-learning comparison: rows, skipping, resuming, deadlines."""
 
 import json
+import signal
+from dataclasses import replace
 from datetime import datetime, timedelta
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -9,17 +12,15 @@ import torch
 
 from ebm_control.checks import InputError
 from experiments.planning import reinforcement
+from experiments.planning.checkpoints import Progress, load_checkpoint, save_checkpoint
 from experiments.planning.reinforcement import (
     LEARNERS,
     PROBLEMS,
-    Progress,
     Reinforcement,
     build,
     evaluate,
-    load_checkpoint,
     make,
     next_time,
-    save_checkpoint,
     train,
     train_all,
 )
@@ -119,3 +120,44 @@ def test_until_is_the_next_such_time():
     assert 0 < next_time(f"{past:%H:%M}") - datetime.now().timestamp() <= 86_400
     with pytest.raises(InputError, match="until: expected HH:MM, got 'noon'"):
         next_time("noon")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"seeds": 0}, "seeds: expected a whole number of at least 1, got 0"),
+        ({"steps": -5}, "steps: expected a whole number of at least 1, got -5"),
+        ({"envs": ()}, "envs: expected some of 'particle', .*, got none"),
+        ({"envs": ("nowhere",)}, "envs: expected some of 'particle', .*, got 'nowhere'"),
+        ({"algorithms": ("sac", "dqn")}, "algorithms: expected some of 'sac', 'ppo', 'sac10x', got 'dqn'"),
+    ],
+)
+def test_wrong_choices_are_refused_before_any_training(tmp_path, given, said):
+    with pytest.raises(InputError, match=f"^{said}$"):
+        train_all(replace(settings(tmp_path), **given))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"results": {"problem": "reacher", "method": "ppo"}}'])
+def test_a_damaged_row_or_another_run_s_is_refused_and_left_alone(tmp_path, text):
+    path = tmp_path / "reinforcement" / "particle-ppo-256-seed0.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(
+        InputError, match=r"^out: expected a row of particle, ppo, or none, got .*particle-ppo"
+    ):
+        train_all(settings(tmp_path, envs=("particle",), algorithms=("ppo",)))
+    assert path.read_text() == text
+
+
+def test_ctrl_c_waits_for_a_checkpoint_and_the_next_call_goes_on_from_there(tmp_path):
+    problem, learner, checkpoint = PROBLEMS["particle"], LEARNERS["sac"], tmp_path / "run.pt"
+    Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        train(problem, learner, 0, 10**8, checkpoint=checkpoint, deadline=float("inf"))
+    model = build(problem, learner, 0, 10**6)
+    progress = load_checkpoint(checkpoint, model)
+    assert 0 < progress.steps < 10**6
+    assert model.replay_buffer.size() == progress.steps // 8 - 1
+    _, gone_on = train(problem, learner, 0, progress.steps + 80, checkpoint=checkpoint, deadline=float("inf"))
+    assert gone_on.steps == progress.steps + 80

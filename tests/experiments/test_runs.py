@@ -1,4 +1,11 @@
+import errno
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -6,7 +13,9 @@ import pytest
 from rich.table import Table
 
 from ebm_control.checks import InputError
-from experiments.runs import Runs, carry_out, merged, put_together
+from ebm_control.locks import locked
+from experiments.records import merged, put_together
+from experiments.runs import Experiment, MethodRuns, Runs, carry_out, chosen
 from experiments.tables import lines, spread, summarised
 
 
@@ -36,31 +45,150 @@ def table(rows):
     return Table("figure")
 
 
-def carried_out(settings, folder, methods=("a", "b")):
+def experiment(settings, folder, methods=("a", "b"), run=run, **more):
     jobs = [Job(method, seed, folder) for seed in settings.seed_range for method in methods]
-    carry_out(settings, "some", jobs, run, summary, table)
+    return Experiment("some", jobs, run, summary, table, **more)
+
+
+def carried_out(settings, folder, methods=("a", "b"), **more):
+    carry_out(settings, experiment(settings, folder, methods, **more))
     return json.loads((settings.out / "some.json").read_text())["results"]
 
 
-def test_a_resumed_run_keeps_what_is_recorded_and_does_the_rest(tmp_path):
-    first = carried_out(Runs(seeds=2, out=tmp_path, methods=("a",)), tmp_path)
+def marks(folder):
+    """Names of the jobs that ran, and how often."""
+    return {path.name: len(path.read_text()) for path in folder.glob("?-*")}
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """A record of two runs, and its folder."""
+    carried_out(MethodRuns(seeds=2, out=tmp_path, methods=("a",)), tmp_path)
+    return tmp_path / "some.json"
+
+
+def test_a_resumed_run_keeps_what_is_recorded_and_does_the_rest(recorded, tmp_path):
+    first = json.loads(recorded.read_text())["results"]
     assert [(row["job"], row["seed"]) for row in first["by_seed"]] == [("place: a", 0), ("place: a", 1)]
-    second = carried_out(Runs(seeds=2, out=tmp_path, resume=True), tmp_path)
+    second = carried_out(MethodRuns(seeds=2, out=tmp_path, resume=True), tmp_path)
     assert len(second["by_seed"]) == 4
-    assert all((tmp_path / f"{method}-{seed}").read_text() == "x" for method in "ab" for seed in (0, 1))
+    assert marks(tmp_path) == {"a-0": 1, "a-1": 1, "b-0": 1, "b-1": 1}
     by_method = {row["method"]: row for row in second["rows"]}
     assert by_method["b"]["figure"] == 0.5
     assert by_method["b"]["seeds"] == 2
-    parts = json.loads((tmp_path / "some.json").read_text())["provenance"]["parts"]
+    parts = json.loads(recorded.read_text())["provenance"]["parts"]
     assert [part["command"].partition("some ")[2] for part in parts] == [
         "--seeds 2 --methods 'a'",
         "--seeds 2 --resume",
     ]
-    put_together([tmp_path / "some.json"] * 2, tmp_path / "all.json", ["a", "b"], summary)
+    put_together([recorded] * 2, tmp_path / "all.json", ["a", "b"], summary)
     assert json.loads((tmp_path / "all.json").read_text())["provenance"]["parts"] == parts
-    again = carried_out(Runs(seeds=1, out=tmp_path), tmp_path)
+    again = carried_out(MethodRuns(seeds=1, out=tmp_path / "other"), tmp_path)
     assert len(again["by_seed"]) == 2
-    assert "parts" not in json.loads((tmp_path / "some.json").read_text())["provenance"]
+    assert "parts" not in json.loads((tmp_path / "other" / "some.json").read_text())["provenance"]
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"methods": ("b",)}, {"quick": True}, {"seeds": 7, "first": 3}], ids=str
+)
+def test_an_existing_record_is_refused_without_resume_before_any_run(recorded, tmp_path, given):
+    before, ran = recorded.read_bytes(), marks(tmp_path)
+    with pytest.raises(
+        InputError, match=r"^out: expected --resume, .* or another --out, .*, got .*some\.json, which"
+    ):
+        carried_out(MethodRuns(out=tmp_path, **given), tmp_path)
+    assert recorded.read_bytes() == before
+    assert marks(tmp_path) == ran
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"methods": ("typo",)}, "methods: expected some of 'a', 'b', got 'typo'"),
+        ({"methods": ("a", "A", "")}, "methods: expected some of 'a', 'b', got 'A', ''"),
+        ({"seeds": 0}, "seeds: expected a whole number of at least 1, got 0"),
+        ({"seeds": -1}, "seeds: expected a whole number of at least 1, got -1"),
+        ({"first": -1}, "first: expected a whole number of at least 0, got -1"),
+    ],
+)
+@pytest.mark.parametrize("resume", [False, True])
+def test_wrong_choices_are_refused_before_anything(recorded, tmp_path, given, said, resume):
+    before, ran = recorded.read_bytes(), marks(tmp_path)
+    with pytest.raises(InputError) as error:
+        carried_out(MethodRuns(out=tmp_path, resume=resume, **given), tmp_path)
+    assert str(error.value) == said
+    assert recorded.read_bytes() == before
+    assert marks(tmp_path) == ran
+
+
+def test_a_choice_without_runs_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"^some: expected a choice that has runs, got none with --seeds 2"):
+        carried_out(Runs(seeds=2, out=tmp_path / "new"), tmp_path, methods=())
+    assert not (tmp_path / "new").exists()
+
+
+def test_names_are_chosen_once_each():
+    assert chosen("parts", ("b", "a", "b"), "abc") == ("b", "a")
+    with pytest.raises(InputError, match=r"^parts: expected some of 'a', 'b', 'c', got none"):
+        chosen("parts", (), "abc")
+
+
+DAMAGED = {
+    "cut": lambda text: text[: len(text) // 2],
+    "empty": lambda text: "",
+    "binary": lambda text: "\0" * 100,
+    "no text": lambda text: b"\xff\xfe\x00{",
+    "another kind": lambda text: "[1, 2]",
+    "null": lambda text: "null",
+    "deep": lambda text: "[" * 100_000,
+    "no rows": lambda text: text.replace('"by_seed"', '"by_sled"'),
+    "no provenance": lambda text: text.replace('"provenance"', '"providence"'),
+    "no command": lambda text: text.replace('"command"', '"comment"'),
+    "no names of jobs": lambda text: text.replace('"job"', '"jab"'),
+    "a seed that is a word": lambda text: text.replace('"seed": 1', '"seed": "1"'),
+    "a figure that is a list": lambda text: text.replace('"figure": 1.0', '"figure": [{}]'),
+    "another experiment": lambda text: text.replace("experiments.some ", "experiments.somewhere "),
+    "parts without commands": lambda text: text.replace('"seeds": [', '"parts": [3], "seeds": ['),
+    "another size": lambda text: text.replace("experiments.some ", "experiments.some --quick "),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_records_and_others_are_refused_in_one_line_and_left_alone(recorded, tmp_path, kind):
+    text = DAMAGED[kind](recorded.read_text())
+    before, ran = text if isinstance(text, bytes) else text.encode(), marks(tmp_path)
+    recorded.write_bytes(before)
+    with pytest.raises(InputError, match=r"^resume: expected .*, got .*some\.json") as error:
+        carried_out(MethodRuns(seeds=3, out=tmp_path, resume=True), tmp_path)
+    assert "\n" not in str(error.value)
+    assert recorded.read_bytes() == before
+    assert marks(tmp_path) == ran
+
+
+def test_a_record_that_another_process_writes_is_refused_before_any_run(recorded, tmp_path):
+    with (
+        locked(tmp_path / ".some.json.lock", "out"),
+        pytest.raises(InputError, match=rf"^out: expected a folder .* which process {os.getpid()} is using$"),
+    ):
+        carried_out(MethodRuns(seeds=3, out=tmp_path, resume=True), tmp_path)
+    assert marks(tmp_path) == {"a-0": 1, "a-1": 1}
+    assert len(carried_out(MethodRuns(seeds=3, out=tmp_path, resume=True), tmp_path)["by_seed"]) == 6
+    assert not (tmp_path / ".some.json.lock").exists()
+
+
+@pytest.mark.parametrize("fails", ["replace", "fsync"])
+def test_a_failed_write_keeps_what_was_recorded_and_is_one_error(recorded, tmp_path, monkeypatch, fails):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = recorded.read_bytes()
+    monkeypatch.setattr(os, fails, full)
+    with pytest.raises(OSError, match=r"record could not be written \(No space left"):
+        carried_out(MethodRuns(seeds=2, out=tmp_path, resume=True), tmp_path)
+    monkeypatch.undo()
+    assert recorded.read_bytes() == before
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ""}
+    assert len(carried_out(MethodRuns(seeds=2, out=tmp_path, resume=True), tmp_path)["by_seed"]) == 4
 
 
 def fails_at_b(job):
@@ -70,20 +198,161 @@ def fails_at_b(job):
 
 
 def test_what_fails_costs_nothing_but_itself_and_is_named_at_the_end(tmp_path):
-    jobs = [Job(method, seed, tmp_path) for method in "abc" for seed in (0, 1)]
     with pytest.raises(RuntimeError, match=r"^2 of 6 failed, all else is in .*some\.json; place: b, seed"):
-        carry_out(Runs(seeds=2, out=tmp_path), "some", jobs, fails_at_b, summary, table)
+        carried_out(Runs(seeds=2, out=tmp_path), tmp_path, "abc", run=fails_at_b)
     kept = json.loads((tmp_path / "some.json").read_text())["results"]["by_seed"]
-    assert [(row["method"], row["seed"]) for row in kept] == [("a", 0), ("a", 1), ("c", 0), ("c", 1)]
+    assert [(row["method"], row["seed"]) for row in kept] == [("a", 0), ("c", 0), ("a", 1), ("c", 1)]
 
 
-def test_a_full_run_does_not_go_on_from_a_quick_one(tmp_path):
-    carried_out(Runs(seeds=1, out=tmp_path, quick=True), tmp_path)
-    with pytest.raises(
-        InputError, match=r"^resume: expected the record of a run of the same size, got .*quick"
-    ):
-        carried_out(Runs(seeds=1, out=tmp_path, resume=True), tmp_path)
-    carried_out(Runs(seeds=2, out=tmp_path, quick=True, resume=True), tmp_path)
+def test_where_all_fails_there_is_no_record(tmp_path):
+    with pytest.raises(RuntimeError, match=r"^1 of 1 failed"):
+        carried_out(Runs(seeds=1, out=tmp_path), tmp_path, "b", run=fails_at_b)
+    assert list(tmp_path.iterdir()) == []
+
+
+def with_times(rows, timing):
+    return [row | {"clocks": len(timing)} for row in rows]
+
+
+def test_what_is_timed_at_the_end_is_kept_until_it_is_timed_again(tmp_path):
+    timed = {"timing": lambda: [{"ms": 1.0}, {"ms": 2.0}], "joined": with_times}
+    first = carried_out(Runs(seeds=1, out=tmp_path), tmp_path, **timed)
+    assert first["timing"] == [{"ms": 1.0}, {"ms": 2.0}]
+    assert {row["clocks"] for row in first["rows"]} == {2}
+    again = carried_out(Runs(seeds=2, out=tmp_path, resume=True), tmp_path, joined=with_times)
+    assert again["timing"] == first["timing"]
+    assert {row["clocks"] for row in again["rows"]} == {2}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({"quick": True}, {}, "made without --quick, got .* made with --quick$"),
+        ({}, {"quick": True}, "made with --quick, got .* made without --quick$"),
+        ({"flags": " --held"}, {}, "made without --held, got .* made with --held$"),
+        ({}, {"flags": " --held"}, "made with --held, got .* made without --held$"),
+        ({"flags": " --of 5 --x 1"}, {"flags": " --of 50"}, "made with --of 50, got .* made with --of 5$"),
+    ],
+)
+def test_runs_of_another_kind_do_not_go_into_one_record(tmp_path, before, after, said):
+    def go(given, **more):
+        settings = Runs(seeds=1, out=tmp_path, quick=given.get("quick", False), **more)
+        flags = given.get("flags", "")
+        return carried_out(settings, tmp_path, flags=flags, alike=("--held", "--of"))
+
+    go(before)
+    with pytest.raises(InputError, match=rf"^resume: expected a record {said}"):
+        go(after, resume=True)
+    assert len(go(before, first=1, resume=True)["by_seed"]) == 4
+    with pytest.raises(InputError, match=rf"^resume: expected a record {said}"):
+        go(after, resume=True)
+
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from experiments.processes import as_program
+from experiments.runs import Runs, carry_out
+from tests.experiments.test_runs import experiment, run
+
+def slow(job):
+    if job.method == "b":
+        (job.folder / f"begun-{job.seed}").touch()
+        time.sleep(120)
+    return run(job)
+
+out = Path(sys.argv[1])
+settings = Runs(seeds=3, out=out, resume="--resume" in sys.argv)
+as_program(lambda: carry_out(settings, experiment(settings, out, run=slow)))
+"""
+
+
+def program(folder, *flags):
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(folder), *flags],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(true, seconds=60):
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def children(pid):
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    return [int(child) for child in listed.stdout.split()]
+
+
+def lives(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists() or shutil.which("ps") is None, reason="asks Linux")
+@pytest.mark.parametrize(
+    ("number", "to_all", "status"),
+    [
+        (signal.SIGINT, True, 130),
+        (signal.SIGINT, False, 130),
+        (signal.SIGTERM, False, 143),
+        (signal.SIGKILL, False, -9),
+    ],
+)
+def test_a_signal_ends_every_process_and_keeps_the_runs_that_are_done(tmp_path, number, to_all, status):
+    process = program(tmp_path)
+    record = tmp_path / "some.json"
+    wait_for(lambda: record.exists() and list(tmp_path.glob("begun-*")))
+    workers = children(process.pid)
+    assert workers
+    (os.killpg if to_all else os.kill)(process.pid, number)  # a terminal's Ctrl-C is for all
+    said = process.communicate(timeout=30)[1]
+    assert process.returncode == status
+    wait_for(lambda: not any(lives(worker) for worker in workers), 15)
+    rows = json.loads(record.read_text())["results"]["by_seed"]
+    assert {row["job"] for row in rows} == {"place: a"}
+    if number == signal.SIGKILL:
+        assert said == ""
+    else:
+        assert len(said.splitlines()) == 1
+        assert said.startswith(
+            f"stopped: {len(rows)} of 6 runs were done; {record} has them, and --resume goes on"
+        )
+        assert not list(tmp_path.glob(".*"))
+    again = carried_out(Runs(seeds=3, out=tmp_path, resume=True), tmp_path)
+    assert len(again["by_seed"]) == 6
+    assert all(marks(tmp_path)[f"a-{row['seed']}"] == 1 for row in rows)
+
+
+def test_a_program_that_is_refused_says_so_in_one_line(recorded, tmp_path):
+    refused = program(tmp_path)
+    said = refused.communicate(timeout=60)[1]
+    assert refused.returncode == 2
+    assert len(said.splitlines()) == 1
+    assert said.startswith("error: out: expected --resume")
+
+
+def test_records_that_are_put_together_do_not_replace_another(recorded, tmp_path):
+    other = tmp_path / "other.json"
+    shutil.copy(recorded, other)
+    for part, said in ((recorded, r"^record: expected another --record, or the old"), (other, None)):
+        if said is None:
+            put_together([part], other, ["a"], summary)
+        else:
+            before = other.read_bytes()
+            with pytest.raises(InputError, match=said):
+                put_together([part], other, ["a"], summary)
+            assert other.read_bytes() == before
 
 
 def test_records_are_put_together_and_the_later_run_counts(tmp_path):

@@ -82,7 +82,9 @@ def test_an_image_withstands_if_its_adversarial_example_is_told_right(classifier
     attack = Attack(0.1, 6)
     right = classifier(x).argmax(dim=1) == labels
     told = classifier(attacked(classifier, x, labels, attack)).argmax(dim=1) == labels
-    assert torch.equal(withstood(classifier, x, labels, attack), right & told)
+    # Those that are told right are attacked in a batch of their own: a gradient of nearly 0 may have the other
+    # sign there, and an image at the border be told otherwise.
+    assert (withstood(classifier, x, labels, attack) != right & told).sum() <= 1
 
 
 def test_an_adaptive_attack_climbs_the_ratio_of_logits_too():

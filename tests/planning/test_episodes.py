@@ -14,7 +14,8 @@ class Scripted:
     def predict(self, observation, state=None, episode_start=None, deterministic=True):
         step = 0 if state is None else state
         plain = observation["observation"] if isinstance(observation, dict) else observation
-        wave = np.sin(step + plain.sum(axis=-1, keepdims=True) + np.arange(self.act_dim))
+        # Rounded: the sine of a row alone and of a batch may differ in the last bit, and episodes in all that follows.
+        wave = np.sin(step + plain.sum(axis=-1, keepdims=True) + np.arange(self.act_dim)).round(6)
         return (self.factor * wave).astype(np.float32), step + 1
 
 
@@ -61,8 +62,9 @@ def test_interval_of_the_mean_return():
         return Episodes(np.array(returns), *[np.zeros(1)] * 4, [])
 
     assert outcome([1.0, 2.0, 3.0, 6.0]).mean == 3.0
-    assert outcome([1.0, 2.0, 3.0, 6.0]).ci95 == pytest.approx(1.96 * np.sqrt(14 / 3) / 2)
+    # Student's t of three degrees of freedom
+    assert outcome([1.0, 2.0, 3.0, 6.0]).ci95 == pytest.approx(3.182446 * np.sqrt(14 / 3) / 2)
     assert outcome([4.0]).ci95 == 0.0
-    means = np.random.default_rng(0).normal(5, 2, (2000, 30))
+    means = np.random.default_rng(0).normal(5, 2, (4000, 5))
     covered = np.mean([abs(outcome(row).mean - 5) < outcome(row).ci95 for row in means])
-    assert 0.92 < covered < 0.96  # a normal interval of 30 returns covers 94 %
+    assert covered == pytest.approx(0.95, abs=0.012)  # 1.96 deviations would cover 88 %

@@ -200,7 +200,7 @@ def test_without_noise_the_most_likely_future_is_the_mean_of_the_dynamics():
 def test_short_histories_and_infinite_actions_are_refused(past, actions, message):
     with pytest.raises(InputError, match=message):
         predict(linear_energy(3), past, actions, horizon=4)
-    with pytest.raises(InputError, match="samples: expected at least 1, got 0"):
+    with pytest.raises(InputError, match="samples: expected a whole number of at least 1, got 0"):
         predict(linear_energy(), torch.zeros(2, 1, 3), horizon=4, samples=0)
 
 

@@ -130,6 +130,8 @@ def test_equal_seeds_give_equal_models_and_leave_the_global_generator_alone():
 
 
 def test_bad_settings_and_folders_are_named(tmp_path):
+    single = RolloutBuffer(2, 1)
+    single.add_episode(np.zeros((2, 2)), np.zeros((1, 1)))
     with pytest.raises(InputError, match=r"loss: expected one of .*'infonce'.*got hinge"):
         TrainSettings(loss="hinge")
     with pytest.raises(InputError, match="kind: expected transition or window, got graph"):
@@ -138,8 +140,8 @@ def test_bad_settings_and_folders_are_named(tmp_path):
         ModelSettings(base="wide")
     with pytest.raises(InputError, match=r"gaps: expected positive steps, got \(0,\)"):
         ModelSettings(gaps=(0,))
-    with pytest.raises(InputError, match="buffer: expected at least 2, got 1 episodes"):
-        fit_model(linear_buffer(1), tiny(), progress=False)
+    with pytest.raises(InputError, match="buffer: expected two episodes of 1 steps or more, or one of 2"):
+        fit_model(single, tiny(), progress=False)
     fit_model(linear_buffer(), tiny(updates=3), folder=tmp_path, progress=False)
     with pytest.raises(
         InputError, match=r"folder: expected none with checkpoints, or resume=True, got .*0003"

@@ -1,7 +1,5 @@
 """A run that is killed, at any moment, and goes on as if nothing had happened."""
 
-import os
-import random
 import signal
 import subprocess
 import sys
@@ -17,8 +15,6 @@ from tests.training.helpers import linear_buffer, same, tiny
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = tiny(updates=300, checkpoint_every=10)
 VICTIM = """
-import torch
-torch.set_num_threads(1)
 from ebm_control.training import fit_model
 from tests.training.helpers import linear_buffer
 from tests.training.test_kill import SETTINGS
@@ -26,26 +22,40 @@ fit_model(linear_buffer(), SETTINGS, folder={folder!r}, progress=False, resume=T
 """
 
 
-def killed_run(folder: Path, wait: float) -> None:
-    """Start a run in a process of its own and kill it `wait` seconds after its first checkpoint."""
+def killed_run(folder: Path, at: int, share: float) -> None:
+    """Start a run in a process of its own and kill it after update `at`.
+
+    It dies a `share` of the way from one checkpoint to the next at its own pace, so that a fast and a slow
+    machine kill at the same point, far from the end.
+    """
     victim = subprocess.Popen([sys.executable, "-c", VICTIM.format(folder=str(folder))], cwd=ROOT)
-    deadline = time.monotonic() + 90
-    while latest_checkpoint(folder / "checkpoints") is None:
-        assert victim.poll() is None, "the run ended before its first checkpoint"
-        assert time.monotonic() < deadline, "no checkpoint within 90 s"
+    try:
+        began, first = when_reached(1, folder, victim)
+        now, step = when_reached(at, folder, victim)
+        time.sleep(share * (now - began) / max(step - first, 1) * SETTINGS.checkpoint_every)
+    finally:
+        victim.kill()
+    assert victim.wait() == -signal.SIGKILL, "the run ended before it was killed"
+
+
+def when_reached(at: int, folder: Path, victim: subprocess.Popen) -> tuple[float, int]:
+    """Time at which a checkpoint of update `at` or a later one is there, and its update."""
+    while True:
+        newest = latest_checkpoint(folder / "checkpoints")
+        step = 0 if newest is None else int(newest.name.removeprefix("step_"))
+        if step >= at:
+            return time.monotonic(), step
+        assert victim.poll() is None, f"the run ended before update {at}"
         time.sleep(0.005)
-    time.sleep(wait)
-    os.kill(victim.pid, signal.SIGKILL)
-    assert victim.wait() == -signal.SIGKILL
 
 
 def test_killed_run_is_resumed_to_the_same_weights_to_the_bit(tmp_path):
     whole, _ = fit_model(linear_buffer(), SETTINGS, folder=tmp_path / "whole", progress=False)
-    killed_run(tmp_path / "killed", wait=random.uniform(0, 0.3))
+    killed_run(tmp_path / "killed", at=60, share=0.5)
     found = latest_checkpoint(tmp_path / "killed" / "checkpoints")
     assert found is not None
     done = load_checkpoint(found).state["step"]
-    assert 0 < done < 300
+    assert 60 <= done < 300
     resumed, outcome = fit_model(
         linear_buffer(), SETTINGS, folder=tmp_path / "killed", progress=False, resume=True
     )

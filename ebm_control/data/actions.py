@@ -1,0 +1,54 @@
+"""Actions as an environment takes them: within its bounds, whole where it takes whole numbers, in its own dtype."""
+
+from __future__ import annotations
+
+import numpy as np
+from gymnasium.spaces import Box
+from numpy.typing import ArrayLike, NDArray
+
+# Bounds beyond this stand for none: spaces without limits are often written with float32's largest number.
+UNBOUNDED = 1e15
+
+
+def as_actions(values: ArrayLike, box: Box) -> NDArray[np.generic]:
+    """`values` `(..., act_dim)` clipped to the space, rounded where it holds whole numbers, in the space's dtype."""
+    clipped = np.clip(np.asarray(values, np.float64), box.low, box.high)
+    if np.issubdtype(box.dtype, np.integer):
+        # Half to even would favour even actions; within the bounds of int64 in any case.
+        clipped = np.clip(np.floor(clipped + 0.5), box.low, box.high)
+    # A bound of float64 may round to just outside of itself in float32.
+    return np.clip(clipped.astype(box.dtype), box.low, box.high).astype(box.dtype)
+
+
+def action_limits(box: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Low and high `(act_dim,)` as float64, infinite where a bound stands for none."""
+    low, high = box.low.astype(np.float64), box.high.astype(np.float64)
+    return np.where(low <= -UNBOUNDED, -np.inf, low), np.where(high >= UNBOUNDED, np.inf, high)
+
+
+def random_actions(box: Box, rng: np.random.Generator, shape: tuple[int, ...] = ()) -> NDArray[np.generic]:
+    """Random actions `(*shape, act_dim)` of a space.
+
+    Uniform between two bounds (whole numbers all alike), exponential from one bound, normal without any: what
+    Gymnasium's `Box.sample` does, but from a generator of the caller's.
+    """
+    low, high = action_limits(box)
+    size = (*shape, *box.shape)
+    if np.issubdtype(box.dtype, np.integer):
+        low, high = np.where(np.isfinite(low), low - 0.5, low), np.where(np.isfinite(high), high + 0.5, high)
+    both = np.isfinite(low) & np.isfinite(high)
+    width = np.where(both, np.where(both, high, 0.0) - np.where(both, low, 0.0), 0.0)
+    uniform = np.where(both, low, 0.0) + width * rng.random(size)
+    if both.all():
+        return as_actions(uniform, box)
+    far, normal = rng.exponential(size=size), rng.standard_normal(size)
+    one_sided = np.where(np.isfinite(low), low + far, np.where(np.isfinite(high), high - far, normal))
+    return as_actions(np.where(both, uniform, one_sided), box)
+
+
+def half_widths(box: Box, otherwise: ArrayLike = 1.0) -> NDArray[np.float64]:
+    """Half the width of each action's range, `(act_dim,)`; `otherwise` where it is not bounded on both sides."""
+    low, high = action_limits(box)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    half = (np.where(bounded, high, 0.0) - np.where(bounded, low, 0.0)) / 2
+    return np.where(bounded, half, otherwise)

@@ -1,0 +1,304 @@
+"""A MuJoCo environment's own physics, taken out of it: what a reset leaves behind, and rollouts from there."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+from mujoco import rollout
+from numpy.typing import NDArray
+
+from ebm_control.checks import InputError, require, require_number
+from ebm_control.data.environments import action_box
+from ebm_control.provenance import usable_cores
+
+Array = NDArray[np.float64]
+
+ADVICE = "use `collect`, which steps the environment itself"
+CHUNK_FLOATS = 8_000_000  # recorded states of one chunk, 64 MB
+
+_STATE = mujoco.mjtState
+_PHYSICS = _STATE.mjSTATE_FULLPHYSICS
+_CONTROL = _STATE.mjSTATE_CTRL.value
+# Inputs of the simulation that an environment may set at a reset and that a rollout can hold: all but the controls.
+_HELD = tuple(
+    part.value
+    for part in (
+        _STATE.mjSTATE_QFRC_APPLIED,
+        _STATE.mjSTATE_XFRC_APPLIED,
+        _STATE.mjSTATE_EQ_ACTIVE,
+        _STATE.mjSTATE_MOCAP_POS,
+        _STATE.mjSTATE_MOCAP_QUAT,
+        _STATE.mjSTATE_USERDATA,
+    )
+)
+_INPUTS = sum(_HELD)
+
+
+class Physics(NamedTuple):
+    """What a rollout starts from.
+
+    Args:
+        model: masses, gears, welds and all else that the episode's physics are made of.
+        state: `(state_size,)`, MuJoCo's full physics state, time first.
+        warmstart: `(nv,)`, the solver's warm start.
+        inputs: applied forces, active equalities, poses of mocap bodies and user data, in MuJoCo's order.
+        held: parts of `inputs` (bits of `mjtState`) that differ from what a fresh simulation of `model` has.
+
+    """
+
+    model: mujoco.MjModel
+    state: Array
+    warmstart: Array
+    inputs: Array
+    held: int
+
+
+class MujocoSimulator:
+    """Open-loop rollouts of a MuJoCo environment's own physics, many at once, on a pool of native threads.
+
+    Use it as a context manager: the pool lives until the block ends.
+
+    Args:
+        env: environment with a MuJoCo `model` and `data`, whose actions are its actuators' controls. Where it
+            has no `frame_skip`, a reset and a step are spent on finding it.
+        threads: native threads; None for all usable cores.
+
+    Raises:
+        InputError: not such an environment.
+
+    """
+
+    def __init__(self, env: gym.Env, threads: int | None = None) -> None:
+        base: Any = env.unwrapped
+        kinds = {"model": mujoco.MjModel, "data": mujoco.MjData}
+        lacking = [name for name, kind in kinds.items() if not isinstance(getattr(base, name, None), kind)]
+        require(
+            not lacking, "env", given=f"{env} without {lacking}", expected=f"a MuJoCo environment; {ADVICE}"
+        )
+        coordinates, controls = action_box(env.action_space).shape[0], base.model.nu
+        require(
+            coordinates == controls,
+            "env",
+            given=f"{coordinates} action coordinates for {controls} controls of {env}",
+            expected=f"an environment whose actions are its actuators' controls; {ADVICE}",
+        )
+        threads = usable_cores() if threads is None else threads
+        require_number("threads", threads, 1, whole=True)
+        self._env = base
+        self.threads = threads
+        self.frame_skip = int(getattr(base, "frame_skip", 0)) or _measured_frame_skip(env)
+        require(
+            self.frame_skip >= 1,
+            "env",
+            given=f"{self.frame_skip} under one action of {env}",
+            expected=f"at least one step of the physics; {ADVICE}",
+        )
+        self.state_size = mujoco.mj_stateSize(self.model, _PHYSICS.value)
+        self._sizes, self._parts = _sizes(self.model), _parts(self.model)
+        self._saved = np.zeros(0, dtype=np.uint64)
+        self._remember_model()
+        self._data = [mujoco.MjData(self._copy) for _ in range(threads)]
+        # One thread needs no pool: the caller's own does it.
+        self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
+
+    def __enter__(self) -> MujocoSimulator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.close()
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        """The model that the environment simulates now."""
+        model: mujoco.MjModel = self._env.model
+        return model
+
+    def current(self) -> Physics:
+        """Where the environment is now. Environments that do not change their model share one copy of it.
+
+        Raises:
+            InputError: the environment has taken a model of other sizes.
+
+        """
+        self._remember_model()
+        inputs = np.empty_like(self._fresh)
+        mujoco.mj_getState(self.model, self._env.data, inputs, _INPUTS)
+        held = 0
+        if not np.array_equal(inputs, self._fresh):
+            for part, where in self._parts.items():
+                held |= 0 if np.array_equal(inputs[where], self._fresh[where]) else part
+        return Physics(self._copy, *self.state(), inputs, held)
+
+    def state(self) -> tuple[Array, Array]:
+        """Full physics state `(state_size,)` and solver warm start `(nv,)` that the environment is in now."""
+        state = np.empty(self.state_size)
+        mujoco.mj_getState(self.model, self._env.data, state, _PHYSICS)
+        return state, self._env.data.qacc_warmstart.copy()
+
+    def place(self, state: Array) -> None:
+        """Put the environment's simulation into a full physics state `(state_size,)`; its model and inputs stay."""
+        mujoco.mj_setState(self.model, self._env.data, np.ascontiguousarray(state), _PHYSICS)
+        mujoco.mj_forward(self.model, self._env.data)
+
+    def states(self, qpos: NDArray[Any], qvel: NDArray[Any], like: Array | None = None) -> Array:
+        """Full physics states `(n, state_size)` of positions `(n, nq)` and velocities `(n, nv)`.
+
+        Time, activations and what else a state holds are those of a fresh simulation, or of `like`,
+        `(n, state_size)` or `(state_size,)`.
+        """
+        n = len(qpos)
+        for name, value, size in (("qpos", qpos, self.model.nq), ("qvel", qvel, self.model.nv)):
+            shape = np.shape(value)
+            require(shape == (n, size), name, given=f"shape {shape}", expected=f"shape {(n, size)}")
+            require(bool(np.isfinite(value).all()), name, given="non-finite values", expected="finite ones")
+        if like is None:
+            like = np.empty(self.state_size)
+            mujoco.mj_getState(self.model, mujoco.MjData(self.model), like, _PHYSICS)
+        states = np.broadcast_to(like, (n, self.state_size)).copy()
+        states[:, self.qpos], states[:, self.qvel] = qpos, qvel
+        return states
+
+    def rollout(
+        self, states: Array, actions: NDArray[Any], warmstart: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Roll out actions, each held for `frame_skip` physics steps, under the environment's present physics.
+
+        Args:
+            states: `(n, state_size)` full physics states to start from.
+            actions: `(n, T, nu)`.
+            warmstart: `(n, nv)` solver warm starts, 0 if None as after a reset.
+
+        Returns:
+            Positions `(n, T + 1, nq)` and velocities `(n, T + 1, nv)`, the start first.
+
+        Raises:
+            InputError: a wrong shape, or the simulation became unstable.
+
+        """
+        now = self.current()
+        shape, wanted = np.shape(actions), (len(states), "T", self.model.nu)
+        fits = len(shape) == 3 and (shape[0], shape[2]) == (wanted[0], wanted[2])
+        require(fits, "actions", given=f"shape {shape}", expected=f"shape {wanted}")
+        warm = np.zeros((len(states), self.model.nv)) if warmstart is None else warmstart
+        starts = [now._replace(state=s, warmstart=w) for s, w in zip(states, warm, strict=True)]
+        paths, sound = self.paths(starts, actions)
+        unstable = np.flatnonzero(sound < shape[1])
+        if len(unstable):
+            raise InputError(f"actions: {unstable_message('rollout', unstable[0], sound[unstable[0]])}")
+        return paths[..., self.qpos], paths[..., self.qvel]
+
+    def paths(self, starts: Sequence[Physics], actions: NDArray[Any]) -> tuple[Array, NDArray[np.int64]]:
+        """Full physics states after every action, each start under its own model and inputs.
+
+        Args:
+            starts: `n` of them.
+            actions: `(n, T, nu)`.
+
+        Returns:
+            States `(n, T + 1, state_size)`, the start first, and `(n,)` of how many steps of each are sound: `T`,
+            or fewer where MuJoCo gave the simulation up.
+
+        """
+        n, steps = actions.shape[:2]
+        spec = _CONTROL
+        for start in starts:
+            spec |= start.held
+        width = mujoco.mj_stateSize(self.model, spec)
+        rows = max(1, steps * self.frame_skip * (self.state_size + width))
+        piece = max(self.threads, CHUNK_FLOATS // rows)
+        paths = np.empty((n, steps + 1, self.state_size))
+        for first in range(0, n, piece):
+            some = slice(first, first + piece)
+            self._roll(starts[some], actions[some], spec, paths[some])
+        passed = self.frame_skip * np.arange(steps + 1)
+        timestep = np.array([start.model.opt.timestep for start in starts])[:, None]
+        # After a warning MuJoCo stops a rollout and repeats its last state, after the worst ones from time 0 on: the
+        # clock does not show then what it has to.
+        late = np.abs(paths[..., 0] - paths[:, :1, 0] - passed * timestep) > timestep / 2
+        bad = late | ~np.isfinite(paths).all(axis=-1)
+        return paths, np.where(bad.any(axis=1), bad.argmax(axis=1) - 1, steps)
+
+    def _roll(self, starts: Sequence[Physics], actions: NDArray[Any], spec: int, paths: Array) -> None:
+        """Fill `paths` `(n, T + 1, state_size)`."""
+        models = [start.model for start in starts]
+        control = np.asarray(actions, dtype=np.float64)
+        if spec != _CONTROL:
+            inputs = np.stack([start.inputs for start in starts])
+            held = np.concatenate([inputs[:, self._parts[p]] for p in _HELD if p & spec], axis=1)
+            wide = np.broadcast_to(held[:, None], (*control.shape[:2], held.shape[1]))
+            control = np.concatenate([control, wide], axis=-1)  # controls come first in MuJoCo's order
+        paths[:, 0] = [start.state for start in starts]
+        path, _ = self._pool.rollout(
+            models[0] if all(model is models[0] for model in models) else models,
+            self._data,
+            np.ascontiguousarray(paths[:, 0]),
+            np.repeat(control, self.frame_skip, axis=1),
+            control_spec=spec,
+            initial_warmstart=np.stack([start.warmstart for start in starts]),
+        )
+        paths[:, 1:] = path[:, self.frame_skip - 1 :: self.frame_skip]
+
+    def _remember_model(self) -> None:
+        """Copy the environment's model, unless it is to the byte what it was when last copied."""
+        size = mujoco.mj_sizeModel(self.model)
+        saved = np.zeros(-(-size // 8), dtype=np.uint64)  # words compare eight times sooner than bytes
+        mujoco.mj_saveModel(self.model, None, saved.view(np.uint8)[:size])
+        if np.array_equal(saved, self._saved):
+            return
+        require(
+            _sizes(self.model) == self._sizes,
+            "env",
+            given=f"{self._env} with another one after a reset",
+            expected=f"a model whose sizes stay; {ADVICE}",
+        )
+        self._saved, self._copy = saved, copy.deepcopy(self.model)
+        self._fresh = np.empty(mujoco.mj_stateSize(self._copy, _INPUTS))
+        mujoco.mj_getState(self._copy, mujoco.MjData(self._copy), self._fresh, _INPUTS)
+
+    @property
+    def qpos(self) -> slice:
+        """Where positions lie in a full physics state, which begins with the time."""
+        return slice(1, 1 + self.model.nq)
+
+    @property
+    def qvel(self) -> slice:
+        """Where velocities lie in a full physics state."""
+        return slice(1 + self.model.nq, 1 + self.model.nq + self.model.nv)
+
+
+def unstable_message(noun: str, index: int, step: int) -> str:
+    """What is said of a simulation that MuJoCo gave up, in rollout or episode `index` after `step` sound steps."""
+    return (
+        f"expected a stable simulation, got one that MuJoCo gave up in {noun} {index} at step {step} "
+        "with a warning (in MUJOCO_LOG.TXT of the working directory)"
+    )
+
+
+def _sizes(model: mujoco.MjModel) -> dict[str, int]:
+    """All sizes of a model and its signature, which data made for it rely on."""
+    names = (name for name in dir(model) if name.startswith("n") or name == "signature")
+    values = {name: getattr(model, name) for name in names}
+    return {name: value for name, value in values.items() if isinstance(value, int)}
+
+
+def _parts(model: mujoco.MjModel) -> dict[int, slice]:
+    """Where each part lies in the inputs of a simulation."""
+    ends = np.cumsum([0, *(mujoco.mj_stateSize(model, part) for part in _HELD)]).tolist()
+    return {part: slice(*ends[i : i + 2]) for i, part in enumerate(_HELD)}
+
+
+def _measured_frame_skip(env: gym.Env) -> int:
+    """Physics steps under one action, by the simulator's clock."""
+    base: Any = env.unwrapped
+    env.reset()
+    before = base.data.time
+    env.step(env.action_space.sample())
+    return round((base.data.time - before) / base.model.opt.timestep)

@@ -1,0 +1,98 @@
+"""Which observation coordinates wrap around, as angles do: asked of the environment, or given by the user."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Space
+
+from ebm_control.checks import InputError, require
+from ebm_control.data.environments import observation_box, plain_observation
+
+ATTRIBUTE = "observation_periods"
+
+
+def observation_periods(env: gym.Env, given: Sequence[float] | None = None) -> tuple[float, ...]:
+    """Period of each observation coordinate, 0 where it does not wrap; () where none does.
+
+    An environment declares them by an attribute of the name `observation_periods`. It is looked for from the outermost
+    wrapper inwards, for as long as wrappers leave the coordinates as they are: a wrapper that rescales, reorders or
+    appends coordinates has periods of its own, or none.
+
+    Args:
+        env: environment.
+        given: the user's own, which count instead; None asks the environment.
+
+    Raises:
+        InputError: they are not one number of 0 or more for each coordinate.
+
+    """
+    width = observation_box(env.observation_space).shape[0]
+    if given is not None:
+        return checked_periods("periods", given, width)
+    level: gym.Env = env
+    while True:
+        if hasattr(level, ATTRIBUTE):
+            return checked_periods(f"env.{ATTRIBUTE}", getattr(level, ATTRIBUTE), width)
+        if not isinstance(level, gym.Wrapper) or not _keeps_coordinates(level):
+            return ()
+        level = level.env
+
+
+def checked_periods(argument: str, value: Any, width: int) -> tuple[float, ...]:
+    """`value` as a tuple of `width` periods, or ().
+
+    Raises:
+        InputError: it is anything else.
+
+    """
+    expected = f"() or {width} finite numbers, each 0 (does not wrap) or positive"
+    try:
+        periods = tuple(float(p) for p in value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{argument}: expected {expected}, got {value!r}") from error
+    sound = len(periods) in (0, width) and all(np.isfinite(p) and p >= 0 for p in periods)
+    require(sound, argument, given=value, expected=expected)
+    return periods if any(periods) else ()
+
+
+def _keeps_coordinates(wrapper: gym.Wrapper) -> bool:
+    """Whether observations have the same coordinates outside of a wrapper as inside of it."""
+    if not _same_box(wrapper.observation_space, wrapper.env.observation_space):
+        return False
+    if not isinstance(wrapper, gym.ObservationWrapper):
+        return True
+    if hasattr(wrapper, "obs_rms"):
+        return False  # running statistics, which a trial observation would change
+    # Equal bounds say little where there are none (a reversed order, say): try it on an observation.
+    sample = _distinct_observation(wrapper.env.observation_space)
+    try:
+        shown = plain_observation(wrapper.observation(sample))
+    except Exception:  # a wrapper that cannot do without a reset is not known to keep anything
+        return False
+    return bool(np.array_equal(shown, plain_observation(sample)))
+
+
+def _same_box(outer: Space, inner: Space) -> bool:
+    try:
+        one, other = observation_box(outer), observation_box(inner)
+    except InputError:
+        return False
+    equal = np.array_equal(one.low, other.low) and np.array_equal(one.high, other.high)
+    return one.shape == other.shape and bool(equal)
+
+
+def _distinct_observation(space: Space) -> Any:
+    """An observation of the space whose coordinates all differ, drawn without the space's own generator."""
+    if isinstance(space, gym.spaces.Dict):
+        return {name: _distinct_observation(part) for name, part in space.spaces.items()}
+    if not isinstance(space, gym.spaces.Box):
+        return None
+    low, high = np.maximum(space.low, -1.0), np.minimum(space.high, 1.0)
+    middle = np.where(low <= high, low, space.low)
+    width = np.where(low <= high, high - low, 0.0)
+    ramp = np.linspace(0.21, 0.83, max(int(np.prod(space.shape)), 1)).reshape(space.shape)
+    return (middle + width * ramp**1.1).astype(space.dtype)

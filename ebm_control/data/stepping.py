@@ -1,0 +1,196 @@
+"""Environments side by side, stepped one after the other, and everything checked that they hand back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from ebm_control.checks import InputError, require
+from ebm_control.data.environments import (
+    action_box,
+    observation_box,
+    plain_observation,
+    require_distinct,
+)
+from ebm_control.data.scalars import scalar_flag, scalar_reward
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+_API = (
+    "the interface of Gymnasium (reset(seed=, options=) -> (observation, info), step(action) -> five values)"
+)
+_TRIES = 10  # resets in a row that may give an observation which is not finite
+
+
+class Step(NamedTuple):
+    """One step of `N` environments.
+
+    Attributes:
+        rewards: `(N,)`.
+        terminated: `(N,)`.
+        truncated: `(N,)`.
+        finite: `(N,)` False where the observation or the reward is not finite.
+
+    """
+
+    rewards: Array
+    terminated: Mask
+    truncated: Mask
+    finite: Mask
+
+
+class Environments:
+    """`N` environments of one kind.
+
+    Gymnasium's `SyncVectorEnv` casts observations to the dtype of the space and rewards to a float without a word, and
+    fails from within on what it cannot cast; here that is one message, which says where.
+
+    Args:
+        environments: all different, with flat Boxes.
+
+    Attributes:
+        states: `(N, obs_dim)` float64 observations as they are now.
+
+    Raises:
+        InputError: two of them are one, or their spaces are not flat Boxes of the same shape.
+
+    """
+
+    def __init__(self, environments: Sequence[gym.Env]) -> None:
+        require_distinct(environments)
+        self.all = list(environments)
+        first = self.all[0]
+        self.observation_space = observation_box(first.observation_space)
+        self.action_space = action_box(first.action_space)
+        for env in self.all[1:]:
+            shapes = observation_box(env.observation_space).shape, action_box(env.action_space).shape
+            expected = self.observation_space.shape, self.action_space.shape
+            require(shapes == expected, "env", given=f"shapes {shapes}", expected=f"all alike, {expected}")
+        self._observations: list[Any] = [None] * len(self.all)
+        self.states: Array = np.zeros((len(self.all), *self.observation_space.shape))
+        self._episode = np.zeros(len(self.all), np.int64)
+        self._step = np.zeros(len(self.all), np.int64)
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    @property
+    def observations(self) -> Any:
+        """All observations as a policy takes them: one array, or a dictionary of arrays."""
+        if isinstance(self._observations[0], Mapping):
+            return {name: np.stack([o[name] for o in self._observations]) for name in self._observations[0]}
+        return np.stack(self._observations)
+
+    def where(self, i: int) -> str:
+        """The place of environment `i`, for messages."""
+        return f"environment {i}, its episode {self._episode[i]}, step {self._step[i]}"
+
+    def reset(
+        self,
+        which: Mask | None = None,
+        seeds: Sequence[int] | None = None,
+        options: Sequence[dict[str, Any]] | None = None,
+    ) -> None:
+        """Begin new episodes.
+
+        Args:
+            which: `(N,)` those that are reset; None for all.
+            seeds: one for each environment.
+            options: of each reset, one for each environment that is reset, in order.
+
+        Raises:
+            InputError: an environment fails, has another interface, or gives no finite observation.
+
+        """
+        chosen = range(len(self.all)) if which is None else np.flatnonzero(which).tolist()
+        for j, i in enumerate(chosen):
+            given: dict[str, Any] = {} if seeds is None else {"seed": seeds[i]}
+            given |= {} if options is None else {"options": options[j]}
+            self._episode[i] += 1
+            self._step[i] = 0
+            for _ in range(_TRIES):
+                self._observations[i] = self._begun(i, given)
+                self.states[i] = self._state(i)
+                if np.isfinite(self.states[i]).all():
+                    break
+                given.pop("seed", None)
+            else:
+                raise InputError(
+                    f"env: expected finite observations, got {_TRIES} resets in a row without ({self.where(i)})"
+                )
+
+    def step(self, actions: NDArray[Any]) -> Step:
+        """Take `actions` `(N, act_dim)`; see `Step`.
+
+        Raises:
+            InputError: an environment fails, or hands back something else than Gymnasium says.
+
+        """
+        count = len(self.all)
+        step = Step(np.zeros(count), *(np.zeros(count, bool) for _ in range(3)))
+        for i, action in enumerate(actions):
+            self._step[i] += 1
+            found = self._called(i, "step", self.all[i].step, action)
+            five = isinstance(found, tuple) and len(found) == 5
+            given = f"{len(found)} values" if isinstance(found, tuple) else type(found).__name__
+            require(five, "env", given=f"step that gave {given} ({self.where(i)})", expected=_API)
+            self._observations[i], reward, terminated, truncated, _ = found
+            where = self.where(i)
+            self.states[i] = self._state(i)
+            step.rewards[i] = scalar_reward(reward, where, finite=False)
+            step.terminated[i], step.truncated[i] = (
+                scalar_flag(terminated, where),
+                scalar_flag(truncated, where),
+            )
+            step.finite[i] = bool(np.isfinite(self.states[i]).all() and np.isfinite(step.rewards[i]))
+        return step
+
+    def close(self) -> None:
+        """Close all."""
+        for env in self.all:
+            env.close()
+
+    def _begun(self, i: int, given: dict[str, Any]) -> Any:
+        found = self._called(i, "reset", self.all[i].reset, **given)
+        pair = isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)
+        require(pair, "env", given=f"reset that gave {type(found).__name__} ({self.where(i)})", expected=_API)
+        return found[0]
+
+    def _called(self, i: int, name: str, call: Any, *arguments: Any, **named: Any) -> Any:
+        """What the environment's method gives; whatever it raises becomes one message."""
+        try:
+            return call(*arguments, **named)
+        except Exception as error:
+            old = isinstance(error, TypeError) and "unexpected keyword argument" in str(error)
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"env: expected {_API if old else f'{name} to succeed'}, got {type(error).__name__}: {reason} "
+                f"({self.where(i)})"
+            ) from error
+
+    def _state(self, i: int) -> Array:
+        observation = self._observations[i]
+        require(
+            not isinstance(observation, Mapping) or "observation" in observation,
+            "env",
+            given=f"an observation without 'observation' ({self.where(i)})",
+            expected="what its observation space says",
+        )
+        try:
+            state = np.asarray(plain_observation(observation), np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"env: expected numbers as observation, got {error} ({self.where(i)})"
+            ) from error
+        shape = self.observation_space.shape
+        require(
+            state.shape == shape,
+            "env",
+            given=f"an observation of shape {state.shape} ({self.where(i)})",
+            expected=f"shape {shape}, as its observation space says",
+        )
+        return state

@@ -1,0 +1,100 @@
+"""Ctrl-C and SIGTERM that come at a moment when a run can stop: between two updates, not within one."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_Handler = Callable[[int, FrameType | None], object]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, where `termination_raises`: to be handled wherever Ctrl-C is."""
+
+
+def exit_status(error: KeyboardInterrupt) -> int:
+    """What a shell expects of a process that the signal behind `error` ended: 143 for SIGTERM, 130 for Ctrl-C."""
+    return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+
+
+@contextmanager
+def termination_raises() -> Iterator[None]:
+    """SIGTERM raises `Terminated` within the block, for programs; a library leaves the signal as it is.
+
+    Elsewhere than in the main thread, where Python handles no signals, this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off SIGINT and SIGTERM to the end of the block, so that what is done in it is done whole.
+
+    The handler that was there before is called at the end: Python's own raises `KeyboardInterrupt` there, in the
+    `with` statement. A second signal while one waits is not put off: a block that hangs can be stopped. A signal
+    without a handler in Python (SIGTERM by default, which ends the process) is left as it is, and so are all signals
+    elsewhere than in the main thread. Blocks may be nested; the outermost one counts.
+    """
+    if threading.current_thread() is not threading.main_thread() or _Deferred.current is not None:
+        yield
+        return
+    deferred = _Deferred()
+    try:
+        deferred.begin()
+        yield
+    finally:
+        deferred.end()
+
+
+def signal_waits() -> bool:
+    """Whether a signal came within the block of `uninterrupted` that is under way: for loops to end early by."""
+    return _Deferred.current is not None and _Deferred.current.waiting is not None
+
+
+class _Deferred:
+    """Handlers that keep the first signal; once closed they only pass signals on."""
+
+    current: _Deferred | None = None
+
+    def __init__(self) -> None:
+        self.before: dict[int, _Handler] = {}
+        self.waiting: tuple[int, FrameType | None] | None = None
+
+    def begin(self) -> None:
+        _Deferred.current = self
+        for number in SIGNALS:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                self.before[number] = handler
+                signal.signal(number, self)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if _Deferred.current is self and self.waiting is None:
+            self.waiting = (number, frame)
+            return
+        self.waiting = None
+        self.before[number](number, frame)
+
+    def end(self) -> None:
+        _Deferred.current = None
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        if self.waiting is not None:
+            number, frame = self.waiting
+            self.before[number](number, frame)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated

@@ -1,0 +1,28 @@
+"""More planning steps where a model was wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ebm_control.checks import require
+from ebm_control.planning import Guided, Planner
+from ebm_control.planning.plan import Plans
+
+
+def exert(planner: Plans, effort: float) -> None:
+    """Let a planner take `effort` times its steps, in place.
+
+    Raises:
+        InputError: it is neither a `Planner` nor a `Guided` one.
+
+    """
+    inner = planner.planner if isinstance(planner, Guided) else planner
+    kind = type(inner).__name__
+    require(
+        isinstance(inner, Planner), "plan", given=kind, expected="a Planner or Guided, for effort above 1"
+    )
+    assert isinstance(inner, Planner)
+    for name in ("sampler", "first"):
+        sampler: Any = getattr(inner, name)
+        setattr(inner, name, replace(sampler, steps=round(effort * sampler.steps)))

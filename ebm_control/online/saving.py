@@ -1,0 +1,161 @@
+"""What a run of online learning writes, and what it takes up again: only what is its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ebm_control.checks import InputError, require
+from ebm_control.data import Normalizer
+from ebm_control.online.experience import Parts
+from ebm_control.online.regimes import Regime
+from ebm_control.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+if TYPE_CHECKING:
+    from ebm_control.online.loop import OnlineLearning
+
+FILES = ("data.npz", "held.npz")
+
+
+def save(run: OnlineLearning, folder: Path) -> Path:
+    """Write a checkpoint to `folder/checkpoints`; before it, so that it is whole once it is there, its experience.
+
+    Raises:
+        CheckpointError: it could not be written.
+
+    """
+    step, parts = run.progress.step, run.experience.parts()
+    kept, checkpoints = folder / "experience", folder / "checkpoints"
+    here = kept / f"step_{step:08d}"
+    parts.save(here)
+    for i, regime in enumerate(run.regimes):
+        regime.experience.save(here / f"regime_{i}")
+    assert run.normalizer is not None
+    settings = {
+        "normalizer": run.normalizer.to_dict(),
+        "progress": run.progress.plain(),
+        "run": described(run),
+        "experience": [part.digest() for part in (parts, *(regime.experience for regime in run.regimes))],
+    }
+    model = getattr(run.model, "energy", getattr(run.model, "dynamics", None))
+    assert isinstance(model, torch.nn.Module)
+    state = {
+        "learner": run.learner.state_dict(),
+        "regimes": [regime.learner for regime in run.regimes],
+        "planned": run.planned(),
+    }
+    path = save_checkpoint(checkpoints, step, Checkpoint(model.state_dict(), settings, state))
+    _forget(kept, checkpoints)
+    return path
+
+
+def _forget(kept: Path, checkpoints: Path) -> None:
+    """Remove the experience of checkpoints that are gone, and nothing that was not written here."""
+    for old in kept.glob("step_*"):
+        ours = old.name.removeprefix("step_").isdigit() and old.is_dir()
+        if not ours or (checkpoints / old.name).exists():
+            continue
+        for folder in (*old.glob("regime_*"), old):
+            for name in FILES:
+                (folder / name).unlink(missing_ok=True)
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def described(run: OnlineLearning) -> dict[str, Any]:
+    """What a run that goes on has to share with its beginning, as JSON gives it back."""
+    settings = asdict(run.settings)
+    del settings["steps"]  # a run may be made longer
+    envs = run.environments
+    spec = envs.all[0].spec
+    whole = {
+        "settings": settings,
+        "env": None if spec is None else spec.id,
+        "observation_space": str(envs.observation_space),
+        "action_space": str(envs.action_space),
+        "periods": list(run.experience.periods),
+        "learner": type(run.learner).__name__,
+        "about": dict(run.about),
+    }
+    return dict(json.loads(json.dumps(whole)))
+
+
+def resume(run: OnlineLearning, path: Path, folder: Path) -> None:
+    """Take up what `save` wrote in `path`.
+
+    Raises:
+        InputError: the checkpoint is of another run: other settings, spaces, learner or description, or the experience
+            beside it is not the one that it was written with.
+        CheckpointError: it is not sound.
+
+    """
+    checkpoint = load_checkpoint(path)
+    settings, state = checkpoint.settings, checkpoint.state
+    require(
+        {"normalizer", "progress"} <= set(settings) and "learner" in state,
+        "folder",
+        given=f"{path}, which is of another kind",
+        expected="a checkpoint of online learning",
+    )
+    _require_same(described(run), settings.get("run"), path)
+    here = folder / "experience" / path.name
+    parts = Parts.load(here)
+    regimes = [Parts.load(here / f"regime_{i}") for i in range(len(state["regimes"]))]
+    _require_own(parts, regimes, settings.get("experience"), here, run)
+    run.experience.exchange(parts)
+    run.normalizer = Normalizer.from_dict(settings["normalizer"])
+    run.learner.begin(run.experience.data, run.normalizer)
+    try:
+        run.learner.load_state_dict(state["learner"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"learner: expected the one that {path} is of, got another: {' '.join(str(error).split())}"
+        ) from error
+    run.regimes = [Regime(learner, kept) for learner, kept in zip(state["regimes"], regimes, strict=True)]
+    run.progress.take_up(settings["progress"])
+    run.take_up_planned(state["planned"])
+
+
+def _require_same(now: Mapping[str, Any], before: Any, path: Path) -> None:
+    """Nothing is compared with a checkpoint that was written before runs were described."""
+    if not isinstance(before, Mapping):
+        return
+    names = [*now["settings"], *now["about"]]
+    for part in ("settings", "about"):
+        old, new = before.get(part, {}), now[part]
+        changed = sorted(
+            name for name in {*old, *new} if old.get(name) != new.get(name) and name in {*old, *names}
+        )
+        require(
+            not changed,
+            part,
+            given={name: new.get(name) for name in changed},
+            expected=f"those that {path} began with, " + str({name: old.get(name) for name in changed}),
+        )
+    for part in ("env", "observation_space", "action_space", "periods", "learner"):
+        require(
+            before.get(part) == now[part],
+            part,
+            given=now[part],
+            expected=f"{before.get(part)}, as in the run that {path} is of",
+        )
+
+
+def _require_own(
+    parts: Parts, regimes: list[Parts], known: list[str] | None, here: Path, run: OnlineLearning
+) -> None:
+    dims = parts.data.obs_dim, parts.data.act_dim
+    expected = run.experience.obs_dim, run.experience.act_dim
+    require(dims == expected, "env", given=f"dimensions {expected}", expected=f"{dims}, as in {here}")
+    found = [part.digest() for part in (parts, *regimes)]
+    require(
+        known is None or found == known,
+        "folder",
+        given=f"other data in {here}",
+        expected="the experience that its checkpoint was written with",
+    )

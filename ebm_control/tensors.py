@@ -1,0 +1,142 @@
+"""Figures as users hand them over, and torch as users have set it up: any layout, byte order, precision or mode."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from numbers import Real
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ebm_control.checks import InputError, require
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def as_array(argument: str, value: Any) -> NDArray[np.float64]:
+    """`value` as a float64 array of the same shape, in native byte order.
+
+    Args:
+        argument: its name, for the message.
+        value: an array of any float, integer or boolean type (a view, read-only, of another byte order), a tensor on
+            any device, a number, or lists of them.
+
+    Raises:
+        InputError: it holds anything but real numbers.
+
+    """
+    if isinstance(value, Tensor):
+        given = value.detach().cpu()
+        # NumPy knows neither bfloat16 nor what torch calls complex conjugates.
+        value = given.double().numpy() if given.is_floating_point() else given.resolve_conj().numpy()
+    try:
+        array = np.asarray(value)
+        # Of objects, numbers alone: NumPy would make NaN of None and figures of text.
+        if array.dtype.kind == "O" and all(isinstance(item, Real | np.bool_) for item in array.flat):
+            array = array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{argument}: expected an array of numbers, got {error}") from error
+    expected = "an array of real numbers"
+    require(array.dtype.kind in "fiub", argument, given=f"an array of {array.dtype}", expected=expected)
+    return np.asarray(array, dtype=np.float64)
+
+
+def as_tensor(argument: str, value: Any, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
+    """`value` as a tensor of a float type on a device, detached; what `as_array` takes.
+
+    Raises:
+        InputError: it holds anything but real numbers.
+
+    """
+    if not isinstance(value, Tensor):
+        # A copy: torch takes no negative strides, and warns of arrays that cannot be written to.
+        value = torch.from_numpy(np.array(as_array(argument, value), order="C"))
+    require(not value.is_complex(), argument, given=f"a tensor of {value.dtype}", expected="real numbers")
+    return settled(value.detach().to(device=device, dtype=dtype))
+
+
+def settled(value: Tensor) -> Tensor:
+    """The tensor itself; a copy of one that was made in inference mode, which no gradient may pass."""
+    return value.clone() if value.is_inference() else value
+
+
+def float_like(module: nn.Module, otherwise: Tensor | None = None) -> Tensor:
+    """A tensor of the dtype and device that a module computes in: its first float parameter or buffer.
+
+    Args:
+        module: an energy, say.
+        otherwise: for a module with neither: a tensor whose dtype (if a float) and device are taken. None for float32
+            on the CPU.
+
+    """
+    for tensors in (module.parameters(), module.buffers()):
+        for tensor in tensors:
+            if tensor.is_floating_point():
+                return tensor
+    if otherwise is not None and otherwise.is_floating_point():
+        return otherwise
+    device = "cpu" if otherwise is None else otherwise.device
+    return torch.empty(0, dtype=torch.float32, device=device)
+
+
+def cast_like(held: Tensor, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """Samples and context in the dtype of a tensor that the energy holds; gradients pass."""
+    told = context if context is None or context.dtype == held.dtype else context.to(held.dtype)
+    return (x if x.dtype == held.dtype else x.to(held.dtype)), told
+
+
+def generator_on(device: torch.device, given: torch.Generator | None) -> torch.Generator:
+    """The generator given; a new one, seeded from the system, for None.
+
+    Raises:
+        InputError: it is on another kind of device.
+
+    """
+    if given is None:
+        generator = torch.Generator(device)
+        generator.seed()
+        return generator
+    same = given.device.type == device.type
+    require(same, "generator", given=f"on {given.device}", expected=f"on {device}")
+    return given
+
+
+def outside_inference_mode(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function run as if its caller had not entered `torch.inference_mode`.
+
+    Inside that mode no gradient can be computed, and what is made there never takes part in one later. Tensors among
+    the arguments that were made there are copied. Whether gradients are recorded stays as the caller has it.
+    """
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        recording = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.set_grad_enabled(recording):
+            given = [settled(a) if isinstance(a, Tensor) else a for a in args]
+            named = {k: settled(a) if isinstance(a, Tensor) else a for k, a in kwargs.items()}
+            return function(*given, **named)  # type: ignore[arg-type]
+
+    return run
+
+
+@contextmanager
+def ordinary_tensors() -> Iterator[None]:
+    """New tensors are float32 unless they say otherwise, and may take part in gradients, as torch comes out of the box.
+
+    Whatever `torch.set_default_dtype` was told, and in `torch.inference_mode` too. Networks, energies and their buffers
+    are made within (it decorates their constructors), so that a model has one precision, equal seeds give equal
+    weights, and an energy that was made in inference mode can be sampled and trained.
+    """
+    before, recording = torch.get_default_dtype(), torch.is_grad_enabled()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.set_grad_enabled(recording):
+            yield
+    finally:
+        torch.set_default_dtype(before)

@@ -1,0 +1,120 @@
+"""Records of runs: claimed by one process at a time, never begun anew by accident, read with care, put together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ebm_control.checks import InputError, require
+from ebm_control.locks import locked
+from ebm_control.provenance import write_record
+
+Row = dict[str, Any]
+
+
+@contextmanager
+def claimed(path: Path, *, resume: bool | None = None, argument: str = "out") -> Iterator[None]:
+    """Have the record at `path` to oneself for the length of the block: before any work whose rows go there.
+
+    Args:
+        path: of the record, which need not exist.
+        resume: whether an existing record is gone on with; None where there is no such way.
+        argument: that names `path`, or its folder.
+
+    Raises:
+        InputError: there is a record, and it is not to be gone on with; or another process has it.
+        OSError: nothing can be written there.
+
+    """
+    with locked(path.with_name(f".{path.name}.lock"), argument):
+        ways = f"another --{argument}, or the old record moved away"
+        if resume is not None:
+            ways = f"--resume, which keeps its runs and does what is missing, or {ways}"
+        require(
+            resume or not path.exists(), argument, given=f"{path}, which holds earlier runs", expected=ways
+        )
+        yield
+
+
+def read(path: Path, argument: str) -> Row:
+    """The record at `path`: `{"results": {"by_seed": [rows], ...}, "provenance": {"command": ..., ...}}`.
+
+    Raises:
+        InputError: it is damaged, or no record of runs of several seeds.
+
+    """
+
+    def refuse(why: str) -> InputError:
+        return InputError(f"{argument}: expected a whole record of runs, got {path}, {why}")
+
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise refuse(f"which is no JSON ({error})") from error
+    except OSError as error:
+        raise refuse(f"which cannot be read ({error.strerror})") from error
+    match record:
+        case {"results": {"by_seed": [*rows]}, "provenance": {"command": str()} as origin} if all(
+            _is_row(row) for row in rows
+        ) and all(_has_command(part) for part in parts_of(origin)):
+            return record
+    raise refuse("which has no rows that each name their job and seed, or no word on where they come from")
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("job"), str) and type(row.get("seed")) is int
+
+
+def _has_command(part: Any) -> bool:
+    return isinstance(part, dict) and isinstance(part.get("command"), str)
+
+
+def parts_of(origin: Row) -> list[Row]:
+    """Where the runs of a record came from: of one that was written in parts, each of them."""
+    parts = origin.get("parts", [origin])
+    return parts if isinstance(parts, list) else [parts]
+
+
+def put_together(
+    parts: Sequence[Path],
+    record: Path,
+    names: Sequence[str],
+    summarised: Callable[[list[Row]], list[Row]],
+) -> None:
+    """Write the runs of several records as one, with where each part came from.
+
+    Raises:
+        InputError: a part is damaged, or `record` exists and is none of the parts: its runs would be lost.
+
+    """
+    among = record.resolve() in [part.resolve() for part in parts]
+    with claimed(record, resume=among or None, argument="record"):
+        rows = merged(parts, names)
+        origins = [read(part, "parts")["provenance"] for part in parts]
+        whole = origins[-1] | {
+            "command": f"python -m experiments.{record.stem}, in parts",
+            "seeds": sorted({row["seed"] for row in rows}),
+            "seconds": None,
+            "parts": list(
+                {json.dumps(part): part for origin in origins for part in parts_of(origin)}.values()
+            ),
+        }
+        write_record(record, {"rows": summarised(rows), "by_seed": rows}, whole)
+
+
+def merged(parts: Sequence[Path], names: Sequence[str]) -> list[Row]:
+    """Rows of single seeds of several records, of equal runs those of the last; jobs in the order of `names`."""
+    found: dict[tuple[str, int], list[Row]] = {}
+    for part in parts:
+        fresh: dict[tuple[str, int], list[Row]] = {}
+        record = read(part, "parts")
+        where = {"accelerator": record["provenance"].get("accelerator")}
+        for row in record["results"]["by_seed"]:
+            fresh.setdefault((row["job"], row["seed"]), []).append(where | row)
+        found |= fresh
+    place = {name: i for i, name in enumerate(names)}
+    order = sorted(found, key=lambda key: (place.get(key[0], len(place)), key[1]))
+    return [row for key in order for row in found[key]]

@@ -1,0 +1,133 @@
+"""Coordinates that no action can move do not decide how closely plans keep to the dynamics."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box
+
+from ebm_control.data import collect
+from ebm_control.data.windows import steady_coordinates, window_batches
+from ebm_control.energies import GoalCost
+from ebm_control.planning import MPCAgent, planner_for, run_episodes
+from ebm_control.planning.recipe import moved_by_actions, tempered
+from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, fit_model
+from tests.data.environments import Point
+
+EXTRAS = {
+    "none": lambda env: [],
+    "constant": lambda env: [1.0],
+    "large constant": lambda env: [-7000.1],
+    "five zeros": lambda env: [0.0] * 5,
+    "of the episode": lambda env: [env.own],
+    "clock": lambda env: [env.t / 60],
+    "phase": lambda env: [math.sin(env.t / 5), math.cos(env.t / 5)],
+}
+
+
+class Cart(Point):
+    """Noisy position and velocity of one axis, beside coordinates that no action moves."""
+
+    def __init__(self, extra):
+        super().__init__(dim=1, limit=60)
+        self.extra, self.own, self.s, self.t = EXTRAS[extra], 0.0, np.zeros(2), 0
+        self.observation_space = Box(-np.inf, np.inf, self.seen().shape, np.float64)
+
+    def seen(self):
+        return np.concatenate([self.s, self.extra(self)])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.own = self.np_random.uniform()
+        self.s = np.array([self.s[0], 0.0])
+        return self.seen(), {}
+
+    def step(self, action):
+        p, v = self.s
+        v = 0.9 * v + 0.1 * float(action[0]) + 0.05 * self.np_random.normal()
+        self.s, self.t = np.array([p + 0.3 * v + 0.02 * self.np_random.normal(), v]), self.t + 1
+        return self.seen(), -abs(self.s[0] - 0.5), False, self.t >= self.limit, {}
+
+
+SETTINGS = TrainSettings(
+    ModelSettings(hidden=(16, 16), base_hidden=(48, 48)),
+    updates=5,
+    base_updates=1200,
+    batch=128,
+    langevin_steps=2,
+)
+
+
+@pytest.fixture(scope="module")
+def models():
+    made = {}
+
+    def model(extra):
+        if extra not in made:
+            data = collect(lambda: Cart(extra), 4000, progress=False)
+            made[extra] = fit_model(data, SETTINGS, progress=False)[0]
+        return made[extra]
+
+    return model
+
+
+def returns(model, extra):
+    space = Cart(extra).action_space
+    planner = planner_for(model, 20 * GoalCost(model.layout, (0,), smooth=0.02), 8, action_space=space)
+    agent = MPCAgent(planner, model.normalizer, space, goal=np.array([0.5]))
+    return run_episodes(agent, [Cart(extra) for _ in range(8)], seed=50).returns, planner
+
+
+@pytest.mark.parametrize("extra", [name for name in EXTRAS if name != "none"])
+def test_the_return_is_that_without_them(models, extra):
+    plain, _ = returns(models("none"), "none")
+    found, _ = returns(models(extra), extra)
+    # The same starts and noise: what differs is training alone.
+    assert np.mean(found) == pytest.approx(np.mean(plain), abs=0.15 * abs(np.mean(plain)))
+    energy = models(extra).energy
+    assert moved_by_actions(energy).tolist() == [True, True] + [False] * (energy.layout.obs_dim - 2)
+    assert energy.steady.tolist()[2:] == [extra != "phase"] * (energy.layout.obs_dim - 2)
+    softened, stiffest = tempered(energy)
+    assert stiffest == pytest.approx(float(energy.base.deviation[:2].min()))
+    assert (softened.base.deviation >= stiffest).all()
+
+
+def test_steady_coordinates_are_planned_where_they_will_be(models):
+    model = models("clock")
+    _, planner = returns(model, "clock")
+    env = Cart("clock")
+    start = model.normalizer.normalize_observations(torch.as_tensor(env.reset(seed=0)[0])).float()
+    plan = planner.plan(start[None], torch.zeros(1))
+    raw = model.normalizer.denormalize_observations(plan.states[0])[:, 2]
+    assert torch.allclose(raw.double(), torch.arange(9) / 60, atol=1e-4)
+
+
+def test_what_is_steady_survives_saving_and_older_checkpoints_load(models, tmp_path):
+    data = collect(lambda: Cart("clock"), 400, progress=False)
+    tiny = TrainSettings(
+        ModelSettings(hidden=(8,), base_hidden=(8,)), updates=1, base_updates=1, langevin_steps=1
+    )
+    model, _ = fit_model(data, tiny, folder=tmp_path, progress=False)
+    loaded = TrajectoryModel.load(tmp_path / "checkpoints").energy
+    assert torch.equal(loaded.steady, model.energy.steady)
+    assert torch.equal(loaded.rate, model.energy.rate)
+    assert loaded.rate[2] > 0
+    older = {k: v for k, v in model.energy.state_dict().items() if k not in ("steady", "rate")}
+    loaded.load_state_dict(older)
+    assert not loaded.steady.any()
+
+
+def test_a_coordinate_that_hardly_ever_moves_is_not_steady():
+    class Button(Cart):
+        def seen(self):
+            return np.append(super().seen(), float(self.s[0] > 1.5))
+
+    data = collect(lambda: Button("constant"), 4000, progress=False)
+    assert 0 < np.abs(np.diff(data.observations[:, 3])).sum() < 200
+    batches = window_batches(data, data.normalizer())
+    steady, rate = steady_coordinates(batches, data.normalizer().layout)
+    assert steady.tolist() == [False, False, True, False]
+    assert (rate == 0).all()
