@@ -136,7 +136,7 @@ def _in_range(x: Any) -> bool:
 
 def _known() -> torch.Tensor:
     known = torch.zeros(1, 8, 8, dtype=torch.bool)
-    known[:, :4] = True
+    known[:, 4:] = True
     return known
 
 
@@ -157,13 +157,21 @@ IMAGE_CALLS = (
     Call(
         "ImageBatches",
         _batch,
-        {"images": "tensor", "batch": "count", "labels": "tensor", "classes": "count", "unlabelled": "number"}
+        {
+            "images": "tensor",
+            "batch": "count",
+            "labels": "tensor?",
+            "classes": "count",
+            "unlabelled": "number",
+        }
         | {"noise": "number"},
         lambda: (
             {"images": _set()["images"], "batch": 3, "labels": _set()["labels"], "classes": 4}
             | {"unlabelled": 0.5, "noise": 0.1}
         ),
-        lambda value, given: value.x.shape == (given["batch"], 1, 8, 8) and _in_range(value.x),
+        lambda value, given: (
+            value.x.shape == (given["batch"], *given["images"].shape[1:]) and _in_range(value.x)
+        ),
     ),
     Call(
         "TaskStream",
@@ -177,7 +185,7 @@ IMAGE_CALLS = (
     Call(
         "split_stream",
         lambda **given: split_stream(images_of(12), **given).tasks[0].labels,
-        {"per_task": "count", "order": "index"},
+        {"per_task": "count", "order": "index?"},
         lambda: {"per_task": 2, "order": (3, 1, 0, 2)},
     ),
     Call(
