@@ -123,16 +123,22 @@ class Environments:
                     f"env: expected finite observations, got {_TRIES} resets in a row without ({self.where(i)})"
                 )
 
-    def step(self, actions: NDArray[Any]) -> Step:
+    def step(self, actions: NDArray[Any], which: Mask | None = None) -> Step:
         """Take `actions` `(N, act_dim)`; see `Step`.
+
+        Args:
+            actions: of all.
+            which: `(N,)` those that step, None for all; the others stay as they are, and their figures are 0.
 
         Raises:
             InputError: an environment fails, or hands back something else than Gymnasium says.
 
         """
         count = len(self.all)
-        step = Step(np.zeros(count), *(np.zeros(count, bool) for _ in range(3)))
+        step = Step(np.zeros(count), np.zeros(count, bool), np.zeros(count, bool), np.ones(count, bool))
         for i, action in enumerate(actions):
+            if which is not None and not which[i]:
+                continue
             self._step[i] += 1
             found = self._called(i, "step", self.all[i].step, action)
             five = isinstance(found, tuple) and len(found) == 5

@@ -14,7 +14,7 @@ from ebm_control.energies.image import ImageEnergy, ResidualNetwork, SmallCNN, U
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution, Transformer
 from ebm_control.energies.noise import AtNoise, Given, Observed
-from ebm_control.energies.reward import RewardNetwork
+from ebm_control.energies.reward import EndNetwork, RewardNetwork, RewardUntilEnd
 from ebm_control.energies.trajectory import OnStates, TransitionEnergy, WindowEnergy
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "BaseMeasure",
     "BoundCost",
     "BoxObstacle",
+    "EndNetwork",
     "Energy",
     "FourierMLP",
     "GaussianBase",
@@ -36,6 +37,7 @@ __all__ = [
     "ResidualNetwork",
     "RewardCost",
     "RewardNetwork",
+    "RewardUntilEnd",
     "Scaled",
     "SmallCNN",
     "SmoothnessCost",

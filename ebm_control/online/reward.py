@@ -1,21 +1,23 @@
-"""What a plan is for where an environment names no goal: its reward, learned along the way."""
+"""What a plan is for where an environment names no goal: its reward, and its ends, learned along the way."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number
+from ebm_control.data import Normalizer
 from ebm_control.energies.costs import RewardCost
-from ebm_control.energies.reward import RewardNetwork
+from ebm_control.energies.reward import EndNetwork, RewardNetwork, RewardUntilEnd
 from ebm_control.online.loop import OnlineLearning
 from ebm_control.training.regression import seeded
-from ebm_control.training.reward_fit import fit_reward
+from ebm_control.training.reward_fit import fit_ends, fit_reward
 
 
 class LearnedReward:
     """A reward network that goes on learning from whatever was executed, once after each round.
 
-    It is no part of a checkpoint: a run that is resumed fits it anew, to all there is.
+    Where episodes end (terminate, not reach a time limit) the end is learned too, and plans are paid until then only:
+    see `RewardUntilEnd`. Both are no part of a checkpoint: a run that is resumed fits them anew, to all there is.
 
     Args:
         updates: of a round.
@@ -23,14 +25,17 @@ class LearnedReward:
 
     Attributes:
         error: root mean square error after the last round, in deviations of the first data's rewards.
+        ends: ends of episodes in the data of the last round.
 
     """
 
     def __init__(self, updates: int = 300, seed: int = 0) -> None:
-        require(updates >= 1, "updates", given=updates, expected="at least 1")
+        require_number("updates", updates, 1, whole=True)
+        require_number("seed", seed, 0, whole=True)
         self.updates, self.seed = updates, seed
-        self.error = float(np.nan)
-        self._network: RewardNetwork | None = None
+        self.error, self.ends = float(np.nan), 0
+        self._networks: tuple[RewardNetwork, EndNetwork] | None = None
+        self._units: Normalizer | None = None
         self._step = -1
 
     def cost(self, learning: OnlineLearning) -> RewardCost:
@@ -38,11 +43,14 @@ class LearnedReward:
         normalizer = learning.normalizer
         require(normalizer is not None, "learning", given="no data yet", expected="a run that has begun")
         assert normalizer is not None
-        if self._network is None:
+        if self._networks is None or normalizer is not self._units:
             with seeded(self.seed):
-                self._network = RewardNetwork(normalizer.layout)
+                self._networks = RewardNetwork(normalizer.layout), EndNetwork(normalizer.layout)
+            self._units, self._step = normalizer, -1
+        reward, ends = self._networks
         if learning.progress.step != self._step:
             self._step = learning.progress.step
             data, seed = learning.experience.data, self.seed + self._step
-            self.error = fit_reward(self._network, data, normalizer, self.updates, seed=seed)
-        return RewardCost(normalizer.layout, self._network)
+            self.error = fit_reward(reward, data, normalizer, self.updates, seed=seed)
+            self.ends = fit_ends(ends, data, normalizer, self.updates, seed=seed)
+        return RewardCost(normalizer.layout, RewardUntilEnd(reward, ends) if self.ends else reward)

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ebm_control.checks import InputError, require
+from ebm_control.data.actions import as_actions
+from ebm_control.data.environments import action_box
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.planning.inverse_dynamics import InverseDynamics
 from ebm_control.planning.plan import Plan, Plans
@@ -30,7 +32,7 @@ class MPCAgent:
     Args:
         planner: plans in normalised units: a `Planner`, a `Guided` one, your own.
         normalizer: units of the data that the planner's energy was trained on.
-        action_space: where actions are clipped to.
+        action_space: where actions are clipped to, and rounded where it holds whole numbers.
         goal: `(len(goal_index),)` raw goal for environments whose observations hold none ("desired_goal"); not needed
             by a planner that takes none.
         inverse_dynamics: actions for planned states, where the energy is over states alone.
@@ -62,6 +64,13 @@ class MPCAgent:
             "inverse_dynamics",
             given=None,
             expected="a way to find actions: the planner's energy is over states alone",
+        )
+        box, known = action_box(action_space), normalizer.layout.act_dim
+        require(
+            box.shape[0] == known,
+            "action_space",
+            given=f"one of {box.shape[0]} coordinates",
+            expected=f"that of the data, of {known}",
         )
         require(temperature > 0, "temperature", given=temperature, expected="a positive number")
         require(rows >= 1, "rows", given=rows, expected="at least 1 step")
@@ -114,8 +123,7 @@ class MPCAgent:
             plan = replace(plan, goal=goal)
         acting = plan if deterministic else plan.sample(self.planner.layout, self.generator, self.temperature)
         actions = self._actions(acting).cpu().numpy()
-        low, high = self.action_space.low, self.action_space.high
-        actions = np.clip(actions, low, high).astype(self.action_space.dtype)
+        actions = as_actions(actions, self.action_space)
         return (actions[0] if single else actions), plan
 
     def _holds(self, plan: Plan, start: Tensor, goal: Tensor | None, cold: Tensor | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from ebm_control.data.scalars import scalar_flag, scalar_reward
+from ebm_control.checks import InputError, require
+from ebm_control.data.stepping import Environments
+from ebm_control.seeds import seeds
 from ebm_control.statistics import half_interval
 
 Array = NDArray[np.float64]
@@ -72,41 +74,37 @@ def run_episodes(
 
     Args:
         agent: see `Agent`.
-        environments: of one kind, each with a step limit.
-        seed: environment `i` is reset with `seed + i`.
+        environments: of one kind, all different, each with a step limit.
+        seed: of the environments: starts that are those of no other seed, and none of what `collect` starts from.
         options: reset options of environment `i`.
         progress: title of a progress bar; empty for none.
 
     Raises:
-        InputError: a reward that is not one finite number, or a flag that is not one of True and False, of whatever
-            type; the message names environment and step.
+        InputError: no environment, or one given twice; an environment that fails, an observation or a reward that is
+            not finite: the message names environment and step.
 
     """
-    given = [None if options is None else options(i) for i in range(len(environments))]
-    observations = [
-        env.reset(seed=seed + i, options=o)[0]
-        for i, (env, o) in enumerate(zip(environments, given, strict=True))
-    ]
-    count, state, seconds = len(environments), None, []
+    require(len(environments) > 0, "environments", given="none", expected="at least one")
+    envs, count = Environments(environments), len(environments)
+    given = None if options is None else [options(i) for i in range(count)]
+    envs.reset(None, seeds(seed, "episodes", count), given)
+    state, seconds = None, []
     returns, last = np.zeros(count), np.zeros(count)
     alive = np.ones(count, dtype=bool)
-    seen, acted, states = [_plain(observations)], [], []
+    seen, acted, states = [envs.states.copy()], [], []
     limit = max(_limit(env) for env in environments)
-    steps = track(range(limit), progress, transient=True) if progress else range(limit)
-    for step in steps:
+    for _ in track(range(limit), progress, transient=True) if progress else range(limit):
         started = time.perf_counter()
-        actions, state = agent.predict(_stack(observations), state)
+        actions, state = agent.predict(envs.observations, state)
         seconds.append(time.perf_counter() - started)
-        for i, env in enumerate(environments):
-            if not alive[i]:
-                continue
-            observations[i], reward, terminated, truncated, _ = env.step(actions[i])
-            where = f"environment {i}, step {step}"
-            last[i] = scalar_reward(reward, where)
-            returns[i] += last[i]
-            ends = scalar_flag(terminated, f"terminated of {where}")
-            alive[i] = not (ends or scalar_flag(truncated, f"truncated of {where}"))
-        seen.append(_plain(observations))
+        step = envs.step(np.asarray(actions), alive)
+        if not step.finite.all():
+            where = envs.where(int(np.flatnonzero(~step.finite)[0]))
+            raise InputError(f"env: expected a finite observation and reward, got others ({where})")
+        last[alive] = step.rewards[alive]
+        returns += step.rewards
+        alive = alive & ~(step.terminated | step.truncated)
+        seen.append(envs.states.copy())
         acted.append(np.asarray(actions, np.float64))
         states.append(state)
         if not alive.any():
@@ -117,14 +115,3 @@ def run_episodes(
 def _limit(env: gym.Env[Any, Any]) -> int:
     limit = None if env.spec is None else env.spec.max_episode_steps
     return 10_000 if limit is None else limit
-
-
-def _stack(observations: Sequence[Any]) -> Any:
-    if isinstance(observations[0], Mapping):
-        return {key: np.stack([o[key] for o in observations]) for key in observations[0]}
-    return np.stack(observations)
-
-
-def _plain(observations: Sequence[Any]) -> Array:
-    parts = [o["observation"] if isinstance(o, Mapping) else o for o in observations]
-    return np.stack(parts).astype(np.float64)

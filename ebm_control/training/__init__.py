@@ -24,7 +24,7 @@ from ebm_control.training.losses import (
 )
 from ebm_control.training.model import ModelSettings, TrajectoryModel
 from ebm_control.training.negatives import RandomNegatives, Together
-from ebm_control.training.reward_fit import fit_reward
+from ebm_control.training.reward_fit import fit_ends, fit_reward
 from ebm_control.training.sample_buffer import (
     Fresh,
     SampleBuffer,
@@ -63,6 +63,7 @@ __all__ = [
     "batches_for",
     "displaced",
     "fit_base",
+    "fit_ends",
     "fit_images",
     "fit_model",
     "fit_reward",

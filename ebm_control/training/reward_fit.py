@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ebm_control.checks import require
 from ebm_control.data.batch import Batch
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.rollout_buffer import RolloutBuffer
-from ebm_control.energies.reward import RewardNetwork
+from ebm_control.energies.reward import EndNetwork, RewardNetwork
 from ebm_control.training.regression import regress
 
 
@@ -73,7 +75,62 @@ def fit_reward(
         return float(squared(next(_drawn(pairs, min(len(pairs), 1000), seed + 1))).sqrt())
 
 
-def _value(network: RewardNetwork, x: Tensor) -> Tensor:
+def fit_ends(
+    network: EndNetwork,
+    data: RolloutBuffer,
+    normalizer: Normalizer,
+    updates: int = 300,
+    *,
+    batch: int = 256,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> int:
+    """Go on fitting a network of ends by logistic regression, in place.
+
+    Ends are rare: each batch holds as many of them as of other transitions, and the network's `shift` corrects for it.
+
+    Args:
+        network: to fit.
+        data: transitions, with whether their episodes were terminated.
+        normalizer: units of the trajectory.
+        updates: of Adam; none where the data hold no end, or nothing else.
+        batch: transitions an update.
+        learning_rate: at the start, falling to 0.
+        seed: of the draw.
+
+    Returns:
+        Ends in the data.
+
+    """
+    ended = [np.append(np.zeros(len(e) - 1, bool), e.terminated) for e in data.episodes()]
+    label = torch.from_numpy(np.concatenate(ended)) if ended else torch.zeros(0, dtype=torch.bool)
+    count = int(label.sum())
+    network.seen.fill_(count if count < len(label) else 0)
+    if int(network.seen) == 0:
+        return 0
+    pairs = _pairs(data, normalizer)
+    network.shift.fill_(math.log(count / (len(label) - count)))
+    parts = [_drawn(pairs[label == end], batch // 2, seed + i) for i, end in enumerate((True, False))]
+
+    def both() -> Iterator[Batch]:
+        while True:
+            yield Batch(torch.cat([next(part).x for part in parts]))
+
+    targets = torch.cat([torch.ones(batch // 2), torch.zeros(batch // 2)])
+    network.requires_grad_(True)
+    regress(
+        network.parameters(),
+        lambda drawn: binary_cross_entropy_with_logits(_value(network, drawn.x), targets),
+        both(),
+        updates,
+        learning_rate=learning_rate,
+        gradient_clip=1.0,
+    )
+    network.requires_grad_(False)
+    return count
+
+
+def _value(network: RewardNetwork | EndNetwork, x: Tensor) -> Tensor:
     layout = network.layout
     states = layout.states(x)
     value: Tensor = network(states[:, 0], layout.actions(x)[:, 0], states[:, 1])
@@ -82,10 +139,15 @@ def _value(network: RewardNetwork, x: Tensor) -> Tensor:
 
 def _rewarded(data: RolloutBuffer, normalizer: Normalizer) -> tuple[Tensor, Tensor]:
     """All transitions `(N, 2, D)`, normalised, and their rewards `(N,)`."""
+    rewards = np.concatenate([episode.rewards for episode in data.episodes()])
+    return _pairs(data, normalizer), torch.from_numpy(rewards).float()
+
+
+def _pairs(data: RolloutBuffer, normalizer: Normalizer) -> Tensor:
+    """All transitions `(N, 2, D)`, normalised."""
     states, actions, after = (torch.from_numpy(part) for part in data.transitions())
     first, second = (normalizer.normalize(part, actions) for part in (states, after))
-    rewards = np.concatenate([episode.rewards for episode in data.episodes()])
-    return torch.stack([first, second], dim=1).float(), torch.from_numpy(rewards).float()
+    return torch.stack([first, second], dim=1).float()
 
 
 def _drawn(pairs: Tensor, batch: int, seed: int) -> Iterator[Batch]:

@@ -5,7 +5,7 @@ import torch
 
 from ebm_control.checks import InputError
 from ebm_control.online import EnergyLearner, OnlineSettings
-from ebm_control.online.loop import exert
+from ebm_control.online.effort import exert
 from ebm_control.planning import run_episodes
 from ebm_control.planning.plan import Plan
 from ebm_envs.oracles import particle_oracle
