@@ -14,7 +14,7 @@ from gymnasium.spaces import Box
 from benchmarks.survival.damage import minari_folder
 from benchmarks.survival.fuzz import Call
 from benchmarks.survival.material import buffer_of, contents, trajectory_model
-from ebm_control.data import Normalizer, RolloutBuffer, collect, collect_mujoco, from_minari, to_minari
+from ebm_control.data import Normalizer, RolloutBuffer, collect, collect_mujoco, from_minari, split, to_minari
 from ebm_control.energies import GoalCost
 from ebm_control.planning import MPCAgent, planner_for, run_episodes
 from ebm_control.prediction import predict, prediction_error
@@ -51,8 +51,8 @@ def _windows(**given: Any) -> Any:
     return buffer_of(100).sample_windows(**given, rng=_rng())
 
 
-def _split(fraction: Any) -> Any:
-    return [contents(part) for part in buffer_of(100).split(fraction, _rng())]
+def _split(fraction: Any, steps: Any) -> Any:
+    return [contents(part) for part in split(buffer_of(100), fraction, _rng(), steps)]
 
 
 def _read_back(dataset_id: Any) -> Any:
@@ -124,7 +124,14 @@ DATA = (
         lambda: {"n": 4, "length": 3, "gap": 1},
         lambda value, given: value[0].shape == (given["n"], given["length"], 3),
     ),
-    Call("RolloutBuffer.split", _split, {"fraction": "number"}, lambda: {"fraction": 0.5}, names=("split",)),
+    Call(
+        "split",
+        _split,
+        {"fraction": "number", "steps": "count"},
+        lambda: {"fraction": 0.5, "steps": 2},
+        lambda value, given: sum(sum(part["steps"]) for part in value) == 100,
+        names=("buffer", "held_out"),
+    ),
     Call(
         "Normalizer.fit",
         lambda **given: Normalizer.fit(**given).to_dict(),

@@ -14,7 +14,14 @@ from pathlib import Path
 
 from benchmarks.survival.damage import ONLINE_RUN, minari_folder
 from benchmarks.survival.kills import IMAGES, TRAIN, call
-from benchmarks.survival.material import RECORD, buffer_of, experiment, recorded, rollouts_of
+from benchmarks.survival.material import (
+    RECORD,
+    buffer_of,
+    experiment,
+    experiment_as_program,
+    recorded,
+    rollouts_of,
+)
 from benchmarks.survival.outcomes import REFUSALS, Outcome, ending_complaint
 from benchmarks.survival.processes import isolated, quiet, run
 from ebm_control.checks import InputError
@@ -66,8 +73,7 @@ def _collect(out: Path, given: Path) -> None:
 
 def _experiment(out: Path, given: Path) -> None:
     del given
-    with refused_in_one_line():
-        experiment(out, again=(out / RECORD).exists(), jobs=3)
+    experiment_as_program(out, again=(out / RECORD).exists(), jobs=3)
 
 
 def _dataset(out: Path, given: Path) -> None:
@@ -82,7 +88,10 @@ def refused_in_one_line() -> Iterator[None]:
     """What a call refuses, as the command line says it."""
     try:
         yield
-    except REFUSALS as error:
+    except (
+        *REFUSALS,
+        OSError,
+    ) as error:  # a library may say what the system said, if it leaves nothing behind
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 

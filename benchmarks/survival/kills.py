@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.survival.material import experiment, record_of, recorded, rollouts, rollouts_of
+from benchmarks.survival.material import experiment_as_program, record_of, recorded, rollouts, rollouts_of
 from benchmarks.survival.outcomes import Outcome, ending_complaint, same
 from benchmarks.survival.processes import Ending, Running, run
 from ebm_control.checks import InputError
@@ -136,7 +136,7 @@ VICTIMS = {
             "collect", partial(rollouts, steps=200), _collect, _loaded, lambda f: rollouts_of(f / "data.npz")
         ),
         Victim("continual", _nothing, _continual, _checkpointed, _accuracies),
-        Victim("experiments", _nothing, experiment, recorded, record_of),
+        Victim("experiments", _nothing, experiment_as_program, recorded, record_of),
     )
 }
 

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from ebm_control.training import (
     fit_images,
     fit_model,
 )
-from experiments.runs import Runs, carry_out
+from experiments.processes import as_program
+from experiments.runs import Experiment, Runs, carry_out
 
 RECORD = "survival.json"
 JOBS = 12
@@ -117,16 +118,12 @@ class Job:
     """A run that takes a moment."""
 
     seed: int
-    method: str = "wait"
-
-    @property
-    def name(self) -> str:
-        return "wait"
+    name: str = "wait"
 
 
 def _wait(job: Job) -> list[Row]:
     time.sleep(0.08)
-    return [{"method": job.method, "seed": job.seed, "figure": job.seed / 7}]
+    return [{"seed": job.seed, "figure": job.seed / 7}]
 
 
 def _table(rows: list[Row]) -> Table:
@@ -135,19 +132,21 @@ def _table(rows: list[Row]) -> Table:
     return table
 
 
-def experiment(folder: Path, again: bool, methods: tuple[str, ...] = (), jobs: int = JOBS) -> None:
+def experiment(folder: Path, again: bool, jobs: int = JOBS) -> None:
     """An experiment of a few runs, its record in `folder`."""
-    settings = Runs(seeds=jobs, out=folder, resume=again, methods=methods)
-    carry_out(settings, "survival", [Job(seed) for seed in range(jobs)], _wait, list, _table)
+    made = Experiment("survival", [Job(seed) for seed in range(jobs)], _wait, list, _table)
+    carry_out(Runs(seeds=jobs, out=folder, resume=again), made)
+
+
+def experiment_as_program(folder: Path, again: bool, jobs: int = JOBS) -> None:
+    """The same as a shell runs it."""
+    as_program(partial(experiment, folder, again, jobs))
 
 
 def record_of(folder: Path) -> list[Row]:
     """Runs that are recorded, less where they came from."""
     record: Mapping[str, Any] = json.loads((folder / RECORD).read_text())
-    return [
-        {name: row[name] for name in ("job", "method", "seed", "figure")}
-        for row in record["results"]["by_seed"]
-    ]
+    return [{name: row[name] for name in ("job", "seed", "figure")} for row in record["results"]["by_seed"]]
 
 
 def recorded(folder: Path) -> float:
