@@ -14,8 +14,9 @@ from ebm_control.energies.image import ImageEnergy, ResidualNetwork, SmallCNN, U
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution, Transformer
 from ebm_control.energies.noise import AtNoise, Given, Observed
+from ebm_control.energies.on_states import OnStates
 from ebm_control.energies.reward import EndNetwork, RewardNetwork, RewardUntilEnd
-from ebm_control.energies.trajectory import OnStates, TransitionEnergy, WindowEnergy
+from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
 
 __all__ = [
     "MLP",

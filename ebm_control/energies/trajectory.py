@@ -220,25 +220,6 @@ class TransitionEnergy(Energy):
         return torch.cat([x[:, :-1], torch.cat([state, x[:, -1, self.layout.obs_dim :]], dim=-1)[:, None]], 1)
 
 
-class OnStates(Energy):
-    """An energy over states alone, as a term of one over states and actions.
-
-    Args:
-        energy: over trajectories of states `(B, T, obs_dim)`.
-        layout: of the trajectories `(B, T, D)` that it is to rate.
-
-    """
-
-    def __init__(self, energy: Energy, layout: TrajectoryLayout) -> None:
-        super().__init__()
-        self.energy, self.layout = energy, layout
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Energy of the states of trajectories `(B, T, D) -> (B,)`."""
-        self.layout.check("x", x)
-        return self.energy(self.layout.states(x), context)
-
-
 class WindowEnergy(Energy):
     """One network over the whole window, its first state being given.
 

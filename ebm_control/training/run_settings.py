@@ -124,3 +124,13 @@ def folder_of_one(folder: Path | None) -> Iterator[None]:
         return
     with locked(folder / "checkpoints" / ".run.lock", "folder"):
         yield
+
+
+def require_json(argument: str, value: Mapping[str, Any]) -> None:
+    """Raise `InputError` unless a mapping can be written as JSON."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{argument}: expected figures, strings and containers of them, got {error}"
+        ) from error

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,45 +31,16 @@ from ebm_control.training.checkpoint import (
     one_line,
     save_checkpoint,
 )
+from ebm_control.training.fitting import Fitting, Training
 from ebm_control.training.guard import DivergenceError, Guard
 from ebm_control.training.logger import Logger, as_figures
 from ebm_control.training.losses import ContrastiveDivergence, LossTerms, Objective
+from ebm_control.training.run_settings import require_json
 from ebm_control.training.sample_buffer import SampleBuffer
 from ebm_control.training.source import TrainerSource
 from ebm_control.training.watch import NotFiniteError, Watch
 
 Negatives = Callable[[int, Batch], Batch | None]
-
-
-@dataclass(frozen=True)
-class Training:
-    """Outcome of `Trainer.fit`.
-
-    Attributes:
-        updates: updates done in this call.
-        seconds: they took.
-        rollbacks: times the guard stepped in, over the whole run.
-        figures: the last that were logged.
-
-    """
-
-    updates: int
-    seconds: float
-    rollbacks: int
-    figures: Mapping[str, float]
-
-
-@dataclass
-class _Fitting:
-    """A call of `Trainer.fit`: where it began, its last update and figures, and the state to roll back to."""
-
-    first: int
-    started: float
-    snapshot: dict[str, Any]
-    figures: dict[str, float] = field(default_factory=dict)
-    batch: Batch | None = None
-    last: tuple[LossTerms, Chain | None, Tensor] | None = None
-    whole: bool = True
 
 
 class Trainer:
@@ -136,7 +105,7 @@ class Trainer:
             require_number("gradient_clip", gradient_clip, 0, above=True)
         require_number("ema", ema, 0, 1, below=True)
         require_seed("seed", seed)
-        _require_json("settings", self.settings)
+        require_json("settings", self.settings)
         self.generator = torch.Generator(self.parameters[0].device).manual_seed(seed)
         self.step, self.rollbacks = 0, 0
         self._seed = seed
@@ -180,7 +149,7 @@ class Trainer:
             given=f"a capacity of {self.buffer.capacity}",
             expected=f"at least {chains}, a chain for each window of the data",
         )
-        run = _Fitting(self.step, time.perf_counter(), self._snapshot())
+        run = Fitting(self.step, time.perf_counter(), self._snapshot())
         with self._folder_of_its_own(), self.logger:
             self.energy.train()
             self.logger.start(steps, self.step)
@@ -198,7 +167,7 @@ class Trainer:
         self.energy.eval()
         return Training(self.step - run.first, time.perf_counter() - run.started, self.rollbacks, run.figures)
 
-    def _fit_one(self, batches: Iterator[Batch], steps: int, run: _Fitting) -> None:
+    def _fit_one(self, batches: Iterator[Batch], steps: int, run: Fitting) -> None:
         """One update of `fit`, and whatever is due after it."""
         batch = next(batches)
         try:
@@ -225,7 +194,7 @@ class Trainer:
         if save:
             self.save(batches)
 
-    def _leave_checkpoint(self, batches: Iterator[Batch], run: _Fitting, stop: KeyboardInterrupt) -> None:
+    def _leave_checkpoint(self, batches: Iterator[Batch], run: Fitting, stop: KeyboardInterrupt) -> None:
         """Save a run that is stopped from outside, unless it is unsound, and note with `stop` where it stands."""
         if self.checkpoints is None:
             return
@@ -424,12 +393,3 @@ class Trainer:
             ) from error
         if "batches" in state and hasattr(batches, "load_state_dict"):
             batches.load_state_dict(state["batches"])
-
-
-def _require_json(argument: str, value: Mapping[str, Any]) -> None:
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{argument}: expected figures, strings and containers of them, got {error}"
-        ) from error

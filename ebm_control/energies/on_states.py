@@ -1,0 +1,27 @@
+"""Energies over states, among those over states and actions."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ebm_control.energies.base import Energy
+from ebm_control.energies.layout import TrajectoryLayout
+
+
+class OnStates(Energy):
+    """An energy over states alone, as a term of one over states and actions.
+
+    Args:
+        energy: over trajectories of states `(B, T, obs_dim)`.
+        layout: of the trajectories `(B, T, D)` that it is to rate.
+
+    """
+
+    def __init__(self, energy: Energy, layout: TrajectoryLayout) -> None:
+        super().__init__()
+        self.energy, self.layout = energy, layout
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Energy of the states of trajectories `(B, T, D) -> (B,)`."""
+        self.layout.check("x", x)
+        return self.energy(self.layout.states(x), context)
