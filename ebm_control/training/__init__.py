@@ -10,6 +10,7 @@ from ebm_control.training.checkpoint import (
 )
 from ebm_control.training.classification import Classified
 from ebm_control.training.fit import TrainSettings, batches_for, fit_model, trainer_for
+from ebm_control.training.fitting import Training
 from ebm_control.training.guard import DivergenceError, Guard
 from ebm_control.training.image_fit import ImageTrainSettings, fit_images, image_trainer_for
 from ebm_control.training.image_model import ImageModel, ImageModelSettings
@@ -33,7 +34,7 @@ from ebm_control.training.sample_buffer import (
     scattered,
     uniform,
 )
-from ebm_control.training.trainer import Trainer, Training
+from ebm_control.training.trainer import Trainer
 
 __all__ = [
     "Checkpoint",

@@ -23,6 +23,7 @@ from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
 from ebm_control.training.base_fit import fit_base
 from ebm_control.training.checkpoint import load_checkpoint
+from ebm_control.training.fitting import Training
 from ebm_control.training.guard import Guard
 from ebm_control.training.logger import Logger
 from ebm_control.training.model import ModelSettings, TrajectoryModel
@@ -31,7 +32,7 @@ from ebm_control.training.objectives import LOSSES, negatives_for, objective_for
 from ebm_control.training.regression import seeded
 from ebm_control.training.run_settings import LearnedFrom, checkpoint_to_resume, folder_of_one, plain
 from ebm_control.training.sample_buffer import SampleBuffer
-from ebm_control.training.trainer import Negatives, Trainer, Training
+from ebm_control.training.trainer import Negatives, Trainer
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ebm_control.data.images import ImageBatches, ImageSet
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.samplers.langevin import Langevin
 from ebm_control.training.classification import Classified
+from ebm_control.training.fitting import Training
 from ebm_control.training.guard import Guard
 from ebm_control.training.image_model import ImageModel, ImageModelSettings
 from ebm_control.training.improved import ImprovedContrastiveDivergence
@@ -21,7 +22,7 @@ from ebm_control.training.regression import seeded
 from ebm_control.training.run_settings import LearnedFrom, checkpoint_to_resume, folder_of_one, plain
 from ebm_control.training.sample_buffer import SampleBuffer, uniform
 from ebm_control.training.score_matching import DenoisingScoreMatching
-from ebm_control.training.trainer import Trainer, Training
+from ebm_control.training.trainer import Trainer
 
 IMAGE_LOSSES = ("cd", "cd-kl", "dsm")
 
