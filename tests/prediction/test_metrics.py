@@ -329,8 +329,8 @@ BAD = {
         ("b", SAMPLE[:, :1], r"expected shape \(any, 2\), got shape \(5, 1\)"),
         ("a", SAMPLE[0], r"expected shape \(any, any\)"),
         ("a", SAMPLE[:, :0], "expected no axis of length 0"),
-        ("a", SAMPLE[:1], "expected a whole number of at least 2, got 1"),
-        ("b", SAMPLE[:1], "expected a whole number of at least 2, got 1"),
+        ("a", SAMPLE[:1], "expected at least 2 rows, got 1"),
+        ("b", SAMPLE[:1], "expected at least 2 rows, got 1"),
     ],
     (m.energy_distance,): [("most", 1, "expected a whole number of at least 2, got 1")],
     (m.segment_features,): [
