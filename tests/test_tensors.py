@@ -15,8 +15,8 @@ from ebm_control.energies import (
     WindowEnergy,
     mixture,
 )
-from ebm_control.energies.novelty import NoveltyCost
 from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution, Transformer
+from ebm_control.energies.novelty import NoveltyCost
 from ebm_control.samplers import CEM, MPPI, Langevin
 from ebm_control.tensors import as_array, as_tensor
 

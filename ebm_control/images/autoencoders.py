@@ -148,7 +148,7 @@ def fit_autoencoder(
         code, log_variance = made.encoded(x, known)
         if log_variance is None:
             return (made.decoded(code).sigmoid() - drawn.x).square().mean()
-        noise = torch.randn(code.shape, generator=generator, device=code.device)
+        noise = torch.randn(code.shape, generator=generator, device=code.device, dtype=code.dtype)
         logits = made.decoded(code + (0.5 * log_variance).exp() * noise)
         told = functional.binary_cross_entropy_with_logits(logits, drawn.x, reduction="none").flatten(1)
         spread = 0.5 * (code.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
@@ -170,7 +170,7 @@ def fit_autoencoder(
 @torch.no_grad()
 def samples_of(model: Autoencoder, count: int, generator: torch.Generator) -> Tensor:
     """Mean images `(count, C, H, W)` of codes drawn from a standard normal: of a variational one."""
-    code = torch.randn((count, model.code), generator=generator, device=generator.device)
+    code = torch.randn((count, model.code), generator=generator, device=generator.device, dtype=torch.float32)
     return model.decoded(code).sigmoid()
 
 

@@ -220,7 +220,7 @@ def test_reversed_and_integer_observations_are_not_others():
 
 @pytest.mark.parametrize("value", [["a", "b"], [None, 0.0], [1j, 0.0], [[[0.0, 0.0]]], 0.0])
 def test_observations_that_are_no_numbers_are_one_line(value):
-    with pytest.raises(InputError, match="^observation: expected"):
+    with pytest.raises(InputError, match=r"^observation: expected"):
         quick_agent().predict(value)
 
 
@@ -271,7 +271,7 @@ def test_the_achieved_goal_is_what_the_goal_s_coordinates_hold(index):
     with pytest.raises(InputError, match=r"^goal_index: expected .*achieved_goal.*, got \(") as caught:
         turning_agent(index).predict(wrong)
     assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match="^achieved_goal: expected shape"):
+    with pytest.raises(InputError, match=r"^achieved_goal: expected shape"):
         turning_agent(index).predict(
             achieving(BATCH, np.zeros((3, 3))) | {"desired_goal": np.zeros((3, len(index)))}
         )
@@ -280,5 +280,5 @@ def test_the_achieved_goal_is_what_the_goal_s_coordinates_hold(index):
 def test_achieved_goals_are_compared_by_the_shorter_way_round():
     observations = np.array([[3.1, 0.2]])
     turning_agent((0,), 2 * np.pi).predict(achieving(observations, np.array([[-3.1]])))
-    with pytest.raises(InputError, match="^goal_index"):
+    with pytest.raises(InputError, match=r"^goal_index"):
         turning_agent((0,), 2 * np.pi).predict(achieving(observations, np.array([[0.0]])))

@@ -119,6 +119,6 @@ def test_rewards_and_flags_count_in_every_form(reward, flag):
     ],
 )
 def test_other_rewards_and_flags_are_one_line_with_their_place(reward, flag, message):
-    with pytest.raises(InputError, match=f"^{message}") as caught:
+    with pytest.raises(InputError, match=rf"^{message}") as caught:
         run_episodes(Scripted(1), [Handing(float, bool), Handing(reward, flag)])
     assert "\n" not in str(caught.value)

@@ -8,7 +8,6 @@ from ebm_control.checks import InputError
 from ebm_control.samplers import MPPI, Langevin
 from tests.planning.helpers import plain_planner, seeded
 
-
 FORMS = {
     "float64": lambda x: x.double(),
     "float16": lambda x: x.half(),
@@ -59,7 +58,7 @@ def test_plans_come_in_the_energy_s_precision():
     ],
 )
 def test_starts_and_goals_that_do_not_fit_are_one_line(start, goal, message):
-    with pytest.raises(InputError, match=f"^{message}") as caught:
+    with pytest.raises(InputError, match=rf"^{message}") as caught:
         plain_planner(Langevin(2, 0.001), 4).plan(start, goal)
     assert "\n" not in str(caught.value)
 

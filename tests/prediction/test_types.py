@@ -76,7 +76,7 @@ def test_whole_numbers_are_read_as_floats_and_predictions_come_in_the_energy_s_p
     ],
 )
 def test_what_does_not_fit_is_one_line(given, message):
-    with pytest.raises(InputError, match=f"^{message}") as caught:
+    with pytest.raises(InputError, match=rf"^{message}") as caught:
         future(made("transition"), **given)
     assert "\n" not in str(caught.value)
 
@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_one_line(given, message):
     ],
 )
 def test_histories_that_are_none_are_one_line(past, message):
-    with pytest.raises(InputError, match=f"^{message}"):
+    with pytest.raises(InputError, match=rf"^{message}"):
         predict(made("transition"), past, horizon=2)
 
 
