@@ -345,13 +345,19 @@ class ImageBatches:
         x = self.images[index].float() / 255
         if self.dequantize:
             # Below 1 by more than a float at 255 can lose: the grey level stays the same.
-            x = (255 * x + 0.9999 * torch.rand(x.shape, generator=generator, device=device)) / 256
+            x = (
+                255 * x + 0.9999 * torch.rand(x.shape, generator=generator, device=device, dtype=x.dtype)
+            ) / 256
         if self.noise:
-            x = (x + self.noise * torch.randn(x.shape, generator=generator, device=device)).clamp(0, 1)
+            x = (
+                x + self.noise * torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype)
+            ).clamp(0, 1)
         if self.labels is None:
             return Batch(x)
         context = torch.nn.functional.one_hot(self.labels[index], self.classes).float()
-        keep = torch.rand((self.batch, 1), generator=generator, device=device) >= self.unlabelled
+        keep = (
+            torch.rand((self.batch, 1), generator=generator, device=device, dtype=x.dtype) >= self.unlabelled
+        )
         return Batch(x, context * keep)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -148,10 +148,8 @@ class Environments:
             where = self.where(i)
             self.states[i] = self._state(i)
             step.rewards[i] = scalar_reward(reward, where, finite=False)
-            step.terminated[i], step.truncated[i] = (
-                scalar_flag(terminated, where),
-                scalar_flag(truncated, where),
-            )
+            step.terminated[i] = scalar_flag(terminated, f"terminated of {where}")
+            step.truncated[i] = scalar_flag(truncated, f"truncated of {where}")
             step.finite[i] = bool(np.isfinite(self.states[i]).all() and np.isfinite(step.rewards[i]))
         return step
 

@@ -158,7 +158,7 @@ def fit_autoencoder(
         code, log_variance = made.encoded(x, known)
         if log_variance is None:
             return (made.decoded(code).sigmoid() - drawn.x).square().mean()
-        noise = torch.randn(code.shape, generator=generator, device=code.device)
+        noise = torch.randn(code.shape, generator=generator, device=code.device, dtype=code.dtype)
         logits = made.decoded(code + (0.5 * log_variance).exp() * noise)
         told = functional.binary_cross_entropy_with_logits(logits, drawn.x, reduction="none").flatten(1)
         spread = 0.5 * (code.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
@@ -181,7 +181,7 @@ def fit_autoencoder(
 def samples_of(model: Autoencoder, count: int, generator: torch.Generator) -> Tensor:
     """Mean images `(count, C, H, W)` of codes drawn from a standard normal: of a variational one."""
     require_number("count", count, 1, whole=True)
-    code = torch.randn((count, model.code), generator=generator, device=generator.device)
+    code = torch.randn((count, model.code), generator=generator, device=generator.device, dtype=torch.float32)
     return model.decoded(code).sigmoid()
 
 

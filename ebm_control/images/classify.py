@@ -158,8 +158,8 @@ def fit_classifier(
         assert drawn.context is not None
         x, labels = drawn.x, drawn.context.argmax(dim=1)
         if noise:
-            level = noise * torch.rand((len(x), 1, 1, 1), generator=generator, device=x.device)
-            x = x + level * torch.randn(x.shape, generator=generator, device=x.device)
+            level = noise * torch.rand((len(x), 1, 1, 1), generator=generator, device=x.device, dtype=x.dtype)
+            x = x + level * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         if perturb is not None:
             x = perturb(made, x, labels)
         return functional.cross_entropy(made(x), labels)

@@ -45,7 +45,7 @@ def starts_for(energy: ImageEnergy, count: int, generator: torch.Generator) -> T
     if energy.noise is not None:
         return energy.mean.expand(count, -1, -1, -1).clone()
     place = energy.mean.device
-    return torch.rand((count, *energy.shape), generator=generator, device=place)
+    return torch.rand((count, *energy.shape), generator=generator, device=place, dtype=torch.float32)
 
 
 def labelled(energy: ImageEnergy, labels: Tensor | None, count: int) -> Energy:

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from ebm_control.checks import InputError
-from ebm_control.energies import RewardCost
-from ebm_control.planning import MPCAgent
+from ebm_control.energies import GoalCost, RewardCost
+from ebm_control.planning import MPCAgent, Planner
 from ebm_control.samplers import Langevin
 from tests.planning.helpers import LAYOUT, NORMALIZER, SPACE, plain_planner
 from tests.rounding import assert_equal_up_to_rounding
@@ -143,3 +145,142 @@ def test_observations_that_do_not_fit_are_refused(observation, message):
 def test_temperature_of_no_sense_is_refused():
     with pytest.raises(InputError, match="temperature: expected a positive number, got 0"):
         quick_agent(temperature=0.0)
+
+
+def shifted_normalizer(offset):
+    return replace(
+        NORMALIZER.to(torch.float64), obs_mean=torch.full((2,), float(offset), dtype=torch.float64)
+    )
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e6, -5e6, 1e8, 1e10])
+@pytest.mark.parametrize("how", ["goal=", "desired_goal"])
+def test_the_same_world_elsewhere_gets_the_same_actions(offset, how):
+    def act(offset):
+        planner = plain_planner(QUICK, 5, spread=torch.tensor([0.1, 0.1, 3.0, 3.0]))
+        given = {"goal": GOAL + offset} if how == "goal=" else {}
+        agent = MPCAgent(planner, shifted_normalizer(offset), SPACE, **given)
+        observation = BATCH + offset if how == "goal=" else goals(BATCH + offset, GOAL + offset)
+        return agent.predict(observation)[0]
+
+    assert np.allclose(act(offset), act(0.0), atol=1e-4 + 1e-12 * abs(offset))
+
+
+@pytest.mark.parametrize("offset", [1e6, 1e8])
+def test_a_reward_in_raw_units_is_the_same_elsewhere(offset):
+    def cost(offset):
+        target = torch.tensor([0.25, -0.5], dtype=torch.float64) + offset
+        seen = []
+
+        def reward(states, actions, after):
+            seen.append(after.dtype)
+            return -(after - target).abs().sum(dim=-1)
+
+        x = torch.randn(4, 6, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        value = RewardCost(LAYOUT, reward, denormalize=shifted_normalizer(offset).denormalize)(x)
+        assert value.dtype == torch.float32
+        assert set(seen) == {torch.float64}
+        return value, torch.autograd.grad(value.sum(), x)[0]
+
+    for here, there in zip(cost(0.0), cost(offset), strict=True):
+        torch.testing.assert_close(here, there, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [None, 0.0, np.zeros((4, 5)), torch.zeros(4)])
+def test_a_reward_that_is_no_tensor_of_its_shape_is_one_line(value):
+    with pytest.raises(InputError, match=r"^reward\(\.\.\.\): expected"):
+        RewardCost(LAYOUT, lambda s, a, n: value)(torch.zeros(4, 6, 4))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: x[::-1][::-1],
+        lambda x: x.astype(">f8"),
+        lambda x: x.astype(">f4"),
+        lambda x: np.asfortranarray(x),
+        lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+        lambda x: x.tolist(),
+        lambda x: torch.tensor(x, requires_grad=True),
+        lambda x: torch.tensor(x).T.contiguous().T,
+    ],
+)
+def test_observations_and_goals_of_any_layout_are_read_alike(form):
+    array = np.round(BATCH.astype(np.float32), 1).astype(np.float32).astype(float)
+    expected, _ = quick_agent(goal=None).predict(goals(array, GOAL))
+    wanted = np.array(np.broadcast_to(GOAL, array.shape))
+    found, _ = quick_agent(goal=None).predict({"observation": form(array), "desired_goal": form(wanted)})
+    assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_reversed_and_integer_observations_are_not_others():
+    found, _ = quick_agent().predict(BATCH[::-1])
+    assert np.array_equal(found, quick_agent().predict(BATCH[::-1].copy())[0])
+    whole = np.array([[0, 1], [-1, 0]])
+    assert np.array_equal(quick_agent().predict(whole)[0], quick_agent().predict(whole.astype(float))[0])
+
+
+@pytest.mark.parametrize("value", [["a", "b"], [None, 0.0], [1j, 0.0], [[[0.0, 0.0]]], 0.0])
+def test_observations_that_are_no_numbers_are_one_line(value):
+    with pytest.raises(InputError, match=r"^observation: expected"):
+        quick_agent().predict(value)
+
+
+@pytest.mark.parametrize("beside", ["pixels", "achieved_goal", "desired_goal"])
+def test_a_planner_without_a_goal_takes_any_mapping_that_holds_an_observation(beside):
+    reward = RewardCost(LAYOUT, lambda s, a, after: -after[..., 0].abs())
+
+    def act(observation):
+        return MPCAgent(plain_planner(QUICK, 5, reward), NORMALIZER, SPACE).predict(observation)[0]
+
+    camera = {"observation": BATCH, beside: np.zeros((3, 8, 8, 3), np.uint8)}
+    assert np.array_equal(act(camera), act(BATCH))
+    assert act({"observation": BATCH[0], beside: 0}).shape == (2,)
+
+
+def test_a_goal_that_the_agent_was_given_serves_where_the_mapping_holds_none():
+    found, _ = quick_agent().predict({"observation": BATCH, "pixels": np.zeros((3, 2))})
+    assert np.array_equal(found, quick_agent().predict(BATCH)[0])
+
+
+def turning_agent(index=(0, 1), period=0.0):
+    periods = (period, 0.0)
+    normalizer = replace(NORMALIZER, periods=periods, obs_std=torch.tensor([period / 2 or 0.5, 0.5]))
+    cost = GoalCost(normalizer.layout, index)
+    planner = Planner(None, QUICK, 5, cost, layout=normalizer.layout, dynamics=Still(normalizer.layout))
+    return MPCAgent(planner, normalizer, SPACE)
+
+
+class Still:
+    """Dynamics in which nothing moves."""
+
+    def __init__(self, layout):
+        self.layout = layout
+
+    def rollout(self, x):
+        return x[:, None]
+
+
+def achieving(observations, achieved):
+    return {"observation": observations, "achieved_goal": achieved, "desired_goal": np.zeros_like(achieved)}
+
+
+@pytest.mark.parametrize("index", [(0, 1), (1, 0), (1,)])
+def test_the_achieved_goal_is_what_the_goal_s_coordinates_hold(index):
+    sound = achieving(BATCH, BATCH[:, list(index)] + 0.1)  # a noisy sensor: 0.2 of a deviation
+    turning_agent(index).predict(sound)
+    wrong = achieving(BATCH, BATCH[:, [1 - i for i in index]])
+    with pytest.raises(InputError, match=r"^goal_index: expected .*achieved_goal.*, got \(") as caught:
+        turning_agent(index).predict(wrong)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=r"^achieved_goal: expected shape"):
+        turning_agent(index).predict(
+            achieving(BATCH, np.zeros((3, 3))) | {"desired_goal": np.zeros((3, len(index)))}
+        )
+
+
+def test_achieved_goals_are_compared_by_the_shorter_way_round():
+    observations = np.array([[3.1, 0.2]])
+    turning_agent((0,), 2 * np.pi).predict(achieving(observations, np.array([[-3.1]])))
+    with pytest.raises(InputError, match=r"^goal_index"):
+        turning_agent((0,), 2 * np.pi).predict(achieving(observations, np.array([[0.0]])))

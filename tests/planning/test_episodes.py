@@ -1,7 +1,9 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
+from ebm_control.checks import InputError
 from ebm_control.planning import Episodes, run_episodes
 
 
@@ -68,3 +70,61 @@ def test_interval_of_the_mean_return():
     means = np.random.default_rng(0).normal(5, 2, (4000, 5))
     covered = np.mean([abs(outcome(row).mean - 5) < outcome(row).ci95 for row in means])
     assert covered == pytest.approx(0.95, abs=0.012)  # 1.96 deviations would cover 88 %
+
+
+class Handing(gym.Env):
+    """Three steps of reward 0.5 each, handed over in a form of choice."""
+
+    def __init__(self, reward, flag):
+        self.observation_space = gym.spaces.Box(-1, 1, (1,))
+        self.action_space = gym.spaces.Box(-1, 1, (1,))
+        self.reward, self.flag, self.t = reward, flag, 0
+
+    def reset(self, *, seed=None, options=None):
+        self.t = 0
+        return np.zeros(1), {}
+
+    def step(self, action):
+        self.t += 1
+        return np.zeros(1), self.reward(0.5), self.flag(self.t == 3), self.flag(False), {}
+
+
+@pytest.mark.parametrize(
+    "reward",
+    [
+        float,
+        np.float32,
+        np.array,
+        lambda r: np.array([r]),
+        lambda r: [r],
+        lambda r: np.array([[r]], ">f4"),
+        torch.tensor,
+    ],
+)
+@pytest.mark.parametrize("flag", [bool, np.bool_, int, np.array, lambda f: np.array([f]), torch.tensor])
+def test_rewards_and_flags_count_in_every_form(reward, flag):
+    episodes = run_episodes(Scripted(1), [Handing(reward, flag) for _ in range(2)])
+    assert np.array_equal(episodes.returns, [1.5, 1.5])
+    assert np.array_equal(episodes.last_rewards, [0.5, 0.5])
+    assert len(episodes.actions) == 3
+
+
+@pytest.mark.parametrize(
+    ("reward", "flag", "message"),
+    [
+        (lambda r: None, bool, "reward of environment 1, .* step 1: expected one number, got None"),
+        (
+            lambda r: np.nan,
+            bool,
+            "env: expected a finite observation and reward, got others .environment 1, .*step 1",
+        ),
+        (lambda r: -np.inf, bool, "env: expected a finite observation and reward"),
+        (lambda r: np.array([r, r]), bool, r"reward of environment 1, .*got shape \(2,\)"),
+        (float, lambda f: None, "terminated of environment 1, .*: expected True or False, got None"),
+        (float, lambda f: np.array([f, f]), "terminated of environment 1, .*step 1"),
+    ],
+)
+def test_other_rewards_and_flags_are_one_line_with_their_place(reward, flag, message):
+    with pytest.raises(InputError, match=rf"^{message}") as caught:
+        run_episodes(Scripted(1), [Handing(float, bool), Handing(reward, flag)])
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,129 @@
+"""Training, saving and loading where the user has set torch up otherwise."""
+
+import numpy as np
+import pytest
+import torch
+
+from ebm_control.baselines import Baseline, fit_ensemble, fit_feed_forward
+from ebm_control.data import RolloutBuffer, load_images
+from ebm_control.prediction import prediction_error
+from ebm_control.training import (
+    ImageModelSettings,
+    ImageTrainSettings,
+    ModelSettings,
+    TrainSettings,
+    TrajectoryModel,
+    fit_images,
+    fit_model,
+)
+from tests.training.helpers import linear_buffer
+
+SMALL = ModelSettings(hidden=(8,), base_hidden=(8,))
+LOSSES = ["cd", "cd-kl", "infonce", "dsm", "softplus"]
+
+
+class Double:
+    """Double precision by default, inside."""
+
+    def __enter__(self):
+        torch.set_default_dtype(torch.float64)
+
+    def __exit__(self, *error):
+        torch.set_default_dtype(torch.float32)
+
+
+class Deterministic:
+    """Deterministic algorithms alone, inside."""
+
+    def __enter__(self):
+        torch.use_deterministic_algorithms(True)
+
+    def __exit__(self, *error):
+        torch.use_deterministic_algorithms(False)
+
+
+MODES = [torch.no_grad, torch.inference_mode, Double, Deterministic]
+
+
+def fitted(folder=None, loss="cd"):
+    settings = TrainSettings(
+        SMALL, updates=4, base_updates=4, batch=16, langevin_steps=2, loss=loss, checkpoint_every=2
+    )
+    return fit_model(linear_buffer(4, 20), settings, folder=folder, progress=False)[0]
+
+
+def assert_same(found, expected):
+    state = found.state_dict()
+    for name, value in expected.state_dict().items():
+        assert state[name].dtype == value.dtype, name
+        # The step sizes of the optimiser are computed in the default precision.
+        torch.testing.assert_close(state[name], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_models_are_the_same_in_every_mode(mode, loss, tmp_path):
+    expected = fitted(loss=loss)
+    with mode():
+        found = fitted(tmp_path, loss)
+        loaded = TrajectoryModel.load(tmp_path / "checkpoints")
+        error = prediction_error(found, linear_buffer(3, 20), 3, windows=8)
+    for model in (found, loaded, TrajectoryModel.load(tmp_path / "checkpoints")):
+        assert_same(model.energy, expected.energy)
+    plain = prediction_error(expected, linear_buffer(3, 20), 3, windows=8)
+    torch.testing.assert_close(error.rmse, plain.rmse, rtol=1e-3, atol=1e-5)
+    prediction_error(loaded, linear_buffer(3, 20), 3, windows=8)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fit", [fit_feed_forward, fit_ensemble])
+def test_baselines_are_the_same_in_every_mode(mode, fit, tmp_path):
+    def run():
+        return fit(linear_buffer(4, 20), hidden=(8,), updates=4, batch=16)
+
+    expected = run()
+    with mode():
+        found = run()
+        found.save(tmp_path)
+        loaded = Baseline.load(tmp_path)
+    assert_same(found.dynamics, expected.dynamics)
+    assert_same(loaded.dynamics, expected.dynamics)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("loss", ["cd", "dsm"])
+def test_image_models_are_the_same_in_every_mode(mode, loss):
+    noise = {"noise": (0.01, 1.0)} if loss == "dsm" else {}
+    settings = ImageTrainSettings(
+        ImageModelSettings(width=4), updates=3, batch=8, loss=loss, langevin_steps=2, **noise
+    )
+
+    def run():
+        return fit_images(load_images("digits"), settings, progress=False)[0]
+
+    expected = run()
+    with mode():
+        found = run()
+    assert_same(found.energy, expected.energy)
+    x = torch.rand(2, *found.shape, dtype=torch.float64)
+    told = torch.zeros(2, 1) if loss == "dsm" else None
+    assert torch.equal(found.energy(x, told), found.energy(x.float(), told))
+
+
+def test_data_of_every_layout_train_the_same_model():
+    def run(form):
+        buffer, source = RolloutBuffer(2, 1), linear_buffer(4, 20)
+        for episode in source.episodes():
+            parts = (np.float32(part) for part in (episode.observations, episode.actions))
+            buffer.add_episode(*(form(part) for part in parts))
+        settings = TrainSettings(SMALL, updates=2, base_updates=2, batch=16, langevin_steps=2)
+        return fit_model(buffer, settings, progress=False)[0].energy
+
+    expected = run(lambda x: x)
+    for form in (
+        lambda x: x[::-1].copy()[::-1],
+        lambda x: x.astype(">f4"),
+        lambda x: torch.tensor(x),
+        lambda x: x.tolist(),
+    ):
+        assert_same(run(form), expected)
