@@ -65,8 +65,8 @@ QUICK = Sizes(kills=3, damaged=300, commanded=3, idx=6, every=5, fuzzed=500)
 TINY = Sizes(
     kills=1,
     damaged=60,
-    commanded=1,
-    idx=1,
+    commanded=0,
+    idx=3,
     every=30,
     fuzzed=100,
     victims=("train", "collect", "experiments"),
@@ -173,8 +173,8 @@ def _damages(sizes: Sizes, seed: int, place: Path, others: Sequence[Path]) -> It
     parts += [(subject, round(subject.share * sizes.idx)) for subject in idx]
     for subject, count in (*parts, (COMMAND, sizes.commanded)):
         step = 100 if subject is not COMMAND else 15
-        for first in range(0, max(count, 1), step):
-            numbers = range(first, min(first + step, max(count, 1)))
+        for first in range(0, count, step):
+            numbers = range(first, min(first + step, count))
             yield partial(damages, subject, numbers, seed, place, others)
 
 
