@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.survival.fuzz import Call
@@ -170,7 +171,7 @@ IMAGE_CALLS = (
             | {"unlabelled": 0.5, "noise": 0.1}
         ),
         lambda value, given: (
-            value.x.shape == (given["batch"], *given["images"].shape[1:]) and _in_range(value.x)
+            value.x.shape == (given["batch"], *np.shape(given["images"])[1:]) and _in_range(value.x)
         ),
     ),
     Call(
@@ -234,20 +235,20 @@ IMAGE_CALLS = (
         lambda **given: denoise(image_model().energy, **given),
         {"images": "tensor", "deviation": "number", "steps": "count"},
         lambda: {"images": PIXELS.clone(), "deviation": 0.3, "steps": 2},
-        lambda value, given: value.shape == given["images"].shape and _in_range(value),
+        lambda value, given: value.shape == np.shape(given["images"]) and _in_range(value),
     ),
     Call(
         "restore",
         lambda **given: restore(image_model().energy, **given, generator=_generator()),
         {"images": "tensor", "fills": "count", "steps": "count", "level": "number", "beyond": "number"},
         lambda: {"images": PIXELS.clone(), "fills": 1, "steps": 2, "level": 0.3, "beyond": 0.1},
-        lambda value, given: value.shape == given["images"].shape and _in_range(value),
+        lambda value, given: value.shape == np.shape(given["images"]) and _in_range(value),
     ),
     Call(
         "salt_and_pepper",
         lambda **given: salt_and_pepper(**given, generator=_generator()),
         {"images": "tensor", "share": "number", "dark": "number", "bright": "number"},
         lambda: {"images": PIXELS.clone(), "share": 0.1, "dark": 0.1, "bright": 0.9},
-        lambda value, given: value.shape == given["images"].shape,
+        lambda value, given: value.shape == np.shape(given["images"]),
     ),
 )
