@@ -79,7 +79,6 @@ def described(run: OnlineLearning) -> dict[str, Any]:
         "observation_space": str(envs.observation_space),
         "action_space": str(envs.action_space),
         "periods": list(run.experience.periods),
-        "learner": type(run.learner).__name__,
         "about": dict(run.about),
     }
     return dict(json.loads(json.dumps(whole)))
@@ -137,7 +136,7 @@ def _require_same(now: Mapping[str, Any], before: Any, path: Path) -> None:
             given={name: new.get(name) for name in changed},
             expected=f"those that {path} began with, " + str({name: old.get(name) for name in changed}),
         )
-    for part in ("env", "observation_space", "action_space", "periods", "learner"):
+    for part in ("env", "observation_space", "action_space", "periods"):
         require(
             before.get(part) == now[part],
             part,

@@ -197,7 +197,7 @@ def test_a_resumed_run_has_what_it_had_and_goes_on(run):
 def test_a_folder_with_checkpoints_is_not_overwritten_and_not_taken_for_another_learners(run):
     with pytest.raises(InputError, match="folder: expected none with checkpoints, or resume=True"):
         online(folder=run.folder)
-    with pytest.raises(InputError, match=r"^learner: expected EnergyLearner, as in the run that"):
+    with pytest.raises(InputError, match=r"^learner: expected the one that .* is of"):
         online(learner=baseline_learner(), folder=run.folder, resume=True)
 
 
