@@ -15,7 +15,7 @@ import torch
 
 from ebm_control.checks import InputError, require
 from ebm_control.cli import figures
-from ebm_control.cli.limits import require_counts, require_numbers, require_seed
+from ebm_control.cli.limits import require_counts, require_numbers, require_seed, watched
 from ebm_control.cli.run_folder import RunFolder, plain, whole_file
 from ebm_control.cli.world import World
 from ebm_control.data.collect import collect
@@ -89,6 +89,7 @@ class Collect:
                         num_envs=self.num_envs,
                         seed=self.seed,
                         periods=self.periods,
+                        progress=watched(),
                     )
             except (InputError, KeyboardInterrupt) as error:
                 self._save_partial(error)
@@ -135,7 +136,9 @@ class Train:
         require_new(self.out, self.resume)
         with RunFolder(self.out, self) as folder:
             started = time.perf_counter()
-            _, outcome = fit_model(buffer, self.train, folder=self.out, resume=self.resume)
+            _, outcome = fit_model(
+                buffer, self.train, folder=self.out, resume=self.resume, progress=watched()
+            )
             seconds = time.perf_counter() - started
             summary = {
                 "transitions": len(buffer),
@@ -287,7 +290,7 @@ class Plan:
         agent = MPCAgent(planner, model.normalizer, world.action, seed=self.seed)
         environments = self._environments()
         with RunFolder(self.out, self) as folder:
-            episodes = run_episodes(agent, environments, seed=self.seed, progress="planning")
+            episodes = run_episodes(agent, environments, seed=self.seed, progress="planning" * watched())
             summary = {
                 "return_mean": episodes.mean,
                 "return_ci95": episodes.ci95,

@@ -22,7 +22,7 @@ from ebm_control.cli.image_task import (
     save_page,
     save_tensor,
 )
-from ebm_control.cli.limits import require_counts, require_numbers, require_seed
+from ebm_control.cli.limits import require_counts, require_numbers, require_seed, watched
 from ebm_control.cli.run_folder import RunFolder, plain
 from ebm_control.data.images import ImageSet
 from ebm_control.energies.image import ImageEnergy
@@ -54,7 +54,9 @@ class TrainImages:
         require_new(self.out, self.resume)
         with RunFolder(self.out, self) as folder:
             started = time.perf_counter()
-            model, outcome = fit_images(data, self.train, folder=self.out, resume=self.resume)
+            model, outcome = fit_images(
+                data, self.train, folder=self.out, resume=self.resume, progress=watched()
+            )
             seconds = time.perf_counter() - started
             generator = torch.Generator().manual_seed(self.train.seed)
             drawn = tasks.generate(model.energy, 8 * COLUMNS, generator=generator)

@@ -44,5 +44,8 @@ def save_grid(path: Path | str, images: Tensor, columns: int, *, scale: int = 2)
     """Write `grid` as a picture, making its folder where needed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    iio.imwrite(path, grid(images, columns, scale=scale).numpy())
+    # Encoded first: imageio writes to a full disk once more, and complains, when it is thrown away.
+    path.write_bytes(
+        iio.imwrite("<bytes>", grid(images, columns, scale=scale).numpy(), extension=path.suffix)
+    )
     return path
