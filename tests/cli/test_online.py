@@ -129,7 +129,7 @@ def test_exploring_leads_where_the_goal_does_not_and_is_remembered(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--env ebm/Particl-v0", "'ebm/Particl-v0'; close to ebm/Particle-v0"),
+        ("--env ebm/Particl-v0", "close to ebm/Particle-v0"),
         ("--env CartPole-v1", "env: expected a continuous action space"),
         ("--env FrozenLake-v1", "env: expected a flat Box as observation space"),
         ("--env Pendulum-v1 --explore", "explore: expected an environment with goals"),
