@@ -13,9 +13,9 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from ebm_control.checks import InputError, require
+from ebm_control.checks import InputError, require, require_seed
 from ebm_control.cli import figures
-from ebm_control.cli.limits import require_counts, require_numbers, require_seed, watched
+from ebm_control.cli.limits import require_counts, require_numbers, watched
 from ebm_control.cli.run_folder import RunFolder, plain, whole_file
 from ebm_control.cli.world import World
 from ebm_control.data.collect import collect
@@ -71,7 +71,7 @@ class Collect:
     def run(self) -> dict[str, Any]:
         """Collect, save, and say how fast."""
         require_counts(self, "steps", "num_envs")
-        require_seed(self.seed)
+        require_seed("seed", self.seed)
         require(not (self.fast and self.policy), "policy", given=self.policy, expected="none with --fast")
         require(self.out.suffix == ".npz", "out", given=self.out, expected="a file that ends in .npz")
         require(not self.out.is_dir(), "out", given=f"the folder {self.out}", expected="a file")
@@ -179,7 +179,7 @@ class Predict:
         """Predict, draw, and say how far off."""
         require_counts(self, "horizon", "windows", "samples", "langevin_steps")
         require_numbers(self, "temperature")
-        require_seed(self.seed)
+        require_seed("seed", self.seed)
         model, buffer = load_model(self.checkpoint), load_data(self.data)
         with RunFolder(self.out, self) as folder:
             return self._predict(model, buffer, folder)
@@ -275,7 +275,7 @@ class Plan:
         """Drive, draw, and say how well."""
         require_counts(self, "episodes", "horizon")
         require_numbers(self, "goal_weight", above=True)
-        require_seed(self.seed)
+        require_seed("seed", self.seed)
         model = load_model(self.checkpoint)
         world = World.of(self.env, self.goal_index)
         require(

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import sys
 
-from ebm_control.checks import require, require_number
-
-SEEDS = 2**32  # what NumPy, torch and Gymnasium all take
+from ebm_control.checks import require_number
 
 
 def require_counts(command: object, *names: str, low: int = 1) -> None:
@@ -24,12 +22,6 @@ def require_numbers(
         value = getattr(command, name)
         if value is not None:
             require_number(name, value, low, high, above=above)
-
-
-def require_seed(seed: int) -> None:
-    """Raise `InputError` unless `seed` is one that all generators take."""
-    require_number("seed", seed, 0, whole=True)
-    require(seed < SEEDS, "seed", given=seed, expected="less than 2**32")
 
 
 def watched() -> bool:
