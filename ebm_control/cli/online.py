@@ -29,7 +29,7 @@ from ebm_control.online import (
     planner_of,
 )
 from ebm_control.online.learner import Model
-from ebm_control.online.loop import Progress
+from ebm_control.online.progress import Progress
 from ebm_control.planning import Episodes, Planner, run_episodes
 from ebm_control.provenance import provenance
 from ebm_control.training import latest_checkpoint

@@ -3,7 +3,8 @@
 from ebm_control.online.experience import Experience
 from ebm_control.online.frontier import FrontierGoals, Goals
 from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner, PlannedWindows
-from ebm_control.online.loop import Ended, OnlineLearning
+from ebm_control.online.loop import OnlineLearning
+from ebm_control.online.progress import Ended
 from ebm_control.online.recipe import learner_for, planner_of
 from ebm_control.online.regimes import Regime
 from ebm_control.online.reward import LearnedReward

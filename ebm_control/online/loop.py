@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ebm_control.checks import InputError, require
+from ebm_control.checks import require
 from ebm_control.data import Normalizer, RolloutBuffer
 from ebm_control.data.actions import as_actions, half_widths, random_actions
 from ebm_control.data.environments import EnvLike, make_envs
@@ -28,6 +28,7 @@ from ebm_control.online.effort import exert
 from ebm_control.online.experience import Experience
 from ebm_control.online.frontier import Goals
 from ebm_control.online.learner import Learner, Model
+from ebm_control.online.progress import Ended, Progress
 from ebm_control.online.regimes import Regime, heed_change
 from ebm_control.online.settings import OnlineSettings
 from ebm_control.online.units import bounded_normalizer, outgrown
@@ -35,7 +36,8 @@ from ebm_control.planning import MPCAgent
 from ebm_control.planning.inverse_dynamics import InverseDynamics
 from ebm_control.planning.plan import Plan, Plans
 from ebm_control.seeds import seeds, stream
-from ebm_control.training.checkpoint import CheckpointError, latest_checkpoint
+from ebm_control.training.checkpoint import latest_checkpoint
+from ebm_control.training.guard import DivergenceError
 from ebm_control.training.logger import Logger
 from ebm_control.training.run_settings import folder_of_one
 
@@ -43,43 +45,6 @@ Array = NDArray[np.float64]
 MakePlanner = Callable[[Model, int], Plans]
 Report = Callable[[int, "OnlineLearning"], bool | None]
 CATCH_UP = 5  # rounds of training, at most, after units were measured anew
-
-
-@dataclass(frozen=True)
-class Ended:
-    """An episode that came to its end while learning.
-
-    Attributes:
-        step: single environment steps taken by then.
-        return_: sum of rewards.
-        last_reward: of its last step.
-
-    """
-
-    step: int
-    return_: float
-    last_reward: float
-
-
-@dataclass
-class Progress:
-    """What a run has seen and done so far, beside its experience."""
-
-    step: int = 0
-    rounds: int = 0
-    next_round: int = 0
-    effort: float = 1.0
-    episodes: list[Ended] = field(default_factory=list)
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON gives it back."""
-        return vars(self) | {"episodes": [(e.step, e.return_, e.last_reward) for e in self.episodes]}
-
-    def take_up(self, known: Mapping[str, Any]) -> None:
-        """Go on from what `plain` gave."""
-        self.step, self.rounds, self.next_round = (int(known[n]) for n in ("step", "rounds", "next_round"))
-        self.effort = float(known["effort"])
-        self.episodes = [Ended(int(s), float(r), float(last)) for s, r, last in known["episodes"]]
 
 
 class OnlineLearning:
@@ -155,6 +120,7 @@ class OnlineLearning:
         self.normalizer: Normalizer | None = None
         self._agent: MPCAgent | None = None
         self._planned: list[Tensor] = []
+        self._left_out = 0  # steps that were not finite
         self._free = np.zeros(count, dtype=bool)  # acted at random in the last step
         self.regimes: list[Regime] = []
         self.logger = Logger(
@@ -219,21 +185,35 @@ class OnlineLearning:
         self.progress.step += self.settings.environments
         self.experience.add(self.environments.states, actions, step.rewards, step.finite)
         if not step.finite.all():
-            where = self.environments.where(int(np.flatnonzero(~step.finite)[0]))
-            warnings.warn(
-                f"online: a step left out whose observation or reward is not finite ({where})", stacklevel=3
-            )
+            self._leave_out(~step.finite)
         done = step.terminated | step.truncated | ~step.finite
         if done.any():
             self._end(done, step.terminated & step.finite)
         return done
+
+    def _leave_out(self, which: NDArray[np.bool_]) -> None:
+        """Warn of steps that are not finite; refuse an environment that gives many."""
+        self._left_out += int(which.sum())
+        where = self.environments.where(int(np.flatnonzero(which)[0]))
+        most = max(10, self.progress.step // 10)
+        require(
+            self._left_out <= most,
+            "env",
+            given=f"{self._left_out} that are not, the last in {where}",
+            expected="finite observations and rewards",
+        )
+        warnings.warn(
+            f"online: a step left out whose observation or reward is not finite ({where})", stacklevel=4
+        )
 
     @contextmanager
     def _nothing_lost(self) -> Iterator[None]:
         """Where a run is stopped, or its environment fails, a checkpoint keeps all that was executed by then."""
         try:
             yield
-        except (KeyboardInterrupt, InputError) as stop:
+        except DivergenceError:
+            raise  # what the learner is now is not to be gone on with
+        except (KeyboardInterrupt, Exception) as stop:
             if self.folder is not None and self.normalizer is not None:
                 try:
                     with uninterrupted():
@@ -242,7 +222,7 @@ class OnlineLearning:
                         stop.add_note(
                             f"checkpoint of step {self.progress.step} in {saving.save(self, self.folder)}"
                         )
-                except (CheckpointError, OSError) as error:
+                except Exception as error:  # whatever it is, it must not hide what happened first
                     stop.add_note(f"step {self.progress.step} was not saved: {error}")
             raise
 

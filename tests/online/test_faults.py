@@ -84,6 +84,32 @@ def test_a_reading_that_is_not_finite_is_left_out(what):
     assert false_share(run.experience.data) == 0
 
 
+def test_an_environment_that_is_hardly_ever_finite_is_refused():
+    class Deaf(Point):
+        def step(self, action):
+            observation, *rest = super().step(action)
+            return observation * (np.nan if self.t > 1 else 1), *rest
+
+    with (
+        pytest.warns(UserWarning, match="a step left out"),
+        pytest.raises(InputError, match=r"^env: expected finite observations and rewards"),
+    ):
+        online(Deaf).run()
+
+
+def test_an_error_of_the_users_own_plan_loses_nothing(tmp_path):
+    def failing(model, step):
+        if step > 200:
+            raise ZeroDivisionError("of the user")
+        return plan(model, step)
+
+    settings = OnlineSettings(steps=400, environments=2, warm_up=100, every=100, growth=0.0)
+    run = OnlineLearning(Point, learner(), failing, settings, folder=tmp_path, progress=False)
+    with pytest.raises(ZeroDivisionError):
+        run.run()
+    assert online(folder=tmp_path, resume=True, steps=500).progress.step == 300
+
+
 def test_a_reading_far_outside_of_all_others_is_left_out():
     class Glitch(Point):
         def seen(self):
