@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ebm_control.checks import require, require_number, require_seed, require_shape
+from ebm_control.checks import require, require_floats, require_number, require_seed, require_shape
 from ebm_control.data.batch import Batch
 from ebm_control.data.images import ImageBatches, ImageSet
 from ebm_control.energies.image import ImageEnergy, SmallCNN
 from ebm_control.energies.noise import AtNoise
-from ebm_control.images.pixels import pixels
 from ebm_control.samplers.langevin import Langevin
 from ebm_control.training.logger import Logger
 from ebm_control.training.regression import regress, seeded
@@ -181,7 +180,7 @@ def fit_classifier(
 @torch.no_grad()
 def accuracy(logits: Logits, images: Tensor, labels: Tensor, size: int = 512) -> float:
     """Share of images `(N, C, H, W)` whose greatest logit is that of their label `(N,)`."""
-    images = pixels("images", images)
+    require_floats("images", images)
     require(len(images) > 0, "images", given="none", expected="some")
     require_shape("labels", labels, (len(images),))
     parts = zip(images.split(size), labels.split(size), strict=True)

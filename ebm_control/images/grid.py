@@ -44,7 +44,7 @@ def grid(images: Tensor, columns: int, *, gap: int = 1, scale: int = 1) -> Tenso
 
 def save_grid(path: Path | str, images: Tensor, columns: int, *, scale: int = 2) -> Path:
     """Write `grid` as a picture, making its folder where needed."""
-    path = Path(path)
+    path, picture = Path(path), grid(images, columns, scale=scale).numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
-    iio.imwrite(path, grid(images, columns, scale=scale).numpy())
+    iio.imwrite(path, picture)
     return path
