@@ -119,7 +119,10 @@ def plan_chains(
 
 def animation(path: Path, frames: list[NDArray[Any]], fps: int = 20) -> Path:
     """Frames `(H, W, 3)` uint8 as a GIF."""
-    imageio.imwrite(path, np.stack(frames), duration=1000 / fps, loop=0)
+    # Encoded first: imageio writes to a full disk once more, and complains, when it is thrown away.
+    path.write_bytes(
+        imageio.imwrite("<bytes>", np.stack(frames), extension=path.suffix, duration=1000 / fps, loop=0)
+    )
     return path
 
 

@@ -46,5 +46,6 @@ def save_grid(path: Path | str, images: Tensor, columns: int, *, scale: int = 2)
     """Write `grid` as a picture, making its folder where needed."""
     path, picture = Path(path), grid(images, columns, scale=scale).numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
-    iio.imwrite(path, picture)
+    # Encoded first: imageio writes to a full disk once more, and complains, when it is thrown away.
+    path.write_bytes(iio.imwrite("<bytes>", picture, extension=path.suffix))
     return path
