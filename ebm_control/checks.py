@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import fields
 from numbers import Integral, Real
 
+import numpy as np
 import torch
 from torch import Tensor
 
 _GREATEST_SEED = 2**62  # some are added to, and torch takes 64 bits
+_GREATEST_WHOLE = 2**63 - 1  # what torch and NumPy count to
+_SHOWN = 200  # characters of what was given
 
 
 class InputError(ValueError):
@@ -23,8 +26,44 @@ def require(condition: bool, argument: str, *, given: object, expected: str) -> 
         raise InputError(f"{argument}: expected {expected}, got {given}")
 
 
+def shown(value: object) -> str:
+    """What was given, in one short line: `repr`, without the line breaks of arrays."""
+    words = " ".join(repr(value).split())
+    return words if len(words) <= _SHOWN else f"{words[:_SHOWN]}..."
+
+
+def is_sequence(value: object) -> bool:
+    """Whether `value` is an ordered collection: a list, a tuple, an array or a tensor with an axis, but no text."""
+    if isinstance(value, Tensor | np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def require_tensor(argument: str, value: object) -> None:
+    """Raise `InputError` unless `value` is a tensor."""
+    if not isinstance(value, Tensor):
+        raise InputError(f"{argument}: expected a tensor, got {type(value).__name__} {shown(value)}")
+
+
+def require_floats(argument: str, value: object) -> None:
+    """Raise `InputError` unless `value` is a tensor of a float type: whole numbers and booleans have no gradients."""
+    require_tensor(argument, value)
+    assert isinstance(value, Tensor)
+    require(
+        value.is_floating_point(), argument, given=f"a tensor of {value.dtype}", expected="a tensor of floats"
+    )
+
+
+def require_mask(argument: str, value: object) -> None:
+    """Raise `InputError` unless `value` is a tensor of booleans."""
+    require_tensor(argument, value)
+    assert isinstance(value, Tensor)
+    require(value.dtype == torch.bool, argument, given=value.dtype, expected="a boolean mask")
+
+
 def require_shape(argument: str, value: Tensor, expected: tuple[int | None, ...]) -> None:
-    """Raise `InputError` unless `value` has the `expected` shape (None stands for any size)."""
+    """Raise `InputError` unless `value` is a tensor of the `expected` shape (None stands for any size)."""
+    require_tensor(argument, value)
     shape = tuple(value.shape)
     matches = len(shape) == len(expected) and all(
         e is None or e == s for s, e in zip(shape, expected, strict=False)
@@ -34,7 +73,8 @@ def require_shape(argument: str, value: Tensor, expected: tuple[int | None, ...]
 
 
 def require_finite(argument: str, value: Tensor) -> None:
-    """Raise `InputError` if `value` holds a NaN or an infinity, saying how many and where the first is."""
+    """Raise `InputError` unless `value` is a tensor without NaN and infinities, saying how many and where there are."""
+    require_tensor(argument, value)
     bad = ~torch.isfinite(value)
     if bool(bad.any()):
         first = tuple(int(i) for i in bad.nonzero()[0])
@@ -62,13 +102,14 @@ def require_number(
         high: greatest value.
         above: `low` itself is refused too.
         below: `high` itself is refused too.
-        whole: only whole numbers.
+        whole: only whole numbers, of 64 bits.
 
     """
     kind = Integral if whole else Real
     number = isinstance(value, kind) and not isinstance(value, bool) and -math.inf < value < math.inf  # type: ignore[operator]
     within = number and low <= value <= high  # type: ignore[operator]
-    if within and not (above and value == low) and not (below and value == high):
+    fits = not whole or not number or abs(value) <= _GREATEST_WHOLE  # type: ignore[arg-type]
+    if within and fits and not (above and value == low) and not (below and value == high):
         return
     noun = "a whole number" if whole else "a number"
     if low == -math.inf and high == math.inf:
@@ -78,7 +119,8 @@ def require_number(
     else:
         most = f"below {high:g}" if below else f"at most {high:g}" if above else f"{high:g}"
         expected = f"{noun} above {low:g} and {most}" if above else f"{noun} from {low:g} to {most}"
-    raise InputError(f"{argument}: expected {expected}, got {value!r}")
+    bits = "" if fits else " and 64 bits"
+    raise InputError(f"{argument}: expected {expected}{bits}, got {shown(value)}")
 
 
 def require_positive(argument: str, value: Tensor | float) -> None:
@@ -92,7 +134,7 @@ def require_positive(argument: str, value: Tensor | float) -> None:
 
 def require_flag(argument: str, value: object) -> None:
     """Raise `InputError` unless `value` is True or False: "no" would count as True."""
-    require(isinstance(value, bool), argument, given=repr(value), expected="True or False")
+    require(isinstance(value, bool), argument, given=shown(value), expected="True or False")
 
 
 def require_seed(argument: str, value: object) -> None:
@@ -102,16 +144,16 @@ def require_seed(argument: str, value: object) -> None:
 
 def require_widths(argument: str, value: object, *, least: int = 0) -> None:
     """Raise `InputError` unless `value` is a sequence of whole numbers of at least 1, `least` of them or more."""
-    sequence = isinstance(value, Sequence) and not isinstance(value, str) and len(value) >= least
-    require(sequence, argument, given=repr(value), expected=f"a sequence of at least {least} whole numbers")
+    sequence = isinstance(value, Sequence) and is_sequence(value) and len(value) >= least
+    require(sequence, argument, given=shown(value), expected=f"a sequence of at least {least} whole numbers")
     for width in value:  # type: ignore[attr-defined]
         require_number(argument, width, 1, whole=True)
 
 
 def require_levels(argument: str, value: object) -> None:
     """Raise `InputError` unless `value` is a pair of noise levels, `0 < low < high`."""
-    pair = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2
-    require(pair, argument, given=repr(value), expected="two noise levels, 0 < low < high")
+    pair = isinstance(value, Sequence) and is_sequence(value) and len(value) == 2
+    require(pair, argument, given=shown(value), expected="two noise levels, 0 < low < high")
     assert isinstance(value, Sequence)
     require_number(argument, value[0], 0, above=True)
     require_number(argument, value[1], value[0], above=True)

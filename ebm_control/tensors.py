@@ -40,8 +40,9 @@ def as_array(argument: str, value: Any) -> NDArray[np.float64]:
         # Of objects, numbers alone: NumPy would make NaN of None and figures of text.
         if array.dtype.kind == "O" and all(isinstance(item, Real | np.bool_) for item in array.flat):
             array = array.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{argument}: expected an array of numbers, got {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        words = " ".join(str(error).split())
+        raise InputError(f"{argument}: expected an array of numbers, got {words}") from error
     expected = "an array of real numbers"
     require(array.dtype.kind in "fiub", argument, given=f"an array of {array.dtype}", expected=expected)
     return np.asarray(array, dtype=np.float64)
@@ -102,6 +103,8 @@ def generator_on(device: torch.device, given: torch.Generator | None) -> torch.G
         generator = torch.Generator(device)
         generator.seed()
         return generator
+    sound = isinstance(given, torch.Generator)
+    require(sound, "generator", given=type(given).__name__, expected="a torch.Generator, or None")
     same = given.device.type == device.type
     require(same, "generator", given=f"on {given.device}", expected=f"on {device}")
     return given

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from ebm_control.checks import InputError
+from ebm_control.checks import (
+    InputError,
+    is_sequence,
+    require_finite,
+    require_floats,
+    require_mask,
+    require_number,
+    require_shape,
+    require_tensor,
+)
 from ebm_control.energies import (
     GaussianBase,
     GoalCost,
@@ -171,3 +180,38 @@ def test_parameters_that_no_gradient_may_pass_are_refused_in_one_line():
         energy.network.layers[0].weight = torch.nn.Parameter(torch.zeros(256, 5), requires_grad=False)
     with pytest.raises(InputError, match=r"^energy: expected an energy made or loaded outside of it"):
         Langevin(2, 0.1)(energy, torch.zeros(2, 4, 3))
+
+
+@pytest.mark.parametrize(
+    "value", [None, "values", b"ab", [None], ["a"], [[1.0], [1.0, 2.0]], [10**400], {}, [1j]]
+)
+def test_what_holds_no_numbers_is_refused_in_one_line(value):
+    with pytest.raises(InputError, match=r"^figures: expected an array of") as caught:
+        as_tensor("figures", value, torch.float32)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, "values", 0.5, [1.0], np.zeros((40, 40))])
+def test_what_is_no_tensor_is_refused_by_every_check_of_tensors(value):
+    for check in (require_tensor, require_floats, require_mask, require_finite):
+        with pytest.raises(InputError, match=r"^x: expected a tensor, got ") as caught:
+            check("x", value)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 300
+    with pytest.raises(InputError, match=r"^x: expected a tensor, got "):
+        require_shape("x", value, (None,))
+
+
+def test_whole_numbers_beyond_64_bits_are_refused():
+    for value in (2**63, -(2**63), 2**70):
+        with pytest.raises(InputError, match=r"^count: expected a whole number.* and 64 bits, got"):
+            require_number("count", value, whole=True)
+    require_number("count", 2**63 - 1, whole=True)
+    require_number("figure", 2**70)
+
+
+def test_what_is_a_sequence():
+    assert all(is_sequence(value) for value in ([], (1,), range(2), np.zeros(2), torch.zeros(2)))
+    assert not any(
+        is_sequence(value) for value in ("ab", b"ab", 3, None, {1}, {}, np.array(1), torch.tensor(1))
+    )

@@ -77,7 +77,7 @@ COSTS = (
     Call(
         "BoxObstacle",
         _box,
-        {"boxes": "tensor", "index": "index", "margin": "number", "between": "count"},
+        {"boxes": "bounds", "index": "index", "margin": "number", "between": "count"},
         lambda: {
             "boxes": torch.tensor([[[-1.0, -1.0], [0.5, 0.5]]]),
             "index": (0, 1),

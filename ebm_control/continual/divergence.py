@@ -54,7 +54,7 @@ class Divergence(Learner):
         require_number("data_noise", data_noise, 0)
         require_seed("seed", seed)
         self.energy, self.data_noise = energy, data_noise
-        self._noise = torch.Generator().manual_seed(seed + 1)
+        self._noise = torch.Generator().manual_seed(int(seed) + 1)
         self._seen = torch.zeros(energy.classes, dtype=torch.bool)
         self.trainer = Trainer(
             energy,

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number
 from ebm_control.continual.learners import Learner
 from ebm_control.data.images import ImageSet
 from ebm_control.data.streams import TaskStream
@@ -110,7 +110,9 @@ def learn(
             where there are none.
 
     """
-    require(test is None or test >= 1, "test", given=test, expected="at least 1")
+    batches = stream.batches(updates, batch, overlap=overlap, seed=seed)
+    if test is not None:
+        require_number("test", test, 1, whole=True)
     blind = overlap is not None and learner.needs_boundaries
     require(not blind, "overlap", given=overlap, expected="None: the learner needs boundaries of tasks")
     classes = stream.classes if tested is None else tested.classes
@@ -118,7 +120,7 @@ def learn(
     sets = [_asked(task, test) for task in (tested or stream).tasks]
     untrained = np.array([_accuracy(learner, *one) for one in sets])
     rows, scores, seconds, began = [], [], 0.0, time.perf_counter()
-    for step, drawn in enumerate(stream.batches(updates, batch, overlap=overlap, seed=seed), 1):
+    for step, drawn in enumerate(batches, 1):
         learner.observe(drawn)
         if step % updates:
             continue

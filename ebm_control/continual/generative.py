@@ -164,7 +164,7 @@ class Generative(Learner):
         self._counts = torch.zeros(classes)
         low, high = noise
         self.levels = [low * (high / low) ** ((i + 0.5) / levels) for i in range(levels)]
-        self._noise = torch.randn((levels, *shape), generator=torch.Generator().manual_seed(seed + 1))
+        self._noise = torch.randn((levels, *shape), generator=torch.Generator().manual_seed(int(seed) + 1))
         self.trainer = Trainer(
             self.energy,
             Langevin(1, 1.0),

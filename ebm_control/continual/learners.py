@@ -73,7 +73,7 @@ class _Replaying(Learner):
         require_seed("seed", seed)
         self.network, self.memory, self.dropout = network, memory, dropout
         self.average = AveragedModel(network, multi_avg_fn=warm_ema(averaging)) if averaging else None
-        self._hiding = torch.Generator().manual_seed(seed)
+        self._hiding = torch.Generator().manual_seed(int(seed))
         self.optimizer = torch.optim.Adam(
             network.parameters(), lr=learning_rate, betas=(0.9, 0.999), fused=True
         )
@@ -254,7 +254,7 @@ class Contrastive(_Replaying):
         require_seed("seed", seed)
         super().__init__(energy, learning_rate, memory, dropout, averaging, seed + 1)
         self.energy = energy
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator().manual_seed(int(seed))
         self._seen = torch.zeros(energy.classes, dtype=torch.bool)
 
     def seen(self, labels: Tensor) -> Tensor:

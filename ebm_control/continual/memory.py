@@ -26,7 +26,7 @@ class Memory:
         require_number("capacity", capacity, 1, whole=True)
         require_seed("seed", seed)
         self.capacity, self.seen = capacity, 0
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator().manual_seed(int(seed))
         self._images: Tensor | None = None
         self._labels: Tensor | None = None
 

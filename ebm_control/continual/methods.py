@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ebm_control.checks import require, require_flag, require_number, require_seed, require_widths
+from ebm_control.checks import (
+    require,
+    require_flag,
+    require_number,
+    require_seed,
+    require_widths,
+    shown,
+)
 from ebm_control.continual.discriminant import Discriminant
 from ebm_control.continual.divergence import Divergence
 from ebm_control.continual.generative import ClassEnergies, Generative
@@ -210,7 +217,8 @@ def learner_of(method: str, kind: Kind) -> Learner:
         InputError: no such method, one that needs boundaries where there are none, or what a method has no use for.
 
     """
-    require(method in METHODS, "method", given=method, expected=f"one of {tuple(METHODS)}")
+    known = isinstance(method, str) and method in METHODS
+    require(known, "method", given=shown(method), expected=f"one of {tuple(METHODS)}")
     lost = kind.free and method in NEED_BOUNDARIES
     require(not lost, "method", given=method, expected="one that does not need boundaries of tasks")
     for name, (none, methods, why) in REFUSED.items():

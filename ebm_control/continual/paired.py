@@ -29,7 +29,7 @@ class Dreams(Memory):
         require_number("per_class", per_class, 1, whole=True)
         super().__init__(per_class * source.energy.classes, seed)
         self.source, self.per_class = source, per_class
-        self._noise = torch.Generator().manual_seed(seed + 1)
+        self._noise = torch.Generator().manual_seed(int(seed) + 1)
 
     def add(self, images: Tensor, labels: Tensor) -> None:
         """Draw images of every class there is among `labels`."""

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ebm_control.checks import InputError, require
+from ebm_control.checks import InputError, require, require_flag, require_number, require_seed
 from ebm_control.data.batch import Batch
 
 FOLDER = "EBM_CONTROL_DATA"  # environment variable that names the folder of idx files
@@ -38,7 +38,7 @@ _CHECKSUMS = {
         "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     ),
 }
-_LABELS = 65_535  # the largest label: a greater one is a number of something else, and costs an output each
+LABELS = 65_535  # the largest label: a greater one is a number of something else, and costs an output each
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +179,7 @@ def as_labels(argument: str, value: object, count: int) -> Tensor:
     if count:
         low, high = found.min().item(), found.max().item()
         wrong = low if low < 0 else high
-        require(0 <= low <= high <= _LABELS, argument, given=wrong, expected=f"classes from 0 to {_LABELS}")
+        require(0 <= low <= high <= LABELS, argument, given=wrong, expected=f"classes from 0 to {LABELS}")
     return found.long()
 
 
@@ -324,17 +324,20 @@ class ImageBatches:
     ) -> None:
         images = as_images("images", images)
         require(len(images) >= 1, "images", given="none", expected="at least one")
-        require(batch >= 1, "batch", given=batch, expected="at least 1")
-        require(0 <= unlabelled <= 1, "unlabelled", given=unlabelled, expected="between 0 and 1")
-        require(noise >= 0, "noise", given=noise, expected="0 or more")
+        require_number("batch", batch, 1, whole=True)
+        require_number("classes", classes, 0, LABELS + 1, whole=True)
+        require_number("unlabelled", unlabelled, 0, 1)
+        require_number("noise", noise, 0)
+        require_flag("dequantize", dequantize)
+        require_seed("seed", seed)
         if labels is not None:
             labels = as_labels("labels", labels, len(images))
             highest = int(labels.max())
             require(highest < classes, "labels", given=highest, expected=f"labels below classes = {classes}")
-        self.images, self.classes = images.to(device), classes
+        self.images, self.classes = images.to(device), int(classes)
         self.labels = None if labels is None else labels.to(device)
-        self.batch, self.unlabelled, self.dequantize, self.noise = batch, unlabelled, dequantize, noise
-        self._generator = torch.Generator(device).manual_seed(seed)
+        self.batch, self.unlabelled, self.dequantize, self.noise = int(batch), unlabelled, dequantize, noise
+        self._generator = torch.Generator(device).manual_seed(int(seed))
 
     def __iter__(self) -> ImageBatches:
         return self

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require
-from ebm_control.data.images import ImageSet
+from ebm_control.checks import is_sequence, require, require_flag, require_number, require_seed, shown
+from ebm_control.data.images import LABELS, ImageSet
 
 
 class StreamBatch(NamedTuple):
@@ -38,7 +39,8 @@ class TaskStream:
         classes: labels there are in all.
 
     Raises:
-        InputError: no tasks, one without images to test by, images of another shape, or labels not of those classes.
+        InputError: no tasks, one without images to test by, images of another shape, labels not of those classes, or
+            more classes than there are labels.
 
     """
 
@@ -47,7 +49,11 @@ class TaskStream:
     classes: int
 
     def __post_init__(self) -> None:
+        sets = is_sequence(self.tasks) and all(isinstance(task, ImageSet) for task in self.tasks)
+        require(sets, "tasks", given=shown(self.tasks), expected="a sequence of image sets")
         require(len(self.tasks) >= 1, "tasks", given="none", expected="at least one")
+        require_number("classes", self.classes, 1, LABELS + 1, whole=True)
+        object.__setattr__(self, "classes", int(self.classes))
         for task in self.tasks:
             given = f"{task.shape} in {task.name}"
             require(task.shape == self.shape, "tasks", given=given, expected=f"images {self.shape}")
@@ -88,11 +94,12 @@ class TaskStream:
             InputError: a figure is out of its range.
 
         """
-        require(updates >= 1, "updates", given=updates, expected="at least 1")
-        require(batch >= 1, "batch", given=batch, expected="at least 1")
-        known = overlap is None or 0 <= overlap <= 1
-        require(known, "overlap", given=overlap, expected="None, or between 0 and 1")
-        return self._drawn(updates, batch, overlap, torch.Generator().manual_seed(seed))
+        require_number("updates", updates, 1, whole=True)
+        require_number("batch", batch, 1, whole=True)
+        if overlap is not None:
+            require_number("overlap", overlap, 0, 1)
+        require_seed("seed", seed)
+        return self._drawn(int(updates), int(batch), overlap, torch.Generator().manual_seed(int(seed)))
 
     def _drawn(
         self, updates: int, batch: int, overlap: float | None, generator: torch.Generator
@@ -139,12 +146,10 @@ def split_stream(data: ImageSet, per_task: int = 2, *, order: Sequence[int] | No
         InputError: `order` does not name each class once, or cannot be parted.
 
     """
-    order = tuple(range(data.classes)) if order is None else tuple(order)
-    whole = sorted(order) == list(range(data.classes))
-    require(whole, "order", given=order, expected=f"classes 0 to {data.classes - 1}, each once")
-    fits = per_task >= 1 and data.classes % per_task == 0
-    require(fits, "per_task", given=per_task, expected=f"a divisor of {data.classes}")
-    tasks = tuple(_only(data, order[i : i + per_task]) for i in range(0, len(order), per_task))
+    arrived = tuple(range(data.classes)) if order is None else _order(order, data.classes)
+    require_number("per_task", per_task, 1, whole=True)
+    require(data.classes % per_task == 0, "per_task", given=per_task, expected=f"a divisor of {data.classes}")
+    tasks = tuple(_only(data, arrived[i : i + per_task]) for i in range(0, len(arrived), per_task))
     return TaskStream(f"split-{data.name}", tasks, data.classes)
 
 
@@ -161,11 +166,17 @@ def permuted_stream(
         seed: of the orders.
 
     Raises:
-        InputError: no tasks.
+        InputError: no tasks, or more classes in all than there are labels.
 
     """
-    require(tasks >= 1, "tasks", given=tasks, expected="at least 1")
-    generator = torch.Generator().manual_seed(seed)
+    require_number("tasks", tasks, 1, whole=True)
+    require_flag("new_classes", new_classes)
+    require_seed("seed", seed)
+    most = (LABELS + 1) // data.classes
+    within = not new_classes or tasks <= most
+    require(within, "tasks", given=tasks, expected=f"at most {most} of {data.classes} classes each")
+    tasks = int(tasks)
+    generator = torch.Generator().manual_seed(int(seed))
     made = []
     for task in range(tasks):
         pixels = data.images[0, 0].numel()
@@ -182,6 +193,14 @@ def permuted_stream(
             )
         )
     return TaskStream(f"permuted-{data.name}", tuple(made), data.classes * (tasks if new_classes else 1))
+
+
+def _order(order: Sequence[int], classes: int) -> tuple[int, ...]:
+    """Classes in their order of arrival, each once."""
+    sound = is_sequence(order) and all(isinstance(i, Integral) and not isinstance(i, bool) for i in order)
+    whole = sound and sorted(order) == list(range(classes))
+    require(whole, "order", given=shown(order), expected=f"classes 0 to {classes - 1}, each once")
+    return tuple(int(i) for i in order)
 
 
 def _only(data: ImageSet, classes: Sequence[int]) -> ImageSet:

@@ -9,7 +9,7 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-from ebm_control.checks import require, require_number
+from ebm_control.checks import is_sequence, require, require_number, shown
 from ebm_control.tensors import ordinary_tensors
 
 
@@ -133,6 +133,8 @@ class Mixture(Energy):
     def __init__(self, energies: Sequence[Energy], weights: Sequence[float] | None = None) -> None:
         super().__init__()
         require(len(energies) > 0, "energies", given="none", expected="at least one energy")
+        named = weights is None or is_sequence(weights)
+        require(named, "weights", given=shown(weights), expected="positive numbers, one an energy")
         given = list(weights) if weights is not None else [1.0 / len(energies)] * len(energies)
         fits = len(given) == len(energies)
         require(fits, "weights", given=given, expected=f"{len(energies)} positive numbers")

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ebm_control.checks import require, require_finite, require_number, require_shape
+from ebm_control.checks import require, require_finite, require_flag, require_number, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.layout import TrajectoryLayout, pick, require_index
-from ebm_control.tensors import ordinary_tensors, outside_inference_mode
+from ebm_control.tensors import as_tensor, ordinary_tensors, outside_inference_mode
 
 
 class GoalCost(Energy):
@@ -52,23 +53,29 @@ class GoalCost(Energy):
         require_index("index", index, layout.obs_dim)
         require(norm in ("l1", "l2", "squared"), "norm", given=norm, expected="'l1', 'l2' or 'squared'")
         require_number("smooth", smooth, 0)
-        self.index = list(index)
+        require_flag("last_only", last_only)
+        self.index = [int(i) for i in index]
         self.norm, self.smooth, self.last_only = norm, smooth, last_only
-        periods = tuple(layout.periods[i] for i in index) if layout.periods else ()
+        periods = tuple(layout.periods[i] for i in self.index) if layout.periods else ()
         self.goal_layout = TrajectoryLayout(len(self.index), periods=periods)
         self.register_buffer("goal", torch.zeros(len(self.index), dtype=torch.float32))
 
     @outside_inference_mode
-    def set_goal(self, goal: Tensor) -> None:
-        """Set the goal, `(len(index),)` for all chains or `(N, len(index))` for N problems."""
+    def set_goal(self, goal: Tensor | ArrayLike) -> None:
+        """Set the goal, `(len(index),)` for all chains or `(N, len(index))` for N problems.
+
+        Raises:
+            InputError: another shape, or anything but finite numbers.
+
+        """
+        goal = as_tensor("goal", goal, self.goal.dtype, self.goal.device)
         require(
-            goal.shape[-1] == len(self.index) and goal.ndim <= 2,
+            goal.ndim in (1, 2) and goal.shape[-1] == len(self.index),
             "goal",
             given=tuple(goal.shape),
             expected=f"shape ({len(self.index)},) or (N, {len(self.index)})",
         )
         require_finite("goal", goal)
-        goal = goal.detach().to(self.goal)
         if goal.shape == self.goal.shape:
             self.goal.copy_(goal)  # in place: a captured CUDA graph reads the goal where it lay
         else:
@@ -94,7 +101,7 @@ class SmoothnessCost(Energy):
 
     def __init__(self, layout: TrajectoryLayout, *, order: int = 1, of: str = "states") -> None:
         super().__init__()
-        require(order in (1, 2), "order", given=order, expected="1 (velocity) or 2 (acceleration)")
+        require_number("order", order, 1, 2, whole=True)
         require(of in ("states", "actions"), "of", given=of, expected="'states' or 'actions'")
         self.layout, self.order, self.of = layout, order, of
 
@@ -118,19 +125,25 @@ class BoxObstacle(Energy):
 
     Args:
         boxes: `(M, 2, len(index))` low and high corners, in the units of `x`; or `(N, M, 2, len(index))`, those of
-            each of N problems.
+            each of N problems. A side may be infinitely far (a half-space, a corridor's wall), but not all of a box.
         index: coordinates that the boxes bound.
         margin: distance to keep from the boxes.
         between: points checked between neighbouring rows.
+
+    Raises:
+        InputError: a setting is of no sense, or a shape does not fit.
 
     """
 
     boxes: Tensor
 
     @ordinary_tensors()
-    def __init__(self, boxes: Tensor, index: Sequence[int], *, margin: float = 0.0, between: int = 3) -> None:
+    def __init__(
+        self, boxes: Tensor | ArrayLike, index: Sequence[int], *, margin: float = 0.0, between: int = 3
+    ) -> None:
         super().__init__()
         require_index("index", index)
+        boxes = _figures("boxes", boxes)
         require_shape("boxes", boxes, (*[None] * (boxes.ndim - 2 if boxes.ndim == 4 else 1), 2, len(index)))
         require(
             bool((boxes[..., 0, :] < boxes[..., 1, :]).all()),
@@ -142,8 +155,8 @@ class BoxObstacle(Energy):
         require(bounded, "boxes", given=boxes.tolist(), expected="a finite side of each")
         require_number("margin", margin, 0)
         require_number("between", between, 0, whole=True)
-        self.index, self.margin, self.between = list(index), margin, between
-        self.register_buffer("boxes", boxes.float())
+        self.index, self.margin, self.between = [int(i) for i in index], margin, between
+        self.register_buffer("boxes", boxes)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Cost of trajectories `(B, T, D) -> (B,)`."""
@@ -164,15 +177,19 @@ class BoundCost(Energy):
         high: `(len(index),)` upper bounds.
         index: coordinates of a row (observations first, then actions).
 
+    Raises:
+        InputError: bounds that do not fit the coordinates or each other.
+
     """
 
     low: Tensor
     high: Tensor
 
     @ordinary_tensors()
-    def __init__(self, low: Tensor, high: Tensor, index: Sequence[int]) -> None:
+    def __init__(self, low: Tensor | ArrayLike, high: Tensor | ArrayLike, index: Sequence[int]) -> None:
         super().__init__()
         require_index("index", index)
+        low, high = _figures("low", low), _figures("high", high)
         require_shape("low", low, (len(index),))
         require_shape("high", high, (len(index),))
         require(
@@ -181,9 +198,9 @@ class BoundCost(Energy):
             given=low.tolist(),
             expected=f"at most high = {high.tolist()}",
         )
-        self.index = list(index)
-        self.register_buffer("low", low.float())
-        self.register_buffer("high", high.float())
+        self.index = [int(i) for i in index]
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Cost of trajectories `(B, T, D) -> (B,)`."""
@@ -199,17 +216,21 @@ class SpeedCost(Energy):
         layout: meaning of the coordinates.
         limit: `(obs_dim,)` largest displacement of one step, in the units of `x`; infinite for none.
 
+    Raises:
+        InputError: anything but one figure of at least 0 for each coordinate.
+
     """
 
     limit: Tensor
 
     @ordinary_tensors()
-    def __init__(self, layout: TrajectoryLayout, limit: Tensor) -> None:
+    def __init__(self, layout: TrajectoryLayout, limit: Tensor | ArrayLike) -> None:
         super().__init__()
+        limit = _figures("limit", limit)
         require_shape("limit", limit, (layout.obs_dim,))
         require(bool((limit >= 0).all()), "limit", given=limit.tolist(), expected="figures of 0 or more")
         self.layout = layout
-        self.register_buffer("limit", limit.float())
+        self.register_buffer("limit", limit)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Cost of trajectories `(B, T, D) -> (B,)`."""
@@ -242,6 +263,9 @@ class RewardCost(Energy):
         denormalize: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
     ) -> None:
         super().__init__()
+        for name, given in (("reward", reward), ("denormalize", denormalize)):
+            sound = callable(given) or (name == "denormalize" and given is None)
+            require(sound, name, given=type(given).__name__, expected="a function of tensors")
         self.layout, self.reward, self.denormalize = layout, reward, denormalize
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -254,6 +278,12 @@ class RewardCost(Energy):
         require(isinstance(value, Tensor), "reward(...)", given=given, expected="a tensor")
         require_shape("reward(...)", value, (x.shape[0], x.shape[1] - 1))
         return -value.to(x.dtype).sum(dim=1)
+
+
+def _figures(argument: str, value: Tensor | ArrayLike) -> Tensor:
+    """Figures of a cost as float32, where they are: a copy, which no later change of what was given moves."""
+    device = value.device if isinstance(value, Tensor) else "cpu"
+    return as_tensor(argument, value, torch.float32, device).clone()
 
 
 def per_chain(value: Tensor, chains: int) -> Tensor:

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ebm_control.checks import require, require_levels, require_number, require_shape, require_widths
+from ebm_control.checks import (
+    require,
+    require_floats,
+    require_levels,
+    require_number,
+    require_shape,
+    require_widths,
+)
 from ebm_control.energies.base import Energy
 from ebm_control.energies.networks import MLP, normed
 from ebm_control.energies.noise import split_context
@@ -59,7 +66,8 @@ class ImageEnergy(Energy):
 
     def fit_base(self, images: Tensor) -> None:
         """Take mean image and deviation of the pixels around it from images `(N, C, H, W)` in [0, 1]."""
-        require_shape("images", images, (len(images), *self.shape))
+        require_shape("images", images, (None, *self.shape))
+        require_floats("images", images)
         self.mean.copy_(images.mean(dim=0))
         self.deviation.copy_((images - self.mean).square().mean().sqrt().clamp(min=1e-3))
 
@@ -106,7 +114,7 @@ class ImageEnergy(Energy):
         return split_context(x, context, self.classes, bool(noisy))
 
     def _outputs(self, x: Tensor, log_level: Tensor | None) -> tuple[Tensor, Tensor]:
-        require_shape("x", x, (len(x), *self.shape))
+        require_shape("x", x, (None, *self.shape))
         if log_level is None:
             return x.new_zeros(len(x)), self.network(2 * x - 1, x.new_zeros(len(x), 0))
         level = log_level.exp()

@@ -10,7 +10,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from ebm_control.checks import InputError, require, require_number, require_shape
+from ebm_control.checks import InputError, is_sequence, require, require_number, require_shape, shown
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class TrajectoryLayout:
         require_number("obs_dim", self.obs_dim, 1, whole=True)
         require_number("act_dim", self.act_dim, 0, whole=True)
         require(
-            len(self.periods) in (0, self.obs_dim),
+            is_sequence(self.periods) and len(self.periods) in (0, self.obs_dim),
             "periods",
-            given=self.periods,
+            given=shown(self.periods),
             expected=f"() or {self.obs_dim} figures, each 0 (not periodic) or positive",
         )
         for period in self.periods:
@@ -136,6 +136,8 @@ def require_index(argument: str, index: Sequence[int], count: int | None = None)
     Without `count` all but the greatest can be checked. Negative ones are refused: of a row of observations and
     actions the last coordinate is hardly what is meant. No tensor is looked at.
     """
+    if not is_sequence(index):
+        raise _bad_index(argument, index, count)
     for i in index:
         whole = type(i) is int or (isinstance(i, Integral) and not isinstance(i, bool))
         if not whole or i < 0 or (count is not None and i >= count):
@@ -146,4 +148,4 @@ def require_index(argument: str, index: Sequence[int], count: int | None = None)
 
 def _bad_index(argument: str, index: Sequence[int], count: int | None) -> InputError:
     known = "coordinates from 0 on" if count is None else f"coordinates in 0..{count - 1}"
-    return InputError(f"{argument}: expected {known}, at least one and each once, got {tuple(index)}")
+    return InputError(f"{argument}: expected {known}, at least one and each once, got {shown(index)}")

@@ -10,6 +10,8 @@ from torch import Tensor
 from ebm_control.checks import (
     require,
     require_finite,
+    require_floats,
+    require_mask,
     require_number,
     require_positive,
     require_shape,
@@ -81,6 +83,7 @@ class Given(Energy):
 
     def __init__(self, energy: Energy, told: Tensor) -> None:
         super().__init__()
+        require_floats("told", told)
         require(told.ndim in (1, 2), "told", given=f"shape {tuple(told.shape)}", expected="(k,) or (B, k)")
         require_finite("told", told)
         self.energy = energy
@@ -126,7 +129,8 @@ class Observed(Energy):
 
     def __init__(self, energy: Energy, known: Tensor, values: Tensor, scale: Tensor | float = 1.0) -> None:
         super().__init__()
-        require(known.dtype == torch.bool, "known", given=known.dtype, expected="a boolean mask")
+        require_mask("known", known)
+        require_floats("values", values)
         require_positive("scale", scale)
         unit = torch.as_tensor(scale, dtype=values.dtype)
         held = torch.where(known, values, torch.zeros_like(values))

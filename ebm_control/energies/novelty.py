@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -14,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from ebm_control.checks import require, require_finite, require_number, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.layout import TrajectoryLayout, pick, require_index
-from ebm_control.tensors import ordinary_tensors
+from ebm_control.tensors import as_tensor, ordinary_tensors
 
 _APART = 0.5  # widths between remembered places: close enough that their kernels join without ripples
 _LEAST = -60.0  # exponent of a kernel: below it exp underflows, which costs a CPU a hundred times the work
@@ -60,7 +61,7 @@ class NoveltyCost(Energy):
         self,
         layout: TrajectoryLayout,
         index: Sequence[int],
-        width: Tensor | float,
+        width: Tensor | ArrayLike,
         *,
         capacity: int = 2000,
         floor: float = 0.1,
@@ -71,9 +72,9 @@ class NoveltyCost(Energy):
         require_number("capacity", capacity, 1, whole=True)
         require_number("floor", floor, 0, above=True)
         require_number("repetition", repetition, 0)
-        self.index, self.capacity = list(index), capacity
+        self.index, self.capacity = [int(i) for i in index], capacity
         self.floor, self.repetition = floor, repetition
-        periods = tuple(layout.periods[i] for i in index) if layout.periods else ()
+        periods = tuple(layout.periods[i] for i in self.index) if layout.periods else ()
         self.place_layout = TrajectoryLayout(len(self.index), periods=periods)
         # A setting, not memory: what is saved is what was visited.
         self.register_buffer("scale", _feature_scale(self.place_layout, width), persistent=False)
@@ -94,7 +95,7 @@ class NoveltyCost(Energy):
         return (visits / self.floor).log1p().sum(dim=1)
 
     @torch.no_grad()
-    def visit(self, points: Tensor) -> int:
+    def visit(self, points: Tensor | ArrayLike) -> int:
         """Remember points `(N, len(index))`, in the units of `x`, and return how many were new.
 
         A point is new where no remembered one, of this call neither, is nearer than half a width. In place: a
@@ -114,7 +115,7 @@ class NoveltyCost(Energy):
         return int(self.added) - before
 
     @torch.no_grad()
-    def novel(self, points: Tensor) -> Tensor:
+    def novel(self, points: Tensor | ArrayLike) -> Tensor:
         """Where no remembered place is nearer than half a width: `(N, len(index)) -> (N,)` boolean.
 
         Raises:
@@ -133,10 +134,11 @@ class NoveltyCost(Energy):
         self.added.zero_()
         self.places.zero_()
 
-    def _checked(self, points: Tensor) -> Tensor:
+    def _checked(self, points: Tensor | ArrayLike) -> Tensor:
+        points = as_tensor("points", points, self.places.dtype, self.places.device)
         require_shape("points", points, (None, len(self.index)))
         require_finite("points", points)
-        return points.detach().to(self.places)
+        return points
 
     def _novel(self, points: Tensor) -> Tensor:
         return ~self._near(points, self.places[: self.count]).any(dim=1)
@@ -208,9 +210,9 @@ def _first_of_each_place(near: Tensor) -> Tensor:
     return keep
 
 
-def _feature_scale(layout: TrajectoryLayout, width: Tensor | float) -> Tensor:
+def _feature_scale(layout: TrajectoryLayout, width: Tensor | ArrayLike) -> Tensor:
     """What takes `layout.features` to units of a width, `(feature_dim,)`: plain ones, then sines, cosines."""
-    width = torch.as_tensor(width, dtype=torch.float64).detach().cpu()
+    width = as_tensor("width", width, torch.float64)
     if width.ndim == 0:
         width = width.expand(layout.obs_dim)
     require_shape("width", width, (layout.obs_dim,))

@@ -12,10 +12,11 @@ from torch.nn import functional
 from ebm_control.checks import require, require_flag, require_number, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.images.classify import Logits
-from ebm_control.images.sampling import seeded_or
+from ebm_control.images.pixels import pixels
 from ebm_control.samplers.chain import KernelSampler
 from ebm_control.samplers.engines import Engine
 from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, finite, norms
+from ebm_control.tensors import generator_on
 
 Norm = Literal["linf", "l2"]
 
@@ -228,9 +229,10 @@ def attacked(
         InputError: a shape does not fit.
 
     """
+    images = pixels("images", images)
     require_shape("labels", labels, (len(images),))
     require_number("restarts", restarts, 1, whole=True)
-    generator = seeded_or(generator, images.device)
+    generator = generator_on(images.device, generator)
     found = images.clone()
     left = torch.arange(len(images), device=images.device)
     for restart in range(restarts):

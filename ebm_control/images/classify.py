@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ebm_control.checks import require, require_number, require_seed
+from ebm_control.checks import require, require_floats, require_number, require_seed, require_shape
 from ebm_control.data.batch import Batch
 from ebm_control.data.images import ImageBatches, ImageSet
 from ebm_control.energies.image import ImageEnergy, SmallCNN
@@ -149,7 +149,7 @@ def fit_classifier(
     require_seed("seed", seed)
     with seeded(seed):
         made = Classifier(SmallCNN(data.shape, data.classes, width).to(device))
-    generator = torch.Generator(device).manual_seed(seed + 2)
+    generator = torch.Generator(device).manual_seed(int(seed) + 2)
     batches = ImageBatches(
         data.images, batch, labels=data.labels, classes=data.classes, seed=seed + 1, device=device
     )
@@ -180,7 +180,9 @@ def fit_classifier(
 @torch.no_grad()
 def accuracy(logits: Logits, images: Tensor, labels: Tensor, size: int = 512) -> float:
     """Share of images `(N, C, H, W)` whose greatest logit is that of their label `(N,)`."""
+    require_floats("images", images)
     require(len(images) > 0, "images", given="none", expected="some")
+    require_shape("labels", labels, (len(images),))
     parts = zip(images.split(size), labels.split(size), strict=True)
     right = [(logits(part).argmax(dim=1) == truth).sum() for part, truth in parts]
     return float(torch.stack(right).sum()) / len(images)

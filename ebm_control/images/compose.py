@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ebm_control.checks import require, require_number
+from ebm_control.checks import require, require_number, require_shape
 from ebm_control.energies.base import Energy, Sum
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.energies.noise import Given
-from ebm_control.images.sampling import sampler_for, seeded_or, starts_for
+from ebm_control.images.sampling import sampler_for, starts_for
 from ebm_control.samplers.chain import Sampler
+from ebm_control.tensors import generator_on
 
 
 def has(energy: ImageEnergy, attribute: int) -> Given:
@@ -60,11 +61,12 @@ def all_of(
     require(len(energies) > 0, "energies", given="none", expected="at least one")
     require_number("common", common, 0)
     require_number("strength", strength, 0)
-    fits = attributes.ndim == 2 and attributes.shape[1] == len(energies)
-    require(fits, "attributes", given=tuple(attributes.shape), expected=f"(B, {len(energies)})")
+    require_shape("attributes", attributes, (None, len(energies)))
+    whole = not attributes.is_floating_point() and not attributes.is_complex()
+    require(whole, "attributes", given=attributes.dtype, expected="integers")
     terms: list[Energy] = []
     for i, energy in enumerate(energies):
-        asked = attributes[:, i]
+        asked = attributes[:, i].long()
         inside = bool(((asked >= 0) & (asked < energy.classes)).all())
         require(
             inside, "attributes", given=asked.tolist(), expected=f"0 to {energy.classes - 1} in column {i}"
@@ -99,7 +101,7 @@ def compose(
     """
     whole = all_of(energies, attributes, common=common, strength=strength)
     first = energies[0]
-    generator = seeded_or(generator, first.mean.device)
+    generator = generator_on(first.mean.device, generator)
     start = starts_for(first, len(attributes), generator)
     sampler = sampler or sampler_for(first, 40, corrections=3)
     return sampler(whole, start, generator=generator).x.clamp(0, 1)

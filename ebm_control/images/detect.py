@@ -13,10 +13,11 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 from torch.nn import functional
 
-from ebm_control.checks import require, require_number
+from ebm_control.checks import is_sequence, require, require_floats, require_number, require_shape, shown
 from ebm_control.energies.base import Energy
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.energies.noise import AtNoise
+from ebm_control.images.pixels import pixels
 from ebm_control.samplers.chain import evaluation_mode
 from ebm_control.samplers.kernel import norms
 
@@ -115,12 +116,14 @@ class EnergyProfile:
 
         """
         require(energy.noise is not None, "energy", given="no noise levels", expected="one of noised images")
+        images = pixels("images", images, energy.shape)
         if components is None:
             components = min(10, max(1, len(images) // 500))
         require_number("components", components, 1, whole=True)
         require_number("grid", grid, 0, whole=True)
         require_number("ridge", ridge, 0)
         require_number("seed", seed, 0, 2**32 - 1, whole=True)  # NumPy's old generator takes no more
+        require(is_sequence(levels), "levels", given=shown(levels), expected="positive figures")
         for level in levels:
             require_number("levels", level, 0, above=True)
         least = 10 * len(levels) * components
@@ -174,6 +177,8 @@ def _cells(images: Tensor, grid: int) -> Tensor:
 
 def auroc(inliers: Tensor, outliers: Tensor) -> float:
     """Chance that a score `(N,)` of an inlier is below one `(M,)` of an outlier: area under the ROC curve."""
+    require_shape("inliers", inliers, (None,))
+    require_shape("outliers", outliers, (None,))
     require(len(inliers) > 0 and len(outliers) > 0, "outliers", given="none", expected="some of both")
     scores = torch.cat([inliers, outliers]).nan_to_num(nan=torch.inf).double()
     finite = scores.clamp(-1e300, 1e300)
@@ -189,13 +194,9 @@ def outlier_sets(
     "uniform": uniform noise; "constant": images of one grey, each its own; "interpolated": means of two images;
     "rotated": turned by a quarter; "shuffled": their quarters in another order; "other": another set, if given.
     """
+    images = pixels("images", images)
     count = len(images)
-    require(
-        images.ndim == 4 and count > 1,
-        "images",
-        given=f"shape {tuple(images.shape)}",
-        expected="(N, C, H, W), at least 2",
-    )
+    require(count > 1, "images", given=count, expected="at least 2")
     place = generator.device
 
     def uniform(*shape: int) -> Tensor:
@@ -233,4 +234,5 @@ def _shuffled(images: Tensor, generator: torch.Generator) -> Tensor:
 @torch.no_grad()
 def in_parts(of: Callable[[Tensor], Tensor], images: Tensor, size: int = 512) -> Tensor:
     """`of` applied to images part by part, so that memory stays small."""
+    require_floats("images", images)
     return torch.cat([of(part) for part in images.split(size)])

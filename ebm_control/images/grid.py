@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ebm_control.checks import require, require_number
+from ebm_control.images.pixels import pixels
 
 
 def grid(images: Tensor, columns: int, *, gap: int = 1, scale: int = 1) -> Tensor:
@@ -21,14 +22,15 @@ def grid(images: Tensor, columns: int, *, gap: int = 1, scale: int = 1) -> Tenso
         scale: pixels of the picture for one of an image.
 
     """
-    channels = images.shape[1] if images.ndim == 4 else 0
+    images = pixels("images", images, finite=False)
     require(
-        images.ndim == 4 and channels in (1, 3) and len(images) > 0,
+        images.shape[1] in (1, 3) and len(images) > 0,
         "images",
         given=f"shape {tuple(images.shape)}",
         expected="(N, 1 or 3, h, w)",
     )
-    require_number("columns", columns, 1, whole=True)
+    for name, value, least in (("columns", columns, 1), ("gap", gap, 0), ("scale", scale, 1)):
+        require_number(name, value, least, whole=True)
     bytes_ = (images.detach().clamp(0, 1).nan_to_num() * 255).round().to(torch.uint8).cpu()
     bytes_ = bytes_.expand(-1, 3, -1, -1).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     count, _, height, width = bytes_.shape
@@ -42,10 +44,8 @@ def grid(images: Tensor, columns: int, *, gap: int = 1, scale: int = 1) -> Tenso
 
 def save_grid(path: Path | str, images: Tensor, columns: int, *, scale: int = 2) -> Path:
     """Write `grid` as a picture, making its folder where needed."""
-    path = Path(path)
+    path, picture = Path(path), grid(images, columns, scale=scale).numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
     # Encoded first: imageio writes to a full disk once more, and complains, when it is thrown away.
-    path.write_bytes(
-        iio.imwrite("<bytes>", grid(images, columns, scale=scale).numpy(), extension=path.suffix)
-    )
+    path.write_bytes(iio.imwrite("<bytes>", picture, extension=path.suffix))
     return path

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require, require_number, require_shape
+from ebm_control.checks import require, require_mask, require_number, require_shape
 from ebm_control.images.classify import Classifier
 from ebm_control.images.detect import in_parts
+from ebm_control.images.pixels import pixels
 from ebm_control.prediction.metrics import frechet_distance
 
 
@@ -40,6 +41,7 @@ def precision_recall(
         InputError: fewer images than neighbours.
 
     """
+    samples, data = pixels("samples", samples), pixels("data", data)
     least = min(len(samples), len(data))
     require_number("neighbours", neighbours, 1, whole=True)
     require(least > neighbours, "samples", given=least, expected=f"more than {neighbours}")
@@ -58,6 +60,7 @@ def feature_distance(classifier: Classifier, a: Tensor, b: Tensor) -> Tensor:
     Features of a place are scaled to length 1; squared differences are summed over channels, averaged over places and
     summed over layers: `(N,)`.
     """
+    a, b = pixels("a", a), pixels("b", b)
     require_shape("b", b, tuple(a.shape))
 
     def of(both: Tensor) -> Tensor:
@@ -84,6 +87,11 @@ def nearest(images: Tensor, among: Tensor, known: Tensor | None = None, size: in
         size: images at a time.
 
     """
+    images = pixels("images", images, finite=known is None)
+    among = pixels("among", among, tuple(images.shape[1:]))
+    if known is not None:
+        require_mask("known", known)
+    require_number("size", size, 1, whole=True)
     weight = torch.ones_like(images) if known is None else known.expand_as(images).to(images)
     pool = among.flatten(1)
     squared = pool.square()

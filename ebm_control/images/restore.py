@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ebm_control.checks import require, require_finite, require_number, require_shape
+from ebm_control.checks import require, require_finite, require_mask, require_number, require_shape
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.energies.noise import Observed
-from ebm_control.images.sampling import labelled, sampler_for, seeded_or, starts_for
+from ebm_control.images.pixels import pixels
+from ebm_control.images.sampling import labelled, sampler_for, starts_for
 from ebm_control.samplers.chain import Sampler
 from ebm_control.samplers.langevin import Langevin
+from ebm_control.tensors import generator_on
 
 
 def inpaint(
     energy: ImageEnergy,
-    images: Tensor,
+    images: Tensor | ArrayLike,
     known: Tensor,
     *,
     fills: int = 1,
@@ -40,12 +43,14 @@ def inpaint(
         `(N, K, C, H, W)`, in [0, 1]; known pixels are those of `images`, bit for bit.
 
     Raises:
-        InputError: a shape or type does not fit, or a known pixel is not finite.
+        InputError: a shape or type does not fit, or a known pixel is not in [0, 1].
 
     """
-    require_shape("images", images, (len(images), *energy.shape))
+    images = pixels("images", images, energy.shape, finite=False, device=energy.mean.device)
     require_number("fills", fills, 1, whole=True)
-    require(known.dtype == torch.bool, "known", given=known.dtype, expected="a boolean mask")
+    require_mask("known", known)
+    if labels is not None:
+        require_shape("labels", labels, (len(images),))
     require(
         known.shape in (images.shape, images.shape[1:]),
         "known",
@@ -55,7 +60,10 @@ def inpaint(
     known = known.to(images.device).expand_as(images)
     values = torch.where(known, images, torch.zeros_like(images))
     require_finite("images", values)
-    generator = seeded_or(generator, images.device)
+    low, high = (float(values.min()), float(values.max())) if values.numel() else (0.0, 0.0)
+    within = low >= 0 and high <= 1
+    require(within, "images", given=f"known ones from {low:g} to {high:g}", expected="known pixels in [0, 1]")
+    generator = generator_on(images.device, generator)
     mask, values = (part.repeat_interleave(fills, dim=0) for part in (known, values))
     each = None if labels is None else labels.repeat_interleave(fills, dim=0)
     told = labelled(energy, each, len(values))
@@ -70,7 +78,12 @@ def inpaint(
 
 
 def denoise(
-    energy: ImageEnergy, images: Tensor, deviation: float, *, steps: int = 30, labels: Tensor | None = None
+    energy: ImageEnergy,
+    images: Tensor | ArrayLike,
+    deviation: float,
+    *,
+    steps: int = 30,
+    labels: Tensor | None = None,
 ) -> Tensor:
     """Images without their Gaussian noise of a known deviation: `(N, C, H, W)` in [0, 1].
 
@@ -85,11 +98,13 @@ def denoise(
         labels: `(N,)` classes, for a conditional energy.
 
     Raises:
-        InputError: a shape does not fit, or the deviation is beyond the energy's noise levels.
+        InputError: a shape or type does not fit, a pixel is not finite, a figure is out of its range, or the deviation
+            is beyond the energy's noise levels.
 
     """
-    require_shape("images", images, (len(images), *energy.shape))
+    images = pixels("images", images, energy.shape, device=energy.mean.device)
     require_number("deviation", deviation, 0, above=True)
+    require_number("steps", steps, 0, whole=True)
     told = labelled(energy, labels, len(images))
     if energy.noise is None:
         return _downhill(steps)(told, images.clamp(0, 1)).x
@@ -100,7 +115,9 @@ def denoise(
     return once(told, images, context=level).x.clamp(0, 1)
 
 
-def suspects(energy: ImageEnergy, images: Tensor, *, level: float = 0.2, beyond: float = 0.15) -> Tensor:
+def suspects(
+    energy: ImageEnergy, images: Tensor | ArrayLike, *, level: float = 0.2, beyond: float = 0.15
+) -> Tensor:
     """Pixels that are far from what the energy makes of the image, boolean `(N, C, H, W)`.
 
     Args:
@@ -112,12 +129,13 @@ def suspects(energy: ImageEnergy, images: Tensor, *, level: float = 0.2, beyond:
     """
     require_number("level", level, *(energy.noise or (0.0,)))
     require_number("beyond", beyond, 0)
+    images = pixels("images", images, energy.shape, device=energy.mean.device)
     return (images - denoise(energy, images, level)).abs() > beyond
 
 
 def restore(
     energy: ImageEnergy,
-    images: Tensor,
+    images: Tensor | ArrayLike,
     *,
     fills: int = 4,
     steps: int = 30,
@@ -139,9 +157,15 @@ def restore(
         beyond: see `suspects`.
         generator: source of noise; None seeds from the system.
 
+    Raises:
+        InputError: a shape or type does not fit, a pixel is not in [0, 1], or a figure is out of its range.
+
     """
-    require_shape("images", images, (len(images), *energy.shape))
-    require_number("fills", fills, 1, whole=True)
+    images = pixels("images", images, energy.shape, device=energy.mean.device)
+    for name, value, least in (("fills", fills, 1), ("steps", steps, 0)):
+        require_number(name, value, least, whole=True)
+    require_number("level", level, 0, above=True)
+    require_number("beyond", beyond, 0)
     if energy.noise is None:
         return _downhill(steps)(energy, images.clamp(0, 1)).x
     known = ~suspects(energy, images, level=level, beyond=beyond)
@@ -171,10 +195,29 @@ def random_pixels(
 
 
 def salt_and_pepper(
-    images: Tensor, generator: torch.Generator, *, share: float = 0.05, dark: float = 0.1, bright: float = 0.9
+    images: Tensor | ArrayLike,
+    generator: torch.Generator,
+    *,
+    share: float = 0.05,
+    dark: float = 0.1,
+    bright: float = 0.9,
 ) -> Tensor:
-    """Images with a `share` of the pixels set to `dark` and one set to `bright` (Du & Mordatch 2019)."""
+    """Images with a `share` of the pixels set to `dark` and one set to `bright` (Du & Mordatch 2019).
+
+    Args:
+        images: `(N, C, H, W)` of floats; channels of a pixel go together.
+        generator: of the draw, where the images are.
+        share: of all pixels, of each kind.
+        dark: grey level of the one kind.
+        bright: grey level of the other.
+
+    Raises:
+        InputError: images of another shape or type, a pixel that is not finite, or a figure out of its range.
+
+    """
+    images = pixels("images", images)
     require_number("share", share, 0, 0.5)
+    generator = generator_on(images.device, generator)
     require_number("dark", dark, 0, 1)
     require_number("bright", bright, 0, 1)
     draw = torch.rand(images[:, :1].shape, generator=generator, device=images.device)

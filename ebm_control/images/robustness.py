@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require, require_number
+from ebm_control.checks import is_sequence, require, require_number, require_shape, shown
 from ebm_control.images.attacks import Attack, Norm, attacked
 from ebm_control.images.classify import Logits
+from ebm_control.images.pixels import pixels
 
 ATTACKS = ("none", "pgd", "apgd")
 
@@ -62,7 +63,10 @@ def robustness(
         size: images at a time.
 
     """
+    images = pixels("images", images)
     require(len(images) > 0, "images", given="none", expected="some")
+    require_shape("labels", labels, (len(images),))
+    require(is_sequence(radii), "radii", given=shown(radii), expected="figures of at least 0")
     for radius in radii:
         require_number("radii", radius, 0)
     for name, value in (("steps", steps), ("restarts", restarts), ("size", size)):

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ebm_control.checks import require, require_number, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.energies.noise import Given
+from ebm_control.images.pixels import pixels
 from ebm_control.samplers.annealed import Annealed, noise_levels
 from ebm_control.samplers.chain import Chain, Sampler
 from ebm_control.samplers.langevin import Langevin
+from ebm_control.tensors import generator_on
 from ebm_control.training.image_fit import cold_langevin
 
 STEPS = 60
@@ -58,7 +61,7 @@ def labelled(energy: ImageEnergy, labels: Tensor | None, count: int) -> Energy:
     if labels is None:
         return energy
     require_shape("labels", labels, (count,))
-    whole = not labels.is_floating_point()
+    whole = not labels.is_floating_point() and not labels.is_complex()
     require(whole, "labels", given=labels.dtype, expected="integers")
     require(energy.classes > 0, "labels", given="some", expected="None: the energy has no classes")
     inside = bool(((labels >= 0) & (labels < energy.classes)).all())
@@ -73,7 +76,7 @@ def generate(
     *,
     labels: Tensor | None = None,
     sampler: Sampler | None = None,
-    start: Tensor | None = None,
+    start: Tensor | ArrayLike | None = None,
     generator: torch.Generator | None = None,
     trace: int = 0,
 ) -> Chain:
@@ -96,20 +99,13 @@ def generate(
 
     """
     require_number("count", count, 1, whole=True)
-    generator = seeded_or(generator, energy.mean.device)
+    generator = generator_on(energy.mean.device, generator)
     if start is None:
         start = starts_for(energy, count, generator)
+    start = pixels("start", start, energy.shape, device=energy.mean.device)
     require_shape("start", start, (count, *energy.shape))
     chain = (sampler or sampler_for(energy))(
         labelled(energy, labels, count), start, generator=generator, trace=trace
     )
     kept = None if chain.trace is None else chain.trace.clamp(0, 1)
     return replace(chain, x=chain.x.clamp(0, 1), trace=kept)
-
-
-def seeded_or(generator: torch.Generator | None, device: torch.device) -> torch.Generator:
-    """The generator, or a new one that is seeded from the system."""
-    if generator is None:
-        generator = torch.Generator(device)
-        generator.seed()
-    return generator

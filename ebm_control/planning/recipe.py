@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from ebm_control.checks import InputError, require, require_number
+from ebm_control.checks import InputError, require, require_flag, require_number, shown
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.energies.base import Energy
 from ebm_control.energies.base_measure import RegressionBase
@@ -68,10 +68,17 @@ def planner_for(
         weight: of the energy against the costs.
 
     Raises:
-        InputError: the model is not of kind "transition" or of noised data, or no such sampler.
+        InputError: the model is not of kind "transition" or of noised data, no such sampler, or a figure is out of its
+            range.
 
     """
     require_number("weight", weight, 0)
+    if chains is not None:
+        require_number("chains", chains, 1, whole=True)
+    if shooting is not None:
+        require_flag("shooting", shooting)
+    box = action_space is None or isinstance(action_space, spaces.Box)
+    require(box, "action_space", given=shown(action_space), expected="a Box, or None")
     energy, layout = _plannable(model), model.layout
     sampler = named_sampler(sampler)
     gradients = isinstance(sampler, Langevin)
@@ -93,7 +100,7 @@ def planner_for(
         costs,
         layout=layout,
         weight=weight * stiffest**2,
-        chains=chains or (4 if gradients else 1),
+        chains=(4 if gradients else 1) if chains is None else chains,
         first=replace(settled, steps=3 * sampler.steps),  # a cold start has further to go
         spread=torch.cat([1.5 * step, step.new_ones(layout.act_dim)]),
         context=context,
@@ -168,8 +175,12 @@ def named_sampler(sampler: PlanSampler | str) -> PlanSampler:
         InputError: no such sampler.
 
     """
-    if not isinstance(sampler, str):
+    if isinstance(sampler, PlanSampler):
         return sampler
+    if not isinstance(sampler, str):
+        raise InputError(
+            f"sampler: expected one of {sorted(SAMPLERS)} or a sampler of plans, got {shown(sampler)}"
+        )
     if sampler not in SAMPLERS:
         raise InputError(f"sampler: expected one of {sorted(SAMPLERS)}, got '{sampler}'")
     return SAMPLERS[sampler]()

@@ -88,7 +88,7 @@ def prediction_error(
         samples=samples,
         sampler=sampler,
         context=context,
-        generator=torch.Generator().manual_seed(seed),
+        generator=torch.Generator().manual_seed(int(seed)),
     )
     truth = layout.states(x)[:, known:]
     unit = normalizer.state_std.float()

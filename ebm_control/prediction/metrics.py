@@ -125,7 +125,7 @@ def energy_distance(a: Tensor, b: Tensor, *, most: int = 4000, seed: int = 0) ->
     """
     a, b = _two_samples(a, b)
     require_number("most", most, 2, whole=True)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     a, b = (
         x if len(x) <= most else x[torch.randperm(len(x), generator=generator)[:most].to(x.device)]
         for x in (a, b)

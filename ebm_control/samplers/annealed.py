@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require, require_number
+from ebm_control.checks import is_sequence, require, require_number, require_shape, shown
 from ebm_control.energies.base import Energy
-from ebm_control.samplers.chain import Bound, Chain, KernelSampler
+from ebm_control.samplers.chain import Bound, Chain, KernelSampler, broadcast, require_start
 from ebm_control.samplers.engines import Engine
 from ebm_control.samplers.kernel import Kernel
 from ebm_control.samplers.langevin import LangevinKernel
@@ -48,11 +50,15 @@ class Annealed(KernelSampler):
     engine: Engine = "auto"
 
     def __post_init__(self) -> None:
-        for level in self.levels:
+        levels, expected = self.levels, "positive figures, falling"
+        if isinstance(levels, np.ndarray | Tensor):
+            levels = levels.tolist()
+        require(is_sequence(levels), "levels", given=shown(levels), expected=expected)
+        for level in levels:
             require_number("levels", level, 0, above=True)
-        falling = all(high > low for high, low in zip(self.levels, self.levels[1:], strict=False))
-        some = len(self.levels) > 0
-        require(some and falling, "levels", given=self.levels, expected="positive figures, falling")
+        falling = all(high > low for high, low in itertools.pairwise(levels))
+        require(len(levels) > 0 and falling, "levels", given=shown(levels), expected=expected)
+        object.__setattr__(self, "levels", tuple(float(level) for level in levels))
         require_number("steps", self.steps, 0, whole=True)
         require_number("rate", self.rate, 0, above=True)
         require_number("temperature", self.temperature, 0)
@@ -91,6 +97,9 @@ class Annealed(KernelSampler):
         trace: int = 0,
     ) -> Chain:
         """Run one chain for every sample; see `Sampler`. `x` is where the noise of the first level is added."""
+        require_start(x, fixed, context, trace)
+        if context is not None:
+            require_shape("context", context, (len(x), None))
         generator = generator_on(x.device, generator)
         first = x.new_full((len(x), 1), math.log(self.levels[0]))
         given = first if context is None else torch.cat([context, first], dim=-1)
@@ -100,7 +109,7 @@ class Annealed(KernelSampler):
     def _noised(self, x: Tensor, fixed: Tensor | None, generator: torch.Generator) -> Tensor:
         noise = self.levels[0] * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         if self.scale is not None:
-            noise = noise * torch.as_tensor(self.scale, device=x.device, dtype=x.dtype)
+            noise = noise * broadcast("scale", self.scale, x)
         return x + (noise if fixed is None else noise.masked_fill(fixed.to(x.device), 0.0))
 
 

@@ -9,13 +9,22 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ebm_control.checks import require, require_finite, require_number
+from ebm_control.checks import (
+    is_sequence,
+    require,
+    require_finite,
+    require_mask,
+    require_number,
+    require_tensor,
+    shown,
+)
 from ebm_control.energies.base import Energy
 from ebm_control.samplers.engines import Engine, execute, loop
 from ebm_control.samplers.kernel import Kernel, Target
-from ebm_control.tensors import generator_on, outside_inference_mode, settled
+from ebm_control.tensors import as_tensor, generator_on, outside_inference_mode, settled
 
 Bound = float | tuple[float, ...] | Tensor
 
@@ -101,8 +110,9 @@ def run_chain(
         engine: how to execute the steps; see `ebm_control.samplers.engines`.
 
     """
+    require_tensor("x", x)
     generator = generator_on(x.device, generator)
-    _check(x, fixed, context, trace)
+    require_start(x, fixed, context, trace)
     with evaluation_mode(energy), torch.no_grad():
         rows = rows.to(device=x.device, dtype=x.dtype)
         factor = _factor(scale, x)
@@ -117,10 +127,9 @@ def _factor(scale: Tensor | tuple[float, ...] | None, x: Tensor) -> Tensor:
     """The preconditioner as a tensor."""
     if scale is None:
         return torch.ones((), device=x.device, dtype=x.dtype)
-    factor = settled(torch.as_tensor(scale, device=x.device, dtype=x.dtype))
-    _check_broadcast("scale", factor, x)
+    factor = broadcast("scale", scale, x)
     sound = bool(((factor > 0) & (factor < torch.inf)).all())
-    require(sound, "scale", given=scale, expected="positive figures")
+    require(sound, "scale", given=shown(scale), expected="positive figures")
     return factor
 
 
@@ -134,17 +143,14 @@ def _target(
     differentiable: bool = False,
 ) -> Target:
     free = None if fixed is None else ~fixed.to(x.device)
-    low, high = (
-        (None, None)
-        if clamp is None
-        else (settled(torch.as_tensor(bound, dtype=x.dtype, device=x.device)) for bound in clamp)
-    )
-    if low is not None and high is not None:
-        _check_broadcast("clamp", low, x)
-        _check_broadcast("clamp", high, x)
+    low = high = None
+    if clamp is not None:
+        pair = is_sequence(clamp) and len(clamp) == 2
+        require(pair, "clamp", given=shown(clamp), expected="a pair (low, high)")
+        low, high = (broadcast("clamp", bound, x) for bound in clamp)
         # Equal bounds hold a coordinate where they are: an action of a range of no width, say.
         sound = bool(((low <= high) & (low < torch.inf) & (high > -torch.inf)).all())
-        require(sound, "clamp", given=clamp, expected="(low, high) with low <= high")
+        require(sound, "clamp", given=shown(clamp), expected="(low, high) with low <= high")
     return Target(energy, context, free, low, high, differentiable)
 
 
@@ -216,8 +222,9 @@ class KernelSampler(ABC):
             InputError: as a chain; or the sampler has fewer steps.
 
         """
+        require_tensor("x", x)
         generator = generator_on(x.device, generator)
-        _check(x, fixed, context, 0)
+        require_start(x, fixed, context, 0)
         rows = self.rows().to(device=x.device, dtype=x.dtype)
         require_number("steps", steps, 1, len(rows), whole=True)
         kernel = self.kernel()
@@ -260,12 +267,9 @@ def evaluation_mode(energy: Energy, *, frozen: bool = True) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _check(
-    x: Tensor,
-    fixed: Tensor | None,
-    context: Tensor | None,
-    trace: int,
-) -> None:
+def require_start(x: Tensor, fixed: Tensor | None, context: Tensor | None, trace: int) -> None:
+    """Raise `InputError` unless a chain can start from these; see `Sampler`."""
+    require_tensor("x", x)
     require(
         x.ndim >= 2 and x.is_floating_point(),
         "x",
@@ -273,9 +277,10 @@ def _check(
         expected="a batch of floats (B, *shape)",
     )
     if fixed is not None:
-        require(fixed.dtype == torch.bool, "fixed", given=fixed.dtype, expected="a boolean mask")
+        require_mask("fixed", fixed)
         _check_broadcast("fixed", fixed, x)
     if context is not None:
+        require_tensor("context", context)
         require(
             context.ndim >= 1 and context.shape[0] == x.shape[0],
             "context",
@@ -285,6 +290,20 @@ def _check(
         require(context.device == x.device, "context", given=context.device, expected=f"on {x.device}")
     require_number("trace", trace, 0, whole=True)
     require_finite("x", x)
+
+
+def broadcast(argument: str, value: Tensor | ArrayLike, x: Tensor) -> Tensor:
+    """Figures of a sampler beside `x`, that broadcast to it; gradients of a tensor pass.
+
+    Raises:
+        InputError: anything but real numbers, or a shape that does not broadcast.
+
+    """
+    if not isinstance(value, Tensor):
+        value = as_tensor(argument, value, x.dtype, x.device)
+    require(not value.is_complex(), argument, given=f"a tensor of {value.dtype}", expected="real numbers")
+    _check_broadcast(argument, value, x)
+    return settled(value.to(device=x.device, dtype=x.dtype))
 
 
 def _check_broadcast(argument: str, value: Tensor, x: Tensor) -> None:

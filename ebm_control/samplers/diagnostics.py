@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_tensor
 
 
 def effective_sample_size(trace: Tensor) -> Tensor:
@@ -60,6 +60,7 @@ def split_rhat(trace: Tensor) -> Tensor:
 
 
 def _check(trace: Tensor) -> None:
+    require_tensor("trace", trace)
     require(
         trace.ndim >= 2 and trace.shape[0] >= 4,
         "trace",

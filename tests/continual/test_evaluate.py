@@ -140,5 +140,31 @@ def test_without_boundaries_nothing_comes_before_its_time(stream):
 
 
 def test_no_test_images_are_refused(stream):
-    with pytest.raises(InputError, match=r"^test: expected at least 1, got 0"):
+    with pytest.raises(InputError, match=r"^test: expected a whole number of at least 1, got 0"):
         learn(Oracle(stream, 1), stream, test=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("updates", [0, 1.5, 2.0, float("inf"), "three", [], None, 2**70]),
+        ("batch", [0, 2.0, np.float32(2), "three", [], None, True]),
+        ("overlap", [-0.1, "x", [], True, float("nan")]),
+        ("test", [0, 2.0, float("inf"), "three", [], True]),
+        ("seed", [-1, 1.5, "x", [], None, True, 2**70]),
+    ],
+)
+def test_figures_that_make_no_sense_are_refused_before_anything_is_learned(stream, name, values):
+    class Untouched(Learner):
+        needs_boundaries = False
+        parameters = 0
+
+        def observe(self, batch):
+            raise AssertionError("it learned")
+
+        def logits(self, x):
+            raise AssertionError("it was asked")
+
+    for value in values:
+        with pytest.raises(InputError, match=rf"^{name}: expected"):
+            learn(Untouched(), stream, **{"updates": 1, name: value})

@@ -169,3 +169,9 @@ def test_seeds_of_one_learner_differ_by_purpose():
     kind = Kind(SHAPE, 10, seed=4)
     assert len({kind.seed, *(kind.seed_of(purpose) for purpose in range(HIDING + 1))}) == HIDING + 2
     assert kind.seed_of(2) != Kind(SHAPE, 10, seed=5).seed_of(2)
+
+
+@pytest.mark.parametrize("method", [["ebm"], None, 0, b"ebm", "", float("nan"), {}])
+def test_methods_that_are_none_are_refused(method):
+    with pytest.raises(InputError, match=r"^method: expected one of"):
+        learner_of(method, Kind(SHAPE, 10))

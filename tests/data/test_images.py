@@ -230,11 +230,11 @@ def test_bad_requests_are_named():
         ImageBatches(torch.zeros(3, 2, dtype=torch.uint8), 4)
     with pytest.raises(InputError, match=r"^images: expected at least one"):
         ImageBatches(torch.zeros(0, 1, 2, 2, dtype=torch.uint8), 4)
-    with pytest.raises(InputError, match=r"^batch: expected at least 1, got 0"):
+    with pytest.raises(InputError, match=r"^batch: expected a whole number of at least 1, got 0"):
         batches(batch=0)
-    with pytest.raises(InputError, match=r"^unlabelled: expected between 0 and 1, got 1\.5"):
+    with pytest.raises(InputError, match=r"^unlabelled: expected a number from 0 to 1, got 1\.5"):
         batches(unlabelled=1.5)
-    with pytest.raises(InputError, match=r"^noise: expected 0 or more, got -1"):
+    with pytest.raises(InputError, match=r"^noise: expected a number of at least 0, got -1"):
         batches(noise=-1)
     with pytest.raises(InputError, match=r"^labels: expected labels below classes = 5, got 5"):
         batches(labels=torch.arange(6), classes=5)
@@ -272,3 +272,35 @@ def test_the_digest_is_of_the_images_and_labels_for_training():
     ]
     assert len({digest(), *others}) == 6
     assert digest(test=changed) == digest(images.transpose(2, 3).contiguous().transpose(2, 3)) == digest()
+
+
+NO_SHARE = [-0.1, 1.1, float("nan"), "x", [], None, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("batch", [0, 1.5, 2.0, np.float32(2), float("inf"), float("nan"), "three", [], None, True, 2**70]),
+        ("classes", [-1, 1.5, float("inf"), "three", [], None, 10**6]),
+        ("unlabelled", NO_SHARE),
+        ("noise", [-1.0, float("nan"), float("inf"), "x", [], None, True]),
+        ("seed", [-1, 1.5, "x", [], None, True, 2**70]),
+        ("dequantize", ["no", None, 1]),
+        ("images", [None, "values", 0.5]),
+        ("labels", ["values", 0.5, [0, 1]]),
+    ],
+)
+def test_figures_of_batches_that_make_no_sense_are_named(name, values):
+    grey = torch.zeros(6, 1, 2, 3, dtype=torch.uint8)
+    for value in values:
+        with pytest.raises(InputError, match=rf"^{name}: expected") as caught:
+            ImageBatches(**{"images": grey, "batch": 4, name: value})
+        assert "\n" not in str(caught.value)
+
+
+def test_batches_take_numbers_of_numpy():
+    _, found = batches(batch=np.int64(5), labels=np.arange(6), classes=np.int64(6), seed=np.int64(3))
+    _, expected = batches(batch=5, labels=torch.arange(6), classes=6, seed=3)
+    first, second = next(found), next(expected)
+    assert torch.equal(first.x, second.x)
+    assert torch.equal(first.context, second.context)

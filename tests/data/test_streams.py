@@ -1,5 +1,6 @@
 """Streams of tasks: what arrives when."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -101,14 +102,14 @@ def test_what_a_stream_cannot_be_is_said(digits):
         split_stream(digits, 3)
     with pytest.raises(InputError, match=r"^order: expected classes 0 to 9, each once"):
         split_stream(digits, order=[0, 1, 1, 2, 3, 4, 5, 6, 7, 8])
-    with pytest.raises(InputError, match=r"^tasks: expected at least 1, got 0"):
+    with pytest.raises(InputError, match=r"^tasks: expected a whole number of at least 1, got 0"):
         permuted_stream(digits, 0)
     stream = split_stream(digits)
-    with pytest.raises(InputError, match=r"^overlap: expected None, or between 0 and 1, got 1.5"):
+    with pytest.raises(InputError, match=r"^overlap: expected a number from 0 to 1, got 1\.5"):
         stream.batches(1, overlap=1.5)
-    with pytest.raises(InputError, match=r"^updates: expected at least 1, got 0"):
+    with pytest.raises(InputError, match=r"^updates: expected a whole number of at least 1, got 0"):
         stream.batches(0)
-    with pytest.raises(InputError, match=r"^batch: expected at least 1, got 0"):
+    with pytest.raises(InputError, match=r"^batch: expected a whole number of at least 1, got 0"):
         stream.batches(1, 0)
 
 
@@ -153,3 +154,57 @@ def test_classes_without_images_to_learn_or_to_test_by_are_refused(digits):
         InputError, match=r"^images: expected at least one to learn from, got none in 'lame-3'"
     ):
         split_stream(lame, 1)
+
+
+NO_COUNT = [0, -1, 1.5, 2.0, np.float32(2), float("nan"), float("inf"), "three", [], None, True, 2**70]
+NO_SEED = [-1, 1.5, float("nan"), "x", [], None, True, 2**70]
+
+
+def four():
+    return split_stream(task())
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "make"),
+    [
+        ("updates", NO_COUNT, lambda updates: four().batches(updates)),
+        ("batch", NO_COUNT, lambda batch: four().batches(1, batch)),
+        (
+            "overlap",
+            [-0.1, 1.1, float("nan"), "x", [], True],
+            lambda overlap: four().batches(1, overlap=overlap),
+        ),
+        ("seed", NO_SEED, lambda seed: four().batches(1, seed=seed)),
+        ("classes", [*NO_COUNT, 10**6], lambda classes: TaskStream("one", (task(),), classes)),
+        ("per_task", NO_COUNT, lambda per_task: split_stream(task(), per_task)),
+        ("tasks", [*NO_COUNT, 10**6], lambda tasks: permuted_stream(task(), tasks)),
+        ("seed", NO_SEED, lambda seed: permuted_stream(task(), seed=seed)),
+        ("new_classes", ["no", None, 1], lambda given: permuted_stream(task(), 2, new_classes=given)),
+        ("tasks", [None, "ab", 3, [1, 2]], lambda tasks: TaskStream("one", tasks, 4)),
+        (
+            "order",
+            [3, "abcd", [0, 1, 2, "a"], [0.0, 1.0, 2.0, 3.0], [False, True, 2, 3], np.array(3), {}],
+            lambda order: split_stream(task(), order=order),
+        ),
+    ],
+)
+def test_figures_of_streams_that_make_no_sense_are_named(name, values, make):
+    for value in values:
+        with pytest.raises(InputError, match=rf"^{name}: expected") as caught:
+            make(value)
+        assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_numpy_are_those_of_python():
+    order = np.array([3, 1, 0, 2])
+    stream, expected = (
+        split_stream(task(), np.int64(2), order=order),
+        split_stream(task(), 2, order=order.tolist()),
+    )
+    assert stream.name == expected.name
+    assert all(torch.equal(a.labels, b.labels) for a, b in zip(stream.tasks, expected.tasks, strict=True))
+    found = stream.batches(np.int64(2), np.int32(3), overlap=np.float32(0.5), seed=np.int64(3))
+    for a, b in zip(found, expected.batches(2, 3, overlap=0.5, seed=3), strict=True):
+        assert torch.equal(a.x, b.x)
+    permuted = permuted_stream(task(), np.int64(2), seed=np.uint8(3)).tasks[1].images
+    assert torch.equal(permuted, permuted_stream(task(), 2, seed=3).tasks[1].images)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -167,14 +168,14 @@ def test_obstacle_adds_up_boxes_and_is_nothing_outside() -> None:
 BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "goal index": (
         lambda: GoalCost(PLANE, [2]),
-        "index: expected coordinates in 0..1, at least one and each once, got (2,)",
+        "index: expected coordinates in 0..1, at least one and each once, got [2]",
     ),
     "no index": (
         lambda: GoalCost(PLANE, []),
-        "index: expected coordinates in 0..1, at least one and each once, got ()",
+        "index: expected coordinates in 0..1, at least one and each once, got []",
     ),
     "norm": (lambda: GoalCost(PLANE, [0], norm="l3"), "norm: expected 'l1', 'l2' or 'squared', got l3"),
-    "order": (lambda: SmoothnessCost(PLANE, order=3), "order: expected 1 (velocity) or 2"),
+    "order": (lambda: SmoothnessCost(PLANE, order=3), "order: expected a whole number from 1 to 2, got 3"),
     "of": (lambda: SmoothnessCost(PLANE, of="goals"), "of: expected 'states' or 'actions', got goals"),
     "box shape": (
         lambda: BoxObstacle(torch.zeros(2, 2), [0, 1]),
@@ -194,6 +195,35 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: BoundCost(torch.ones(1), torch.zeros(1), [0]),
         "low: expected at most high = [0.0], got [1.0]",
     ),
+    "number as index": (lambda: GoalCost(PLANE, 1), "index: expected coordinates in 0..1"),
+    "text as index": (lambda: BoxObstacle(BOX, "ab"), "index: expected coordinates from 0 on"),
+    "no index at all": (lambda: BoundCost([0.0], [1.0], None), "index: expected coordinates from 0 on"),
+    "no goal": (lambda: GoalCost(PLANE, [0]).set_goal(None), "goal: expected an array of real numbers"),
+    "number as goal": (lambda: GoalCost(PLANE, [0]).set_goal(0.5), "goal: expected shape (1,) or (N, 1)"),
+    "text as goal": (
+        lambda: GoalCost(PLANE, [0]).set_goal("here"),
+        "goal: expected an array of real numbers",
+    ),
+    "infinite goal": (
+        lambda: GoalCost(PLANE, [0]).set_goal([torch.inf]),
+        "goal: expected finite values only",
+    ),
+    "no boxes": (lambda: BoxObstacle(None, [0, 1]), "boxes: expected an array of real numbers"),
+    "number as boxes": (lambda: BoxObstacle(0.5, [0, 1]), "boxes: expected shape"),
+    "ragged boxes": (lambda: BoxObstacle([[0.0, 0.0], [1.0]], [0, 1]), "boxes: expected an array of numbers"),
+    "nan box": (lambda: BoxObstacle(BOX * torch.nan, [0, 1]), "boxes: expected low < high"),
+    "box without a side": (
+        lambda: BoxObstacle([[[-torch.inf], [torch.inf]]], [0]),
+        "boxes: expected a finite side of each",
+    ),
+    "text as low": (lambda: BoundCost("low", [1.0], [0]), "low: expected an array of real numbers"),
+    "no high": (lambda: BoundCost([0.0], None, [0]), "high: expected an array of real numbers"),
+    "no limit": (lambda: SpeedCost(PLANE, None), "limit: expected an array of real numbers"),
+    "number as limit": (lambda: SpeedCost(PLANE, 0.5), "limit: expected shape (2), got shape ()"),
+    "no reward": (lambda: RewardCost(PLANE, None), "reward: expected a function of tensors, got NoneType"),
+    "denormalize": (lambda: RewardCost(PLANE, reward, denormalize=1), "denormalize: expected a function"),
+    "last only": (lambda: GoalCost(PLANE, [0], last_only="no"), "last_only: expected True or False"),
+    "half an order": (lambda: SmoothnessCost(PLANE, order=1.5), "order: expected a whole number from 1 to 2"),
     "reward shape": (
         lambda: RewardCost(PLANE, lambda s, a, n: s)(X),
         "reward(...): expected shape (1, 2), got shape (1, 2, 2)",
@@ -224,3 +254,32 @@ def test_boxes_of_each_problem_are_read_problem_by_problem() -> None:
     expected = torch.cat([alone[0](at[:2]), alone[1](at[2:])])
     assert_equal_up_to_rounding(cost, expected)  # four at once, and two by two
     assert (cost > 0).tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda x: x.tolist(), lambda x: x.numpy(), lambda x: x.double().numpy()[::1]]
+)
+def test_figures_of_lists_and_arrays_are_those_of_tensors(make: Callable[[Tensor], Any]) -> None:
+    index, point, x = np.array([0, 1]), torch.tensor([0.1, 0.2]), X.float()
+    aimed = GoalCost(PLANE, index)
+    aimed.set_goal(make(point))
+    pairs = [
+        (aimed, goal(at=(0.1, 0.2)).float()),
+        (BoxObstacle(make(BOX), index), BoxObstacle(BOX, [0, 1])),
+        (BoundCost(make(-point), make(point), index), BoundCost(-point, point, [0, 1])),
+        (SpeedCost(PLANE, make(point)), SpeedCost(PLANE, point)),
+    ]
+    for given, expected in pairs:
+        assert torch.equal(given(x), expected(x))
+
+
+def test_a_box_may_be_open_at_a_side() -> None:
+    half = BoxObstacle([[[0.25], [torch.inf]]], [0], between=0)
+    assert half(X.float()).item() == pytest.approx(0.05 + 0.35)
+
+
+def test_a_cost_keeps_its_figures_when_what_was_given_changes() -> None:
+    limit = torch.tensor([0.1, 0.1])
+    cost = SpeedCost(PLANE, limit)
+    limit += 5
+    assert cost(X.float()) > 0

@@ -240,11 +240,11 @@ def test_a_visit_needs_no_new_compilation_and_is_seen_by_the_compiled_cost() -> 
 BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "index": (
         lambda: NoveltyCost(PLANE, [2], 0.1),
-        "index: expected coordinates in 0..1, at least one and each once, got (2,)",
+        "index: expected coordinates in 0..1, at least one and each once, got [2]",
     ),
     "no index": (
         lambda: NoveltyCost(PLANE, [], 0.1),
-        "index: expected coordinates in 0..1, at least one and each once, got ()",
+        "index: expected coordinates in 0..1, at least one and each once, got []",
     ),
     "width": (lambda: NoveltyCost(PLANE, [0], 0.0), "width: expected positive figures"),
     "widths": (
@@ -264,6 +264,8 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: NoveltyCost(PLANE, [0], 0.1, repetition=-1.0),
         "repetition: expected a number of at least 0, got -1.0",
     ),
+    "text as width": (lambda: NoveltyCost(PLANE, [0], "wide"), "width: expected an array of real numbers"),
+    "no points": (lambda: explored().visit(None), "points: expected an array of real numbers"),
     "points": (
         lambda: explored().visit(torch.zeros(3, 1)),
         "points: expected shape (any, 2), got shape (3, 1)",

@@ -129,7 +129,7 @@ def test_what_does_not_fit_is_named():
     left, right = halves()
     with pytest.raises(InputError, match=r"^energies: expected at least one, got none"):
         all_of([], torch.zeros(2, 0, dtype=torch.long))
-    with pytest.raises(InputError, match=r"^attributes: expected \(B, 2\), got \(3, 1\)"):
+    with pytest.raises(InputError, match=r"^attributes: expected shape \(any, 2\), got shape \(3, 1\)"):
         all_of([left, right], torch.zeros(3, 1, dtype=torch.long))
     with pytest.raises(InputError, match=r"^attributes: expected 0 to 1 in column 1, got \[0, 2\]"):
         all_of([left, right], torch.tensor([[0, 0], [1, 2]]))

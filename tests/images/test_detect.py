@@ -7,8 +7,22 @@ import torch
 from torch import tensor
 
 from ebm_control.checks import InputError
-from ebm_control.images import EnergyProfile, auroc, energy_score, gradient_norm_score, outlier_sets
+from ebm_control.energies import SmallCNN
+from ebm_control.images import (
+    Attack,
+    Classifier,
+    EnergyProfile,
+    attacked,
+    auroc,
+    energy_score,
+    gradient_norm_score,
+    nearest,
+    outlier_sets,
+    robustness,
+)
+from ebm_control.images.classify import accuracy
 from ebm_control.images.detect import in_parts
+from ebm_control.images.grid import grid, save_grid
 from tests.images.helpers import DEVIATION, SHAPE, at, bowls, gaussian, images, seeded
 from tests.rounding import assert_equal_up_to_rounding
 
@@ -241,3 +255,30 @@ def test_shuffled_images_have_the_same_pixels_and_no_quarter_in_its_place(shape)
     orders = (corners(moved)[:, :, None] == corners(x)[:, None]).int().argmax(dim=2)
     assert len({tuple(order) for order in orders.tolist()}) >= 5
     assert (orders.sort(dim=1).values == torch.arange(4)).all()
+
+
+NO_IMAGES = {
+    "none": None,
+    "text": "values",
+    "bytes": torch.ones(4, 1, 8, 8, dtype=torch.uint8),
+    "number": 0.5,
+}
+
+
+@pytest.mark.parametrize("given", NO_IMAGES.values(), ids=NO_IMAGES)
+def test_what_is_no_image_is_refused_wherever_images_are_scored_or_shown(given, tmp_path):
+    labels = torch.zeros(4, dtype=torch.long)
+    classifier = Classifier(SmallCNN((1, 8, 8), 2, 4))
+    for task in (
+        lambda: energy_score(gaussian())(given),
+        lambda: outlier_sets(given, seeded()),
+        lambda: accuracy(classifier, given, labels),
+        lambda: attacked(classifier, given, labels, Attack(0.1, 1)),
+        lambda: robustness(classifier, given, labels, (0.1,)),
+        lambda: nearest(given, images(3, 1, 8, 8)),
+        lambda: grid(given, 2),
+        lambda: save_grid(tmp_path / "some.png", given, 2),
+    ):
+        with pytest.raises(InputError, match=r"^images: expected") as caught:
+            task()
+        assert "\n" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -211,10 +212,88 @@ def test_what_does_not_fit_is_named():
         inpaint(energy, x, UPPER.float())
     with pytest.raises(InputError, match=r"^known: expected \(2, 1, 8, 8\) or one mask for all"):
         inpaint(energy, x, UPPER[:, :4])
-    with pytest.raises(InputError, match=r"^images: expected shape \(2, 1, 8, 8\)"):
+    with pytest.raises(InputError, match=r"^images: expected shape \(any, 1, 8, 8\)"):
         inpaint(energy, images(2, 1, 8, 9), UPPER)
     with pytest.raises(InputError, match=r"^fills: expected a whole number of at least 1"):
         inpaint(energy, x, UPPER, fills=0)
     x[1, 0, 2, 2] = torch.nan
     with pytest.raises(InputError, match=r"^images: expected finite values only"):
         inpaint(energy, x, UPPER)
+
+
+NO_IMAGES = {
+    "none": None,
+    "text": "values",
+    "number": 0.5,
+    "booleans": torch.ones(2, *SHAPE, dtype=torch.bool),
+    "bytes": torch.ones(2, *SHAPE, dtype=torch.uint8),
+    "array of bytes": np.ones((2, *SHAPE), np.uint8),
+    "ragged": [[0.1], [0.2, 0.3]],
+    "an axis less": torch.zeros(*SHAPE),
+    "nan": torch.full((2, *SHAPE), torch.nan),
+    "infinite": np.full((2, *SHAPE), np.inf),
+}
+
+
+@pytest.mark.parametrize("given", NO_IMAGES.values(), ids=NO_IMAGES)
+def test_what_is_no_image_is_refused_by_every_task(given):
+    everything = torch.ones(SHAPE, dtype=torch.bool)
+    for energy in (gaussian(), mirror()):
+        for task in (
+            lambda x, e=energy: inpaint(e, x, everything),
+            lambda x, e=energy: denoise(e, x, 0.3),
+            lambda x, e=energy: restore(e, x),
+            lambda x, e=energy: suspects(e, x),
+            lambda x: salt_and_pepper(x, seeded()),
+        ):
+            with pytest.raises(InputError, match=r"^images: expected") as caught:
+                task(given)
+            assert "\n" not in str(caught.value)
+
+
+@KINDS
+def test_arrays_and_lists_of_images_are_taken_as_tensors_are(energy):
+    given = images(2, *SHAPE)
+    for task in (
+        lambda x: inpaint(energy, x, UPPER, generator=seeded()),
+        lambda x: denoise(energy, x, 0.3),
+        lambda x: restore(energy, x, generator=seeded()),
+        lambda x: salt_and_pepper(x, seeded()),
+    ):
+        expected = task(given)
+        assert torch.equal(task(given.numpy()[::-1][::-1]), expected)
+        assert torch.equal(task(given.tolist()), expected)
+
+
+@pytest.mark.parametrize(
+    "known", [None, "upper", 0.5, [True, False], np.ones(SHAPE, bool), torch.ones(SHAPE)]
+)
+def test_a_mask_that_is_none_is_refused(known):
+    with pytest.raises(InputError, match=r"^known: expected"):
+        inpaint(gaussian(), images(2, *SHAPE), known)
+
+
+@pytest.mark.parametrize("labels", [3, "a", [0, 1], torch.zeros(3, dtype=torch.long), torch.zeros(2)])
+def test_labels_that_are_none_are_refused(labels):
+    with pytest.raises(InputError, match=r"^labels: expected"):
+        inpaint(gaussian(), images(2, *SHAPE), UPPER, fills=2, labels=labels)
+
+
+@KINDS
+@pytest.mark.parametrize("steps", [-1, 1.5, math.nan, math.inf, "three", None, [], True, 2**70])
+def test_steps_are_looked_at_whatever_the_energy(energy, steps):
+    for task in (denoise, restore):
+        further = (0.3,) if task is denoise else ()
+        with pytest.raises(InputError, match=r"^steps: expected a whole number of at least 0"):
+            task(energy, images(2, *SHAPE), *further, steps=steps)
+
+
+@KINDS
+def test_known_pixels_beyond_the_range_of_pixels_are_refused(energy):
+    given = images(2, *SHAPE)
+    given[0, 0, 0, 0], given[1, 0, -1, -1] = 1e12, -3.0
+    with pytest.raises(
+        InputError, match=r"^images: expected known pixels in \[0, 1\], got known ones from 0"
+    ):
+        inpaint(energy, given, UPPER)
+    assert inpaint(energy, given[1:], UPPER).max() <= 1  # what is unknown is not read

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from ebm_control.checks import InputError
-from ebm_control.samplers import MPPI, Langevin
-from tests.planning.helpers import plain_planner, seeded
+from ebm_control.planning import planner_for
+from ebm_control.samplers import MALA, MPPI, Langevin
+from tests.planning.helpers import goal_cost, particle_model, plain_planner, seeded
 
 FORMS = {
     "float64": lambda x: x.double(),
@@ -89,3 +90,21 @@ def test_plans_do_not_depend_on_the_default_dtype():
     finally:
         torch.set_default_dtype(torch.float32)
     torch.testing.assert_close(found.chains, expected.chains)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("sampler", [None, 0, 1.5, True, ["mppi"], b"mppi", "", "nothing", float("nan"), MALA(3)]),
+        ("chains", [0, -1, 1.5, [], "three", float("inf"), True, 2**70]),
+        ("horizon", [0, 1.5, [], None, True]),
+        ("shooting", ["no", 1, []]),
+        ("action_space", [1.0, (-1, 1), "box"]),
+        ("weight", [-1.0, float("nan"), "x", None]),
+    ],
+)
+def test_settings_of_a_planner_that_make_no_sense_are_named(name, values):
+    for value in values:
+        with pytest.raises(InputError, match=rf"^{name}: expected") as caught:
+            planner_for(particle_model(), goal_cost(), **{"horizon": 3, name: value})
+        assert "\n" not in str(caught.value)

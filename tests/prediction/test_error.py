@@ -127,3 +127,10 @@ def test_a_model_of_whole_windows_predicts_within_its_window():
         ModelSettings(kind="window", window=6, hidden=(16,)), normalizer, torch.ones(2)
     )
     assert prediction_error(based, buffer(), 9, windows=10).prediction.states.shape == (10, 1, 9, 2)
+
+
+def test_seeds_of_numpy_are_those_of_python():
+    found = [
+        prediction_error(model(exact()), buffer(), 3, windows=4, seed=seed).rmse for seed in (3, np.int64(3))
+    ]
+    assert torch.equal(*found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -109,3 +110,18 @@ def test_levels_are_told_apart_by_a_constant_factor():
 def test_wrong_settings_are_named(name, make):
     with pytest.raises(InputError, match=f"^{name}: "):
         make()
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [None, 1.0, "ab", (), [0.5, 1.0], [1.0, "a"], [1.0, None], np.ones((2, 2)), np.array(1.0), {1.0: 0.5}],
+)
+def test_levels_that_do_not_fall_are_refused_in_one_line(levels):
+    with pytest.raises(InputError, match=r"^levels: expected") as caught:
+        Annealed(levels)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [list, np.asarray, torch.tensor, tuple])
+def test_levels_of_every_form_are_the_same_settings(make):
+    assert Annealed(make([1.0, 0.5])) == Annealed((1.0, 0.5))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -231,6 +232,12 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], str]] = {
         r"fixed: .*\(6, 3\), got shape \(2, 6, 3\)",
     ),
     "context rows": ({"context": normal(5, 1)}, r"context: expected 6 rows.* got shape \(5, 1\)"),
+    "no x": ({"x": None}, r"^x: expected a tensor, got NoneType None"),
+    "list as x": ({"x": [[0.0, 1.0]]}, r"^x: expected a tensor, got list"),
+    "array as x": ({"x": np.zeros((100, 3))}, r"^x: expected a tensor, got ndarray"),
+    "list as mask": ({"fixed": [True, False, False]}, r"^fixed: expected a tensor, got list"),
+    "number as context": ({"context": 1.0}, r"^context: expected a tensor, got float 1\.0"),
+    "seed as generator": ({"generator": 3}, r"^generator: expected a torch.Generator, or None, got int"),
     "trace": ({"trace": -1}, r"trace: expected a whole number of at least 0, got -1"),
 }
 
@@ -240,8 +247,9 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], str]] = {
 def test_bad_calls_name_the_argument_the_given_and_the_expected(
     sampler: Sampler, arguments: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as caught:
         sampler(Conditioned(), **({"x": normal(6, 3)} | arguments))
+    assert "\n" not in str(caught.value)
 
 
 def test_generator_of_another_device_is_named() -> None:
@@ -347,3 +355,36 @@ def test_scales_that_are_not_positive_and_finite_are_refused(scale: tuple[float,
     for sampler in (Langevin(steps=1), MALA(steps=1), MPPI(steps=1), CEM(steps=1)):
         with pytest.raises(InputError, match=r"^scale: expected positive figures"):
             replace(sampler, scale=scale)(Conditioned(), normal(6, 3))
+
+
+@pytest.mark.parametrize("name", ["scale", "clamp"])
+@pytest.mark.parametrize("given", ["ab", {}, [None] * 3, [["a"], ["b"]], torch.ones(3) + 1j])
+def test_scales_and_bounds_that_are_no_figures_are_refused(name: str, given: Any) -> None:
+    value = (0.0, given) if name == "clamp" else given
+    for sampler in (Langevin(steps=1), Annealed((1.0, 0.5)), MPPI(steps=1), CEM(steps=1)):
+        with pytest.raises(InputError, match=rf"^{name}: expected") as caught:
+            replace(sampler, **{name: value})(Conditioned(), normal(6, 3))
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("clamp", [1.0, "ab", (0.0,), (0.0, 0.5, 1.0), {"low": 0.0, "high": 1.0}])
+def test_bounds_that_are_no_pair_are_refused(clamp: Any) -> None:
+    with pytest.raises(InputError, match=r"^clamp: expected"):
+        Langevin(steps=1, clamp=clamp)(Conditioned(), normal(6, 3))
+
+
+def test_scales_and_bounds_of_arrays_lists_and_tensors_are_the_same() -> None:
+    figures = np.array([0.5, 1.0, 2.0])
+    chains = [
+        Langevin(steps=3, scale=make(figures), clamp=(make(-figures), make(figures)))(
+            Conditioned(), normal(6, 3), generator=generator()
+        ).x
+        for make in (tuple, np.asarray, torch.from_numpy)
+    ]
+    assert torch.equal(chains[0], chains[1])
+    assert torch.equal(chains[0], chains[2])
+
+
+def test_a_context_of_annealed_chains_has_an_axis_of_figures() -> None:
+    with pytest.raises(InputError, match=r"^context: expected shape \(6, any\), got shape \(6,\)"):
+        Annealed((1.0, 0.5))(Conditioned(), normal(6, 3), context=normal(6))

@@ -1,0 +1,46 @@
+"""Images as image tasks take them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ebm_control.checks import require, require_finite, require_floats, require_shape
+from ebm_control.tensors import as_array
+
+ANY = (None, None, None)
+
+
+def pixels(
+    argument: str,
+    value: Tensor | ArrayLike,
+    shape: tuple[int | None, ...] = ANY,
+    *,
+    finite: bool = True,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Images `(N, *shape)` of floats; of arrays and lists a float32 tensor, tensors as they are.
+
+    Args:
+        argument: its name, for the message.
+        value: floats; bytes and booleans are refused, as they are of another scale than [0, 1].
+        shape: of an image; None for any size.
+        finite: every pixel has to be.
+        device: where arrays and lists go.
+
+    Raises:
+        InputError: another shape or type, or a pixel that is not finite.
+
+    """
+    if not isinstance(value, Tensor):
+        array = as_array(argument, value)
+        floats = np.asarray(value).dtype.kind not in "biu"
+        require(floats, argument, given="whole numbers or booleans", expected="floats")
+        value = torch.from_numpy(np.array(array, dtype=np.float32, order="C")).to(device)
+    require_floats(argument, value)
+    require_shape(argument, value, (None, *shape))
+    if finite:
+        require_finite(argument, value)
+    return value
