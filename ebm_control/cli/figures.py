@@ -119,7 +119,10 @@ def plan_chains(
 
 def animation(path: Path, frames: list[NDArray[Any]], fps: int = 20) -> Path:
     """Frames `(H, W, 3)` uint8 as a GIF."""
-    imageio.imwrite(path, np.stack(frames), duration=1000 / fps, loop=0)
+    # To memory: on a disk that is full the library would fail once more where it closes the file.
+    path.write_bytes(
+        imageio.imwrite("<bytes>", np.stack(frames), extension=".gif", duration=1000 / fps, loop=0)
+    )
     return path
 
 
