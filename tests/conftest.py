@@ -1,6 +1,8 @@
 """One thread for all tests, and a model that is trained once for those that only use it."""
 
+import getpass
 import os
+import tempfile
 
 # Before torch and NumPy are imported, and so that processes that tests start inherit it: small tensors are
 # fastest on one thread, and on cores that are shared a second one waits longer than it computes.
@@ -16,6 +18,11 @@ from ebm_control.data import collect_mujoco
 from ebm_control.training import ModelSettings, TrainSettings, fit_model
 
 torch.set_num_threads(1)  # also where the caller's environment names more
+
+# torch (2.13) takes up what it compiled before whatever the instruction set that was for: a folder for each.
+capability = torch.backends.cpu.get_cpu_capability()
+compiled = f"torchinductor_{getpass.getuser()}_{capability}"
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), compiled))
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from ebm_control.checks import InputError, require
+from ebm_control.checks import InputError, require, require_seed
 from ebm_control.cli import figures
-from ebm_control.cli.limits import require_counts, require_numbers, require_seed
+from ebm_control.cli.limits import require_counts, require_numbers, watched
 from ebm_control.cli.run_folder import RunFolder, plain, whole_file
 from ebm_control.cli.world import World
 from ebm_control.data.collect import collect
@@ -71,7 +71,7 @@ class Collect:
     def run(self) -> dict[str, Any]:
         """Collect, save, and say how fast."""
         require_counts(self, "steps", "num_envs")
-        require_seed(self.seed)
+        require_seed("seed", self.seed)
         require(not (self.fast and self.policy), "policy", given=self.policy, expected="none with --fast")
         require(self.out.suffix == ".npz", "out", given=self.out, expected="a file that ends in .npz")
         require(not self.out.is_dir(), "out", given=f"the folder {self.out}", expected="a file")
@@ -89,6 +89,7 @@ class Collect:
                         num_envs=self.num_envs,
                         seed=self.seed,
                         periods=self.periods,
+                        progress=watched(),
                     )
             except (InputError, KeyboardInterrupt) as error:
                 self._save_partial(error)
@@ -135,7 +136,9 @@ class Train:
         require_new(self.out, self.resume)
         with RunFolder(self.out, self) as folder:
             started = time.perf_counter()
-            _, outcome = fit_model(buffer, self.train, folder=self.out, resume=self.resume)
+            _, outcome = fit_model(
+                buffer, self.train, folder=self.out, resume=self.resume, progress=watched()
+            )
             seconds = time.perf_counter() - started
             summary = {
                 "transitions": len(buffer),
@@ -176,7 +179,7 @@ class Predict:
         """Predict, draw, and say how far off."""
         require_counts(self, "horizon", "windows", "samples", "langevin_steps")
         require_numbers(self, "temperature")
-        require_seed(self.seed)
+        require_seed("seed", self.seed)
         model, buffer = load_model(self.checkpoint), load_data(self.data)
         with RunFolder(self.out, self) as folder:
             return self._predict(model, buffer, folder)
@@ -272,7 +275,7 @@ class Plan:
         """Drive, draw, and say how well."""
         require_counts(self, "episodes", "horizon")
         require_numbers(self, "goal_weight", above=True)
-        require_seed(self.seed)
+        require_seed("seed", self.seed)
         model = load_model(self.checkpoint)
         world = World.of(self.env, self.goal_index)
         require(
@@ -287,7 +290,7 @@ class Plan:
         agent = MPCAgent(planner, model.normalizer, world.action, seed=self.seed)
         environments = self._environments()
         with RunFolder(self.out, self) as folder:
-            episodes = run_episodes(agent, environments, seed=self.seed, progress="planning")
+            episodes = run_episodes(agent, environments, seed=self.seed, progress="planning" * watched())
             summary = {
                 "return_mean": episodes.mean,
                 "return_ci95": episodes.ci95,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ebm_control.checks import require
-from ebm_control.cli.limits import require_counts, require_numbers, require_seed
+from ebm_control.checks import require, require_seed
+from ebm_control.cli.limits import require_counts, require_numbers
 from ebm_control.cli.run_folder import SUMMARY, RunFolder, plain, whole_file
 from ebm_control.continual import Kind, Learner, Outcome, learn, learner_of
 from ebm_control.continual.figures import draw_accuracies, draw_landscape
@@ -85,7 +85,7 @@ class Continual:
         require_numbers(self, "learning_rate", above=True)
         require_numbers(self, "dropout", "averaging", high=1.0)
         require_numbers(self, "penalty")
-        require_seed(self.seed)
+        require_seed("seed", self.seed)
 
     def _learn(self, learner: Learner, stream: TaskStream, folder: RunFolder) -> dict[str, Any]:
         def unfinished(so_far: Outcome) -> None:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from ebm_control.checks import require_seed
 from ebm_control.cli import figures
-from ebm_control.cli.limits import require_counts, require_seed
+from ebm_control.cli.limits import require_counts, watched
 from ebm_control.cli.run_folder import RunFolder, whole_file
 from ebm_control.data.mujoco_rollout import collect_mujoco
 from ebm_control.data.rollout_buffer import RolloutBuffer
@@ -61,7 +62,7 @@ class Demo:
         """Run it all, print one table, leave the summary and the figures."""
         require_counts(self, "steps", low=2 * EPISODE)
         require_counts(self, "episodes", "mppi_episodes")
-        require_seed(self.seed)
+        require_seed("seed", self.seed)
         with RunFolder(self.out, self) as folder:
             folder.clear()
             return self._all(folder)
@@ -102,7 +103,7 @@ class Demo:
 
     def _train(self, buffer: RolloutBuffer) -> tuple[TrajectoryModel, dict[str, Any]]:
         started = time.perf_counter()
-        model, outcome = fit_model(buffer, self.train, folder=self.out)
+        model, outcome = fit_model(buffer, self.train, folder=self.out, progress=watched())
         return model, {
             "seconds": time.perf_counter() - started,
             "updates": outcome.updates,
@@ -166,7 +167,7 @@ class Demo:
 
     def _drive(self, agent: MPCAgent, episodes: int, title: str, goal: Any = GOAL) -> Episodes:
         environments = [gym.make(ENV, goal=goal) for _ in range(episodes)]
-        return run_episodes(agent, environments, seed=self.seed, progress=title)
+        return run_episodes(agent, environments, seed=self.seed, progress=title * watched())
 
     def _show(self, agent: MPCAgent, model: TrajectoryModel, folder: RunFolder) -> Episodes:
         """One episode alone: its pictures, and the time of a plan for one start state."""

@@ -119,9 +119,9 @@ def plan_chains(
 
 def animation(path: Path, frames: list[NDArray[Any]], fps: int = 20) -> Path:
     """Frames `(H, W, 3)` uint8 as a GIF."""
-    # To memory: on a disk that is full the library would fail once more where it closes the file.
+    # Encoded first: imageio writes to a full disk once more, and complains, when it is thrown away.
     path.write_bytes(
-        imageio.imwrite("<bytes>", np.stack(frames), extension=".gif", duration=1000 / fps, loop=0)
+        imageio.imwrite("<bytes>", np.stack(frames), extension=path.suffix, duration=1000 / fps, loop=0)
     )
     return path
 

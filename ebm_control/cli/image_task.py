@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from ebm_control.checks import require
-from ebm_control.cli.limits import require_counts, require_seed
+from ebm_control.checks import require, require_seed
+from ebm_control.cli.limits import require_counts
 from ebm_control.cli.run_folder import RunFolder, plain, whole_file
 from ebm_control.data.images import ImageSet, load_images
 from ebm_control.data.shapes import ATTRIBUTES, draw_shapes
@@ -41,7 +41,7 @@ class Trained(ABC):
     def run(self) -> dict[str, Any]:
         """Do the task, and write what it gave."""
         require_counts(self, "count", low=2)
-        require_seed(self.seed)
+        require_seed("seed", self.seed)
         model = load_image_model(self.checkpoint)
         data = load_set(model.data, self.data_dir)
         require(

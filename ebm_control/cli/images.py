@@ -11,7 +11,7 @@ import torch
 import tyro
 
 from ebm_control import images as tasks
-from ebm_control.checks import require, require_number
+from ebm_control.checks import require, require_number, require_seed
 from ebm_control.cli.commands import require_new
 from ebm_control.cli.image_task import (
     COLUMNS,
@@ -22,7 +22,7 @@ from ebm_control.cli.image_task import (
     save_page,
     save_tensor,
 )
-from ebm_control.cli.limits import require_counts, require_numbers, require_seed
+from ebm_control.cli.limits import require_counts, require_numbers, watched
 from ebm_control.cli.run_folder import RunFolder, plain
 from ebm_control.data.images import ImageSet
 from ebm_control.energies.image import ImageEnergy
@@ -54,7 +54,9 @@ class TrainImages:
         require_new(self.out, self.resume)
         with RunFolder(self.out, self) as folder:
             started = time.perf_counter()
-            model, outcome = fit_images(data, self.train, folder=self.out, resume=self.resume)
+            model, outcome = fit_images(
+                data, self.train, folder=self.out, resume=self.resume, progress=watched()
+            )
             seconds = time.perf_counter() - started
             generator = torch.Generator().manual_seed(self.train.seed)
             drawn = tasks.generate(model.energy, 8 * COLUMNS, generator=generator)
@@ -301,7 +303,7 @@ class Compose:
     def run(self) -> dict[str, Any]:
         """Draw a page of them."""
         require_counts(self, "count")
-        require_seed(self.seed)
+        require_seed("seed", self.seed)
         require(
             len(self.checkpoints) == len(self.attributes) > 0,
             "attributes",

@@ -1,12 +1,11 @@
-"""Ranges of the numbers that commands take, checked before any work."""
+"""Ranges of the numbers that commands take, checked before any work; whether somebody watches it."""
 
 from __future__ import annotations
 
 import math
+import sys
 
-from ebm_control.checks import require, require_number
-
-SEEDS = 2**32  # what NumPy, torch and Gymnasium all take
+from ebm_control.checks import require_number
 
 
 def require_counts(command: object, *names: str, low: int = 1) -> None:
@@ -25,7 +24,6 @@ def require_numbers(
             require_number(name, value, low, high, above=above)
 
 
-def require_seed(seed: int) -> None:
-    """Raise `InputError` unless `seed` is one that all generators take."""
-    require_number("seed", seed, 0, whole=True)
-    require(seed < SEEDS, "seed", given=seed, expected="less than 2**32")
+def watched() -> bool:
+    """Whether bars of progress go to a terminal; in a file or a pipe they would be in the way of errors."""
+    return sys.stderr.isatty()

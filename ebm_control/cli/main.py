@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
+import rich
 import torch
 import tyro
 from rich.console import Console
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     SIGTERM.
     """
     try:
-        with termination_raises():
+        with termination_raises(), _one_error_alone():
             try:
                 _run(arguments)
             finally:
@@ -80,10 +82,31 @@ def _run(arguments: Sequence[str] | None) -> None:
         "images by the same sampler; classes that arrive one task at a time.",
         args=arguments,
     )
+    rich.reconfigure(stderr=True)  # for bars of progress: what is written to stdout is the summary alone
     use_threads(CORES if isinstance(command, Images | Continual) else 1)
     summary = command.run()
     if not isinstance(command, Demo):
         Console().print_json(data={k: v for k, v in summary.items() if isinstance(v, int | float | str)})
+
+
+@contextmanager
+def _one_error_alone() -> Iterator[None]:
+    """Leave out what threads and finalisers say of files: it follows from the error that the command ends with."""
+    in_threads, in_finalisers = threading.excepthook, sys.unraisablehook
+
+    def of_thread(found: threading.ExceptHookArgs) -> None:
+        if not issubclass(found.exc_type, OSError):
+            in_threads(found)
+
+    def of_finaliser(found: sys.UnraisableHookArgs) -> None:
+        if not isinstance(found.exc_value, OSError):
+            in_finalisers(found)
+
+    threading.excepthook, sys.unraisablehook = of_thread, of_finaliser
+    try:
+        yield
+    finally:
+        threading.excepthook, sys.unraisablehook = in_threads, in_finalisers
 
 
 def _say(words: str, error: BaseException) -> None:

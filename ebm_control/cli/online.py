@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_seed
 from ebm_control.cli.commands import Plan, require_new
-from ebm_control.cli.limits import require_counts, require_numbers, require_seed
+from ebm_control.cli.limits import require_counts, require_numbers, watched
 from ebm_control.cli.run_folder import RunFolder, plain, read_settings, whole_file
 from ebm_control.cli.world import World
 from ebm_control.data.environments import make_env
@@ -109,13 +109,14 @@ class Online:
             resume=self.resume,
             about={name: value for name, value in self.about().items() if name != "online"},
             periods=self.periods,
+            progress=watched(),
         )
         if goals is not None and learning.progress.step:
             _recall(goals, learning)
         learning.run()
         environments = [make_env(self.env) for _ in range(self.evaluate)]
         seed = 10_000 + 1000 * self.seed  # other starts and goals than those that were learned from
-        episodes = run_episodes(learning.agent(), environments, seed=seed, progress="evaluating")
+        episodes = run_episodes(learning.agent(), environments, seed=seed, progress="evaluating" * watched())
         seconds = time.perf_counter() - started
         command = f"ebm-control online --env {self.env} --model {self.model} --seed {self.seed}"
         summary = {
@@ -150,7 +151,7 @@ class Online:
         """The environment's spaces; complains of whatever makes no sense before anything is written."""
         require_counts(self, "evaluate", "horizon")
         require_numbers(self, "goal_weight", "reward_weight", "place", above=True)
-        require_seed(self.seed)
+        require_seed("seed", self.seed)
         seed = self.online.seed
         require(seed in (0, self.seed), "online.seed", given=seed, expected="--seed instead")
         world = World.of(self.env, self.goal_index)

@@ -49,6 +49,7 @@ class RunFolder:
         except (FileExistsError, NotADirectoryError) as error:
             raise InputError(f"out: expected a folder, got {error.filename} ({error.strerror})") from error
         with ExitStack() as open_:
+            open_.enter_context(_named(self.path))
             open_.enter_context(locked(self.path / ".lock", "out"))
             open_.callback(self._leave_no_empty_folder)
             self._require_own()
@@ -59,7 +60,7 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.close()
+        self._open.__exit__(kind, error, trace)
 
     @property
     def figures(self) -> Path:
@@ -111,6 +112,17 @@ class RunFolder:
     def _leave_no_empty_folder(self) -> None:
         with suppress(OSError):
             self.figures.rmdir()
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Say what was written to where an error names no file, as those of full disks do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.add_note(f"while writing to {folder}")
+        raise
 
 
 def read_settings(folder: Path) -> dict[str, Any] | None:

@@ -44,7 +44,7 @@ def save_grid(path: Path | str, images: Tensor, columns: int, *, scale: int = 2)
     """Write `grid` as a picture, making its folder where needed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Encoded first: imageio writes to a full disk once more, and complains, when it is thrown away.
     picture = grid(images, columns, scale=scale).numpy()
-    # To memory: on a disk that is full the library would fail once more where it closes the file.
     path.write_bytes(iio.imwrite("<bytes>", picture, extension=path.suffix, plugin="pillow"))
     return path

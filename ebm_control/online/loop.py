@@ -35,8 +35,9 @@ from ebm_control.planning import MPCAgent
 from ebm_control.planning.inverse_dynamics import InverseDynamics
 from ebm_control.planning.plan import Plan, Plans
 from ebm_control.seeds import seeds, stream
-from ebm_control.training.checkpoint import latest_checkpoint
+from ebm_control.training.checkpoint import CheckpointError, latest_checkpoint
 from ebm_control.training.logger import Logger
+from ebm_control.training.run_settings import folder_of_one
 
 Array = NDArray[np.float64]
 MakePlanner = Callable[[Model, int], Plans]
@@ -200,7 +201,7 @@ class OnlineLearning:
         state: Plan | None = None
         if self._agent is None and self.normalizer is not None:
             self._renew_agent()  # of a run that is resumed
-        with self.logger, self._nothing_lost():
+        with folder_of_one(self.folder), self.logger, self._nothing_lost():
             self.logger.start(steps, self.progress.step, "learning online")
             while self.progress.step < steps:
                 actions, state = self._act(envs.observations, state, fresh)
@@ -232,12 +233,17 @@ class OnlineLearning:
         """Where a run is stopped, or its environment fails, a checkpoint keeps all that was executed by then."""
         try:
             yield
-        except (KeyboardInterrupt, InputError):
+        except (KeyboardInterrupt, InputError) as stop:
             if self.folder is not None and self.normalizer is not None:
-                with uninterrupted():
-                    self.experience.flush()
-                    self.experience.take_in()
-                    saving.save(self, self.folder)
+                try:
+                    with uninterrupted():
+                        self.experience.flush()
+                        self.experience.take_in()
+                        stop.add_note(
+                            f"checkpoint of step {self.progress.step} in {saving.save(self, self.folder)}"
+                        )
+                except (CheckpointError, OSError) as error:
+                    stop.add_note(f"step {self.progress.step} was not saved: {error}")
             raise
 
     def _act(

@@ -13,7 +13,6 @@ from ebm_control.checks import require, require_number, require_seed
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.prediction.predict import Prediction, predict
 from ebm_control.samplers.chain import Sampler
-from ebm_control.seeds import torch_generator
 from ebm_control.training.model import TrajectoryModel
 
 
@@ -89,7 +88,7 @@ def prediction_error(
         samples=samples,
         sampler=sampler,
         context=context,
-        generator=torch_generator(seed),
+        generator=torch.Generator().manual_seed(seed),
     )
     truth = layout.states(x)[:, known:]
     unit = normalizer.state_std.float()

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ebm_control.checks import require, require_finite, require_number, require_shape
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.seeds import torch_generator
 
 _BLOCK = 2**21  # distances held at a time, 16 MiB
 _SHARE = 0.25  # of a mode's probability, that its frequency has to reach for the mode to be covered
@@ -126,7 +125,7 @@ def energy_distance(a: Tensor, b: Tensor, *, most: int = 4000, seed: int = 0) ->
     """
     a, b = _two_samples(a, b)
     require_number("most", most, 2, whole=True)
-    generator = torch_generator(seed)
+    generator = torch.Generator().manual_seed(seed)
     a, b = (
         x if len(x) <= most else x[torch.randperm(len(x), generator=generator)[:most].to(x.device)]
         for x in (a, b)

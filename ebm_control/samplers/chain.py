@@ -101,8 +101,8 @@ def run_chain(
         engine: how to execute the steps; see `ebm_control.samplers.engines`.
 
     """
-    _check(x, fixed, context, trace)
     generator = generator_on(x.device, generator)
+    _check(x, fixed, context, trace)
     with evaluation_mode(energy), torch.no_grad():
         rows = rows.to(device=x.device, dtype=x.dtype)
         factor = _factor(scale, x)
@@ -216,10 +216,10 @@ class KernelSampler(ABC):
             InputError: as a chain; or the sampler has fewer steps.
 
         """
+        generator = generator_on(x.device, generator)
         _check(x, fixed, context, 0)
         rows = self.rows().to(device=x.device, dtype=x.dtype)
         require_number("steps", steps, 1, len(rows), whole=True)
-        generator = generator_on(x.device, generator)
         kernel = self.kernel()
         with evaluation_mode(energy, frozen=False), torch.enable_grad():
             target = _target(energy, x, context, fixed, self.clamp, differentiable=True)

@@ -109,7 +109,7 @@ def test_every_command_explains_itself(command, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("collect --env ebm/Particl-v0 --out {tmp}/data.npz", "'ebm/Particl-v0'; close to ebm/Particle-v0"),
+        ("collect --env ebm/Particl-v0 --out {tmp}/data.npz", "close to ebm/Particle-v0"),
         ("collect --env ebm/Particle-v0 --steps 0 --out {tmp}/a.npz", "steps: expected a whole number of at"),
         ("collect --env ebm/Particle-v0 --out {tmp}/data", "out: expected a file that ends in .npz"),
         ("collect --env ebm/Particle-v0 --out {data}/a.npz", "out: expected a folder, got"),

@@ -231,7 +231,7 @@ def test_window_energy_sees_features_actions_and_displacements_of_every_row() ->
             return x.sum(dim=(1, 2))[:, None]
 
     layout, seen = TrajectoryLayout(2, 1, PERIODS), Seen()
-    energy = WindowEnergy(layout, seen, displacement_scale=SCALE, context_dim=1)
+    energy = WindowEnergy(layout, seen, displacement_scale=SCALE, context_dim=1).double()
     energy(X, CONTEXT)
     steps = [torch.zeros(2).double()] + [
         displacement(X[0, t, :2], X[0, t - 1, :2], PERIODS) for t in range(1, 6)

@@ -146,7 +146,7 @@ def test_planned_windows_are_drawn_from_those_there_are_and_a_state_goes_on():
     other = PlannedWindows(6, seed=9)
     other.load_state_dict(copy.deepcopy(plans.state_dict()))
     assert torch.equal(plans(2, batch).x, other(2, batch).x)
-    with pytest.raises(InputError, match="count: expected .*at least 1, got 0"):
+    with pytest.raises(InputError, match=r"count: expected .*at least 1, got 0"):
         PlannedWindows(0, seed=0)
 
 

@@ -5,6 +5,7 @@ import torch
 
 from ebm_control.checks import InputError
 from ebm_control.planning import Episodes, run_episodes
+from ebm_control.seeds import seeds
 
 
 class Scripted:
@@ -31,7 +32,7 @@ def test_episodes_are_those_of_stepping_by_hand(env_id, factor):
     lengths = []
     for i in range(count):
         env = gym.make(env_id, max_episode_steps=60)
-        observation, _ = env.reset(seed=5 + i)
+        observation, _ = env.reset(seed=seeds(5, "episodes", count)[i])
         total, state, done, t = 0.0, None, False, 0
         while not done:
             plain = observation["observation"] if isinstance(observation, dict) else observation
@@ -128,3 +129,13 @@ def test_other_rewards_and_flags_are_one_line_with_their_place(reward, flag, mes
     with pytest.raises(InputError, match=rf"^{message}") as caught:
         run_episodes(Scripted(1), [Handing(float, bool), Handing(reward, flag)])
     assert "\n" not in str(caught.value)
+
+
+def test_one_environment_given_several_times_is_refused():
+    env = gym.make("Pendulum-v1")
+    with pytest.raises(InputError, match=r"^env: expected environments of their own"):
+        run_episodes(Scripted(1), [env] * 3)
+    with pytest.raises(InputError, match=r"^env: expected environments of their own"):
+        run_episodes(Scripted(1), [env, gym.wrappers.ClipAction(env)])
+    with pytest.raises(InputError, match=r"^environments: expected at least one"):
+        run_episodes(Scripted(1), [])
