@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import json
 import os
 import platform
@@ -51,18 +53,22 @@ def provenance(command: str, seeds: Sequence[int], seconds: float) -> dict[str, 
 def write_record(path: str | Path, results: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
     """Write `results` and their `provenance` to `path` as indented JSON, making its folder where needed.
 
-    In one piece: the text is written aside, to the disk, and then put in place of what was there before.
+    In one piece: the text is written aside, to the disk, and then put in place of what was there before. `sha256` of
+    the record is the `checksum` of all else that it holds.
 
     Raises:
-        OSError: it could not be written (a full disk, say); what was there before is untouched.
+        OSError: it could not be written (a full disk, a link to itself); what was there before is untouched.
         TypeError: something of it has no form in JSON; nothing is written.
 
     """
-    text = json.dumps({"results": results, "provenance": origin}, indent=2) + "\n"
+    record = {"results": results, "provenance": origin}
+    text = json.dumps(record | {"sha256": checksum(record)}, indent=2) + "\n"
     path = Path(path)
-    place = path.resolve()  # a link stays a link
+    place = Path(os.path.realpath(path))  # a link stays a link
     draft = place.with_name(f".{place.name}.{secrets.token_hex(8)}.draft")
     try:
+        if leads_nowhere(path):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         place.parent.mkdir(parents=True, exist_ok=True)
         with open(draft, "x", encoding="utf-8") as file:
             file.write(text)
@@ -75,6 +81,19 @@ def write_record(path: str | Path, results: Mapping[str, Any], origin: Mapping[s
     finally:
         with contextlib.suppress(OSError):  # gone already, or its folder is none
             draft.unlink()
+
+
+def checksum(record: Mapping[str, Any]) -> str:
+    """SHA-256 of a record's results and provenance as JSON with sorted keys and no spaces."""
+    parts = {name: record[name] for name in ("results", "provenance")}
+    # Read back first: the keys of what is written need not be strings, those of what is read are.
+    text = json.dumps(json.loads(json.dumps(parts)), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def leads_nowhere(path: str | Path) -> bool:
+    """Whether a path is a link that leads back to itself; one to a file that is not there yet is none."""
+    return os.path.islink(os.path.realpath(path))
 
 
 def usable_cores() -> int:

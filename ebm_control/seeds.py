@@ -5,8 +5,9 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
+import torch
 
-from ebm_control.checks import require_number
+from ebm_control.checks import require_number, require_seed
 
 
 def sequence(seed: int, purpose: str) -> np.random.SeedSequence:
@@ -32,3 +33,14 @@ def seeds(seed: int, purpose: str, count: int) -> list[int]:
     """`count` seeds below 2**31 for environments, spaces or torch generators; the first ones whatever `count` is."""
     state = sequence(seed, purpose).generate_state(count, np.uint32)
     return [int(value) >> 1 for value in state]
+
+
+def torch_generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """torch's generator of a seed, a NumPy number too, on a device.
+
+    Raises:
+        InputError: `seed` is negative, no whole number or more than torch takes.
+
+    """
+    require_seed("seed", seed)
+    return torch.Generator(device).manual_seed(int(seed))

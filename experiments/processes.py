@@ -19,8 +19,6 @@ from ebm_control.checks import InputError
 from ebm_control.interrupts import exit_status, termination_raises
 from ebm_control.provenance import usable_cores
 
-PATIENCE = 5.0  # seconds that a worker has to end itself
-
 
 @contextmanager
 def workers() -> Iterator[ProcessPoolExecutor]:
@@ -58,11 +56,11 @@ def _end_with_parent() -> None:
 
 
 def _end(processes: list[Any]) -> None:
+    # Not by SIGTERM: one that was forked a moment ago still has its parent's way to take it, and would say so.
     for process in processes:
-        process.terminate()
-    for process in processes:
-        process.join(PATIENCE)
         process.kill()
+    for process in processes:
+        process.join()
 
 
 def as_program(main: Callable[[], object]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ebm_control.checks import InputError, require
 from ebm_control.locks import locked
-from ebm_control.provenance import write_record
+from ebm_control.provenance import checksum, leads_nowhere, write_record
 
 Row = dict[str, Any]
 
@@ -25,10 +25,17 @@ def claimed(path: Path, *, resume: bool | None = None, argument: str = "out") ->
         argument: that names `path`, or its folder.
 
     Raises:
-        InputError: there is a record, and it is not to be gone on with; or another process has it.
+        InputError: there is a record, and it is not to be gone on with; or another process has it; or `path` is a link
+            that leads back to itself.
         OSError: nothing can be written there.
 
     """
+    require(
+        not leads_nowhere(path),
+        argument,
+        given=f"{path}, a link that leads back to itself",
+        expected="a file, or a place for one",
+    )
     with locked(path.with_name(f".{path.name}.lock"), argument):
         ways = f"another --{argument}, or the old record moved away"
         if resume is not None:
@@ -43,7 +50,8 @@ def read(path: Path, argument: str) -> Row:
     """The record at `path`: `{"results": {"by_seed": [rows], ...}, "provenance": {"command": ..., ...}}`.
 
     Raises:
-        InputError: it is damaged, or no record of runs of several seeds.
+        InputError: it is damaged (what it holds is not what its checksum was taken of), or no record of runs of several
+            seeds.
 
     """
 
@@ -60,7 +68,10 @@ def read(path: Path, argument: str) -> Row:
         case {"results": {"by_seed": [*rows]}, "provenance": {"command": str()} as origin} if all(
             _is_row(row) for row in rows
         ) and all(_has_command(part) for part in parts_of(origin)):
-            return record
+            # Earlier records have no checksum; nothing but one may stand beside results and provenance.
+            if len(record) == 2 or (len(record) == 3 and record.get("sha256") == checksum(record)):
+                return record
+            raise refuse("which was changed since it was written: its checksum is of something else")
     raise refuse("which has no rows that each name their job and seed, or no word on where they come from")
 
 

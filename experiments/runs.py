@@ -200,7 +200,10 @@ def _run_all(
     try:
         with workers() as pool:
             for job in work:
-                running[pool.submit(run, job)] = job
+                # Python ignores what a signal raises in the functions that it calls around a fork; and a worker that
+                # has not begun yet leaves a Ctrl-C for all to its parent.
+                with uninterrupted():
+                    running[pool.submit(run, job)] = job
             for done in as_completed(running):
                 job, error = running[done], done.exception()
                 what = f"{job.name}, seed {job.seed}"

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ebm_control.provenance import provenance, usable_cores, write_record
+from ebm_control.provenance import checksum, provenance, usable_cores, write_record
 
 
 def test_record_holds_results_and_where_they_come_from(tmp_path):
@@ -18,7 +18,12 @@ def test_record_holds_results_and_where_they_come_from(tmp_path):
     assert origin["versions"]["torch"]
     path = tmp_path / "new" / "record.json"
     write_record(path, {"figure": 1.5}, origin)
-    assert json.loads(path.read_text()) == {"results": {"figure": 1.5}, "provenance": origin}
+    record = json.loads(path.read_text())
+    assert {name: record[name] for name in ("results", "provenance")} == {
+        "results": {"figure": 1.5},
+        "provenance": origin,
+    }
+    assert record["sha256"] == checksum(record)
 
 
 def full(*_):
@@ -88,3 +93,52 @@ def test_a_link_stays_a_link(tmp_path):
     write_record(tmp_path / "link.json", {"figure": 2}, {})
     assert (tmp_path / "link.json").is_symlink()
     assert json.loads((tmp_path / "record.json").read_text())["results"] == {"figure": 2}
+
+
+@pytest.mark.parametrize(
+    "results",
+    [{1: 0.1, "10": 2, 2: [True, None]}, {"Müller ✓": 1e-300}, {"nan": float("nan"), "t": (1, 2)}],
+    ids=str,
+)
+def test_the_checksum_is_that_of_what_is_read_back_whatever_its_layout(tmp_path, results):
+    path = tmp_path / "record.json"
+    write_record(path, results, {"command": "a"})
+    record = json.loads(path.read_text())
+    assert record["sha256"] == checksum(record)
+    backwards = {name: record[name] for name in reversed(record)}
+    assert checksum(json.loads(json.dumps(backwards, indent=7))) == record["sha256"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record["results"].update(figure=2.5),
+        lambda record: record["results"].update(figure="1.5"),
+        lambda record: record["results"].update(another=None),
+        lambda record: record["results"].pop("figure"),
+        lambda record: record["provenance"].update(command="b"),
+    ],
+)
+def test_other_figures_or_another_origin_have_another_checksum(tmp_path, change):
+    path = tmp_path / "record.json"
+    write_record(path, {"figure": 1.5}, {"command": "a"})
+    record = json.loads(path.read_text())
+    change(record)
+    assert record["sha256"] != checksum(record)
+
+
+def links(folder, kind):
+    names = {"itself": ["a.json"], "two": ["a.json", "b.json"], "three": ["a.json", "b.json", "c.json"]}[kind]
+    for name, other in zip(names, [*names[1:], names[0]], strict=True):
+        (folder / name).symlink_to(folder / other)
+    return folder / "a.json"
+
+
+@pytest.mark.parametrize("kind", ["itself", "two", "three"])
+def test_a_link_that_leads_back_to_itself_is_one_clear_error(tmp_path, kind):
+    path = links(tmp_path, kind)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OSError, match="the record could not be written"):
+        write_record(path, {"figure": 1}, {})
+    assert sorted(tmp_path.iterdir()) == before
+    assert path.is_symlink()

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from ebm_control.checks import InputError
-from ebm_control.seeds import seeds, stream
+from ebm_control.seeds import seeds, stream, torch_generator
 
 
 def test_seeds_of_neighbours_and_of_other_purposes_are_all_different():
@@ -30,3 +31,16 @@ def test_a_stream_comes_back_and_is_none_of_another_purpose_or_of_numpy_itself()
 def test_a_seed_that_is_no_whole_number_of_0_or_more_is_refused(seed):
     with pytest.raises(InputError, match=r"^seed: expected a whole number of at least 0"):
         stream(seed, "a")
+
+
+@pytest.mark.parametrize("seed", [7, np.int64(7), np.uint8(7), np.array([7])[0]])
+def test_a_generator_of_torch_takes_seeds_of_numpy(seed):
+    assert torch.equal(
+        torch.rand(4, generator=torch_generator(seed)), torch.rand(4, generator=torch_generator(7))
+    )
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, 2**63, float("nan"), True, "0", None])
+def test_a_generator_of_torch_needs_a_seed_that_it_can_take(seed):
+    with pytest.raises(InputError, match=r"^seed: expected a whole number"):
+        torch_generator(seed)

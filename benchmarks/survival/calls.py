@@ -84,7 +84,7 @@ DATA = (
     Call(
         "collect",
         lambda **given: collect(**given, progress=False),
-        {"env": "choice", "steps": "count", "policy": "choice", "num_envs": "count", "seed": "seed"},
+        {"env": "choice", "steps": "count", "policy": "choice", "num_envs": "count?", "seed": "seed"},
         lambda: {"env": "ebm/Particle-v0", "steps": 12, "policy": "random", "num_envs": 2, "seed": 0},
         lambda value, given: len(value) == given["steps"],
     ),

@@ -73,7 +73,8 @@ def _collect(out: Path, given: Path) -> None:
 
 def _experiment(out: Path, given: Path) -> None:
     del given
-    experiment_as_program(out, again=(out / RECORD).exists(), jobs=3)
+    # Of a name that is too long `Path.exists` raises an error, and not within the program that is tried.
+    experiment_as_program(out, again=os.path.exists(out / RECORD), jobs=3)
 
 
 def _dataset(out: Path, given: Path) -> None:

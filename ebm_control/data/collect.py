@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ebm_control.checks import InputError, require
+from ebm_control.checks import InputError, require, require_number
 from ebm_control.data.actions import as_actions, random_actions
 from ebm_control.data.environments import CollectionError, EnvLike, make_envs, require_steps
 from ebm_control.data.periods import observation_periods
@@ -80,7 +80,10 @@ def collect(
     """
     require_steps(steps)
     one = isinstance(env, gym.Env)
-    num_envs = min(steps, (1 if one else 8) if num_envs is None else num_envs)
+    if num_envs is None:
+        num_envs = 1 if one else 8
+    require_number("num_envs", num_envs, 1, whole=True)  # before the lesser is taken of it and of `steps`
+    num_envs = min(steps, num_envs)
     envs = Environments(make_envs(env, num_envs))
     try:
         obs_dim, act_dim = envs.observation_space.shape[0], envs.action_space.shape[0]

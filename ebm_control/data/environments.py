@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Dict, Space
 from numpy.typing import NDArray
 
 import ebm_envs  # noqa: F401  (registers `ebm/...`, for ids to work with no import by the user)
-from ebm_control.checks import InputError, require
+from ebm_control.checks import InputError, require, require_number
 from ebm_control.data.rollout_buffer import RolloutBuffer
 
 EnvLike = str | gym.Env | Callable[[], gym.Env]
@@ -74,7 +74,7 @@ def make_envs(env: EnvLike, count: int) -> list[gym.Env]:
             more than one is asked for: side by side its episodes would be mixed up.
 
     """
-    require(count >= 1, "num_envs", given=count, expected="at least 1")
+    require_number("num_envs", count, 1, whole=True)
     require(
         count == 1 or not isinstance(env, gym.Env),
         "env",
@@ -133,5 +133,5 @@ def plain_observation(observation: Any) -> NDArray[Any]:
 
 
 def require_steps(steps: int) -> None:
-    """Raise `InputError` unless there is at least one step to collect."""
-    require(steps >= 1, "steps", given=steps, expected="at least 1")
+    """Raise `InputError` unless `steps` to collect is a whole number of at least 1."""
+    require_number("steps", steps, 1, whole=True)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ebm_control.checks import InputError, require, require_finite, require_shape
-from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.energies.layout import TrajectoryLayout, as_periods
 from ebm_control.tensors import as_array
 
 _TENSORS = ("obs_mean", "obs_std", "act_mean", "act_std", "state_std")
@@ -86,7 +86,7 @@ class Normalizer:
 
         """
         obs, act = _rows("observations", observations), _rows("actions", actions)
-        layout = TrajectoryLayout(obs.shape[-1], act.shape[-1], tuple(float(p) for p in periods))
+        layout = TrajectoryLayout(obs.shape[-1], act.shape[-1], as_periods("periods", periods))
         (obs_mean, obs_std), (act_mean, act_std) = _mean_and_std(obs), _mean_and_std(act)
         state_std = torch.ones_like(obs_std)
         for i in layout.periodic:
@@ -97,7 +97,7 @@ class Normalizer:
     @classmethod
     def identity(cls, obs_dim: int, act_dim: int, periods: Sequence[float] = ()) -> Normalizer:
         """Normaliser that leaves plain coordinates alone; periodic ones still go to [-1, 1]."""
-        layout = TrajectoryLayout(obs_dim, act_dim, tuple(float(p) for p in periods))
+        layout = TrajectoryLayout(obs_dim, act_dim, as_periods("periods", periods))
         scale = torch.ones(obs_dim, dtype=torch.float64)
         for i in layout.periodic:
             scale[i] = layout.periods[i] / 2

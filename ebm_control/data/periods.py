@@ -9,8 +9,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Space
 
-from ebm_control.checks import InputError, require
+from ebm_control.checks import InputError
 from ebm_control.data.environments import observation_box, plain_observation
+from ebm_control.energies.layout import as_periods
 
 ATTRIBUTE = "observation_periods"
 
@@ -49,13 +50,7 @@ def checked_periods(argument: str, value: Any, width: int) -> tuple[float, ...]:
         InputError: it is anything else.
 
     """
-    expected = f"() or {width} finite numbers, each 0 (does not wrap) or positive"
-    try:
-        periods = tuple(float(p) for p in value)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{argument}: expected {expected}, got {value!r}") from error
-    sound = len(periods) in (0, width) and all(np.isfinite(p) and p >= 0 for p in periods)
-    require(sound, argument, given=value, expected=expected)
+    periods = as_periods(argument, value, width)
     return periods if any(periods) else ()
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
-import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ebm_control.checks import InputError, require
+from ebm_control.checks import InputError, require, require_number
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.sound import as_numbers
-from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.energies.layout import TrajectoryLayout, as_periods
 
 Array = NDArray[np.float64]
 _FORMAT = 1
@@ -77,8 +75,9 @@ class RolloutBuffer:
     def __init__(
         self, obs_dim: int, act_dim: int, capacity: int | None = None, periods: Sequence[float] = ()
     ) -> None:
-        layout = TrajectoryLayout(obs_dim, act_dim, tuple(float(p) for p in periods))
-        require(capacity is None or capacity >= 1, "capacity", given=capacity, expected="None or at least 1")
+        layout = TrajectoryLayout(obs_dim, act_dim, as_periods("periods", periods))
+        if capacity is not None:
+            require_number("capacity", capacity, 1, whole=True)
         self.obs_dim, self.act_dim, self.capacity, self.periods = obs_dim, act_dim, capacity, layout.periods
         self._obs = np.empty((0, obs_dim))
         self._act = np.empty((0, act_dim))
@@ -194,11 +193,11 @@ class RolloutBuffer:
         """Rows of `observations` where a window of `length` states, `gap` steps apart, fits into its episode.
 
         Raises:
-            InputError: `length` or `gap` below 1, or no episode is long enough.
+            InputError: `length` or `gap` is no whole number of at least 1, or no episode is long enough.
 
         """
-        require(length >= 1, "length", given=length, expected="at least 1")
-        require(gap >= 1, "gap", given=gap, expected="at least 1")
+        require_number("length", length, 1, whole=True)
+        require_number("gap", gap, 1, whole=True)
         if (length, gap) not in self._starts:
             needed = (length - 1) * gap
             longest = max((span.steps for span in self._spans), default=0)
@@ -237,9 +236,10 @@ class RolloutBuffer:
             beyond the episode's end: its action is then 0.
 
         Raises:
-            InputError: as `window_starts`.
+            InputError: `n` is no whole number of at least 1; else as `window_starts`.
 
         """
+        require_number("n", n, 1, whole=True)
         starts = self.window_starts(length, gap)
         rows = rng.choice(starts, n)[:, None] + gap * np.arange(length)
         return self.observations[rows], self.gap_actions(rows, gap)[0]
@@ -320,17 +320,11 @@ class RolloutBuffer:
                 buffer.add_episode(
                     obs[rows.start : start], act[rows], rew[rows] if rewarded else None, terminated
                 )
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            OSError,
-            KeyError,
-            IndexError,
-            TypeError,
-            ValueError,
-        ) as e:
-            raise InputError(f"path: expected a file that RolloutBuffer.save wrote, got {path} ({e})") from e
+        except Exception as error:  # readers of a damaged file raise errors of every kind
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(
+                f"path: expected a file that RolloutBuffer.save wrote, got {path} ({why})"
+            ) from error
         return buffer
 
 

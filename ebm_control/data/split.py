@@ -29,11 +29,12 @@ def split(
         Held-out data and the rest, two buffers.
 
     Raises:
-        InputError: `fraction` not within (0, 1), or data that are too short for a window in each part.
+        InputError: `fraction` not within (0, 1), `steps` no whole number of at least 1, or data that are too
+            short for a window in each part.
 
     """
-    require_number("fraction", fraction, 0, 1, above=True)
-    require(fraction < 1, "fraction", given=fraction, expected="below 1")
+    require_number("fraction", fraction, 0, 1, above=True, below=True)
+    require_number("steps", steps, 1, whole=True)
     lengths = np.array([len(e) for e in buffer.episodes()], dtype=np.int64)
     windows = lengths >= steps
     require(

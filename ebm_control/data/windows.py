@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ebm_control.checks import InputError, require
+from ebm_control.checks import InputError, require, require_number, require_widths
 from ebm_control.data.batch import Batch
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.seeds import torch_generator
 
 
 class WindowBatches(Iterator[Batch]):
@@ -31,8 +32,8 @@ class WindowBatches(Iterator[Batch]):
         dtype: torch.dtype,
         seed: int,
     ) -> None:
-        require(batch >= 1, "batch", given=batch, expected="at least 1")
-        require(len(gaps) >= 1, "gaps", given=gaps, expected="at least one gap")
+        require_number("batch", batch, 1, whole=True)
+        require_widths("gaps" if with_context else "gap", gaps, least=1)
         dims = normalizer.layout.obs_dim, normalizer.layout.act_dim
         expected = buffer.obs_dim, buffer.act_dim
         require(
@@ -40,14 +41,14 @@ class WindowBatches(Iterator[Batch]):
         )
         self.gaps = tuple(gaps)
         self._batch, self._length, self._with_context = batch, length, with_context
+        self._starts = [torch.from_numpy(buffer.window_starts(length, g)).to(device) for g in self.gaps]
         # One tensor of rows for each gap, from which a batch is a single gather.
         self._data = [_normalised_rows(buffer, normalizer, g).to(device, dtype) for g in self.gaps]
-        self._starts = [torch.from_numpy(buffer.window_starts(length, g)).to(device) for g in self.gaps]
         self._before = np.cumsum([0, *(len(starts) for starts in self._starts)]).tolist()
         self._offsets = torch.arange(length, device=device)
-        self._generator = torch.Generator(device).manual_seed(seed)
+        self._generator = torch_generator(seed, device)
         # The gap decides which tensor is read, so it is drawn on the host: on a device it would cost a sync.
-        self._gap_generator = torch.Generator().manual_seed(seed)
+        self._gap_generator = torch_generator(seed)
 
     @property
     def num_windows(self) -> int:

@@ -7,10 +7,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ebm_control.checks import InputError, is_sequence, require, require_number, require_shape, shown
+from ebm_control.tensors import as_array
+
+
+def as_periods(argument: str, value: ArrayLike, width: int | None = None) -> tuple[float, ...]:
+    """`value` as a tuple of periods, one for each of `width` coordinates (None for any number of them), or ().
+
+    Raises:
+        InputError: no such row of finite numbers, each 0 (does not wrap) or positive.
+
+    """
+    count = "" if width is None else f"{width} "
+    expected = f"() or {count}finite numbers, each 0 (does not wrap) or positive"
+    given = " ".join(repr(value).split())
+    try:
+        array = as_array(argument, value)
+    except InputError as error:
+        raise InputError(f"{argument}: expected {expected}, got {given}") from error
+    fits = array.ndim == 1 and (width is None or len(array) in (0, width))
+    sound = fits and bool((np.isfinite(array) & (array >= 0)).all())
+    require(sound, argument, given=given, expected=expected)
+    return tuple(array.tolist())
 
 
 @dataclass(frozen=True)

@@ -47,5 +47,5 @@ def save_grid(path: Path | str, images: Tensor, columns: int, *, scale: int = 2)
     path, picture = Path(path), grid(images, columns, scale=scale).numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
     # Encoded first: imageio writes to a full disk once more, and complains, when it is thrown away.
-    path.write_bytes(iio.imwrite("<bytes>", picture, extension=path.suffix))
+    path.write_bytes(iio.imwrite("<bytes>", picture, extension=path.suffix, plugin="pillow"))
     return path

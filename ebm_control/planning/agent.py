@@ -12,13 +12,14 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ebm_control.checks import InputError, require
+from ebm_control.checks import InputError, require, require_finite, require_number
 from ebm_control.data.actions import as_actions
 from ebm_control.data.environments import action_box
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.planning.inverse_dynamics import InverseDynamics
 from ebm_control.planning.plan import Plan, Plans
-from ebm_control.tensors import as_array, outside_inference_mode
+from ebm_control.seeds import torch_generator
+from ebm_control.tensors import as_array, as_tensor, outside_inference_mode
 
 Observation = ArrayLike | Mapping[str, ArrayLike]
 
@@ -42,6 +43,10 @@ class MPCAgent:
             coordinate, from where its plan had it ends all plans.
         device: where plans are made.
         seed: of the planner's noise.
+
+    Raises:
+        InputError: a planner over states alone without `inverse_dynamics`, an action space other than that of the data,
+            or a number, a tolerance or a seed that is out of range.
 
     """
 
@@ -72,14 +77,14 @@ class MPCAgent:
             given=f"one of {box.shape[0]} coordinates",
             expected=f"that of the data, of {known}",
         )
-        require(temperature > 0, "temperature", given=temperature, expected="a positive number")
-        require(rows >= 1, "rows", given=rows, expected="at least 1 step")
-        self.rows, self.tolerance = rows, torch.as_tensor(tolerance, dtype=torch.float32, device=device)
+        require_number("temperature", temperature, 0, above=True)
+        require_number("rows", rows, 1, whole=True)
+        self.rows, self.tolerance = rows, _tolerance(tolerance, planner.layout.obs_dim, device)
         self.planner, self.normalizer = planner, normalizer
         self.action_space, self.inverse_dynamics = action_space, inverse_dynamics
         self.goal = None if goal is None else as_array("goal", goal)
         self.temperature, self.device = temperature, torch.device(device)
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.generator = torch_generator(seed, self.device)
 
     @outside_inference_mode
     @torch.no_grad()
@@ -96,24 +101,24 @@ class MPCAgent:
             observation: `(obs_dim,)` or `(N, obs_dim)`, any array, tensor or list of real numbers; or a mapping that
                 holds one as "observation". Its "desired_goal" is the goal where the planner takes one.
             state: what the last call returned second: its plans are taken up again.
-            episode_start: `(N,)` True where a new episode began, so that the old plan means nothing.
+            episode_start: `(N,)` True where a new episode began, so that the old plan means nothing; one True or False
+                alone is that of all.
             deterministic: act by the best chain; otherwise by one drawn from the chains' energies.
 
         Returns:
             Actions `(act_dim,)` or `(N, act_dim)`, and the plan to hand to the next call.
 
         Raises:
-            InputError: observation or goal of the wrong shape, or not finite; a mapping without "observation", or
-                without a goal that the planner takes and the agent was not given; an "achieved_goal" that differs, by
-                more than half a deviation of the data, from the coordinates which the planner takes for the goal's.
+            InputError: observation, goal or `episode_start` of the wrong shape, or not finite; a mapping without
+                "observation", or without a goal that the planner takes and the agent was not given; an "achieved_goal"
+                that differs, by more than half a deviation of the data, from the coordinates which the planner takes
+                for the goal's.
 
         """
         start, goal, single = self._read(observation)
         if state is not None and len(state.states) != len(start):
             state = None
-        cold = None
-        if episode_start is not None:
-            cold = torch.as_tensor(np.atleast_1d(np.asarray(episode_start, dtype=bool)))
+        cold = None if episode_start is None else _begun(episode_start, len(start))
         if cold is not None and bool(cold.all()):
             state = None
         if state is not None and self._holds(state, start, goal, cold):
@@ -172,6 +177,7 @@ class MPCAgent:
                 f"observation: expected shape (N, {self.planner.layout.obs_dim}), got {tuple(array.shape)}"
             )
         states = self._normalized(np.atleast_2d(array))
+        require_finite("observation", states)  # in float32: what is beyond its range is infinite
         if goal is None or not self.planner.goal_index:  # a reward, say, needs no goal although there is one
             return states, None, array.ndim == 1
         if achieved is not None:
@@ -194,7 +200,9 @@ class MPCAgent:
         )
         whole = np.zeros((count, self.planner.layout.obs_dim))
         whole[:, index] = raw
-        return self._normalized(whole)[:, index]
+        goals = self._normalized(whole)[:, index]
+        require_finite(name, goals)
+        return goals
 
     def _require_goal_index(self, states: Tensor, achieved: ArrayLike) -> None:
         """Raise `InputError` where the coordinates that the planner steers are not what the environment's goals mean.
@@ -213,3 +221,23 @@ class MPCAgent:
                 f"{tuple(index)}: coordinate {index[column]} is {float(off[row, column]):.3g} normalised units off "
                 f"achieved_goal[{column}]"
             )
+
+
+def _tolerance(value: Tensor | float, obs_dim: int, device: torch.device | str) -> Tensor:
+    """Tolerance `()` or `(obs_dim,)`, finite and at least 0, as float32."""
+    tolerance = as_tensor("tolerance", value, torch.float32, device)
+    fits = tuple(tolerance.shape) in ((), (obs_dim,))
+    sound = fits and bool((tolerance.isfinite() & (tolerance >= 0)).all())
+    given = tolerance.tolist() if fits else f"shape {tuple(tolerance.shape)}"
+    require(sound, "tolerance", given=given, expected=f"a finite number of at least 0, or {obs_dim} of them")
+    return tolerance
+
+
+def _begun(value: ArrayLike, count: int) -> Tensor:
+    """Boolean `(count,)` of `episode_start`; one flag alone is that of all."""
+    flags = as_array("episode_start", value)
+    fits = flags.shape in ((), (count,))
+    sound = fits and bool(np.isin(flags, (0.0, 1.0)).all())
+    given = flags.tolist() if fits else f"shape {flags.shape}"
+    require(sound, "episode_start", given=given, expected=f"True or False, or {count} of them")
+    return torch.from_numpy(np.broadcast_to(flags != 0, count).copy())

@@ -132,6 +132,26 @@ def test_environment_declares_the_periods():
     assert np.abs(buffer.observations[:, :2]).max() <= 1
 
 
+@pytest.mark.parametrize(
+    "value", [0, -1, 1.5, 2.0, float("nan"), float("inf"), True, "two", [], np.float32(2)], ids=repr
+)
+@pytest.mark.parametrize("name", ["steps", "num_envs"])
+def test_counts_that_make_no_sense_are_refused_before_anything_is_made(name, value):
+    def made():
+        raise AssertionError("an environment was made")
+
+    with pytest.raises(InputError, match=rf"^{name}: expected a whole number of at least 1, got"):
+        collect(made, **{"steps": 10, "num_envs": 2} | {name: value}, progress=False)
+
+
+@pytest.mark.parametrize("env", [Counter, Counter()], ids=["function", "environment"])
+def test_without_a_count_there_are_8_environments_or_the_one_given(env):
+    episodes = {row[0] for row in collect(env, 40, num_envs=None, progress=False).observations}
+    lengths = [len(e) for e in collect(env, 40, num_envs=None, progress=False).episodes()]
+    assert len(episodes) == (8 if isinstance(env, Counter) else 1)
+    assert lengths == [5] * 8
+
+
 def test_bad_requests_are_named():
     with pytest.raises(InputError, match="HalfCheetah-v5"):
         collect("HalfCheeta-v5", 10)

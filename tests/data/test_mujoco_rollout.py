@@ -15,6 +15,15 @@ from ebm_control.data.environments import plain_observation
 from ebm_control.seeds import seeds
 
 
+@pytest.mark.parametrize(
+    "value", [0, -1, 1.5, 2.0, float("nan"), float("inf"), True, "two", [], np.float32(2)], ids=repr
+)
+@pytest.mark.parametrize("name", ["steps", "episode_length", "threads"])
+def test_counts_that_make_no_sense_are_refused_by_name(name, value):
+    with pytest.raises(InputError, match=rf"^{name}: expected a whole number of at least 1, got"):
+        collect_mujoco("ebm/Reacher-v0", **{"steps": 10, "episode_length": 5, "threads": 1} | {name: value})
+
+
 @pytest.mark.parametrize("env_id", ["HalfCheetah-v5", "Hopper-v5", "Swimmer-v5", "ebm/Reacher-v0"])
 def test_rollouts_equal_stepping_the_environment(env_id):
     buffer = collect_mujoco(env_id, 350, episode_length=100, seed=5)

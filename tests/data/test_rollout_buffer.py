@@ -1,10 +1,13 @@
+from functools import partial
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebm_control.checks import InputError
-from ebm_control.data import RolloutBuffer
+from ebm_control.data import Normalizer, RolloutBuffer
 
 
 def counting_buffer(lengths: list[int], capacity: int | None = None) -> RolloutBuffer:
@@ -129,6 +132,84 @@ def test_flipped_byte_and_foreign_files_are_refused(tmp_path):
         RolloutBuffer.load(path)
     with pytest.raises(InputError, match="existing file"):
         RolloutBuffer.load(tmp_path / "none.npz")
+
+
+def another_method(raw):
+    """The raw file with a method of compression of its first entry that zip does not know."""
+    at = raw.index(b"PK\x01\x02") + 10
+    return raw[:at] + b"\x07\x00" + raw[at + 2 :]
+
+
+FLIPPED = {
+    "a zip method that there is not": another_method,
+    "a header that is no Python": lambda raw: raw.replace(b"(1102, 2), }", b"(1102, 2)))}"),
+    "a header that does not end": lambda raw: raw.replace(b"(1102, 2), }", b"(1102, 2), ("),
+    "a size of all memory": lambda raw: raw.replace(b"(1102, 2), }         ", b"(1102999999999, 2), }"),
+    "a size below 0": lambda raw: raw.replace(b"(1102, 2), }", b"(-102, 2), }"),
+}
+
+
+@pytest.mark.parametrize("kind", FLIPPED)
+def test_whatever_the_readers_of_a_damaged_file_raise_it_is_refused_in_one_line(tmp_path, kind):
+    path = tmp_path / "data.npz"
+    counting_buffer([500, 600]).save(path)  # so long that headers are read before checksums are compared
+    before = path.read_bytes()
+    path.write_bytes(FLIPPED[kind](before))
+    assert path.read_bytes() != before
+    with pytest.raises(InputError, match=r"^path: expected a file that RolloutBuffer\.save wrote") as error:
+        RolloutBuffer.load(path)
+    assert "\n" not in str(error.value)
+
+
+NO_COUNTS = [0, -1, 1.5, 2.0, float("nan"), float("inf"), True, "three", [], -(2**70)]
+NO_PERIODS = [
+    None,
+    0.5,
+    "ab",
+    np.array(["1", "2"]),
+    np.zeros((1, 2)),
+    (1.0,),
+    (np.nan, 0.0),
+    (-1.0, 0.0),
+    [None, 1.0],
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name in ("obs_dim", "capacity", "n", "length", "gap") for value in NO_COUNTS]
+    + [("act_dim", value) for value in NO_COUNTS if value != 0],  # 0 for states alone
+    ids=repr,
+)
+def test_numbers_that_make_no_sense_are_refused_by_name(name, value):
+    sizes, windows = {"obs_dim": 2, "act_dim": 1, "capacity": 10}, {"n": 2, "length": 2, "gap": 1}
+    buffer, rng = counting_buffer([5, 6]), np.random.default_rng(0)
+    call, given = (
+        (RolloutBuffer, sizes) if name in sizes else (partial(buffer.sample_windows, rng=rng), windows)
+    )
+    with pytest.raises(InputError, match=rf"^{name}: expected a whole number of at least") as error:
+        call(**given | {name: value})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", NO_PERIODS, ids=repr)
+def test_periods_that_make_no_sense_are_refused_by_name(value):
+    for make in (
+        lambda: RolloutBuffer(2, 1, periods=value),
+        lambda: Normalizer.fit(np.zeros((3, 2)), np.zeros((3, 1)), value),
+        lambda: Normalizer.identity(2, 1, value),
+    ):
+        with pytest.raises(InputError, match=r"^periods: expected \(\) or") as error:
+            make()
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "value", [(0, 2), [0.0, 2.0], np.array([0, 2]), np.array([0.0, 2.0], ">f4"), torch.tensor([0, 2])]
+)
+def test_periods_of_any_form_are_the_same(value):
+    assert RolloutBuffer(2, 1, periods=value).periods == (0.0, 2.0)
+    assert Normalizer.identity(2, 1, value).periods == (0.0, 2.0)
 
 
 def test_bad_episodes_are_refused_and_named():

@@ -77,6 +77,14 @@ def test_data_too_short_for_a_window_in_each_part_are_refused_whatever_the_draw(
             split(rollouts(lengths), 0.3, np.random.default_rng(seed), steps)
 
 
+@pytest.mark.parametrize(
+    "steps", [0, -1, 1.5, 2.0, -(2**70), float("nan"), float("inf"), True, "two", [], None]
+)
+def test_steps_that_are_no_count_are_refused(steps):
+    with pytest.raises(InputError, match=r"^steps: expected a whole number of at least 1"):
+        split(rollouts([9, 9]), 0.5, np.random.default_rng(0), steps)
+
+
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan"), True, "half"])
 def test_a_fraction_out_of_range_is_refused(fraction):
     with pytest.raises(InputError, match=r"^fraction"):

@@ -102,6 +102,21 @@ def test_a_batch_is_drawn_without_a_loop_over_its_windows_or_the_episodes():
     assert 0 < few == lines(512, 3) == lines(8, 50)
 
 
+@pytest.mark.parametrize("value", [-1, 1.5, 2.0, float("nan"), float("inf"), True, "two", []], ids=repr)
+@pytest.mark.parametrize("name", ["batch", "length", "gap", "gaps", "seed"])
+def test_numbers_that_make_no_sense_are_refused_by_name(name, value):
+    buffer, given = random_buffer(), (value,) if name == "gaps" else value
+    with pytest.raises(InputError, match=rf"^{name}: expected a whole number"):
+        window_batches(buffer, buffer.normalizer(), **{"batch": 8, "length": 2} | {name: given})
+
+
+@pytest.mark.parametrize("gaps", ["12", 3, 1.5, {1, 2}])
+def test_gaps_are_a_sequence(gaps):
+    buffer = random_buffer()
+    with pytest.raises(InputError, match=r"^gaps: expected a sequence"):
+        window_batches(buffer, buffer.normalizer(), gaps=gaps)
+
+
 def test_bad_requests_are_named():
     buffer = random_buffer()
     with pytest.raises(InputError, match="longest episode has 40"):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from rich.table import Table
 
 from ebm_control.checks import InputError
@@ -155,7 +156,8 @@ DAMAGED = {
 
 @pytest.mark.parametrize("kind", DAMAGED)
 def test_damaged_records_and_others_are_refused_in_one_line_and_left_alone(recorded, tmp_path, kind):
-    text = DAMAGED[kind](recorded.read_text())
+    earlier = {name: part for name, part in json.loads(recorded.read_text()).items() if name != "sha256"}
+    text = DAMAGED[kind](json.dumps(earlier, indent=2) + "\n")  # a checksum would tell of all of them alike
     before, ran = text if isinstance(text, bytes) else text.encode(), marks(tmp_path)
     recorded.write_bytes(before)
     with pytest.raises(InputError, match=r"^resume: expected .*, got .*some\.json") as error:
@@ -163,6 +165,58 @@ def test_damaged_records_and_others_are_refused_in_one_line_and_left_alone(recor
     assert "\n" not in str(error.value)
     assert recorded.read_bytes() == before
     assert marks(tmp_path) == ran
+
+
+def changed(record, place, value):
+    *path, last = place
+    for name in path:
+        record = record[name]
+    record[last] = value
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("results", "by_seed", 0, "figure"), 7.25),
+        (("results", "by_seed", 1, "seed"), 2),
+        (("results", "by_seed", 0, "job"), "place: b"),
+        (("results", "rows", 0, "figure"), 7.25),
+        (("provenance", "seconds"), 1e9),
+        (("sha256",), "0" * 64),
+        (("sha256",), None),
+        (("sha257",), "0" * 64),
+    ],
+    ids=str,
+)
+def test_a_record_that_is_still_json_but_not_what_was_written_is_refused(recorded, tmp_path, place, value):
+    record = json.loads(recorded.read_text())
+    changed(record, place, value)
+    recorded.write_text(json.dumps(record, indent=2))
+    before, ran = recorded.read_bytes(), marks(tmp_path)
+    with pytest.raises(InputError, match=r"^resume: expected a whole record of runs, got .*some\.json"):
+        carried_out(MethodRuns(seeds=3, out=tmp_path, resume=True), tmp_path)
+    with pytest.raises(InputError, match=r"^parts: expected a whole record of runs, got .*some\.json"):
+        put_together([recorded], tmp_path / "all.json", ["a", "b"], summary)
+    assert recorded.read_bytes() == before
+    assert marks(tmp_path) == ran
+
+
+def test_a_record_of_before_there_were_checksums_is_gone_on_with(recorded, tmp_path):
+    record = json.loads(recorded.read_text())
+    del record["sha256"]
+    recorded.write_text(json.dumps(record))
+    assert len(carried_out(MethodRuns(seeds=3, out=tmp_path, resume=True), tmp_path)["by_seed"]) == 6
+    assert json.loads(recorded.read_text())["sha256"]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_link_that_leads_back_to_itself_is_refused_before_any_run(tmp_path, resume):
+    link = tmp_path / "some.json"
+    link.symlink_to(link)
+    with pytest.raises(InputError, match=r"^out: expected a file, .* got .*some\.json, a link that leads"):
+        carried_out(MethodRuns(seeds=1, out=tmp_path, resume=resume), tmp_path)
+    assert link.is_symlink()
+    assert marks(tmp_path) == {}
 
 
 def test_a_record_that_another_process_writes_is_refused_before_any_run(recorded, tmp_path):
@@ -267,9 +321,9 @@ as_program(lambda: carry_out(settings, experiment(settings, out, run=slow)))
 """
 
 
-def program(folder, *flags):
+def program(folder, *flags, text=PROGRAM):
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(folder), *flags],
+        [sys.executable, "-c", text, str(folder), *flags],
         cwd=Path(__file__).parents[2],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -332,6 +386,29 @@ def test_a_signal_ends_every_process_and_keeps_the_runs_that_are_done(tmp_path, 
     again = carried_out(Runs(seeds=3, out=tmp_path, resume=True), tmp_path)
     assert len(again["by_seed"]) == 6
     assert all(marks(tmp_path)[f"a-{row['seed']}"] == 1 for row in rows)
+
+
+FORK = """
+import os, signal
+
+def send():
+    if sent:
+        os.kill(os.getpid(), sent.pop())
+
+sent = [int(sys.argv[2])]
+os.register_at_fork(after_in_parent=send)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or torch.accelerator.is_available(), reason="workers are spawned")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_comes_while_a_worker_is_forked_is_not_ignored(tmp_path, number, status):
+    head, tail = PROGRAM.split("out = Path")
+    process = program(tmp_path, str(int(number)), text=f"{head}{FORK}\nout = Path{tail}")
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == status, said
+    assert len(said.splitlines()) == 1
+    assert said.startswith("stopped")
 
 
 def test_a_program_that_is_refused_says_so_in_one_line(recorded, tmp_path):

@@ -132,7 +132,7 @@ def test_a_reward_needs_no_goal_where_the_environment_has_one():
             goals(BATCH) | {"desired_goal": np.zeros((2, 2))},
             r"goal: expected shape \(3, 2\), got shape \(2, 2\)",
         ),
-        (goals(np.full((3, 2), np.nan)), "start: expected finite values only, got 6"),
+        (goals(np.full((3, 2), np.nan)), "observation: expected finite values only, got 6"),
         (np.zeros((3, 4)), r"observation: expected shape \(N, 2\), got \(3, 4\)"),
     ],
 )
@@ -142,9 +142,93 @@ def test_observations_that_do_not_fit_are_refused(observation, message):
     assert "\n" not in str(caught.value)
 
 
-def test_temperature_of_no_sense_is_refused():
-    with pytest.raises(InputError, match="temperature: expected a positive number, got 0"):
-        quick_agent(temperature=0.0)
+NAN, INF = float("nan"), float("inf")
+SETTINGS = {
+    "temperature": [0.0, -1, NAN, INF, True, "warm", [], None],
+    "rows": [0, -1, 1.5, 2.0, NAN, INF, True, "two", [], None],
+    "tolerance": [-0.1, NAN, INF, "far", None, [0.1], [0.1, NAN], [[0.1, 0.1]], torch.zeros(3)],
+    "seed": [-1, 1.5, 2**70, NAN, True, "one", [], None],
+    "goal": ["there", [None, 0.0], object()],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in SETTINGS.items() for value in values], ids=repr
+)
+def test_settings_that_make_no_sense_are_refused_by_name(name, value):
+    with pytest.raises(InputError, match=f"^{name}: expected ") as caught:
+        quick_agent(**{name: value})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), np.array([3])[0]])
+def test_seeds_of_numpy_are_those_of_python(seed):
+    drawn, expected = quick_agent(seed=seed).predict(BATCH)[0], quick_agent(seed=3).predict(BATCH)[0]
+    assert np.array_equal(drawn, expected)
+
+
+@pytest.mark.parametrize("tolerance", [0.1, np.float32(0.1), (0.1, 0.1), torch.full((2,), 0.1)])
+def test_a_tolerance_is_one_number_or_one_for_each_coordinate(tolerance):
+    assert torch.equal(quick_agent(tolerance=tolerance).tolerance.expand(2), torch.full((2,), 0.1))
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        "yes",
+        ["a", "b", "c"],
+        [True, None, False],
+        [True, False],
+        [True] * 4,
+        [],
+        [[True] * 3],
+        [0.5, 0, 1],
+        [NAN] * 3,
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("state", [False, True])
+def test_an_episode_start_that_does_not_fit_is_refused_by_name(begun, state):
+    agent = quick_agent(Langevin(0))
+    _, plan = agent.predict(BATCH)
+    with pytest.raises(InputError, match=r"^episode_start: expected ") as caught:
+        agent.predict(BATCH, plan if state else None, begun)
+    assert "\n" not in str(caught.value)
+
+
+FLAGS = np.array([False, True, False])
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        np.ascontiguousarray(FLAGS[::-1])[::-1],
+        FLAGS.tolist(),
+        FLAGS.astype(np.uint8),
+        FLAGS.astype(">f8"),
+        torch.from_numpy(FLAGS),
+    ],
+    ids=["reversed", "list", "bytes", "big-endian", "tensor"],
+)
+def test_an_episode_start_of_any_form_is_read_alike(begun):
+    def chains(flags):
+        agent = quick_agent(Langevin(0))
+        return agent.predict(BATCH, agent.predict(BATCH)[1], flags)[1].chains
+
+    assert torch.equal(chains(begun), chains(FLAGS))
+    assert torch.equal(chains(True), chains([True] * 3))
+    assert torch.equal(chains(np.False_), chains([False] * 3))
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF, 1e300])
+@pytest.mark.parametrize("single", [False, True])
+def test_what_is_not_finite_is_named_as_it_was_given(value, single):
+    observation = BATCH.copy()
+    observation[0, 1] = value
+    with pytest.raises(InputError, match=r"^observation: expected finite values only, got 1 .*\(0, 1\)$"):
+        quick_agent().predict(observation[0] if single else observation)
+    with pytest.raises(InputError, match=r"^goal: expected finite values only"):
+        quick_agent(goal=[0.0, value]).predict(BATCH)
 
 
 def shifted_normalizer(offset):
