@@ -20,8 +20,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## collect, train, predict and plan on Reacher; figures and summary in runs/demo
 	$(BIN)/ebm-control demo --out runs/demo
 
-test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest
+test: $(READY)  ## run the tests, in as many processes as there are cores (at most 4), one thread each
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY)  ## ruff, mypy and the layers
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
@@ -108,7 +109,8 @@ def flags() -> list[tuple[type, str]]:
 
 
 def named(pair: object) -> str:
-    return pair.__name__ if isinstance(pair, type) else str(pair)
+    # Without addresses: names of tests are the same in every process.
+    return pair.__name__ if isinstance(pair, type) else re.sub(r" at 0x[0-9a-f]+", "", str(pair))
 
 
 def refused(kind: type, name: str, value: object) -> None:

@@ -148,7 +148,7 @@ SETTINGS = {
     "rows": [0, -1, 1.5, 2.0, NAN, INF, True, "two", [], None],
     "tolerance": [-0.1, NAN, INF, "far", None, [0.1], [0.1, NAN], [[0.1, 0.1]], torch.zeros(3)],
     "seed": [-1, 1.5, 2**70, NAN, True, "one", [], None],
-    "goal": ["there", [None, 0.0], object()],
+    "goal": ["there", [None, 0.0], {}],
 }
 
 
