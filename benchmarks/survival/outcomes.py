@@ -19,6 +19,8 @@ from ebm_control.training import CheckpointError, DivergenceError
 GOOD = ("clear", "right")
 FAULTS = ("tracebacks", "silent", "lost")
 REFUSALS = (InputError, CheckpointError, DivergenceError)
+# What a run notes on its way stands above its bar of progress, on standard error: no word on how it ends.
+_NOTE = re.compile(r"step \d+: ")
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -102,10 +104,10 @@ def ending_complaint(ending: Ending, allowed: Iterable[int]) -> str | None:
         return f"traceback: {lines[-1][:160]} ({ours[-1][-90:] if ours else 'outside'})"
     if ending.code not in allowed:
         return f"exit status {ending.code}: {words[-160:]}"
-    lines = [line for line in words.splitlines() if line.strip()]
+    lines = [line for line in words.splitlines() if line.strip() and not _NOTE.match(line)]
     if ending.code > 0 and len(lines) != 1:
         return f"exit status {ending.code} with {len(lines)} lines: {words[:160]}"
-    if ending.code == 2 and not words.startswith("error:"):
+    if ending.code == 2 and not lines[0].startswith("error:"):
         return f"exit status 2 without an error: {words[:160]}"
     return None
 

@@ -85,8 +85,8 @@ class Logger:
                 )
 
     def note(self, message: str) -> None:
-        """Say something above the bar, and keep it with the events."""
-        self._bar.console.print(message)
+        """Say something above the bar, in one line, and keep it with the events."""
+        self._bar.console.print(message, soft_wrap=True)
         if self._writer is not None:
             self._writer.add_text("notes", message)
 
