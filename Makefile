@@ -21,7 +21,7 @@ demo: $(READY)  ## collect, train, predict and plan on Reacher; figures and summ
 	$(BIN)/ebm-control demo --out runs/demo
 
 test: $(READY)  ## run the tests, in as many processes as there are cores (at most 4), one thread each
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(READY)  ## ruff, mypy and the layers
 	$(BIN)/ruff check .

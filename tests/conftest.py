@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import signal
 import tempfile
 
 # Before torch and NumPy are imported, and so that processes that tests start inherit it: small tensors are
@@ -23,6 +24,9 @@ torch.set_num_threads(1)  # also where the caller's environment names more
 capability = torch.backends.cpu.get_cpu_capability()
 compiled = f"torchinductor_{getpass.getuser()}_{capability}"
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), compiled))
+
+# A shell that starts tests in the background has Ctrl-C ignored, in them and in every process that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
