@@ -12,12 +12,19 @@ UNBOUNDED = 1e15
 
 def as_actions(values: ArrayLike, box: Box) -> NDArray[np.generic]:
     """`values` `(..., act_dim)` clipped to the space, rounded where it holds whole numbers, in the space's dtype."""
-    clipped = np.clip(np.asarray(values, np.float64), box.low, box.high)
-    if np.issubdtype(box.dtype, np.integer):
-        # Half to even would favour even actions; within the bounds of int64 in any case.
-        clipped = np.clip(np.floor(clipped + 0.5), box.low, box.high)
-    # A bound of float64 may round to just outside of itself in float32.
-    return np.clip(clipped.astype(box.dtype), box.low, box.high).astype(box.dtype)
+    wanted = np.asarray(values, np.float64)
+    low, high = np.broadcast_to(box.low, wanted.shape), np.broadcast_to(box.high, wanted.shape)
+    inside = (wanted > low) & (wanted < high)
+    middle = np.where(inside, wanted, 0.0)
+    if _whole(box):
+        middle = np.floor(middle + 0.5)  # half to even would favour even actions
+    # At a bound the bound itself: float64 does not hold all of int64, nor float32 all bounds of float64.
+    cast = middle.astype(box.dtype)
+    return np.clip(np.where(inside, cast, np.where(wanted >= high, high, low)), low, high).astype(box.dtype)
+
+
+def _whole(box: Box) -> bool:
+    return np.dtype(box.dtype).kind in "iub"
 
 
 def action_limits(box: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -34,7 +41,7 @@ def random_actions(box: Box, rng: np.random.Generator, shape: tuple[int, ...] = 
     """
     low, high = action_limits(box)
     size = (*shape, *box.shape)
-    if np.issubdtype(box.dtype, np.integer):
+    if _whole(box):
         low, high = np.where(np.isfinite(low), low - 0.5, low), np.where(np.isfinite(high), high + 0.5, high)
     both = np.isfinite(low) & np.isfinite(high)
     width = np.where(both, np.where(both, high, 0.0) - np.where(both, low, 0.0), 0.0)

@@ -66,7 +66,9 @@ class EnvironmentCheck:
         """
         state, warmstart = self._simulator.state()
         try:
-            observation, _, terminated, truncated, _ = self._env.step(action)
+            observation, _, terminated, truncated, _ = self._env.step(
+                np.array(action)
+            )  # some change it in place
         except Exception as error:
             raise DisagreementError(
                 f"env: expected {self._env} to step from every state of its rollouts, got "

@@ -60,12 +60,9 @@ def without_outliers(buffer: RolloutBuffer) -> RolloutBuffer:
     cleaned = RolloutBuffer(buffer.obs_dim, buffer.act_dim, periods=buffer.periods)
     row = act = 0
     for e in buffer.episodes():
-        bad, bad_actions = (
-            wild[row : row + len(e) + 1].any(axis=1),
-            wild_actions[act : act + len(e)].any(axis=1),
-        )
-        seen = np.where(bad, np.nan, e.observations)
-        done = np.where(bad_actions, np.nan, e.actions)
+        bad = wild[row : row + len(e) + 1].any(axis=1, keepdims=True)
+        bad_actions = wild_actions[act : act + len(e)].any(axis=1, keepdims=True)
+        seen, done = np.where(bad, np.nan, e.observations), np.where(bad_actions, np.nan, e.actions)
         add_finite_parts(cleaned, seen, done, e.rewards, e.terminated)
         row, act = row + len(e) + 1, act + len(e)
     return cleaned

@@ -14,6 +14,8 @@ from ebm_control.data.environments import observation_box, plain_observation
 from ebm_control.energies.layout import as_periods
 
 ATTRIBUTE = "observation_periods"
+# Whose wrappers change observations as `ObservationWrapper`s, or with a space of their own, or not at all.
+_KNOWN = ("gymnasium.", "gymnasium_robotics.", "stable_baselines3.", "ebm_envs.")
 
 
 def observation_periods(env: gym.Env, given: Sequence[float] | None = None) -> tuple[float, ...]:
@@ -21,7 +23,8 @@ def observation_periods(env: gym.Env, given: Sequence[float] | None = None) -> t
 
     An environment declares them by an attribute of the name `observation_periods`. It is looked for from the outermost
     wrapper inwards, for as long as wrappers leave the coordinates as they are: a wrapper that rescales, reorders or
-    appends coordinates has periods of its own, or none.
+    appends coordinates has periods of its own, or none. A wrapper of one's own that overrides `reset` or `step`, and
+    leaves observations alone, says so by `keeps_observations = True`.
 
     Args:
         env: environment.
@@ -59,7 +62,7 @@ def _keeps_coordinates(wrapper: gym.Wrapper) -> bool:
     if not _same_box(wrapper.observation_space, wrapper.env.observation_space):
         return False
     if not isinstance(wrapper, gym.ObservationWrapper):
-        return True
+        return _leaves_observations(wrapper)
     if hasattr(wrapper, "obs_rms"):
         return False  # running statistics, which a trial observation would change
     # Equal bounds say little where there are none (a reversed order, say): try it on an observation.
@@ -69,6 +72,15 @@ def _keeps_coordinates(wrapper: gym.Wrapper) -> bool:
     except Exception:  # a wrapper that cannot do without a reset is not known to keep anything
         return False
     return bool(np.array_equal(shown, plain_observation(sample)))
+
+
+def _leaves_observations(wrapper: gym.Wrapper) -> bool:
+    """Whether a wrapper that is no `ObservationWrapper` is known not to change observations in `reset` and `step`."""
+    kind = type(wrapper)
+    own = any(getattr(kind, name) is not getattr(gym.Wrapper, name) for name in ("reset", "step"))
+    action_or_reward = isinstance(wrapper, gym.ActionWrapper | gym.RewardWrapper)
+    known = kind.__module__.startswith(_KNOWN)
+    return not own or action_or_reward or known or bool(getattr(wrapper, "keeps_observations", False))
 
 
 def _same_box(outer: Space, inner: Space) -> bool:

@@ -140,7 +140,8 @@ class Environments:
             if which is not None and not which[i]:
                 continue
             self._step[i] += 1
-            found = self._called(i, "step", self.all[i].step, action)
+            # A copy: some environments change the action in place, and what is recorded is what was handed over.
+            found = self._called(i, "step", self.all[i].step, np.array(action))
             five = isinstance(found, tuple) and len(found) == 5
             given = f"{len(found)} values" if isinstance(found, tuple) else type(found).__name__
             require(five, "env", given=f"step that gave {given} ({self.where(i)})", expected=_API)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ebm_control.online.loop import OnlineLearning
 
 FILES = ("data.npz", "held.npz")
+MARK = ".ebm-control"  # in folders of experience that were written here
 
 
 def save(run: OnlineLearning, folder: Path) -> Path:
@@ -33,6 +34,7 @@ def save(run: OnlineLearning, folder: Path) -> Path:
     kept, checkpoints = folder / "experience", folder / "checkpoints"
     here = kept / f"step_{step:08d}"
     parts.save(here)
+    (here / MARK).touch()
     for i, regime in enumerate(run.regimes):
         regime.experience.save(here / f"regime_{i}")
     assert run.normalizer is not None
@@ -57,9 +59,9 @@ def save(run: OnlineLearning, folder: Path) -> Path:
 def _forget(kept: Path, checkpoints: Path) -> None:
     """Remove the experience of checkpoints that are gone, and nothing that was not written here."""
     for old in kept.glob("step_*"):
-        ours = old.name.removeprefix("step_").isdigit() and old.is_dir()
-        if not ours or (checkpoints / old.name).exists():
+        if not (old / MARK).is_file() or (checkpoints / old.name).exists():
             continue
+        (old / MARK).unlink()
         for folder in (*old.glob("regime_*"), old):
             for name in FILES:
                 (folder / name).unlink(missing_ok=True)

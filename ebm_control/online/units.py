@@ -13,7 +13,7 @@ from ebm_control.data import Normalizer, RolloutBuffer
 
 AGREE = 0.25  # of a uniform draw's deviation within the bounds: below it data do not speak for them
 WIDER, NARROWER = 3.0, 0.1  # deviations of all data, in the units they are measured in, that ask for new ones
-FAR = 12.0  # normalised units beyond which no reading should lie
+FAR = 12.0  # normalised units beyond which a reading asks whether others would fit it better
 ROUNDING = 1e-5
 
 
@@ -39,12 +39,15 @@ def bounded_normalizer(data: RolloutBuffer, space: Box) -> Normalizer:
 
 
 def outgrown(data: RolloutBuffer, normalizer: Normalizer) -> Tensor:
-    """Coordinates `(obs_dim,)` whose units no longer fit the data: these spread far wider, far less, or lie far out.
+    """Coordinates `(obs_dim,)` whose units no longer fit the data, and for which new ones would fit far better.
 
-    The first data lie close to where episodes begin, and what did not move then may move later.
+    The data spread far wider than their unit says, or far less, or lie far out; the first data lie close to where
+    episodes begin, and what did not move then may move later. What is rare and far out in any unit (a flag, a contact)
+    asks for none.
     """
-    x = normalizer.normalize_observations(torch.from_numpy(data.observations))
-    plain = torch.tensor([p == 0 for p in normalizer.periods] or [True] * x.shape[1])
-    std = x.std(dim=0, correction=0)
-    moves = std > ROUNDING
-    return plain & moves & ((std > WIDER) | (std < NARROWER) | (x.abs().amax(dim=0) > FAR))
+    observations, fresh = torch.from_numpy(data.observations), data.normalizer()
+    plain = torch.tensor([p == 0 for p in normalizer.periods] or [True] * observations.shape[1])
+    x, again = (units.normalize_observations(observations) for units in (normalizer, fresh))
+    std, far = x.std(dim=0, correction=0), x.abs().amax(dim=0)
+    beyond = (far > FAR) & (again.abs().amax(dim=0) < far / 2)
+    return plain & (std > ROUNDING) & ((std > WIDER) | (std < NARROWER) | beyond)

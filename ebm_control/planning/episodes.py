@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from ebm_control.checks import InputError, require
+from ebm_control.data.actions import as_actions
 from ebm_control.data.stepping import Environments
 from ebm_control.seeds import seeds
 from ebm_control.statistics import half_interval
+from ebm_control.tensors import as_array
 
 Array = NDArray[np.float64]
 
@@ -38,7 +40,7 @@ class Episodes:
         returns: `(N,)` sums of rewards.
         last_rewards: `(N,)` reward of each episode's last step.
         observations: `(T + 1, N, obs_dim)`; an episode that ended repeats its last one.
-        actions: `(T, N, act_dim)`.
+        actions: `(T, N, act_dim)`, as they were taken: clipped to the space, and rounded where it holds whole numbers.
         seconds: `(T,)` of each call of `predict`, for all N at once.
         states: the agent's state after each step (plans, for an `MPCAgent`).
 
@@ -97,7 +99,8 @@ def run_episodes(
         started = time.perf_counter()
         actions, state = agent.predict(envs.observations, state)
         seconds.append(time.perf_counter() - started)
-        step = envs.step(np.asarray(actions), alive)
+        actions = _checked(actions, envs)
+        step = envs.step(actions, alive)
         if not step.finite.all():
             where = envs.where(int(np.flatnonzero(~step.finite)[0]))
             raise InputError(f"env: expected a finite observation and reward, got others ({where})")
@@ -110,6 +113,15 @@ def run_episodes(
         if not alive.any():
             break
     return Episodes(returns, last, np.stack(seen), np.stack(acted), np.array(seconds), states)
+
+
+def _checked(given: Any, envs: Environments) -> NDArray[Any]:
+    """An agent's actions `(N, act_dim)` as the environments take them: clipped, rounded to whole numbers, cast."""
+    actions = as_array("actions", given)
+    shape = (len(envs), *envs.action_space.shape)
+    require(actions.shape == shape, "actions", given=f"shape {actions.shape}", expected=f"shape {shape}")
+    require(bool(np.isfinite(actions).all()), "actions", given="figures that are not", expected="finite ones")
+    return as_actions(actions, envs.action_space)
 
 
 def _limit(env: gym.Env[Any, Any]) -> int:

@@ -22,6 +22,9 @@ BOXES = [
     Box(0, np.inf, (2,), np.float32),
     Box(-np.inf, 1, (2,), np.float64),
     Box(-3.4e38, 3.4e38, (2,), np.float32),
+    Box(0, 1, (2,), bool),
+    Box(np.iinfo(np.int64).min, np.iinfo(np.int64).max, (2,), np.int64),
+    Box(0, np.iinfo(np.uint64).max, (2,), np.uint64),
 ]
 
 
@@ -49,6 +52,15 @@ def test_whole_numbers_are_rounded_and_drawn_alike():
     drawn = random_actions(box, np.random.default_rng(0), (6000,))
     shares = [np.mean(drawn == k) for k in (-1, 0, 1)]
     assert np.allclose(shares, 1 / 3, atol=0.03)
+
+
+def test_flags_are_drawn_alike_and_bounds_beyond_float64_are_kept():
+    flags = random_actions(Box(0, 1, (1,), bool), np.random.default_rng(0), (2000,))
+    assert 0.45 < flags.mean() < 0.55
+    for dtype in (np.int64, np.uint64):
+        least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+        box = Box(least, most, (1,), dtype)
+        assert as_actions([[1e30], [-1e30]], box)[:, 0].tolist() == [most, least]
 
 
 def test_half_widths_stand_in_where_there_are_no_bounds():

@@ -218,3 +218,18 @@ def test_an_environment_that_cannot_be_made_is_one_line():
     finally:
         for name in ("ForTests/Missing-v0", "ForTests/Failing-v0"):
             del gym.registry[name]
+
+
+class InPlace(Point):
+    """Changes the action that it is handed."""
+
+    def step(self, action):
+        action *= 0.5
+        return super().step(action)
+
+
+def test_an_environment_that_changes_its_action_in_place_does_not_change_what_is_recorded():
+    buffer = collect(InPlace, 60, num_envs=2, progress=False)
+    assert false_share(buffer, gain=0.05) == 0
+    buffer = collect(InPlace, 60, lambda o: np.full((2, 2), 1.0, np.float32), num_envs=2, progress=False)
+    assert (buffer.actions == 1).all()

@@ -75,6 +75,22 @@ def test_wrappers_that_change_coordinates_have_no_periods_unless_they_say_so(env
     assert observation_periods(env(), [3.0] * width) == (3.0,) * width
 
 
+def test_a_wrapper_that_may_change_observations_in_step_is_not_looked_through_unless_it_says_so():
+    class Shaped(gym.Wrapper):
+        def step(self, action):
+            observation, reward, *rest = self.env.step(action)
+            return observation, 2 * reward, *rest
+
+    assert observation_periods(Shaped(Angles())) == ()
+    Shaped.keeps_observations = True
+    assert observation_periods(Shaped(Angles())) == (6.0, 0.0)
+
+    class Named(gym.Wrapper):
+        """Overrides neither."""
+
+    assert observation_periods(Named(Angles())) == (6.0, 0.0)
+
+
 def test_a_wrapper_may_declare_its_own():
     class Degrees(gym.ObservationWrapper):
         observation_periods = (360.0, 0.0)

@@ -179,17 +179,30 @@ def test_the_experience_of_another_run_is_refused(tmp_path):
         online(folder=tmp_path / "a", resume=True)
 
 
+def test_rare_flags_and_heavy_tails_ask_for_no_new_units():
+    rng = np.random.default_rng(0)
+    for column in (
+        rng.random(2001) < 1 / 300,
+        rng.standard_t(2, 2001),
+        np.where(rng.random(2001) < 0.01, 30.0, 0.0),
+    ):
+        data = RolloutBuffer(1, 1)
+        data.add_episode(column.astype(float)[:, None], np.zeros((2000, 1)))
+        assert not outgrown(data, data.normalizer()).any()
+
+
 def test_files_of_the_user_in_the_folder_stay(tmp_path):
     mine = tmp_path / "experience" / "step_by_step" / "notes.txt"
-    also = tmp_path / "experience" / "step_00000100" / "notes.txt"
-    for path in (mine, also):
-        path.parent.mkdir(parents=True)
+    also = tmp_path / "experience" / "step_00000001" / "notes.txt"
+    data = also.with_name("data.npz")
+    for path in (mine, also, data):
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("mine")
     run = online(folder=tmp_path, steps=500)
     run.run()
-    assert mine.read_text() == also.read_text() == "mine"
+    assert mine.read_text() == also.read_text() == data.read_text() == "mine"
     names = {path.name for path in (tmp_path / "experience").iterdir()}
-    assert names == {"step_by_step", "step_00000100", "step_00000400", "step_00000500"}
+    assert names == {"step_by_step", "step_00000001", "step_00000400", "step_00000500"}
 
 
 def walk(scale=1.0, start=0.0, n=200, dim=2):

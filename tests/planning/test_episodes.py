@@ -139,3 +139,39 @@ def test_one_environment_given_several_times_is_refused():
         run_episodes(Scripted(1), [env, gym.wrappers.ClipAction(env)])
     with pytest.raises(InputError, match=r"^environments: expected at least one"):
         run_episodes(Scripted(1), [])
+
+
+@pytest.mark.parametrize(
+    ("box", "asked", "taken"),
+    [
+        (gym.spaces.Box(-1, 1, (1,), np.int8), 0.6, 1),
+        (gym.spaces.Box(-1, 1, (1,), np.float32), 100.0, 1.0),
+        (gym.spaces.Box(-1, 1, (1,), np.float16), 0.3, np.float16(0.3)),
+    ],
+)
+def test_actions_are_taken_as_the_space_has_them(box, asked, taken):
+    class Strict(Handing):
+        def step(self, action):
+            assert self.action_space.contains(action)
+            return super().step(action)
+
+    env = Strict(float, bool)
+    env.action_space = box
+
+    class Asking:
+        def predict(self, observation, state=None, **_):
+            return np.full((1, 1), asked), None
+
+    assert (run_episodes(Asking(), [env]).actions == float(taken)).all()
+
+
+@pytest.mark.parametrize(
+    "actions", [np.zeros((1, 1)), np.zeros((3, 1)), np.zeros((2, 2)), np.full((2, 1), np.nan)]
+)
+def test_actions_of_another_shape_or_not_finite_are_refused(actions):
+    class Asking:
+        def predict(self, observation, state=None, **_):
+            return actions, None
+
+    with pytest.raises(InputError, match=r"^actions: expected"):
+        run_episodes(Asking(), [Handing(float, bool) for _ in range(2)])
