@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import fields
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,14 @@ _SHOWN = 200  # characters of what was given
 
 
 class InputError(ValueError):
-    """Bad input, caught before any work is lost."""
+    """Bad input, caught before any work is lost.
+
+    Attributes:
+        rollouts: where collection ended early, the `RolloutBuffer` of what was whole by then; None elsewhere.
+
+    """
+
+    rollouts: Any = None
 
 
 def require(condition: bool, argument: str, *, given: object, expected: str) -> None:

@@ -2,7 +2,6 @@
 
 from ebm_control.data.batch import Batch
 from ebm_control.data.collect import collect
-from ebm_control.data.environments import CollectionError
 from ebm_control.data.images import ImageBatches, ImageSet, load_images
 from ebm_control.data.minari_io import from_minari, to_minari
 from ebm_control.data.mujoco_rollout import collect_mujoco
@@ -15,7 +14,6 @@ from ebm_control.data.windows import WindowBatches, window_batches
 
 __all__ = [
     "Batch",
-    "CollectionError",
     "Episode",
     "ImageBatches",
     "ImageSet",

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ebm_control.checks import InputError, require, require_number
 from ebm_control.data.actions import as_actions, random_actions
-from ebm_control.data.environments import CollectionError, EnvLike, make_envs, require_steps
+from ebm_control.data.environments import EnvLike, ended_early, make_envs, require_steps
 from ebm_control.data.periods import observation_periods
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.data.stepping import Environments
@@ -73,8 +73,7 @@ def collect(
 
     Raises:
         InputError: an unknown id, spaces other than flat Boxes, one environment given for several, actions of a wrong
-            shape.
-        CollectionError: the environment or the policy fails under way; its `rollouts` holds what was whole by then, as
+            shape. Where the environment or the policy fails under way, the error's `rollouts` holds what was whole by then, as
             does that of the KeyboardInterrupt of a collection that is stopped.
 
     """
@@ -160,7 +159,7 @@ class _Collection:
         ) as error:  # the environment's, the policy's or `starts`' own code may fail in any way
             self._cut_off()
             said = str(error) if isinstance(error, InputError) else f"policy or starts: {_said(error)}"
-            raise CollectionError(
+            raise ended_early(
                 f"{said}; {len(self.buffer)} transitions before it are whole, in `rollouts` of this error",
                 self.buffer,
             ) from error

@@ -18,17 +18,11 @@ from ebm_control.data.rollout_buffer import RolloutBuffer
 EnvLike = str | gym.Env | Callable[[], gym.Env]
 
 
-class CollectionError(InputError):
-    """Collection ended early; what was whole by then is not lost.
-
-    Attributes:
-        rollouts: the episodes collected so far, and those under way cut off at their last sound step.
-
-    """
-
-    def __init__(self, message: str, rollouts: RolloutBuffer) -> None:
-        super().__init__(message)
-        self.rollouts = rollouts
+def ended_early(message: str, rollouts: RolloutBuffer) -> InputError:
+    """The error of a collection that ended early: its `rollouts` holds what was whole by then."""
+    error = InputError(message)
+    error.rollouts = rollouts
+    return error
 
 
 def make_env(env: EnvLike) -> gym.Env:

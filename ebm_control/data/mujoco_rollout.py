@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ebm_control.checks import InputError, require_number
 from ebm_control.data.actions import random_actions
 from ebm_control.data.environments import (
-    CollectionError,
     EnvLike,
     action_box,
+    ended_early,
     make_env,
     observation_box,
     require_steps,
@@ -83,9 +83,8 @@ def collect_mujoco(
     Raises:
         InputError: the environment is not of MuJoCo, its actions are not its actuators' controls, its observations
             cannot be derived from positions and velocities alone, or rollouts disagree with it; the message says
-            to use `collect`.
-        CollectionError: MuJoCo gave a simulation up (its warning stands in `MUJOCO_LOG.TXT` of the working
-            directory), or `env`, `starts` or `observe` failed under way. `rollouts` of the error holds the whole
+            to use `collect`. Or MuJoCo gave a simulation up (its warning stands in `MUJOCO_LOG.TXT` of the working
+            directory), or `env`, `starts` or `observe` failed under way: `rollouts` of the error then holds the whole
             episodes collected so far, as does that of the KeyboardInterrupt of a collection that is stopped.
 
     """
@@ -130,13 +129,13 @@ class _Collector:
         varying = self._compare_resets()
         try:
             self._collect(varying)
-        except (CollectionError, DisagreementError):
-            raise
         except Exception as error:  # the environment's, `starts`' or `observe`'s own code may fail in any way
             ours = isinstance(error, InputError)
+            if isinstance(error, DisagreementError) or (ours and error.rollouts is not None):
+                raise
             said = str(error) if ours else f"env, starts or observe: {type(error).__name__}: {error}"
             whole = f"{len(self.buffer)} transitions before it are whole, in `rollouts` of this error"
-            raise CollectionError(f"{said}; {whole}", self.buffer) from error
+            raise ended_early(f"{said}; {whole}", self.buffer) from error
         except KeyboardInterrupt as error:
             error.rollouts = self.buffer  # type: ignore[attr-defined]
             raise
@@ -221,7 +220,7 @@ class _Collector:
         if len(whole) < len(paths):
             bad = int(np.flatnonzero(sound < self.length)[0])
             message = unstable_message("episode", done + bad, int(sound[bad]))
-            raise CollectionError(f"{'env' if self.starts is None else 'starts'}: {message}", self.buffer)
+            raise ended_early(f"{'env' if self.starts is None else 'starts'}: {message}", self.buffer)
 
 
 def _observe_of(env: gym.Env) -> Observe:

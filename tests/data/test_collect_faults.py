@@ -9,7 +9,7 @@ from gymnasium.spaces import Box
 from gymnasium.wrappers import TimeLimit
 
 from ebm_control.checks import InputError
-from ebm_control.data import CollectionError, collect
+from ebm_control.data import collect
 from tests.data.environments import Broken, Noisy, Point
 
 
@@ -74,7 +74,7 @@ def test_an_environment_that_gives_nothing_finite_is_refused_with_what_was_whole
             observation, *rest = super().step(action)
             return observation * (np.nan if self.t > 1 else 1), *rest
 
-    with pytest.raises(CollectionError, match=r"^env: expected finite") as caught:
+    with pytest.raises(InputError, match=r"^env: expected finite") as caught:
         collect(Deaf, 1000, progress=False)
     assert len(caught.value.rollouts) > 0
 
@@ -88,7 +88,7 @@ def test_an_environment_that_gives_nothing_finite_is_refused_with_what_was_whole
 
 def test_what_is_whole_is_handed_back_where_the_environment_fails():
     with pytest.raises(
-        CollectionError, match=r"ValueError: the motor is hot .*episode 3, step 7.*whole"
+        InputError, match=r"ValueError: the motor is hot .*episode 3, step 7.*whole"
     ) as caught:
         collect(lambda: Broken("error"), 1000, num_envs=2, progress=False)
     kept = caught.value.rollouts
@@ -104,7 +104,7 @@ def test_what_is_whole_is_handed_back_where_the_policy_fails_or_the_user_stops()
         return np.zeros((2, 2))
 
     kind = "fail"
-    with pytest.raises(CollectionError, match="RuntimeError: enough") as caught:
+    with pytest.raises(InputError, match="RuntimeError: enough") as caught:
         collect(Point, 1000, policy, num_envs=2, progress=False)
     assert len(caught.value.rollouts) == 60
     policy.__defaults__[0].clear()

@@ -7,7 +7,7 @@ from gymnasium.spaces import Box
 from gymnasium.wrappers import TimeLimit
 
 from ebm_control.checks import InputError
-from ebm_control.data import CollectionError, collect_mujoco
+from ebm_control.data import collect_mujoco
 from ebm_control.seeds import seeds
 from tests.data.mujoco_environments import Rig
 
@@ -170,7 +170,7 @@ def test_reset_that_fails_or_is_stopped_under_way_leaves_the_episodes_before(err
         if env.resets == 30:
             raise error
 
-    kind = CollectionError if isinstance(error, Exception) else KeyboardInterrupt
+    kind = InputError if isinstance(error, Exception) else KeyboardInterrupt
     with pytest.raises(kind, match="the hand is stuck") as caught:
         collect_mujoco(lambda: Rig(change, pixels=2048), 1000, episode_length=10)
     assert 5 <= caught.value.rollouts.num_episodes <= 17
@@ -183,7 +183,7 @@ def test_observations_that_are_not_finite_leave_the_episodes_before():
             shown[25, 4] = np.nan
         return shown
 
-    with pytest.raises(CollectionError, match=r"^observations: .*250 transitions before it") as caught:
+    with pytest.raises(InputError, match=r"^observations: .*250 transitions before it") as caught:
         collect_mujoco(Rig, 400, episode_length=10, observe=observe)
     assert caught.value.rollouts.num_episodes == 25
 
