@@ -73,8 +73,8 @@ def collect(
 
     Raises:
         InputError: an unknown id, spaces other than flat Boxes, one environment given for several, actions of a wrong
-            shape. Where the environment or the policy fails under way, the error's `rollouts` holds what was whole by then, as
-            does that of the KeyboardInterrupt of a collection that is stopped.
+            shape. Where the environment or the policy fails under way, the error's `rollouts` holds what was whole by
+            then, as does that of the KeyboardInterrupt of a collection that is stopped.
 
     """
     require_steps(steps)

@@ -130,9 +130,10 @@ class _Collector:
         try:
             self._collect(varying)
         except Exception as error:  # the environment's, `starts`' or `observe`'s own code may fail in any way
-            ours = isinstance(error, InputError)
-            if isinstance(error, DisagreementError) or (ours and error.rollouts is not None):
+            known = isinstance(error, DisagreementError) or getattr(error, "rollouts", None) is not None
+            if known:
                 raise
+            ours = isinstance(error, InputError)
             said = str(error) if ours else f"env, starts or observe: {type(error).__name__}: {error}"
             whole = f"{len(self.buffer)} transitions before it are whole, in `rollouts` of this error"
             raise ended_early(f"{said}; {whole}", self.buffer) from error
