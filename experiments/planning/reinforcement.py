@@ -125,7 +125,9 @@ class Reinforcement:
 
 def observation(problem: Problem, env: gym.Env[Any, Any]) -> Callable[[dict[str, Any]], NDArray[np.float32]]:
     """State and goal in one vector, angles as sine and cosine: the policy need not learn where they wrap."""
-    periods = np.concatenate([env.get_wrapper_attr("periods"), env.get_wrapper_attr("goal_periods")])
+    periods = np.concatenate(
+        [env.get_wrapper_attr("observation_periods"), env.get_wrapper_attr("goal_periods")]
+    )
     plain, turns = periods == 0, 2 * np.pi / periods[periods > 0]
 
     def flat(given: dict[str, Any]) -> NDArray[np.float32]:

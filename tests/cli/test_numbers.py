@@ -98,7 +98,7 @@ def test_what_image_tasks_cannot_do_is_refused_before_anything_is_written(
     ("changes", "message"),
     [
         ({"count": 0}, "count: expected a whole number of at least 1"),
-        ({"seed": -1}, "seed: expected a whole number of at least 0"),
+        ({"seed": -1}, "seed: expected a whole number from 0 to"),
         ({"attributes": ()}, "attributes: expected 1, one for each checkpoint"),
         ({"attributes": (10,)}, "attributes: expected 0 to 9, got 10"),
     ],
@@ -115,7 +115,7 @@ def test_compositions_of_no_sense_are_refused(tmp_path, digits, changes, message
     [
         ["collect", "--env", "ebm/Particle-v0", "--seed", "99999999999999999999999", "--out", "{tmp}/a.npz"],
         ["online", "--env", "ebm/Particle-v0", "--seed", "-1", "--out", "{tmp}/run"],
-        ["continual", "--seed", "4294967296", "--out", "{tmp}/run"],
+        ["continual", "--seed", "9999999999999999999", "--out", "{tmp}/run"],
     ],
 )
 def test_seeds_that_no_generator_takes_are_refused(tmp_path, arguments, capfd):

@@ -17,7 +17,7 @@ SHORT = [
 OPTIMUM = -4.5  # of Particle, from (0, 0) to (.5, .5)
 
 
-class PowerCutError(Exception):
+class PowerCutError(BaseException):
     """The end of a process, whatever it was doing."""
 
 

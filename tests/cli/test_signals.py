@@ -138,7 +138,6 @@ def test_a_stopped_stream_keeps_the_tasks_that_were_done(tmp_path, number, statu
         "plan --checkpoint {run}/train --env ebm/Particle-v0 --episodes 20 --horizon 40",
         "demo --train.updates 1000000 --train.base-updates 10",
         "images generate --checkpoint {run}/digits --steps 1000000",
-        "images ood --checkpoint {run}/digits --count 100000",
     ],
 )
 def test_a_stopped_command_leaves_its_settings_and_nothing_half_written(runs, tmp_path, command, number):
