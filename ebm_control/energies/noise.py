@@ -83,7 +83,8 @@ class Given(Energy):
 
     def __init__(self, energy: Energy, told: Tensor) -> None:
         super().__init__()
-        require_floats("told", told)
+        require_tensor("told", told)
+        told = told if told.is_floating_point() else told.float()  # a class may be told in whole numbers
         require(told.ndim in (1, 2), "told", given=f"shape {tuple(told.shape)}", expected="(k,) or (B, k)")
         require_finite("told", told)
         self.energy = energy

@@ -181,7 +181,7 @@ def _replaced(key, values):
         ),
         (_replaced("observations", np.zeros((7, 3))), r"episode 1: observations: expected shape \(any, 2\)"),
         (_replaced("observations", np.zeros(7)), r"observations: expected shape"),
-        (_replaced("observations", np.array([b"a"] * 7)), r"observations: expected an array of numbers"),
+        (_replaced("observations", np.array([b"a"] * 7)), r"observations: expected an array of real numbers"),
         (_replaced("actions", np.zeros((5, 1))), r"episode 1: actions: expected shape \(6, 1\)"),
         (_replaced("actions", np.zeros(6)), r"episode 1: actions: expected shape \(6, 1\)"),
         (_replaced("rewards", np.zeros((6, 1))), r"episode 1: rewards: expected shape \(any,\)"),

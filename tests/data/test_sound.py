@@ -93,7 +93,7 @@ def test_shapes_and_the_capacity_are_checked_before_anything_is_added():
         added(observations, actions, rewards[:, None])
     with pytest.raises(InputError, match=r"^actions: expected at least one"):
         added(observations[:1], actions[:0], None)
-    with pytest.raises(InputError, match=r"^actions: expected an array of numbers"):
+    with pytest.raises(InputError, match=r"^actions: expected an array of real numbers"):
         added(observations, [["a"]], None)
     actions[1] = np.nan
     buffer = RolloutBuffer(2, 1, capacity=4)
