@@ -15,6 +15,7 @@ from ebm_control.checks import (
     require_number,
     require_positive,
     require_shape,
+    require_tensor,
 )
 from ebm_control.energies.base import Energy
 
