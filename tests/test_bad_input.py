@@ -129,7 +129,7 @@ def test_goal_of_the_wrong_shape_for_an_agent(goal):
 def test_observation_of_the_wrong_shape_for_an_agent():
     with pytest.raises(InputError, match=r"observation: expected shape \(N, 2\), got \(3,\)"):
         agent(goal=[0, 0]).predict(np.zeros(3))
-    with pytest.raises(InputError, match="start: expected finite values only, got 1 non-finite"):
+    with pytest.raises(InputError, match="observation: expected finite values only, got 1 non-finite"):
         agent(goal=[0, 0]).predict(np.array([0, np.nan]))
 
 

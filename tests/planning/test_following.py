@@ -110,7 +110,7 @@ def test_planning_after_following_takes_chains_up_where_they_have_come_to():
 
 
 def test_rows_of_no_sense_are_refused():
-    with pytest.raises(InputError, match="rows: expected at least 1 step, got 0"):
+    with pytest.raises(InputError, match="rows: expected a whole number of at least 1, got 0"):
         agent(rows=0)
 
 
