@@ -34,7 +34,7 @@ SAMPLERS: dict[str, Callable[[], PlanSampler]] = {
 
 
 _PROBES = 256  # random states and actions at which a base is asked what moves what
-_MOVES = 0.02
+_MOVES = 0.05  # above what a base errs by where it has learned that nothing moves
 
 
 def planner_for(
@@ -131,7 +131,7 @@ def moved_by_actions(energy: TransitionEnergy, context: Tensor | None = None) ->
     """Which observation coordinates `(obs_dim,)` actions move under the base, directly or through others.
 
     By the derivatives of the base's expectation where the data may be: a coordinate counts as moved by another if one
-    deviation of that moves it by a fiftieth of its typical displacement.
+    deviation of that moves it by a twentieth of its typical displacement.
     """
     layout, base = energy.layout, energy.base
     assert base is not None
