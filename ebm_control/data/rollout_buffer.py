@@ -271,6 +271,14 @@ class RolloutBuffer:
             hashed.update(np.ascontiguousarray(part).data)
         return hashed.hexdigest()
 
+    def split(
+        self, fraction: float, rng: np.random.Generator, steps: int = 1
+    ) -> tuple[RolloutBuffer, RolloutBuffer]:
+        """About `fraction` of the transitions, and the rest; see `ebm_control.data.split`."""
+        from ebm_control.data.split import split  # which makes buffers itself
+
+        return split(self, fraction, rng, steps)
+
     def save(self, path: str | Path) -> None:
         """Write all to `path` (`.npz`, no pickle), whole or not at all: a crash leaves the old file."""
         path = Path(path)

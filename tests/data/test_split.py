@@ -57,7 +57,7 @@ def test_parts_share_no_transition_and_lose_none(lengths, fraction, steps):
 
 
 def test_episodes_of_one_length_are_held_out_whole():
-    held, rest = split(rollouts([50] * 100), 0.1, np.random.default_rng(0))
+    held, rest = rollouts([50] * 100).split(0.1, np.random.default_rng(0))
     assert [len(e) for e in held.episodes()] == [50] * 10
     assert rest.num_episodes == 90
     assert all(e.terminated for part in (held, rest) for e in part.episodes())
