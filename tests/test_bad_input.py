@@ -14,7 +14,8 @@ from ebm_control.planning import MPCAgent, Planner
 from ebm_control.prediction import predict
 from ebm_control.samplers import Langevin
 from ebm_control.training import CheckpointError, load_checkpoint, save_checkpoint
-from tests.training.helpers import Payload, full_disk, linear_buffer, resign, small_checkpoint
+from tests.helpers import full_disk
+from tests.training.helpers import Payload, linear_buffer, resign, small_checkpoint
 
 LAYOUT = TrajectoryLayout(obs_dim=2, act_dim=1)
 ENERGY = TransitionEnergy(LAYOUT)

@@ -56,7 +56,3 @@ def cut(baseline, buffer, known, horizon, count=200):
     layout = baseline.layout
     given = layout.actions(x)[:, known - 1 : -1] if layout.act_dim else None
     return x[:, :known, : layout.dim], given, layout.states(x)[:, known:]
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)

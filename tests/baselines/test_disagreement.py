@@ -9,7 +9,7 @@ from ebm_control.data import RolloutBuffer
 from ebm_control.energies import BoundCost, TrajectoryLayout
 from ebm_control.planning import Planner
 from ebm_control.samplers import CEM, Langevin
-from tests.baselines.helpers import seeded
+from tests.helpers import seeded
 
 LAYOUT = TrajectoryLayout(2, 1, periods=(2.0, 0.0))
 

@@ -9,7 +9,8 @@ from ebm_control.baselines import Baseline, fit_ensemble, fit_feed_forward, fit_
 from ebm_control.checks import InputError
 from ebm_control.data import RolloutBuffer
 from ebm_control.training import CheckpointError, ModelSettings, TrainSettings, fit_model
-from tests.baselines.helpers import ring, rollouts, seeded
+from tests.baselines.helpers import ring, rollouts
+from tests.helpers import seeded
 from tests.training.helpers import resign
 
 

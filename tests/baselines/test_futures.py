@@ -15,8 +15,8 @@ from ebm_control.baselines import (
 )
 from ebm_control.checks import InputError
 from ebm_control.data import Normalizer
-from tests.baselines.helpers import cut, seeded, swings
-from tests.rounding import assert_equal_up_to_rounding
+from tests.baselines.helpers import cut, swings
+from tests.helpers import assert_equal_up_to_rounding, seeded
 
 FITS = {
     "feed-forward": lambda data, **given: fit_feed_forward(data, hidden=(32, 32), updates=400, **given),

@@ -8,7 +8,8 @@ from ebm_control.data import RolloutBuffer
 from ebm_control.energies import GoalCost, TrajectoryLayout
 from ebm_control.planning import MPCAgent
 from ebm_control.samplers import CEM
-from tests.baselines.helpers import SPACE, cut, ring, seeded, swings
+from tests.baselines.helpers import SPACE, cut, ring, swings
+from tests.helpers import seeded
 
 LAYOUT = TrajectoryLayout(2, 1, periods=(2.0, 0.0))
 SCALE = torch.tensor([0.5, 2.0])

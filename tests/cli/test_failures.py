@@ -11,7 +11,7 @@ from ebm_control.cli import main
 from ebm_control.data import RolloutBuffer
 from ebm_envs.particle import ParticleEnv
 from tests.cli.helpers import SMALL, process, read, refused
-from tests.training.helpers import full_disk
+from tests.helpers import full_disk
 
 
 @pytest.fixture(autouse=True, scope="module")

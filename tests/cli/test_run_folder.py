@@ -11,7 +11,8 @@ from ebm_control.cli.commands import Plan, Predict
 from ebm_control.cli.run_folder import RunFolder, whole_file
 from ebm_control.training import save_checkpoint
 from ebm_control.training.logger import SUFFIX, Logger
-from tests.cli.helpers import ROOT, SMALL, read, refused
+from tests.cli.helpers import SMALL, read, refused
+from tests.helpers import ROOT
 from tests.training.helpers import small_checkpoint
 
 COMMAND = Predict(ROOT, "data.npz")

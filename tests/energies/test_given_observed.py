@@ -10,7 +10,8 @@ import torch
 from ebm_control.checks import InputError
 from ebm_control.energies import Energy, Given, Observed
 from ebm_control.samplers import Annealed, noise_levels
-from tests.energies.helpers import gradient, network, normal
+from tests.energies.helpers import gradient, network
+from tests.helpers import normal
 
 CORRELATED = torch.tensor([[1.0, 0.72, 0.3], [0.72, 0.81, 0.2], [0.3, 0.2, 0.5]], dtype=torch.float64)
 LEVELS = noise_levels(0.02, 5.0, 60)

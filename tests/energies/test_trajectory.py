@@ -18,7 +18,8 @@ from ebm_control.energies import (
     TransitionEnergy,
     WindowEnergy,
 )
-from tests.energies.helpers import gradient, network, normal
+from tests.energies.helpers import gradient, network
+from tests.helpers import normal
 
 PERIODS = (2.0, 0.0)
 SCALE = torch.tensor([0.5, 2.0])

@@ -26,7 +26,7 @@ from ebm_envs.arm7 import (
     physical_state,
     spread_starts,
 )
-from tests.rounding import assert_equal_up_to_rounding
+from tests.helpers import assert_equal_up_to_rounding
 
 
 @pytest.fixture

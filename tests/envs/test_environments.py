@@ -13,7 +13,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import ebm_envs
-from tests.rounding import assert_equal_up_to_rounding
+from tests.helpers import assert_equal_up_to_rounding
 
 NAMES = ["ebm/Particle-v0", "ebm/Maze-v0", "ebm/Reacher-v0"]
 

@@ -17,6 +17,7 @@ from ebm_control.images import (
     sampler_for,
     suspects,
 )
+from tests.helpers import seeded
 from tests.images.helpers import (
     DEVIATION,
     SHAPE,
@@ -27,7 +28,6 @@ from tests.images.helpers import (
     greys,
     images,
     mirror,
-    seeded,
 )
 
 UPPER = bottom_half(SHAPE)

@@ -8,8 +8,8 @@ from ebm_control.checks import InputError
 from ebm_control.energies import GoalCost, RewardCost
 from ebm_control.planning import MPCAgent, Planner
 from ebm_control.samplers import Langevin
+from tests.helpers import assert_equal_up_to_rounding
 from tests.planning.helpers import LAYOUT, NORMALIZER, SPACE, plain_planner
-from tests.rounding import assert_equal_up_to_rounding
 
 GOAL = np.array([0.2, -0.1])
 BATCH = np.array([[0.0, 0.0], [0.5, 0.5], [-0.3, 0.4]])

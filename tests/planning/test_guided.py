@@ -24,7 +24,7 @@ from ebm_control.planning import (
     run_episodes,
 )
 from ebm_control.samplers import Langevin, Linear
-from tests.planning.helpers import Zero, seeded
+from tests.helpers import Zero, seeded
 from tests.planning.walls import (
     LAYOUT,
     PILLAR,

@@ -9,7 +9,8 @@ from ebm_control.energies import GoalCost
 from ebm_control.planning import PlannedNegatives, Planner, planner_for
 from ebm_control.samplers import Langevin
 from ebm_control.training import ModelSettings, TrainSettings, fit_model
-from tests.planning.helpers import LAYOUT, plain_planner, seeded
+from tests.helpers import seeded
+from tests.planning.helpers import LAYOUT, plain_planner
 
 PLANNER = plain_planner(Langevin(0), 6, chains=2)
 

@@ -9,6 +9,7 @@ from ebm_control.planning import ExpectedDynamics, Plan, Planner, RolledOut, pla
 from ebm_control.planning.plan import shifted
 from ebm_control.samplers import CEM, MPPI, Langevin
 from ebm_control.training import ModelSettings, TrajectoryModel
+from tests.helpers import assert_equal_up_to_rounding, seeded
 from tests.planning.helpers import (
     LAYOUT,
     NORMALIZER,
@@ -19,9 +20,7 @@ from tests.planning.helpers import (
     particle_energy,
     particle_model,
     plain_planner,
-    seeded,
 )
-from tests.rounding import assert_equal_up_to_rounding
 
 SAMPLERS = {
     "langevin": Langevin(5, 0.01),

@@ -7,7 +7,8 @@ import torch
 from ebm_control.checks import InputError
 from ebm_control.planning import planner_for
 from ebm_control.samplers import MALA, MPPI, Langevin
-from tests.planning.helpers import goal_cost, particle_model, plain_planner, seeded
+from tests.helpers import seeded
+from tests.planning.helpers import goal_cost, particle_model, plain_planner
 
 FORMS = {
     "float64": lambda x: x.double(),

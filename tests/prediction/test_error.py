@@ -9,7 +9,7 @@ from ebm_control.prediction import prediction_error
 from ebm_control.prediction.predict import sampler_for
 from ebm_control.samplers import Langevin
 from ebm_control.training import ModelSettings, TrajectoryModel
-from tests.prediction.helpers import Zero
+from tests.helpers import Zero
 
 STEP, TURN = 0.1, 0.5  # how far the first coordinate moves in a step, and the second turns (period 2π)
 

@@ -8,13 +8,10 @@ from ebm_control.checks import InputError
 from ebm_control.energies import RegressionBase, TransitionEnergy, WindowEnergy
 from ebm_control.prediction import predict, sampler_for
 from ebm_control.samplers import Langevin
-from tests.prediction.helpers import DEVIATION, LAYOUT, SCALE, Zero, chain_variance, linear_energy, moments
+from tests.helpers import Zero, seeded
+from tests.prediction.helpers import DEVIATION, LAYOUT, SCALE, chain_variance, linear_energy, moments
 
 COUNT = 8000
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def history(rows, count=1):

@@ -16,7 +16,8 @@ from ebm_control.training import (
     save_checkpoint,
 )
 from ebm_control.training.checkpoint import number_of, remove_checkpoints
-from tests.training.helpers import linear_buffer, resign, same, small_checkpoint, tiny
+from tests.helpers import same
+from tests.training.helpers import linear_buffer, resign, small_checkpoint, tiny
 from tests.training.test_checkpoint import names
 
 

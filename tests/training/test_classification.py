@@ -11,7 +11,8 @@ from ebm_control.data.batch import Batch
 from ebm_control.energies import ImageEnergy, SmallCNN
 from ebm_control.training import Classified, ImageModelSettings, ImageTrainSettings, LossTerms, fit_images
 from ebm_control.training.score_matching import DenoisingScoreMatching
-from tests.training.helpers import TiltedGaussian, same
+from tests.helpers import same
+from tests.training.helpers import TiltedGaussian
 
 SHAPE, CLASSES = (1, 8, 8), 4
 NOISE = (0.1, 2.0)

@@ -18,7 +18,8 @@ from ebm_control.training import (
     load_checkpoint,
     save_checkpoint,
 )
-from tests.training.helpers import same, small_checkpoint
+from tests.helpers import same
+from tests.training.helpers import small_checkpoint
 
 LOSSES = ("cd", "cd-kl", "dsm")
 DIGITS = load_images("digits")

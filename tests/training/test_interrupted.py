@@ -15,8 +15,8 @@ from ebm_control.interrupts import termination_raises
 from ebm_control.training import Guard, fit_images, fit_model, latest_checkpoint, load_checkpoint
 from ebm_control.training.checkpoint import number_of
 from ebm_control.training.run_settings import folder_of_one
-from tests.training.helpers import Resampled, linear_buffer, same, tiny, toy_trainer, two_modes
-from tests.training.test_kill import ROOT
+from tests.helpers import ROOT, same
+from tests.training.helpers import Resampled, linear_buffer, tiny, toy_trainer, two_modes
 
 VICTIM = """
 import torch

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from ebm_control.training import TrajectoryModel, fit_model, latest_checkpoint, load_checkpoint
-from tests.training.helpers import linear_buffer, same, tiny
+from tests.helpers import same
+from tests.training.helpers import linear_buffer, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = tiny(updates=300, checkpoint_every=10)

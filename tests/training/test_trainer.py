@@ -18,6 +18,7 @@ from ebm_control.training import (
     gaussian,
     uniform,
 )
+from tests.helpers import same
 from tests.training.helpers import (
     BASE_STD,
     ConvolutionEnergy,
@@ -26,7 +27,6 @@ from tests.training.helpers import (
     TiltedGaussian,
     grid,
     mixture_density,
-    same,
     total_variation,
     toy_trainer,
     two_modes,
