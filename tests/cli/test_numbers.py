@@ -54,15 +54,9 @@ def test_numbers_out_of_range_are_refused_before_anything_is_read_or_written(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    """A conditional model of digits, hardly trained."""
-    from ebm_control.cli import main
-
-    folder = tmp_path_factory.mktemp("digits")
-    main(["images", "train", "--out", str(folder), "--train.updates", "1", "--train.batch", "8",
-          "--train.model.width", "4", "--train.model.conditional"])  # fmt: skip
-    return folder
+@pytest.fixture
+def digits(runs):
+    return runs / "digits"
 
 
 @pytest.mark.parametrize(("command", "name", "value"), list(cases(OF_A_MODEL)))

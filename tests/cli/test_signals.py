@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from ebm_control.cli import main
 from ebm_control.data import RolloutBuffer
 from ebm_control.training import ImageModel, TrajectoryModel, latest_checkpoint
 from ebm_control.training.checkpoint import number_of
-from tests.cli.helpers import PROGRAM, SMALL, process, read
+from tests.cli.helpers import PROGRAM, SMALL, read
+from tests.helpers import Forked
 
 BOTH = pytest.mark.parametrize(
     ("number", "status", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")]
@@ -36,23 +36,9 @@ main(sys.argv[1:])
 """
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Folder with data and a trained model of Particle."""
-    folder = tmp_path_factory.mktemp("runs")
-    data = str(folder / "data" / "data.npz")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        main(["collect", "--env", "ebm/Particle-v0", "--steps", "600", "--out", data])
-        main(["train", "--data", data, "--out", str(folder / "train"), *SMALL])
-        main(["images", "train", "--out", str(folder / "digits"), "--train.updates", "1", "--train.batch", "8",
-              "--train.model.width", "4"])  # fmt: skip
-    return folder
-
-
 def stopped(arguments, number, ready, program=PROGRAM, wait=0.0):
     """Status and lines of a command that gets a signal once `ready()`."""
-    victim = process(arguments, program)
+    victim = Forked(program, *arguments)
     deadline = time.monotonic() + 200
     while not ready():
         assert victim.poll() is None, victim.communicate()[1]
@@ -143,7 +129,7 @@ def test_a_stopped_stream_keeps_the_tasks_that_were_done(tmp_path, number, statu
 def test_a_stopped_command_leaves_its_settings_and_nothing_half_written(runs, tmp_path, command, number):
     out = tmp_path / "run"
     arguments = [*command.format(run=runs).split(), "--out", str(out)]
-    found, lines = stopped(arguments, number, (out / "settings.json").exists, wait=1.0)
+    found, lines = stopped(arguments, number, (out / "settings.json").exists, wait=0.3)
     assert found == 128 + number
     assert len(lines) == 1
     assert lines[0].startswith("stopped by ")

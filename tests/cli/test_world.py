@@ -66,9 +66,7 @@ def environments():
     made = {"test/GoalLast-v0": GoalLast, "test/Hidden-v0": Hidden, "test/Camera-v0": Camera}
     for name, kind in made.items():
         gym.register(name, entry_point=kind, max_episode_steps=20)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
+    yield
     for name in made:
         del gym.registry[name]
 

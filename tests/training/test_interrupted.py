@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,12 +13,10 @@ from ebm_control.interrupts import termination_raises
 from ebm_control.training import Guard, fit_images, fit_model, latest_checkpoint, load_checkpoint
 from ebm_control.training.checkpoint import number_of
 from ebm_control.training.run_settings import folder_of_one
-from tests.helpers import ROOT, same
+from tests.helpers import Forked, same
 from tests.training.helpers import Resampled, linear_buffer, tiny, toy_trainer, two_modes
 
 VICTIM = """
-import torch
-torch.set_num_threads(1)
 from ebm_control.training import fit_model
 from tests.training.helpers import linear_buffer
 from tests.training.test_interrupted import SETTINGS
@@ -108,9 +104,7 @@ def test_without_a_folder_a_stopped_run_leaves_nothing():
 def test_a_process_that_gets_ctrl_c_is_resumed_to_the_same_weights_to_the_bit(tmp_path):
     whole, _ = fit_model(linear_buffer(), SETTINGS, folder=tmp_path / "whole", progress=False)
     folder = tmp_path / "stopped"
-    victim = subprocess.Popen(
-        [sys.executable, "-c", VICTIM.format(folder=str(folder))], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
+    victim = Forked(VICTIM.format(folder=str(folder)))
     deadline = time.monotonic() + 90
     while latest_checkpoint(folder / "checkpoints") is None:
         assert victim.poll() is None, "the run ended before its first checkpoint"
@@ -150,7 +144,9 @@ def test_the_lock_of_a_killed_run_locks_nothing(tmp_path):
         "import os, signal\nfrom pathlib import Path\nfrom ebm_control.training.run_settings import folder_of_one\n"
         f"with folder_of_one(Path({str(tmp_path)!r})): os.kill(os.getpid(), signal.SIGKILL)"
     )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -signal.SIGKILL
+    killed = Forked(code)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
     assert Path(tmp_path / "checkpoints" / ".run.lock").exists()
     with folder_of_one(tmp_path):
         pass
