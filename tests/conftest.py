@@ -1,7 +1,9 @@
-"""One thread for all tests, and a model that is trained once for those that only use it."""
+"""One thread and seeded generators for all tests, and a model that is trained once for those that only use it."""
 
+import gc
 import getpass
 import os
+import random
 import signal
 import tempfile
 
@@ -11,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import numpy as np
 import pytest
 import torch
 
@@ -27,6 +30,20 @@ os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdi
 
 # A shell that starts tests in the background has Ctrl-C ignored, in them and in every process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    """Modules live as long as the session: the collector need not go through them again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _seeds():
+    """Whatever draws from a global generator draws the same in any order of tests and in any process."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,23 @@ def assert_equal_up_to_rounding(
     found, expected = torch.as_tensor(found), torch.as_tensor(expected)
     scale = float(expected.abs().max())
     torch.testing.assert_close(found, expected, rtol=0, atol=ulps * torch.finfo(expected.dtype).eps * scale)
+
+
+def lines_of(call: Callable[[], object]) -> int:
+    """Lines of Python that a call runs: a figure of its cost that no other process changes."""
+    count, before = 0, sys.gettrace()
+
+    def trace(frame, event, arg):
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return count
 
 
 @contextmanager

@@ -1,11 +1,10 @@
-import sys
-
 import numpy as np
 import pytest
 import torch
 
 from ebm_control.checks import InputError
 from ebm_control.data import Normalizer, RolloutBuffer, window_batches
+from tests.helpers import lines_of
 
 RNG = np.random.default_rng(0)
 
@@ -72,23 +71,6 @@ def test_equal_seeds_give_equal_batches_and_others_do_not():
     first = next(a).x
     assert torch.equal(first, next(b).x)
     assert not torch.equal(first, next(c).x)
-
-
-def lines_of(call) -> int:
-    """Lines of Python that a call runs: a figure of its cost that no other process changes."""
-    count, before = 0, sys.gettrace()
-
-    def trace(frame, event, arg):
-        nonlocal count
-        count += event == "line"
-        return trace
-
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(before)
-    return count
 
 
 def test_a_batch_is_drawn_without_a_loop_over_its_windows_or_the_episodes():
