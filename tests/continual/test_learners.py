@@ -343,7 +343,7 @@ def test_chains_go_on_from_those_of_earlier_classes_as_ones_of_the_batch(shared)
 def test_energies_by_contrastive_divergence_tell_classes(stream):
     energy = ClassEnergies(SHAPE, 10, 32, noise=None)
     learner = Divergence(energy, learning_rate=1e-3, energy_l2=1.0, chains=2000, steps=5)
-    found = accuracy(learner, stream, updates=120)
+    found = accuracy(learner, stream, updates=70)
     assert found.accuracies[0, 0] > 0.9
     assert found.average > 0.4
     with pytest.raises(InputError, match=r"^energy: expected one of images as they are"):

@@ -6,13 +6,14 @@ from ebm_control.checks import InputError
 from ebm_control.data import Normalizer, RolloutBuffer, window_batches
 from tests.helpers import lines_of
 
-RNG = np.random.default_rng(0)
-
 
 def random_buffer(lengths=(40, 25, 3), obs_dim=3, act_dim=2) -> RolloutBuffer:
-    buffer = RolloutBuffer(obs_dim, act_dim, periods=(2.0, *[0.0] * (obs_dim - 1)))
+    rng, buffer = (
+        np.random.default_rng(0),
+        RolloutBuffer(obs_dim, act_dim, periods=(2.0, *[0.0] * (obs_dim - 1))),
+    )
     for steps in lengths:
-        obs, act = RNG.normal(1, 2, (steps + 1, obs_dim)), RNG.normal(3, 1, (steps, act_dim))
+        obs, act = rng.normal(1, 2, (steps + 1, obs_dim)), rng.normal(3, 1, (steps, act_dim))
         buffer.add_episode(obs, act)
     return buffer
 
@@ -109,3 +110,16 @@ def test_bad_requests_are_named():
         window_batches(buffer, buffer.normalizer(), 8, 2, gaps=())
     with pytest.raises(InputError, match="state"):
         window_batches(buffer, buffer.normalizer()).load_state_dict({"generator": torch.zeros(3).byte()})
+
+
+def test_windows_longer_than_the_data_are_refused():
+    buffer = random_buffer((20,) * 3)
+    message = (
+        "length: expected windows that fit the data, got 30 states .* take 29 steps.*longest episode has 20"
+    )
+    with pytest.raises(InputError, match=message):
+        buffer.sample_windows(4, 30, rng=np.random.default_rng(0))
+    with pytest.raises(InputError, match=message):
+        window_batches(buffer, buffer.normalizer(), 4, 30)
+    with pytest.raises(InputError, match="with gap 16, which take 32 steps; the longest episode has 20"):
+        window_batches(buffer, buffer.normalizer(), 4, 3, gaps=(1, 16))

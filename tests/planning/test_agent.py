@@ -116,6 +116,14 @@ def test_a_reward_needs_no_goal_where_the_environment_has_one():
     assert actions.shape == (3, 2)
 
 
+@pytest.mark.parametrize("goal", [[0.5], [0.5, 0.1, 0.2], [[0.1, 0.2]] * 3])
+def test_goals_that_do_not_fit_are_refused(goal):
+    with pytest.raises(InputError, match=r"goal: expected shape \(\d, 2\), got shape"):
+        quick_agent(goal=goal).predict(BATCH[0])
+    with pytest.raises(InputError, match=r"goal: expected shape \(1, 2\), got shape"):
+        quick_agent(goal=None).predict({"observation": BATCH[0], "desired_goal": np.array(goal)})
+
+
 @pytest.mark.parametrize(
     ("observation", "message"),
     [

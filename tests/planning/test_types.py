@@ -49,14 +49,17 @@ def test_plans_come_in_the_energy_s_precision():
 @pytest.mark.parametrize(
     ("start", "goal", "message"),
     [
-        (torch.zeros(2), torch.zeros(2), "start: expected shape"),
-        (torch.zeros(1, 3), torch.zeros(2), "start: expected shape"),
+        (torch.zeros(2), torch.zeros(2), r"start: expected shape \(any, 2\), got shape \(2,\)"),
+        (torch.zeros(1, 3), torch.zeros(2), r"start: expected shape \(any, 2\), got shape \(1, 3\)"),
         ([["a", "b"]], torch.zeros(2), "start: expected"),
         (torch.zeros(1, 2, dtype=torch.complex64), torch.zeros(2), "start: expected real numbers"),
-        (torch.zeros(1, 2), torch.zeros(3), "goal: expected shape"),
-        (torch.zeros(1, 2), None, "goal: expected shape"),
+        (torch.zeros(1, 2), torch.zeros(3), r"goal: expected shape \(1, 2\), got shape \(1, 3\)"),
+        (torch.zeros(4, 2), torch.zeros(3, 2), r"goal: expected shape \(4, 2\), got shape \(3, 2\)"),
+        (torch.zeros(1, 2), None, r"goal: expected shape \(N, 2\).*got None"),
         (torch.zeros(1, 2), [None, 1.0], "goal: expected"),
-        (np.array([[np.nan, 0.0]]), torch.zeros(2), "start: expected finite"),
+        (np.array([[np.nan, 0.0]]), torch.zeros(2), "start: expected finite values only, got 1"),
+        (torch.full((1, 2), torch.inf), torch.zeros(2), "start: expected finite values only, got 2"),
+        (torch.zeros(1, 2), torch.full((2,), torch.nan), "goal: expected finite values only, got 2"),
     ],
 )
 def test_starts_and_goals_that_do_not_fit_are_one_line(start, goal, message):
