@@ -19,6 +19,16 @@ import torch
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
+FORMS: dict[str, Callable[[Tensor], Any]] = {
+    "float64": lambda x: x.double(),
+    "float16": lambda x: x.half(),
+    "array": lambda x: x.numpy(),
+    "big-endian array": lambda x: x.numpy().astype(">f8"),
+    "reversed view": lambda x: x.flip(0).numpy()[::-1],
+    "list": lambda x: x.tolist(),
+    "with a gradient": lambda x: x.clone().requires_grad_(),
+}
+"""The same figures in every form that a caller may have them in."""
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -8,7 +8,6 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
@@ -39,13 +38,6 @@ def inertia(env: Arm7Env) -> np.ndarray:
     for unit, column in zip(np.eye(7), columns, strict=True):
         mujoco.mj_mulM(env.model, env.data, column, unit)
     return columns
-
-
-def test_gymnasium_finds_no_fault():
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", category=UserWarning)
-        warnings.filterwarnings("ignore", message=".*(infinity|normalized|check the environment).*")
-        check_env(gym.make("ebm/Arm7-v0", render_mode="rgb_array").unwrapped)
 
 
 def test_stable_baselines3_finds_no_fault(env):

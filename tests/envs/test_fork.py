@@ -241,19 +241,6 @@ def test_the_mean_of_a_step_over_a_fork_is_off_both_lanes_whatever_the_action(st
     assert (mode_of(means[np.abs(actions[:, 0]) < 0.71]) == -1).all()
 
 
-def test_the_picture_follows_the_state():
-    env = gym.make("ebm/Fork-v0", render_mode="rgb_array")
-    env.reset(seed=0)
-    before = env.render()
-    for _ in range(10):
-        env.step(env.action_space.high)
-    after = env.render()
-    assert after.shape == (256, 256, 3)
-    assert after.dtype == np.uint8
-    assert (before != after).any(axis=-1).mean() > 0.002
-    assert gym.make("ebm/Fork-v0").unwrapped.render() is None
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

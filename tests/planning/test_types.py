@@ -7,18 +7,8 @@ import torch
 from ebm_control.checks import InputError
 from ebm_control.planning import planner_for
 from ebm_control.samplers import MALA, MPPI, Langevin
-from tests.helpers import seeded
+from tests.helpers import FORMS, seeded
 from tests.planning.helpers import goal_cost, particle_model, plain_planner
-
-FORMS = {
-    "float64": lambda x: x.double(),
-    "float16": lambda x: x.half(),
-    "array": lambda x: x.numpy(),
-    "big-endian array": lambda x: x.numpy().astype(">f8"),
-    "reversed view": lambda x: x.flip(0).numpy()[::-1],
-    "list": lambda x: x.tolist(),
-    "with a gradient": lambda x: x.clone().requires_grad_(),
-}
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -8,19 +8,11 @@ from ebm_control.checks import InputError
 from ebm_control.energies import TransitionEnergy, WindowEnergy
 from ebm_control.prediction import predict
 from ebm_control.samplers import Langevin
+from tests.helpers import FORMS
 from tests.prediction.helpers import LAYOUT, SCALE
 
 PAST = torch.tensor([[[0.5, -0.25, 0.0]], [[1.0, 0.5, 0.0]]])
 ACTIONS = torch.tensor([[[0.5], [-1.0]], [[0.0], [0.25]]])
-FORMS = {
-    "float64": lambda x: x.double(),
-    "float16": lambda x: x.half(),
-    "array": lambda x: x.numpy(),
-    "big-endian array": lambda x: x.numpy().astype(">f8"),
-    "reversed view": lambda x: x.flip(0).numpy()[::-1],
-    "list": lambda x: x.tolist(),
-    "with a gradient": lambda x: x.clone().requires_grad_(),
-}
 
 
 def made(kind):

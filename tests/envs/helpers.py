@@ -27,3 +27,15 @@ def rollout(env: gym.Env, steps: int = 30) -> np.ndarray:
         observation, reward, *_ = env.step(env.action_space.sample())
         rows.append([*observation["observation"], reward])
     return np.array(rows)
+
+
+def replay(name: str, actions: np.ndarray, **options) -> tuple[float, np.ndarray]:
+    """Return and observations of `actions`."""
+    env = gym.make(name).unwrapped
+    states = [env.reset(options=options)[0]["observation"]]
+    total = 0.0
+    for action in actions:
+        observation, reward, *_ = env.step(action)
+        states.append(observation["observation"])
+        total += reward
+    return total, np.array(states)
