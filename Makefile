@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format
+.PHONY: help setup demo test test-fast coverage lint format
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(READY)  ## make the virtual environment and install the pinned packages
 
@@ -20,8 +20,17 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## collect, train, predict and plan on Reacher; figures and summary in runs/demo
 	$(BIN)/ebm-control demo --out runs/demo
 
-test: $(READY)  ## run the tests, in as many processes as there are cores (at most 4), one thread each
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+# In as many processes as there are cores (at most 4), one thread each.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+test: $(READY)  ## run all tests; about four minutes on two cores
+	$(PYTEST)
+
+test-fast: $(READY)  ## run the tests that neither train for seconds nor start processes; under a minute
+	$(PYTEST) -m "not slow"
+
+coverage: $(READY)  ## run all tests and print which lines of the library and the environments they miss
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(READY)  ## ruff, mypy and the layers
 	$(BIN)/ruff check .

@@ -33,6 +33,16 @@ os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdi
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Fixtures that train: whatever uses one is slow.
+TRAINED = {"reacher", "classifier", "hardened", "noised", "feed_forward", "ensemble", "baseline"}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if TRAINED & set(item.fixturenames) or "experiments" in item.path.parts:
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_collection_finish():
     """Modules live as long as the session: the collector need not go through them again and again."""
     gc.collect()

@@ -13,6 +13,8 @@ from tests.baselines.helpers import ring, rollouts
 from tests.helpers import seeded
 from tests.training.helpers import resign
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_fitted_baseline_follows_the_true_dynamics(baseline):
     fresh = rollouts(episodes=50, steps=10, seed=7)

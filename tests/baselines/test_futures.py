@@ -45,6 +45,7 @@ def given(count=4, rows=3, horizon=5):
     return x[:, :rows], x[:, rows:, 2:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("states_only", [False, True], ids=["actions", "states only"])
 @pytest.mark.parametrize("kind", FITS)
 def test_futures_of_a_linear_system_are_those_that_come(kind, states_only):

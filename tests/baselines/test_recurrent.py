@@ -11,6 +11,8 @@ from ebm_control.samplers import CEM
 from tests.baselines.helpers import SPACE, cut, ring, swings
 from tests.helpers import seeded
 
+pytestmark = pytest.mark.slow
+
 LAYOUT = TrajectoryLayout(2, 1, periods=(2.0, 0.0))
 SCALE = torch.tensor([0.5, 2.0])
 

@@ -10,6 +10,8 @@ from ebm_control.data import RolloutBuffer
 from ebm_control.training import TrajectoryModel
 from tests.cli.helpers import SMALL, read, refused
 
+pytestmark = pytest.mark.slow
+
 
 def test_collect_leaves_rollouts_settings_and_summary(runs):
     assert len(RolloutBuffer.load(runs / "data" / "data.npz")) == 600

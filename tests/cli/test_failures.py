@@ -13,6 +13,8 @@ from ebm_envs.particle import ParticleEnv
 from tests.cli.helpers import SMALL, process, read, refused
 from tests.helpers import full_disk
 
+pytestmark = pytest.mark.slow
+
 LONG = [*SMALL, "--train.updates", "300"]
 COMMANDS = {
     "collect": "collect --env ebm/Particle-v0 --steps 600 --out {out}/data.npz",

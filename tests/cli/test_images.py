@@ -7,6 +7,8 @@ import torch
 from ebm_control.cli import main
 from ebm_control.training import ImageModel
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     "--train.updates", "30", "--train.batch", "32", "--train.model.width", "4", "--train.model.conditional",
     "--train.classify", "1",

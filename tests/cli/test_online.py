@@ -11,6 +11,8 @@ from ebm_envs.particle import ParticleEnv
 from tests.cli import helpers
 from tests.cli.helpers import read
 
+pytestmark = pytest.mark.slow
+
 SHORT = [
     "--online.steps", "400", "--online.warm-up", "200", "--online.every", "100", "--horizon", "6", "--evaluate", "1",
 ]  # fmt: skip

@@ -11,6 +11,8 @@ from ebm_control.training.checkpoint import number_of
 from tests.cli.helpers import PROGRAM, SMALL, read
 from tests.helpers import Forked
 
+pytestmark = pytest.mark.slow
+
 BOTH = pytest.mark.parametrize(
     ("number", "status", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")]
 )

@@ -9,6 +9,8 @@ from ebm_control.cli import main
 from ebm_envs.particle import ParticleEnv
 from tests.cli.helpers import SMALL, read, refused
 
+pytestmark = pytest.mark.slow
+
 
 class GoalLast(ParticleEnv):
     """A Particle whose position comes after a clock that stands still."""

@@ -160,6 +160,7 @@ def plain(stream):
     return accuracy(Softmax(perceptron(), 10), stream)
 
 
+@pytest.mark.slow
 def test_a_softmax_classifier_forgets_all_tasks_but_the_last(plain):
     assert plain.accuracies[-1, -1] > 0.8
     assert plain.accuracies[-1, :-1].max() < 0.2
@@ -167,17 +168,20 @@ def test_a_softmax_classifier_forgets_all_tasks_but_the_last(plain):
     assert (plain.accuracies.diagonal() > 0.8).all()
 
 
+@pytest.mark.slow
 def test_replay_forgets_less(stream, plain):
     replayed = accuracy(Softmax(perceptron(), 10, memory=Memory(200)), stream)
     assert replayed.average > plain.average + 0.4
     assert replayed.forgetting < plain.forgetting - 0.4
 
 
+@pytest.mark.slow
 def test_the_discriminative_energy_forgets_less_than_a_classifier(stream, plain):
     energy = accuracy(Contrastive(gated(), learning_rate=3e-4), stream)
     assert energy.average > plain.average + 0.15
 
 
+@pytest.mark.slow
 def test_replay_helps_the_energy_too(stream):
     assert accuracy(Contrastive(gated(), learning_rate=1e-3, memory=Memory(200)), stream).average > 0.6
 
@@ -196,6 +200,7 @@ def test_energies_of_classes_share_nothing_and_are_told_by_their_context():
         energy(x, context[:, 1:])
 
 
+@pytest.mark.slow
 def test_what_other_classes_learn_takes_nothing_from_the_generative_energy(stream):
     learner = Generative(SHAPE, 10, width=32, seed=0)
     batches = list(stream.batches(20, 64, seed=0))
@@ -273,6 +278,7 @@ def test_without_boundaries_a_memory_fills_as_images_come(stream):
     assert len(known.memory) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlap", [None, 0.5])
 def test_the_generative_energy_compares_classes_that_were_never_seen_together(stream, overlap):
     found = accuracy(Generative(SHAPE, 10, width=32), stream, updates=80, overlap=overlap)
@@ -294,6 +300,7 @@ def test_a_learner_without_boundaries_is_never_told_of_an_end(stream):
     assert Told.ends == 5
 
 
+@pytest.mark.slow
 def test_streaming_discriminant_is_that_of_all_images_at_once(stream):
     learner = Discriminant(SHAPE, 10)
     images = torch.cat([task.part("train") for task in stream.tasks])
@@ -340,6 +347,7 @@ def test_chains_go_on_from_those_of_earlier_classes_as_ones_of_the_batch(shared)
     assert torch.cdist(seen["x"].flatten(1), ends.flatten(1)).min(dim=1).values.max() < 1e-5
 
 
+@pytest.mark.slow
 def test_energies_by_contrastive_divergence_tell_classes(stream):
     energy = ClassEnergies(SHAPE, 10, 32, noise=None)
     learner = Divergence(energy, learning_rate=1e-3, energy_l2=1.0, chains=2000, steps=5)
@@ -350,6 +358,7 @@ def test_energies_by_contrastive_divergence_tell_classes(stream):
         Divergence(ClassEnergies(SHAPE, 10, 32))
 
 
+@pytest.mark.slow
 def test_what_is_replayed_of_earlier_classes_was_drawn_and_never_seen(stream):
     source = Generative(SHAPE, 10, width=32)
     dreams = Dreams(source, 20)

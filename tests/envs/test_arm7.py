@@ -198,6 +198,7 @@ def test_compute_reward_takes_any_leading_shape(env):
     assert_equal_up_to_rounding(rewards[2, 1], env.compute_reward(achieved[2, 1], desired[2, 1], {}))
 
 
+@pytest.mark.slow
 def test_hindsight_relabelling_takes_its_rewards():
     agent = SAC(
         "MultiInputPolicy",
@@ -258,6 +259,7 @@ def test_collection_covers_the_limits_and_speeds():
     assert np.all((speeds > 0.6) & (speeds < TOP_SPEED / 2))
 
 
+@pytest.mark.slow
 def test_bounded_torques_reach_goals(env):
     """Operational-space control (Khatib 1987): torques J' Λ a of a fingertip acceleration, clipped to the box."""
     jacobian = np.zeros((3, 7))

@@ -134,6 +134,7 @@ def test_the_road_ends_inside_the_observation_space(env):
     assert all(env.observation_space.contains(env.step(np.ones(1))[0]) for _ in range(5))
 
 
+@pytest.mark.slow
 def test_episodes_of_one_action_end_in_lanes_as_often_as_they_should(env):
     modes = []
     for seed in range(4000):

@@ -11,6 +11,8 @@ from ebm_envs.oracles.refine import refine
 from ebm_envs.point import segments_blocked
 from tests.envs.helpers import replay
 
+pytestmark = pytest.mark.slow
+
 BAR = [[[0.2, 0.1], [0.3, 0.5]]]
 
 

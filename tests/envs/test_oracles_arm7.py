@@ -11,6 +11,8 @@ from ebm_envs.oracles import OracleResult, arm7_oracle, reacher_oracle
 from ebm_envs.oracles.arm7 import arm7_problem
 from tests.envs.helpers import replay
 
+pytestmark = pytest.mark.slow
+
 GOAL = (0.3, 0.3, 0.2)
 STEPS = 50
 

@@ -16,6 +16,8 @@ from ebm_control.images.autoencoders import reconstruction_score, samples_of
 from tests.helpers import seeded
 from tests.images.helpers import SHAPE, images
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = AutoencoderSettings(code=12, width=8, updates=250, batch=64, learning_rate=4e-3)
 
 

@@ -7,6 +7,8 @@ from ebm_control.images import Attack, accuracy, attacked, robustness, transferr
 from tests.helpers import seeded
 from tests.images.helpers import LinearLogits
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def some(digits):

@@ -31,6 +31,8 @@ from ebm_control.training import ModelSettings, TrainSettings, fit_ends
 from tests.data.environments import Broken, Point
 from tests.helpers import normal
 
+pytestmark = pytest.mark.slow
+
 TINY = TrainSettings(
     ModelSettings(hidden=(8,), base_hidden=(16,)), updates=2, base_updates=20, batch=32, langevin_steps=2
 )

@@ -12,6 +12,8 @@ from ebm_control.online.learner import bootstrap_counts
 from ebm_control.training import ModelSettings
 from tests.online.helpers import SETTINGS, baseline_learner, begun, energy_learner, rollouts, windows
 
+pytestmark = pytest.mark.slow
+
 NO_PLANS = torch.empty(0)
 HELD = rollouts(6, seed=1)
 LEARNERS = {

@@ -37,6 +37,8 @@ from tests.planning.walls import (
     sight,
 )
 
+pytestmark = pytest.mark.slow
+
 START, GOAL = torch.tensor([[-0.8, 0.0]]), torch.tensor([[0.8, 0.1]])
 
 

@@ -89,6 +89,7 @@ def planned_for(model, **given):
     return PlannedNegatives(planner, **{"count": 128, "every": 5, "problems": 16} | given)
 
 
+@pytest.mark.slow
 def test_training_on_plans_raises_their_energy(rollouts):
     kind = ModelSettings(base="gaussian", hidden=(32, 32))
     settings = TrainSettings(kind, updates=150, langevin_steps=5, learning_rate=2e-3, ema=0, energy_l2=0.01)

@@ -52,6 +52,7 @@ def test_fixed_goal_is_the_same_to_the_bit_in_all_chains(sampler, index):
         assert plan.chains[:, :, -1, 0].std(dim=1).min() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["langevin", "mppi", "cem"])
 def test_one_word_changes_the_sampler_and_each_reaches_its_own_goals(name):
     planner = planner_for(particle_model(), goal_cost(), 10, sampler=name, action_space=SPACE, chains=2)

@@ -18,6 +18,8 @@ from ebm_control.planning.recipe import moved_by_actions, tempered
 from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, fit_model
 from tests.data.environments import Point
 
+pytestmark = pytest.mark.slow
+
 EXTRAS = {
     "none": lambda env: [],
     "constant": lambda env: [1.0],

@@ -15,6 +15,8 @@ from ebm_control.samplers.engines import Engine
 from tests.helpers import normal, seeded
 from tests.samplers.helpers import Conditioned, spectral_transition_energy, walled
 
+pytestmark = pytest.mark.slow
+
 gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 LANGEVIN = Langevin(steps=8, step_size=0.05, friction=0.5, adapt="rms", gradient_clip=1.0, clamp=(-2, 2))
 

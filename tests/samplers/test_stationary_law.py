@@ -26,6 +26,8 @@ from tests.samplers.helpers import (
     z_scores,
 )
 
+pytestmark = pytest.mark.slow
+
 STEP = 0.2  # of eigenvalue 4 the discretisation makes a variance 1/0.6 of the exact one: plain to see
 SCALE = torch.tensor([0.5, 1.3, 0.8], dtype=torch.float64)
 HEIGHT, WELL_STEP = 1.5, 0.04

@@ -21,6 +21,8 @@ from ebm_control.training import (
 from tests.helpers import same
 from tests.training.helpers import small_checkpoint
 
+pytestmark = pytest.mark.slow
+
 LOSSES = ("cd", "cd-kl", "dsm")
 DIGITS = load_images("digits")
 

@@ -16,6 +16,8 @@ from ebm_control.training.run_settings import folder_of_one
 from tests.helpers import Forked, same
 from tests.training.helpers import Resampled, linear_buffer, tiny, toy_trainer, two_modes
 
+pytestmark = pytest.mark.slow
+
 VICTIM = """
 from ebm_control.training import fit_model
 from tests.training.helpers import linear_buffer

@@ -24,6 +24,8 @@ from ebm_control.training import (
     uniform,
 )
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = TrainSettings(
     ModelSettings(
         hidden=(64, 64),

@@ -11,6 +11,8 @@ from ebm_control.training import TrajectoryModel, fit_model, latest_checkpoint, 
 from tests.helpers import Forked, same
 from tests.training.helpers import linear_buffer, tiny
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = tiny(updates=300, checkpoint_every=10)
 VICTIM = """
 from ebm_control.training import fit_model
