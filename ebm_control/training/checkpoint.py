@@ -24,6 +24,7 @@ from safetensors.torch import save as save_weights
 from torch import Tensor
 
 from ebm_control.checks import require_number
+from ebm_control.training.renames import settings_now, state_now, weights_now
 
 FORMAT = 1
 _FILES = ("weights.safetensors", "settings.json", "state.pt")
@@ -170,7 +171,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(
             f"{path / 'settings.json'}: expected a dictionary, got {type(settings).__name__}"
         )
-    return Checkpoint(weights, settings, _load_state(path / "state.pt"))
+    state = state_now(_load_state(path / "state.pt"))
+    return Checkpoint(weights_now(weights), settings_now(settings), state)
 
 
 def _load_state(file: Path, *, mmap: bool = False) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def digits(tmp_path_factory):
     from ebm_control.cli import main
 
     folder = tmp_path_factory.mktemp("digits")
-    main(["images", "train", "--out", str(folder), "--train.updates", "1", "--train.batch", "8",
+    main(["images", "train", "--out", str(folder), "--train.updates", "1", "--train.batch-size", "8",
           "--train.model.width", "4", "--train.model.conditional"])  # fmt: skip
     return folder
 

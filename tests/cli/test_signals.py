@@ -7,7 +7,8 @@ import pytest
 
 from ebm_control.cli import main
 from ebm_control.data import RolloutBuffer
-from ebm_control.training import ImageModel, TrajectoryModel, latest_checkpoint
+from ebm_control.models import ImageModel, TrajectoryModel
+from ebm_control.training import latest_checkpoint
 from ebm_control.training.checkpoint import number_of
 from tests.cli.helpers import PROGRAM, SMALL, process, read
 
@@ -45,7 +46,7 @@ def runs(tmp_path_factory):
         patch.setenv("OMP_NUM_THREADS", "1")
         main(["collect", "--env", "ebm/Particle-v0", "--steps", "600", "--out", data])
         main(["train", "--data", data, "--out", str(folder / "train"), *SMALL])
-        main(["images", "train", "--out", str(folder / "digits"), "--train.updates", "1", "--train.batch", "8",
+        main(["images", "train", "--out", str(folder / "digits"), "--train.updates", "1", "--train.batch-size", "8",
               "--train.model.width", "4"])  # fmt: skip
     return folder
 
@@ -83,7 +84,7 @@ def test_a_stopped_training_leaves_a_checkpoint_to_go_on_from(runs, tmp_path, nu
 @BOTH
 def test_a_stopped_training_on_images_leaves_a_checkpoint(tmp_path, number, status, name):
     out = tmp_path / "run"
-    small = ["--train.batch", "8", "--train.model.width", "4", "--train.updates", "100000"]
+    small = ["--train.batch-size", "8", "--train.model.width", "4", "--train.updates", "100000"]
     found = stopped(
         ["images", "train", "--out", str(out), *small, "--train.checkpoint-every", "3"],
         number,

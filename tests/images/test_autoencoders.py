@@ -15,7 +15,7 @@ from ebm_control.images import (
 from ebm_control.images.autoencoders import reconstruction_score, samples_of
 from tests.images.helpers import SHAPE, images, seeded
 
-SETTINGS = AutoencoderSettings(code=12, width=8, updates=250, batch=64, learning_rate=4e-3)
+SETTINGS = AutoencoderSettings(code=12, width=8, updates=250, batch_size=64, learning_rate=4e-3)
 
 
 def mostly_known(x, generator):

@@ -11,8 +11,17 @@ import torch
 from gymnasium.spaces import Box, Dict
 
 from ebm_control.checks import InputError
+from ebm_control.control import planner_for
 from ebm_control.data import RolloutBuffer
-from ebm_control.energies import EndNetwork, RewardCost, RewardNetwork, RewardUntilEnd
+from ebm_control.energies import RewardCost
+from ebm_control.models import (
+    EndNetwork,
+    ModelSettings,
+    RewardNetwork,
+    RewardUntilEnd,
+    TrainSettings,
+    fit_ends,
+)
 from ebm_control.online import (
     BaselineLearner,
     EnergyLearner,
@@ -20,15 +29,13 @@ from ebm_control.online import (
     OnlineLearning,
     OnlineSettings,
     bounded_normalizer,
-    planner_of,
 )
 from ebm_control.online.units import outgrown
 from ebm_control.planning import run_episodes
-from ebm_control.training import ModelSettings, TrainSettings, fit_ends
 from tests.data.environments import Broken, Point
 
 TINY = TrainSettings(
-    ModelSettings(hidden=(8,), base_hidden=(16,)), updates=2, base_updates=20, batch=32, langevin_steps=2
+    ModelSettings(hidden=(8,), base_hidden=(16,)), updates=2, base_updates=20, batch_size=32, langevin_steps=2
 )
 
 
@@ -39,7 +46,7 @@ def learner(kind="energy", transitions=2000):
 def plan(model, step):
     space = Box(-1, 1, (model.layout.act_dim,), np.float32)
     cost = RewardCost(model.layout, lambda s, a, after: -after.abs().sum(-1))
-    return planner_of(model, cost, 2, action_space=space, shooting=True)
+    return planner_for(model, cost, 2, action_space=space, shooting=True, preset="online")
 
 
 def online(env=Point, kind="energy", *, folder=None, resume=False, about=None, model=None, **settings):
@@ -311,7 +318,7 @@ def test_actions_are_those_of_the_space(low, high, dtype):
 
     def plan_in(model, step):
         cost = RewardCost(model.layout, lambda s, a, after: -after.abs().sum(-1))
-        return planner_of(model, cost, 2, action_space=make().action_space, shooting=True)
+        return planner_for(model, cost, 2, action_space=make().action_space, shooting=True, preset="online")
 
     settings = OnlineSettings(steps=150, environments=2, warm_up=100, every=50, growth=0.0, noise=0.1)
     run = OnlineLearning(make, learner(), plan_in, settings, progress=False)
@@ -340,7 +347,15 @@ def test_staying_alive_is_learned_from_ends_alone():
 
     def plan_for(model, step):
         space = Unstable().action_space
-        return planner_of(model, 20 * reward.cost(run), 10, action_space=space, shooting=True, seed=step)
+        return planner_for(
+            model,
+            20 * reward.cost(run),
+            10,
+            action_space=space,
+            shooting=True,
+            generator=torch.Generator().manual_seed(step),
+            preset="online",
+        )
 
     settings = OnlineSettings(steps=1000, environments=4, warm_up=400, every=200)
     run = OnlineLearning(Unstable, BaselineLearner(1, (64, 64), 150), plan_for, settings, progress=False)
@@ -380,7 +395,7 @@ def test_without_ends_nothing_changes_and_with_them_rewards_stop():
     layout = walk(dim=1).normalizer().layout
     reward, ends = RewardNetwork(layout, (8,)), EndNetwork(layout, (8,))
     reward.mean.fill_(2.0)
-    reward.deviation.fill_(0.5)
+    reward.std.fill_(0.5)
     s, a = torch.randn(3, 5, 1), torch.zeros(3, 5, 1)
     plain = reward(s, a, s) + 4.0
     none = RewardUntilEnd(reward, ends)(s, a, s)
