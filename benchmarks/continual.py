@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ebm_control.checks import require_number
-from ebm_control.continual import Kind, Perceptron, learn, learner_of
+from ebm_control.continual import LearnerSettings, Perceptron, learn, make_learner
 from ebm_control.data.streams import TaskStream
 from ebm_control.provenance import provenance, write_record
 from ebm_control.training.regression import seeded
@@ -45,7 +45,7 @@ def main(
     seeds: int = 1,
     data: str = "split-mnist",
     updates: int = 2000,
-    batch: int = 128,
+    batch_size: int = 128,
     data_dir: Path | None = None,
     out: Path = Path("benchmarks/results/continual.json"),
 ) -> None:
@@ -56,17 +56,17 @@ def main(
         seeds: runs of each.
         data: stream of new classes, see `experiments.continual`.
         updates: of a task; Avalanche does the nearest number of whole epochs.
-        batch: images an update.
+        batch_size: images an update.
         data_dir: folder of idx files; EBM_CONTROL_DATA without.
         out: where the figures go.
 
     """
     methods = chosen("methods", methods, OURS)
-    for name, number in (("seeds", seeds), ("updates", updates), ("batch", batch)):
+    for name, number in (("seeds", seeds), ("updates", updates), ("batch_size", batch_size)):
         require_number(name, number, 1, whole=True)
     chosen("data", [data], KNOWN_STREAMS)
     with claimed(out):
-        measure(methods, seeds, data, updates, batch, data_dir, out)
+        measure(methods, seeds, data, updates, batch_size, data_dir, out)
 
 
 def measure(
@@ -74,22 +74,24 @@ def measure(
     seeds: int,
     data: str,
     updates: int,
-    batch: int,
+    batch_size: int,
     data_dir: Path | None,
     out: Path,
 ) -> None:
     torch.set_num_threads(1)
     console, rows = Console(), list[dict[str, Any]]()
     command = f"python -m benchmarks.continual --methods {' '.join(methods)} --seeds {seeds} --data {data} "
-    origin = provenance(f"{command}--updates {updates} --batch {batch}", range(seeds), 0.0)
+    origin = provenance(f"{command}--updates {updates} --batch {batch_size}", range(seeds), 0.0)
     started = time.perf_counter()
     for seed in range(seeds):
         stream = stream_of(data, seed, data_dir)
         for method in methods:
-            ours, kept = OURS[method]
-            learner = learner_of(ours, Kind(stream.shape, stream.classes, kept=kept, seed=seed))
-            found = learn(learner, stream, updates=updates, batch=batch, seed=seed)
-            theirs, took = avalanche(method, stream, updates, batch, seed)
+            ours, memory_size = OURS[method]
+            learner = make_learner(
+                ours, LearnerSettings(stream.shape, stream.classes, memory_size=memory_size, seed=seed)
+            )
+            found = learn(learner, stream, updates=updates, batch_size=batch_size, seed=seed)
+            theirs, took = avalanche(method, stream, updates, batch_size, seed)
             rows.append(
                 {
                     "method": method,
@@ -108,7 +110,9 @@ def measure(
     console.print(table)
 
 
-def avalanche(method: str, stream: TaskStream, updates: int, batch: int, seed: int) -> tuple[float, float]:
+def avalanche(
+    method: str, stream: TaskStream, updates: int, batch_size: int, seed: int
+) -> tuple[float, float]:
     """Mean accuracy over tasks at the end, and seconds, of Avalanche's strategy."""
     from avalanche.benchmarks import nc_benchmark
     from avalanche.training.supervised import EWC, LwF, Naive, Replay, SynapticIntelligence
@@ -129,12 +133,12 @@ def avalanche(method: str, stream: TaskStream, updates: int, batch: int, seed: i
             model=network,
             optimizer=torch.optim.Adam(network.parameters(), lr=1e-3, fused=True),
             criterion=nn.CrossEntropyLoss(),
-            train_mb_size=batch,
+            train_mb_size=batch_size,
             evaluator=None,
         )
         began = time.perf_counter()
         for task, experience in zip(stream.tasks, scenario.train_stream, strict=True):
-            strategy.train_epochs = max(1, round(updates * batch / len(task.labels)))
+            strategy.train_epochs = max(1, round(updates * batch_size / len(task.labels)))
             strategy.train(experience, num_workers=0)
         took = time.perf_counter() - began
     with torch.no_grad():

@@ -18,11 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ebm_control.cli.demo import ENV, GOAL, Demo, spread_starts
+from ebm_control.control import planner_for
+from ebm_control.control.planner import PRESETS
 from ebm_control.data import collect_mujoco
 from ebm_control.energies import GoalCost
-from ebm_control.planning import SAMPLERS, MPCAgent, planner_for, run_episodes
+from ebm_control.models import TrajectoryModel, fit_model
+from ebm_control.planning import MPCAgent, run_episodes
 from ebm_control.provenance import provenance, write_record
-from ebm_control.training import TrajectoryModel, fit_model
 from experiments.processes import as_program
 from experiments.records import claimed
 
@@ -35,7 +37,7 @@ def plan_times(model: TrajectoryModel, engine: Literal["eager", "compile"]) -> d
     space = env.action_space
     assert isinstance(space, gym.spaces.Box)
     cost = 20 * GoalCost(model.layout, (0, 1), smooth=0.02)
-    sampler = replace(SAMPLERS["langevin"](), engine=engine)
+    sampler = replace(PRESETS["offline"].samplers["langevin"], engine=engine)
     agent = MPCAgent(
         planner_for(model, cost, 15, sampler=sampler, action_space=space), model.normalizer, space
     )
@@ -65,7 +67,7 @@ def measure(out: Path) -> None:
     # Time does not depend on how well the tilt is trained: a few updates will do.
     settings = replace(Demo().train, updates=20)
     data = collect_mujoco(ENV, 100_000, episode_length=50, seed=0, starts=spread_starts)
-    model, _ = fit_model(data, settings, progress=False)
+    model = fit_model(data, settings, progress=False)
     rows = {engine: plan_times(model, engine) for engine in ("eager", "compile")}
     origin = provenance("python -m benchmarks.planning", [0, 1], time.perf_counter() - started)
     write_record(out, {"threads": 1, "chains": 4, "steps": 80, "engines": rows}, origin)

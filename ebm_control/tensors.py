@@ -88,8 +88,8 @@ def float_like(module: nn.Module, otherwise: Tensor | None = None) -> Tensor:
 
 def cast_like(held: Tensor, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
     """Samples and context in the dtype of a tensor that the energy holds; gradients pass."""
-    told = context if context is None or context.dtype == held.dtype else context.to(held.dtype)
-    return (x if x.dtype == held.dtype else x.to(held.dtype)), told
+    condition = context if context is None or context.dtype == held.dtype else context.to(held.dtype)
+    return (x if x.dtype == held.dtype else x.to(held.dtype)), condition
 
 
 def generator_on(device: torch.device, given: torch.Generator | None) -> torch.Generator:

@@ -18,12 +18,12 @@ from rich.table import Table
 
 from ebm_control.checks import require_number
 from ebm_control.cli.demo import ENV, GOAL, SUCCESS, spread_starts
+from ebm_control.control import planner_for
 from ebm_control.data import collect_mujoco
 from ebm_control.energies import GoalCost
-from ebm_control.planning import MPCAgent, planner_for, run_episodes
-from ebm_control.prediction import prediction_error, sampler_for
-from ebm_control.samplers import MPPI, Linear
-from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, fit_model
+from ebm_control.models import ModelSettings, TrainSettings, TrajectoryModel, fit_model, prediction_error
+from ebm_control.planning import MPCAgent, run_episodes
+from ebm_control.samplers import MPPI, Linear, trajectory_sampler
 from ebm_envs.oracles import reacher_oracle
 from experiments import tables
 from experiments.processes import as_program
@@ -121,7 +121,7 @@ def one_seed(job: Job) -> list[dict[str, Any]]:
     fresh = collect_mujoco(ENV, 5000, episode_length=50, seed=seed + 1000, starts=spread_starts)
     for name, train in energies(job.quick).items():
         started = time.perf_counter()
-        model, _ = fit_model(data, replace(train, seed=seed), progress=False)
+        model = fit_model(data, replace(train, seed=seed), progress=False)
         if name == ALONE:
             model = without_tilt(model)
         common: dict[str, Any] = {
@@ -130,7 +130,7 @@ def one_seed(job: Job) -> list[dict[str, Any]]:
             "train_seconds": time.perf_counter() - started,
         }
         error = prediction_error(
-            model, fresh, 20, windows=200, sampler=sampler_for(model.energy, temperature=0), seed=seed
+            model, fresh, 20, windows=200, sampler=trajectory_sampler(model.energy, temperature=0), seed=seed
         )
         common |= {"rmse_1": float(error.rmse[0]), "rmse_20": float(error.rmse[-1])}
         for planner in TRIED[name]:

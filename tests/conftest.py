@@ -20,7 +20,7 @@ import torch
 
 from ebm_control.cli.demo import spread_starts
 from ebm_control.data import collect_mujoco
-from ebm_control.training import ModelSettings, TrainSettings, fit_model
+from ebm_control.models import ModelSettings, TrainSettings, fit_model
 
 torch.set_num_threads(1)  # also where the caller's environment names more
 
@@ -68,4 +68,4 @@ def reacher():
     settings = TrainSettings(
         ModelSettings(hidden=(64, 64), base_hidden=(64, 64)), updates=50, base_updates=2000, langevin_steps=10
     )
-    return fit_model(buffer, settings, progress=False)[0]
+    return fit_model(buffer, settings, progress=False)

@@ -19,6 +19,7 @@ from ebm_control.continual.learners import Contrastive, Softmax
 from ebm_control.continual.memory import Memory
 from ebm_control.continual.networks import GatedEnergy, Perceptron
 from ebm_control.continual.penalties import Consolidation, Distillation, Intelligence
+from ebm_control.control import planner_for
 from ebm_control.energies import GoalCost, ImageEnergy, SmallCNN, TransitionEnergy
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.images import (
@@ -29,13 +30,13 @@ from ebm_control.images import (
     refined_logits,
     robustness,
     salt_and_pepper,
-    sampler_for,
 )
-from ebm_control.planning import Planner, planner_for
+from ebm_control.models import fit_reward
+from ebm_control.planning import Planner
 from ebm_control.prediction import predict
-from ebm_control.prediction.predict import sampler_for as future_sampler
-from ebm_control.samplers import Langevin, noise_levels
-from ebm_control.training import Logger, SampleBuffer, Trainer, fit_reward, gaussian, uniform
+from ebm_control.samplers import Langevin, image_sampler, noise_levels
+from ebm_control.samplers import trajectory_sampler as future_sampler
+from ebm_control.training import Logger, SampleBuffer, Trainer, gaussian, uniform
 from tests.training.helpers import TiltedGaussian, linear_buffer
 
 SHAPE = (1, 8, 8)
@@ -47,7 +48,7 @@ IMAGES = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))
 
 def images(**given: Any) -> ImageEnergy:
     return ImageEnergy(
-        SmallCNN(SHAPE, given.get("classes") or 1, 4, told=int("noise" in given)), SHAPE, **given
+        SmallCNN(SHAPE, given.get("classes") or 1, 4, condition_dim=int("noise" in given)), SHAPE, **given
     )
 
 
@@ -73,14 +74,14 @@ CALLS: list[tuple[Callable[..., object], str, tuple[object, ...]]] = [
         (fit, name, values)
         for fit in (fit_feed_forward, fit_ensemble, fit_recurrent)
         for name, values in {
-            "updates": COUNT, "batch": COUNT, "learning_rate": POSITIVE, "held_out": (0.0, 1.0, -1.0, math.nan),
+            "updates": COUNT, "batch_size": COUNT, "learning_rate": POSITIVE, "held_out": (0.0, 1.0, -1.0, math.nan),
             "seed": SEED, "frequencies": (-1, 0.5, math.nan), "states_only": ("no", 1),
         }.items()
     ],
     (fit_feed_forward, "hidden", ((), (0,), (8.0,), 8, (math.nan,))),
     (fit_ensemble, "members", COUNT),
     (fit_recurrent, "hidden", COUNT),
-    (fit_recurrent, "rows", (1, 2.5)),
+    (fit_recurrent, "window", (1, 2.5)),
     (plan, "weight", AT_LEAST_0),
     (plan, "spread", (-1.0, math.nan, math.inf, torch.tensor([1.0, math.nan, 1.0]))),
     (plan, "horizon", COUNT),
@@ -110,12 +111,12 @@ CALLS: list[tuple[Callable[..., object], str, tuple[object, ...]]] = [
     (lambda fresh_fraction: SampleBuffer(1, (2,), gaussian(), fresh_fraction=fresh_fraction), "fresh_fraction", SHARE),
     (lambda std: gaussian(0.0, std), "std", AT_LEAST_0),
     (lambda high: uniform(0.0, high), "high", (-1.0, math.nan, math.inf)),
-    (lambda batch: fit_reward(None, BUFFER, None, batch=batch), "batch", COUNT),  # type: ignore[arg-type]
+    (lambda batch_size: fit_reward(None, BUFFER, None, batch_size=batch_size), "batch_size", COUNT),  # type: ignore[arg-type]
     (lambda count: generate(images(), count), "count", COUNT),
-    (lambda corrections: sampler_for(images(**NOISY), corrections=corrections), "corrections", (-1, 0.5)),
-    (lambda steps: sampler_for(images(**NOISY), steps), "steps", (1, 2.5, math.nan)),
-    (lambda low: sampler_for(images(**NOISY), low=low), "low", (0.0, 5.0, math.nan)),
-    (lambda deviation: denoise(images(**NOISY), IMAGES, deviation), "deviation", (0.0, 0.01, 5.0, math.nan)),
+    (lambda corrections: image_sampler(images(**NOISY), corrections=corrections), "corrections", (-1, 0.5)),
+    (lambda steps: image_sampler(images(**NOISY), steps), "steps", (1, 2.5, math.nan)),
+    (lambda low: image_sampler(images(**NOISY), low=low), "low", (0.0, 5.0, math.nan)),
+    (lambda std: denoise(images(**NOISY), IMAGES, std), "std", (0.0, 0.01, 5.0, math.nan)),
     (lambda fills: inpaint(images(), IMAGES, IMAGES > 0, fills=fills), "fills", COUNT),
     (lambda share: salt_and_pepper(IMAGES, torch.Generator(), share=share), "share", (-0.1, 0.6, math.nan)),
     (lambda radii: robustness(len, IMAGES, torch.zeros(2), radii), "radii", ((-0.1,), (math.nan,))),  # type: ignore[arg-type]
@@ -124,7 +125,7 @@ CALLS: list[tuple[Callable[..., object], str, tuple[object, ...]]] = [
     *[
         (lambda _name=name, **given: fit_classifier(None, **given), name, values)  # type: ignore[arg-type,misc]
         for name, values in {
-            "width": COUNT, "updates": COUNT, "batch": COUNT, "learning_rate": POSITIVE, "noise": AT_LEAST_0,
+            "width": COUNT, "updates": COUNT, "batch_size": COUNT, "learning_rate": POSITIVE, "noise": AT_LEAST_0,
             "seed": SEED,
         }.items()
     ],

@@ -7,7 +7,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
-from ebm_control.planning import MPCAgent, planner_for
+from ebm_control.control import planner_for
+from ebm_control.planning import MPCAgent
 from tests.planning.helpers import NORMALIZER, SPACE, goal_cost, particle_model
 
 
@@ -35,9 +36,9 @@ def test_evaluate_policy_takes_an_agent_on_one_plain_environment():
     plain = Monitor(
         gym.wrappers.FlattenObservation(gym.wrappers.FilterObservation(particle()(), ["observation"]))
     )
-    mean, deviation = evaluate_policy(agent(goal=(0.2, -0.2)), plain, n_eval_episodes=2, warn=False)
+    mean, std = evaluate_policy(agent(goal=(0.2, -0.2)), plain, n_eval_episodes=2, warn=False)
     assert mean > -2
-    assert deviation < 0.2
+    assert std < 0.2
 
 
 def test_evaluate_policy_may_watch_every_step():

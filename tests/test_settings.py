@@ -13,24 +13,14 @@ import pytest
 import torch
 
 from ebm_control.checks import InputError
-from ebm_control.continual.methods import Kind
+from ebm_control.continual.methods import LearnerSettings
 from ebm_control.images import Attack, AutoencoderSettings
+from ebm_control.models import ImageModelSettings, ImageTrainSettings, ModelSettings, TrainSettings
 from ebm_control.online import OnlineSettings
 from ebm_control.samplers import CEM, HMC, MALA, MPPI, Annealed, Cosine, Geometric, Langevin, Linear
-from ebm_control.training import (
-    Classified,
-    ContrastiveDivergence,
-    Guard,
-    ImageModelSettings,
-    ImageTrainSettings,
-    InfoNCE,
-    LogSumExp,
-    ModelSettings,
-    Softplus,
-    TrainSettings,
-)
-from ebm_control.training.improved import ImprovedContrastiveDivergence
-from ebm_control.training.score_matching import DenoisingScoreMatching
+from ebm_control.training import Classified, ContrastiveDivergence, Guard, InfoNCE, LogSumExp, Softplus
+from ebm_control.training.objectives.kl import ImprovedContrastiveDivergence
+from ebm_control.training.objectives.score_matching import DenoisingScoreMatching
 
 # What each class needs beside the field that is tried.
 CLASSES: dict[type, dict[str, Any]] = {
@@ -40,7 +30,7 @@ CLASSES: dict[type, dict[str, Any]] = {
     ImageModelSettings: {},
     AutoencoderSettings: {},
     OnlineSettings: {"memory": 100, "change": 4.0},
-    Kind: {"shape": (1, 8, 8), "classes": 4, "learning_rate": 0.1, "penalty": 1.0},
+    LearnerSettings: {"shape": (1, 8, 8), "classes": 4, "learning_rate": 0.1, "penalty": 1.0},
     Guard: {},
     Langevin: {"noise": 0.1, "friction": 1.0, "gradient_clip": 1.0, "delta_clip": 1.0},
     MALA: {},
@@ -70,7 +60,9 @@ ZERO = {
     (ImageTrainSettings, "seed"),
     (AutoencoderSettings, "beta"), (AutoencoderSettings, "seed"),
     (OnlineSettings, "growth"), (OnlineSettings, "tolerance"), (OnlineSettings, "noise"), (OnlineSettings, "seed"),
-    (Kind, "kept"), (Kind, "dropout"), (Kind, "averaging"), (Kind, "penalty"), (Kind, "seed"),
+    (LearnerSettings, "memory_size"), (LearnerSettings, "dropout"), (LearnerSettings, "averaging"),
+    (LearnerSettings, "penalty"),
+    (LearnerSettings, "seed"),
     (Guard, "max_rollbacks"),
     (Langevin, "steps"), (Langevin, "noise"), (Langevin, "temperature"),
     (MALA, "steps"), (HMC, "steps"), (MPPI, "steps"), (CEM, "steps"), (CEM, "smoothing"),
@@ -170,9 +162,9 @@ def test_flags_are_true_or_false(kind: type, name: str) -> None:
         (ImageTrainSettings, "noise", ((4.0, 0.02), (math.nan, 1.0))),
         (ImageTrainSettings, "model", (ModelSettings(), None)),
         (ImageModelSettings, "noise", ((0.1,), (0.1, math.inf))),
-        (Kind, "dropout", (1.0,)),
-        (Kind, "averaging", (1.0,)),
-        (Kind, "shape", ((1, 8), (1, 0, 8), (1, 8.0, 8), 8)),
+        (LearnerSettings, "dropout", (1.0,)),
+        (LearnerSettings, "averaging", (1.0,)),
+        (LearnerSettings, "shape", ((1, 8), (1, 0, 8), (1, 8.0, 8), 8)),
         (OnlineSettings, "warm_up", (1,)),
         (OnlineSettings, "effort", (0.5,)),
         (OnlineSettings, "change", (0.5,)),
@@ -203,8 +195,8 @@ def test_settings_that_do_not_fit_together_are_refused() -> None:
         ModelSettings(kind="window", window=4, hidden=(), base="none")
     with pytest.raises(InputError, match=r"^hidden: expected a first width that 4 heads share, got \(30,\)"):
         ModelSettings(kind="window", window=4, hidden=(30,), base="none", network="transformer")
-    with pytest.raises(InputError, match=r"^batch: expected 2 or more, got 1"):
-        TrainSettings(loss="cd-kl", batch=1)
+    with pytest.raises(InputError, match=r"^batch_size: expected 2 or more, got 1"):
+        TrainSettings(loss="cd-kl", batch_size=1)
     with pytest.raises(InputError, match=r"^snapshot_every: expected at least every = 20"):
         Guard(snapshot_every=10)
     with pytest.raises(InputError, match=r"^step_size: expected a number above 0, got 0\.0"):

@@ -18,14 +18,14 @@ from ebm_control.energies import (
     GaussianBase,
     GoalCost,
     RegressionBase,
-    RewardNetwork,
     TrajectoryLayout,
     TransitionEnergy,
     WindowEnergy,
     mixture,
 )
 from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution, Transformer
-from ebm_control.energies.novelty import NoveltyCost
+from ebm_control.models import RewardNetwork
+from ebm_control.online.exploration.novelty import NoveltyCost
 from ebm_control.samplers import CEM, MPPI, Langevin
 from ebm_control.tensors import as_array, as_tensor
 

@@ -14,10 +14,12 @@ from gymnasium.spaces import Box
 from benchmarks.survival.damage import minari_folder
 from benchmarks.survival.fuzz import Call
 from benchmarks.survival.material import buffer_of, contents, trajectory_model
+from ebm_control.control import planner_for
 from ebm_control.data import Normalizer, RolloutBuffer, collect, collect_mujoco, from_minari, split, to_minari
 from ebm_control.energies import GoalCost
-from ebm_control.planning import MPCAgent, planner_for, run_episodes
-from ebm_control.prediction import predict, prediction_error
+from ebm_control.models import prediction_error
+from ebm_control.planning import MPCAgent, run_episodes
+from ebm_control.prediction import predict
 
 SPACE = Box(-1.0, 1.0, (2,), np.float32)
 

@@ -29,12 +29,14 @@ from benchmarks.survival.outcomes import Outcome, ending_complaint, judged, same
 from benchmarks.survival.processes import isolated, quiet, run
 from ebm_control.baselines import Baseline, fit_feed_forward
 from ebm_control.cli.commands import load_data
+from ebm_control.control import planner_for
 from ebm_control.data import from_minari, load_images, to_minari
 from ebm_control.data.images import FOLDER
 from ebm_control.energies import GoalCost
-from ebm_control.online import OnlineLearning, OnlineSettings, learner_for, planner_of
+from ebm_control.models import ImageModel, TrajectoryModel
+from ebm_control.online import OnlineLearning, OnlineSettings, make_learner
 from ebm_control.seeds import stream
-from ebm_control.training import ImageModel, TrajectoryModel, load_checkpoint
+from ebm_control.training import load_checkpoint
 
 Rng = np.random.Generator
 SECONDS = 60.0  # for one file at most
@@ -156,7 +158,7 @@ def _read_checkpoint(folder: Path, model: type[TrajectoryModel] | type[ImageMode
 
 
 def _save_baseline(folder: Path) -> None:
-    fit_feed_forward(buffer_of(200), hidden=(8,), updates=5, batch=16).save(folder)
+    fit_feed_forward(buffer_of(200), hidden=(8,), updates=5, batch_size=16).save(folder)
 
 
 def _read_baseline(folder: Path) -> Any:
@@ -167,8 +169,10 @@ def _read_baseline(folder: Path) -> Any:
 def _learning(folder: Path, resume: bool, steps: int = 64) -> OnlineLearning:
     return OnlineLearning(
         "ebm/Particle-v0",
-        learner_for("feed-forward", 100),
-        lambda model, step: planner_of(model, 20 * GoalCost(model.layout, (0, 1)), 3, sampler="mppi"),
+        make_learner("feed-forward", 100),
+        lambda model, step: planner_for(
+            model, 20 * GoalCost(model.layout, (0, 1)), 3, sampler="mppi", preset="online"
+        ),
         OnlineSettings(steps=steps, environments=4, warm_up=32, every=16),
         folder=folder,
         resume=resume,

@@ -26,10 +26,10 @@ PATIENCE = 180.0  # seconds after which a run hangs
 OWN = ("notes.txt", "checkpoints/mine.txt", "events/mine.txt", "experience/mine.txt")  # files of the user
 TRAIN = (
     "--train.model.hidden 16 16 --train.model.base-hidden 16 16 --train.updates 60 --train.base-updates 40 "
-    "--train.batch 32 --train.langevin-steps 3 --train.checkpoint-every 5"
+    "--train.batch-size 32 --train.langevin-steps 3 --train.checkpoint-every 5"
 )
 IMAGES = (
-    "--train.model.network small --train.model.width 4 --train.updates 40 --train.batch 16 "
+    "--train.model.network small --train.model.width 4 --train.updates 40 --train.batch-size 16 "
     "--train.checkpoint-every 4"
 )
 ONLINE = (

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from ebm_control.checks import InputError
 from ebm_control.data import ImageSet, RolloutBuffer
-from ebm_control.training import (
+from ebm_control.models import (
     ImageModel,
     ImageModelSettings,
     ImageTrainSettings,
@@ -74,23 +74,23 @@ TINY = TrainSettings(
     ModelSettings(hidden=(16, 16), base_hidden=(16, 16)),
     updates=10,
     base_updates=10,
-    batch=16,
+    batch_size=16,
     langevin_steps=2,
     checkpoint_every=5,
 )
 TINY_IMAGES = ImageTrainSettings(
-    ImageModelSettings(network="small", width=4), updates=2, batch=4, checkpoint_every=1
+    ImageModelSettings(network="small", width=4), updates=2, batch_size=4, checkpoint_every=1
 )
 
 
 def trajectory_run(folder: Path | None = None, seed: int = 0) -> TrajectoryModel:
     """A model that is trained for ten updates, with two checkpoints."""
-    return fit_model(buffer_of(400, seed), TINY, folder=folder, progress=False)[0]
+    return fit_model(buffer_of(400, seed), TINY, folder=folder, progress=False)
 
 
 def image_run(folder: Path | None = None) -> ImageModel:
     """A model of images that is trained for two updates, with two checkpoints."""
-    return fit_images(images_of(), TINY_IMAGES, folder=folder, progress=False)[0]
+    return fit_images(images_of(), TINY_IMAGES, folder=folder, progress=False)
 
 
 @cache

@@ -12,10 +12,10 @@ from torch import Tensor
 from benchmarks.survival.calls import SPACE
 from benchmarks.survival.fuzz import Call
 from benchmarks.survival.material import trajectory_model
+from ebm_control.control import planner_for
 from ebm_control.energies import BoundCost, BoxObstacle, GoalCost, SmoothnessCost, SpeedCost
 from ebm_control.energies.base import Energy
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.planning import planner_for
 from ebm_control.samplers import CEM, HMC, MALA, MPPI, Annealed, Langevin, noise_levels
 
 Given = Mapping[str, Any]

@@ -11,12 +11,13 @@ import torch
 
 from benchmarks.survival.fuzz import Call
 from benchmarks.survival.material import TINY, TINY_IMAGES, buffer_of, image_model, images_of
-from ebm_control.continual import Kind, learn, learner_of
+from ebm_control.continual import LearnerSettings, learn, make_learner
 from ebm_control.data import ImageBatches, ImageSet
 from ebm_control.data.streams import TaskStream, permuted_stream, split_stream
 from ebm_control.images import denoise, generate, inpaint, restore, salt_and_pepper
+from ebm_control.models import fit_images, fit_model
 from ebm_control.online import OnlineSettings
-from ebm_control.training import Guard, fit_images, fit_model
+from ebm_control.training import Guard
 
 ROLES = {int: "count", float: "number", str: "choice"}
 
@@ -63,23 +64,23 @@ def _settings(
 
 
 def _trained(settings: Any) -> Any:
-    model, _ = fit_model(buffer_of(100), settings, progress=False)
+    model = fit_model(buffer_of(100), settings, progress=False)
     return dict(model.energy.state_dict())
 
 
 def _trained_on_images(settings: Any) -> Any:
-    model, _ = fit_images(images_of(8), settings, progress=False)
+    model = fit_images(images_of(8), settings, progress=False)
     return dict(model.energy.state_dict())
 
 
 SHORT = replace(TINY, updates=3, base_updates=3, checkpoint_every=2)
 IMAGES = replace(TINY_IMAGES, learning_rate=1e-3)
-KIND = Kind((1, 8, 8), 4, width=4, kept=4, learning_rate=1e-3, penalty=1.0)
+KIND = LearnerSettings((1, 8, 8), 4, width=4, memory_size=4, learning_rate=1e-3, penalty=1.0)
 
 
 def _learned(kind: Any, method: str = "ewc") -> Any:
     stream = split_stream(images_of(16), 2)
-    found = learn(learner_of(method, kind), stream, updates=2, batch=4)
+    found = learn(make_learner(method, kind), stream, updates=2, batch_size=4)
     return [found.accuracies, found.seconds]
 
 
@@ -103,9 +104,7 @@ SETTINGS = (
     _settings(
         "Guard",
         Guard(),
-        lambda guard: dict(
-            fit_model(buffer_of(100), SHORT, progress=False, guard=guard)[0].energy.state_dict()
-        ),
+        lambda guard: dict(fit_model(buffer_of(100), SHORT, progress=False, guard=guard).energy.state_dict()),
     ),
     _settings("Kind", KIND, _learned),
 )
@@ -113,7 +112,7 @@ SETTINGS = (
 
 def _own(**given: Any) -> Any:
     data = ImageSet("own", **given)
-    model, _ = fit_images(data, replace(TINY_IMAGES, updates=1), progress=False)
+    model = fit_images(data, replace(TINY_IMAGES, updates=1), progress=False)
     return [dict(model.energy.state_dict()), data.classes]
 
 
@@ -160,26 +159,32 @@ IMAGE_CALLS = (
         _batch,
         {
             "images": "tensor",
-            "batch": "count",
+            "batch_size": "count",
             "labels": "tensor?",
             "classes": "count",
             "unlabelled": "number",
         }
         | {"noise": "number"},
         lambda: (
-            {"images": _set()["images"], "batch": 3, "labels": _set()["labels"], "classes": 4}
+            {"images": _set()["images"], "batch_size": 3, "labels": _set()["labels"], "classes": 4}
             | {"unlabelled": 0.5, "noise": 0.1}
         ),
         lambda value, given: (
-            value.x.shape == (given["batch"], *np.shape(given["images"])[1:]) and _in_range(value.x)
+            value.x.shape == (given["batch_size"], *np.shape(given["images"])[1:]) and _in_range(value.x)
         ),
     ),
     Call(
         "TaskStream",
         _stream,
         dict.fromkeys(("images", "labels", "test_images", "test_labels"), "tensor")
-        | {"classes": "count", "updates": "count", "batch": "count", "overlap": "number?", "seed": "seed"},
-        lambda: _set() | {"classes": 4, "updates": 2, "batch": 3, "overlap": 0.5, "seed": 0},
+        | {
+            "classes": "count",
+            "updates": "count",
+            "batch_size": "count",
+            "overlap": "number?",
+            "seed": "seed",
+        },
+        lambda: _set() | {"classes": 4, "updates": 2, "batch_size": 3, "overlap": 0.5, "seed": 0},
         lambda value, given: len(value) == given["updates"] and all(_in_range(x) for x, _ in value),
         names=("tasks",),
     ),
@@ -199,19 +204,19 @@ IMAGE_CALLS = (
     Call(
         "learner_of",
         lambda method, **given: _learned(replace(KIND, penalty=None, **given), method),
-        {"method": "choice", "kept": "count", "width": "count", "classes": "count"},
-        lambda: {"method": "ebm", "kept": 4, "width": 4, "classes": 4},
+        {"method": "choice", "memory_size": "count", "width": "count", "classes": "count"},
+        lambda: {"method": "ebm", "memory_size": 4, "width": 4, "classes": 4},
         names=("name", "kind"),
     ),
     Call(
         "learn",
         lambda **given: (
             learn(
-                learner_of("softmax", replace(KIND, penalty=None)), split_stream(images_of(12), 2), **given
+                make_learner("softmax", replace(KIND, penalty=None)), split_stream(images_of(12), 2), **given
             ).accuracies
         ),
-        {"updates": "count", "batch": "count", "overlap": "number?", "test": "count?", "seed": "seed"},
-        lambda: {"updates": 1, "batch": 2, "overlap": None, "test": 4, "seed": 0},
+        {"updates": "count", "batch_size": "count", "overlap": "number?", "test": "count?", "seed": "seed"},
+        lambda: {"updates": 1, "batch_size": 2, "overlap": None, "test": 4, "seed": 0},
         lambda value, given: value.shape == (2, 2),
     ),
     Call(
@@ -233,8 +238,8 @@ IMAGE_CALLS = (
     Call(
         "denoise",
         lambda **given: denoise(image_model().energy, **given),
-        {"images": "tensor", "deviation": "number", "steps": "count"},
-        lambda: {"images": PIXELS.clone(), "deviation": 0.3, "steps": 2},
+        {"images": "tensor", "std": "number", "steps": "count"},
+        lambda: {"images": PIXELS.clone(), "std": 0.3, "steps": 2},
         lambda value, given: value.shape == np.shape(given["images"]) and _in_range(value),
     ),
     Call(

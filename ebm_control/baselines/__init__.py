@@ -3,7 +3,6 @@
 from ebm_control.baselines.fit import Baseline, fit_ensemble, fit_feed_forward, fit_recurrent
 from ebm_control.baselines.futures import futures
 from ebm_control.baselines.models import Ensemble, FeedForward, TrajectorySampling
-from ebm_control.baselines.recipe import baseline_planner
 from ebm_control.baselines.recurrent import Recurrent
 
 __all__ = [
@@ -12,7 +11,6 @@ __all__ = [
     "FeedForward",
     "Recurrent",
     "TrajectorySampling",
-    "baseline_planner",
     "fit_ensemble",
     "fit_feed_forward",
     "fit_recurrent",

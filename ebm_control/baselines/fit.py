@@ -111,7 +111,7 @@ def fit_feed_forward(
     frequencies: int = 0,
     bandwidth: float = 2.0,
     updates: int = 6000,
-    batch: int = 256,
+    batch_size: int = 256,
     learning_rate: float = 1e-3,
     held_out: float = 0.05,
     seed: int = 0,
@@ -127,7 +127,7 @@ def fit_feed_forward(
         frequencies: random Fourier features of the state, for dynamics with edges; 0 for none.
         bandwidth: of their directions.
         updates: of Adam, the learning rate falling to 0 along a cosine.
-        batch: windows an update.
+        batch_size: windows an update.
         learning_rate: at the start.
         held_out: share of the transitions that the error is measured on.
         seed: of the split, the first weights and the batches.
@@ -139,7 +139,7 @@ def fit_feed_forward(
         InputError: fewer than 2 episodes, no updates, or a width of no sense.
 
     """
-    _check_fit(updates, batch, learning_rate)
+    _check_fit(updates, batch_size, learning_rate)
     started = time.perf_counter()
     data = _Data.of(buffer, held_out, seed, device, states_only)
     with seeded(seed):
@@ -150,7 +150,7 @@ def fit_feed_forward(
     def loss(drawn: Batch) -> Tensor:
         return model.residual(drawn.x).square().mean()
 
-    _fit(model, loss, data.batches(batch, seed + 1), updates, learning_rate, progress)
+    _fit(model, loss, data.batches(batch_size, seed + 1), updates, learning_rate, progress)
     return _fitted(model, data, updates, started)
 
 
@@ -162,7 +162,7 @@ def fit_ensemble(
     frequencies: int = 0,
     bandwidth: float = 2.0,
     updates: int = 6000,
-    batch: int = 256,
+    batch_size: int = 256,
     learning_rate: float = 1e-3,
     held_out: float = 0.05,
     seed: int = 0,
@@ -182,7 +182,7 @@ def fit_ensemble(
         frequencies: as in `fit_feed_forward`, and so for the arguments below.
         bandwidth: of their directions.
         updates: of Adam.
-        batch: windows an update and member.
+        batch_size: windows an update and member.
         learning_rate: at the start.
         held_out: share of the transitions that the error is measured on.
         seed: of the split, the first weights, the bootstraps and the batches.
@@ -194,7 +194,7 @@ def fit_ensemble(
         InputError: fewer than 2 episodes, no updates, no members, or a width of no sense.
 
     """
-    _check_fit(updates, batch, learning_rate)
+    _check_fit(updates, batch_size, learning_rate)
     require_number("members", members, 1, whole=True)
     started = time.perf_counter()
     data = _Data.of(buffer, held_out, seed, device, states_only)
@@ -207,15 +207,15 @@ def fit_ensemble(
             frequencies=frequencies,
             bandwidth=bandwidth,
         ).to(device)
-    batches = data.batches(members * batch, seed + 1)
+    batches = data.batches(members * batch_size, seed + 1)
     counts = _bootstrap(members, batches.num_windows, seed).to(device)
 
     def loss(drawn: Batch) -> Tensor:
-        each = model.negative_log_likelihood(drawn.x.unflatten(0, (members, batch)))
+        each = model.negative_log_likelihood(drawn.x.unflatten(0, (members, batch_size)))
         assert drawn.index is not None
-        weight = counts.gather(1, drawn.index.unflatten(0, (members, batch)))
+        weight = counts.gather(1, drawn.index.unflatten(0, (members, batch_size)))
         # Summed over members, whose weights are their own: each learns as fast as it would alone.
-        return (each * weight).sum() / batch + 0.01 * model.slack()
+        return (each * weight).sum() / batch_size + 0.01 * model.slack()
 
     _fit(model, loss, batches, updates, learning_rate, progress)
     return _fitted(model, data, updates, started)
@@ -225,11 +225,11 @@ def fit_recurrent(
     buffer: RolloutBuffer,
     *,
     hidden: int = 192,
-    rows: int = 20,
+    window: int = 20,
     frequencies: int = 0,
     bandwidth: float = 2.0,
     updates: int = 3000,
-    batch: int = 64,
+    batch_size: int = 64,
     learning_rate: float = 1e-3,
     held_out: float = 0.05,
     seed: int = 0,
@@ -244,11 +244,11 @@ def fit_recurrent(
     Args:
         buffer: rollouts, at least 2 episodes.
         hidden: width of the GRU.
-        rows: states of a window: how far back the model learns to look.
+        window: states of a window: how far back the model learns to look.
         frequencies: as in `fit_feed_forward`, and so for the arguments below.
         bandwidth: of their directions.
         updates: of Adam.
-        batch: windows an update.
+        batch_size: windows an update.
         learning_rate: at the start.
         held_out: share of the transitions that the error is measured on.
         seed: of the split, the first weights and the batches.
@@ -257,14 +257,14 @@ def fit_recurrent(
         device: where to train.
 
     Raises:
-        InputError: fewer than 2 episodes, none of `rows` states on one side of the split, no updates, or a width
+        InputError: fewer than 2 episodes, none of `window` states on one side of the split, no updates, or a width
             of no sense.
 
     """
-    _check_fit(updates, batch, learning_rate)
-    require_number("rows", rows, 2, whole=True)
+    _check_fit(updates, batch_size, learning_rate)
+    require_number("window", window, 2, whole=True)
     started = time.perf_counter()
-    data = _Data.of(buffer, held_out, seed, device, states_only, rows)
+    data = _Data.of(buffer, held_out, seed, device, states_only, window)
     with seeded(seed):
         model = Recurrent(
             data.layout, data.displacement_scale, hidden, frequencies=frequencies, bandwidth=bandwidth
@@ -273,14 +273,14 @@ def fit_recurrent(
     def loss(drawn: Batch) -> Tensor:
         return model.residuals(drawn.x).square().mean()
 
-    _fit(model, loss, data.batches(batch, seed + 1, rows), updates, learning_rate, progress)
-    return _fitted(model, data, updates, started, rows)
+    _fit(model, loss, data.batches(batch_size, seed + 1, window), updates, learning_rate, progress)
+    return _fitted(model, data, updates, started, window)
 
 
-def _check_fit(updates: int, batch: int, learning_rate: float) -> None:
+def _check_fit(updates: int, batch_size: int, learning_rate: float) -> None:
     """Before anything is made of the data."""
     require_number("updates", updates, 1, whole=True)
-    require_number("batch", batch, 1, whole=True)
+    require_number("batch_size", batch_size, 1, whole=True)
     require_number("learning_rate", learning_rate, 0, above=True)
 
 
@@ -314,10 +314,10 @@ class _Data:
         return cls(train, held, normalizer, _layout(normalizer, states_only), scale, seed, device)
 
     def batches(
-        self, batch: int, seed: int, rows: int = 2, *, held: bool = False
+        self, batch_size: int, seed: int, rows: int = 2, *, held: bool = False
     ) -> WindowBatches | StateBatches:
         source = self.held if held else self.train
-        batches = window_batches(source, self.normalizer, batch, rows, device=self.device, seed=seed)
+        batches = window_batches(source, self.normalizer, batch_size, rows, device=self.device, seed=seed)
         return batches if self.layout.act_dim else StateBatches(batches, self.layout.obs_dim)
 
     def held_out_error(self, model: Model, rows: int) -> Tensor:

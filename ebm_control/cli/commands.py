@@ -18,6 +18,7 @@ from ebm_control.cli import figures
 from ebm_control.cli.limits import require_counts, require_numbers, watched
 from ebm_control.cli.run_folder import RunFolder, plain, whole_file
 from ebm_control.cli.world import World
+from ebm_control.control.planner import planner_for
 from ebm_control.data.collect import collect
 from ebm_control.data.environments import make_env
 from ebm_control.data.minari_io import from_minari
@@ -25,23 +26,21 @@ from ebm_control.data.mujoco_rollout import collect_mujoco
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.energies.costs import GoalCost
 from ebm_control.interrupts import uninterrupted
+from ebm_control.models import PredictionError, prediction_error
+from ebm_control.models.trajectory import TrajectoryModel
+from ebm_control.models.trajectory_fit import TrainSettings, fit_model
 from ebm_control.planning.agent import MPCAgent
 from ebm_control.planning.episodes import run_episodes
-from ebm_control.planning.recipe import planner_for
 from ebm_control.prediction import (
-    PredictionError,
     calibration_error,
     energy_distance,
     frechet_distance,
-    prediction_error,
     rank_histogram,
-    sampler_for,
     segment_features,
 )
 from ebm_control.provenance import provenance, usable_cores
+from ebm_control.samplers import trajectory_sampler
 from ebm_control.training.checkpoint import latest_checkpoint, one_line
-from ebm_control.training.fit import TrainSettings, fit_model
-from ebm_control.training.model import TrajectoryModel
 
 
 @dataclass
@@ -136,16 +135,16 @@ class Train:
         require_new(self.out, self.resume)
         with RunFolder(self.out, self) as folder:
             started = time.perf_counter()
-            _, outcome = fit_model(
+            outcome = fit_model(
                 buffer, self.train, folder=self.out, resume=self.resume, progress=watched()
-            )
+            ).training
             seconds = time.perf_counter() - started
             summary = {
                 "transitions": len(buffer),
                 "updates": outcome.updates,
                 "seconds": seconds,
                 "rollbacks": outcome.rollbacks,
-                **outcome.figures,
+                **outcome.metrics,
                 "provenance": provenance("ebm-control train", [self.train.seed], seconds),
             }
             folder.summarise(summary)
@@ -192,7 +191,7 @@ class Predict:
             self.horizon,
             windows=self.windows,
             samples=self.samples,
-            sampler=sampler_for(model.energy, self.langevin_steps, temperature=self.temperature),
+            sampler=trajectory_sampler(model.energy, self.langevin_steps, temperature=self.temperature),
             seed=self.seed,
         )
         seconds = time.perf_counter() - started

@@ -9,7 +9,7 @@ from typing import Any
 from ebm_control.checks import require, require_seed
 from ebm_control.cli.limits import require_counts, require_numbers
 from ebm_control.cli.run_folder import SUMMARY, RunFolder, plain, whole_file
-from ebm_control.continual import Kind, Learner, Outcome, learn, learner_of
+from ebm_control.continual import Learner, LearnerSettings, Outcome, learn, make_learner
 from ebm_control.continual.figures import draw_accuracies, draw_landscape
 from ebm_control.data.images import NAMES, load_images
 from ebm_control.data.streams import TaskStream, permuted_stream, split_stream
@@ -28,8 +28,8 @@ class Continual:
     method: str = "ebm"
     """Energies: ebm, generative, generative-cd, generative-cd-shared, generative-replay, summed. Beside them: slda,
     softmax, softmax-seen, softmax-batch, ewc, online-ewc, si, lwf, lwf-mean."""
-    kept: int = 0
-    """Images that are kept and replayed."""
+    memory_size: int = 0
+    """Images that are stored and replayed."""
     boundaries: bool = True
     """Tasks begin and end; else each takes the place of the one before little by little, and no one says when."""
     tasks: int = 10
@@ -38,7 +38,7 @@ class Continual:
     """Classes of each task of a split stream."""
     updates: int = 2000
     """Of each task."""
-    batch: int = 128
+    batch_size: int = 128
     """Images an update."""
     width: int = 400
     """Of hidden layers."""
@@ -63,25 +63,25 @@ class Continual:
         """Learn, and write down what was known when."""
         self._check()
         stream = self.opened()
-        kind = Kind(
+        kind = LearnerSettings(
             stream.shape,
             stream.classes,
             width=self.width,
-            kept=self.kept,
-            free=not self.boundaries,
+            memory_size=self.memory_size,
+            boundaries=self.boundaries,
             learning_rate=self.learning_rate,
             dropout=self.dropout,
             averaging=self.averaging,
             penalty=self.penalty,
             seed=self.seed,
         )
-        learner = learner_of(self.method, kind)
+        learner = make_learner(self.method, kind)
         with RunFolder(self.out, self) as folder:
             return self._learn(learner, stream, folder)
 
     def _check(self) -> None:
-        require_counts(self, "tasks", "per_task", "updates", "batch", "width")
-        require_counts(self, "kept", low=0)
+        require_counts(self, "tasks", "per_task", "updates", "batch_size", "width")
+        require_counts(self, "memory_size", low=0)
         require_numbers(self, "learning_rate", above=True)
         require_numbers(self, "dropout", "averaging", high=1.0)
         require_numbers(self, "penalty")
@@ -102,7 +102,7 @@ class Continual:
                 learner,
                 stream,
                 updates=self.updates,
-                batch=self.batch,
+                batch_size=self.batch_size,
                 overlap=None if self.boundaries else 0.5,
                 seed=self.seed,
                 report=unfinished,

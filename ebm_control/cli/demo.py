@@ -18,17 +18,17 @@ from ebm_control.checks import require_seed
 from ebm_control.cli import figures
 from ebm_control.cli.limits import require_counts, watched
 from ebm_control.cli.run_folder import RunFolder, whole_file
+from ebm_control.control.planner import planner_for
 from ebm_control.data.mujoco_rollout import collect_mujoco
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.energies.costs import GoalCost
+from ebm_control.models.prediction_error import prediction_error
+from ebm_control.models.trajectory import ModelSettings, TrajectoryModel
+from ebm_control.models.trajectory_fit import TrainSettings, fit_model
 from ebm_control.planning.agent import MPCAgent
 from ebm_control.planning.episodes import Episodes, run_episodes
-from ebm_control.planning.recipe import planner_for
-from ebm_control.prediction.error import prediction_error
-from ebm_control.prediction.predict import sampler_for
 from ebm_control.provenance import provenance
-from ebm_control.training.fit import TrainSettings, fit_model
-from ebm_control.training.model import ModelSettings, TrajectoryModel
+from ebm_control.samplers import trajectory_sampler
 from ebm_envs.oracles import reacher_oracle
 
 ENV = "ebm/Reacher-v0"
@@ -103,20 +103,26 @@ class Demo:
 
     def _train(self, buffer: RolloutBuffer) -> tuple[TrajectoryModel, dict[str, Any]]:
         started = time.perf_counter()
-        model, outcome = fit_model(buffer, self.train, folder=self.out, progress=watched())
+        model = fit_model(buffer, self.train, folder=self.out, progress=watched())
+        outcome = model.training
         return model, {
             "seconds": time.perf_counter() - started,
             "updates": outcome.updates,
             "base_updates": self.train.base_updates,
             "rollbacks": outcome.rollbacks,
-            **outcome.figures,
+            **outcome.metrics,
         }
 
     def _predict(self, model: TrajectoryModel, folder: RunFolder) -> dict[str, Any]:
         fresh = collect_mujoco(ENV, 5000, episode_length=EPISODE, seed=self.seed + 1000, starts=spread_starts)
         started = time.perf_counter()
         cold = prediction_error(
-            model, fresh, 20, windows=200, sampler=sampler_for(model.energy, temperature=0), seed=self.seed
+            model,
+            fresh,
+            20,
+            windows=200,
+            sampler=trajectory_sampler(model.energy, temperature=0),
+            seed=self.seed,
         )
         seconds = time.perf_counter() - started
         sampled = prediction_error(model, fresh, 20, windows=200, samples=8, seed=self.seed)

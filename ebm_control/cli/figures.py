@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.models.prediction_error import PredictionError
+from ebm_control.models.trajectory import TrajectoryModel
 from ebm_control.planning.plan import Plan
-from ebm_control.prediction.error import PredictionError
-from ebm_control.training.model import TrajectoryModel
 
 matplotlib.use("Agg")  # pictures go to files; no screen is needed
 import matplotlib.pyplot as plt

@@ -17,7 +17,7 @@ from ebm_control.cli.run_folder import RunFolder, plain, whole_file
 from ebm_control.data.images import ImageSet, load_images
 from ebm_control.data.shapes import ATTRIBUTES, draw_shapes
 from ebm_control.images.grid import save_grid
-from ebm_control.training.image_model import ImageModel
+from ebm_control.models.image import ImageModel
 
 SHAPES = 20_000  # images that "shapes-..." sets are drawn of
 COLUMNS = 10

@@ -26,9 +26,10 @@ from ebm_control.cli.limits import require_counts, require_numbers, watched
 from ebm_control.cli.run_folder import RunFolder, plain
 from ebm_control.data.images import ImageSet
 from ebm_control.energies.image import ImageEnergy
+from ebm_control.models.image import ImageModel
+from ebm_control.models.image_fit import ImageTrainSettings, fit_images
 from ebm_control.provenance import provenance
-from ebm_control.training.image_fit import ImageTrainSettings, fit_images
-from ebm_control.training.image_model import ImageModel
+from ebm_control.samplers import image_sampler
 
 NEIGHBOURS = 3  # by which precision and recall are told
 
@@ -54,9 +55,8 @@ class TrainImages:
         require_new(self.out, self.resume)
         with RunFolder(self.out, self) as folder:
             started = time.perf_counter()
-            model, outcome = fit_images(
-                data, self.train, folder=self.out, resume=self.resume, progress=watched()
-            )
+            model = fit_images(data, self.train, folder=self.out, resume=self.resume, progress=watched())
+            outcome = model.training
             seconds = time.perf_counter() - started
             generator = torch.Generator().manual_seed(self.train.seed)
             drawn = tasks.generate(model.energy, 8 * COLUMNS, generator=generator)
@@ -66,7 +66,7 @@ class TrainImages:
                 "updates": outcome.updates,
                 "seconds": seconds,
                 "rollbacks": outcome.rollbacks,
-                **outcome.figures,
+                **outcome.metrics,
                 "provenance": provenance("ebm-control images train", [self.train.seed], seconds),
             }
             folder.summarise(summary)
@@ -98,7 +98,7 @@ class Generate(Trained):
     ) -> dict[str, Any]:
         """Draw, and measure in the features of a classifier that is trained for it."""
         labels = None if self.label is None else torch.full((self.count,), self.label)
-        sampler = tasks.sampler_for(model.energy, self.steps)
+        sampler = image_sampler(model.energy, self.steps)
         chain = tasks.generate(
             model.energy,
             self.count,
@@ -174,12 +174,12 @@ class Restore(Trained):
     """Run folder: figure and summary."""
     spoilt: Literal["pixels", "gaussian"] = "pixels"
     """5 % of the pixels to .1 and 5 % to .9, or noise of `deviation`."""
-    deviation: float = 0.3
+    std: float = 0.3
     """Of Gaussian noise."""
 
     def check(self, model: ImageModel) -> None:
         """See `Trained.check`."""
-        require_numbers(self, "deviation", above=True)
+        require_numbers(self, "std", above=True)
 
     def work(
         self, model: ImageModel, data: ImageSet, generator: torch.Generator, folder: RunFolder
@@ -190,8 +190,8 @@ class Restore(Trained):
             given = tasks.salt_and_pepper(truth, generator)
             mended = tasks.restore(model.energy, given, generator=generator)
         else:
-            given = truth + self.deviation * torch.randn(truth.shape, generator=generator)
-            mended = tasks.denoise(model.energy, given, self.deviation)
+            given = truth + self.std * torch.randn(truth.shape, generator=generator)
+            mended = tasks.denoise(model.energy, given, self.std)
         rows = torch.stack([given, mended, truth], dim=1)[:30]
         save_page(folder, "restored", rows.flatten(0, 1), 3 * 3)
         summary = {

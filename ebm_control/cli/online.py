@@ -17,17 +17,11 @@ from ebm_control.cli.commands import Plan, require_new
 from ebm_control.cli.limits import require_counts, require_numbers, watched
 from ebm_control.cli.run_folder import RunFolder, plain, read_settings, whole_file
 from ebm_control.cli.world import World
+from ebm_control.control import planner_for
 from ebm_control.data.environments import make_env
 from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost
-from ebm_control.online import (
-    FrontierGoals,
-    LearnedReward,
-    OnlineLearning,
-    OnlineSettings,
-    learner_for,
-    planner_of,
-)
+from ebm_control.online import FrontierGoals, LearnedReward, OnlineLearning, OnlineSettings, make_learner
 from ebm_control.online.learner import Model
 from ebm_control.online.progress import Progress
 from ebm_control.planning import Episodes, Planner, run_episodes
@@ -89,19 +83,20 @@ class Online:
             return self.goal_weight * GoalCost(model.layout, self.goal_index, smooth=0.02)
 
         def planner(model: Model, step: int) -> Planner:
-            return planner_of(
+            return planner_for(
                 model,
                 cost(model),
                 self.horizon,
                 action_space=world.action,
                 sampler=self.sampler,
                 shooting=world.goal is None,
-                seed=step,
+                generator=torch.Generator().manual_seed(step),
+                preset="online",
             )
 
         learning = OnlineLearning(
             self.env,
-            learner_for(self.model, self.online.steps + self.online.environments, self.seed),
+            make_learner(self.model, self.online.steps + self.online.environments, self.seed),
             planner,
             replace(self.online, seed=self.seed),
             goals=goals,

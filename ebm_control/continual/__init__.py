@@ -6,7 +6,7 @@ from ebm_control.continual.evaluate import Outcome, learn
 from ebm_control.continual.generative import ClassEnergies, Generative
 from ebm_control.continual.learners import Contrastive, Learner, Softmax
 from ebm_control.continual.memory import Memory
-from ebm_control.continual.methods import METHODS, Kind, learner_of
+from ebm_control.continual.methods import METHODS, LearnerSettings, make_learner
 from ebm_control.continual.networks import GatedEnergy, Perceptron
 from ebm_control.continual.paired import Dreams, Paired
 from ebm_control.continual.penalties import Consolidation, Distillation, Intelligence, Penalty
@@ -23,8 +23,8 @@ __all__ = [
     "GatedEnergy",
     "Generative",
     "Intelligence",
-    "Kind",
     "Learner",
+    "LearnerSettings",
     "Memory",
     "Outcome",
     "Paired",
@@ -32,5 +32,5 @@ __all__ = [
     "Perceptron",
     "Softmax",
     "learn",
-    "learner_of",
+    "make_learner",
 ]

@@ -12,14 +12,14 @@ from ebm_control.continual.networks import GatedEnergy
 from ebm_control.data.batch import Batch
 from ebm_control.data.streams import StreamBatch
 from ebm_control.images.classify import parameters_of
-from ebm_control.training.image_fit import cold_langevin
-from ebm_control.training.losses import ContrastiveDivergence
+from ebm_control.samplers.recipes import cold_langevin
+from ebm_control.training.objectives.contrastive import ContrastiveDivergence
 from ebm_control.training.sample_buffer import SampleBuffer, uniform
 from ebm_control.training.trainer import Trainer
 
 
 class Divergence(Learner):
-    """Energies of classes by contrastive divergence (Du & Mordatch 2019); the class of least energy is told.
+    """Energies of classes by contrastive divergence (Du & Mordatch 2019); the class of least energy is condition.
 
     Chains of a batch are of its classes, wherever in the buffer they come from: what is left there of earlier classes
     teaches that it is not of the new ones, though no image of theirs is kept.
@@ -74,9 +74,9 @@ class Divergence(Learner):
     def observe(self, batch: StreamBatch) -> float:
         """One update, with a chain for each image."""
         self._seen[batch.labels] = True
-        told = nn.functional.one_hot(batch.labels, self.energy.classes).to(batch.x)
+        condition = nn.functional.one_hot(batch.labels, self.energy.classes).to(batch.x)
         noise = torch.randn(batch.x.shape, generator=self._noise)
-        return self.trainer.update(Batch(batch.x + self.data_noise * noise, told))
+        return self.trainer.update(Batch(batch.x + self.data_noise * noise, condition))
 
     def logits(self, x: Tensor) -> Tensor:
         """Energies' negatives, of classes that were seen."""

@@ -85,7 +85,7 @@ def learn(
     stream: TaskStream,
     *,
     updates: int = 2000,
-    batch: int = 128,
+    batch_size: int = 128,
     overlap: float | None = None,
     test: int | None = None,
     tested: TaskStream | None = None,
@@ -98,7 +98,7 @@ def learn(
         learner: that learns.
         stream: of tasks.
         updates: of each task.
-        batch: images an update.
+        batch_size: images an update.
         overlap: see `TaskStream.batches`; the learner is told when a task ends only where this is None.
         test: test images of each task, drawn once for all learners; None for all.
         tested: whose tasks are asked for, of the same classes; None for the stream's own.
@@ -110,7 +110,7 @@ def learn(
             where there are none.
 
     """
-    batches = stream.batches(updates, batch, overlap=overlap, seed=seed)
+    batches = stream.batches(updates, batch_size, overlap=overlap, seed=seed)
     if test is not None:
         require_number("test", test, 1, whole=True)
     blind = overlap is not None and learner.needs_boundaries

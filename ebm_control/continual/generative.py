@@ -15,9 +15,9 @@ from ebm_control.energies import Energy, ImageEnergy
 from ebm_control.energies.networks import MLP
 from ebm_control.images.classify import parameters_of
 from ebm_control.samplers.langevin import Langevin
+from ebm_control.training.objectives.score_matching import DenoisingScoreMatching
 from ebm_control.training.regression import seeded
 from ebm_control.training.sample_buffer import SampleBuffer, uniform
-from ebm_control.training.score_matching import DenoisingScoreMatching
 from ebm_control.training.trainer import Trainer
 
 Shape = tuple[int, int, int]
@@ -42,22 +42,22 @@ class InnerProduct(nn.Module):
         self.network = MLP(size + 1, (width, width), size)
         self.gain = MLP(1, (8,), size)
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        """`told` is log σ."""
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """`condition` is log σ."""
         flat = x.flatten(1)
-        made = self.network(torch.cat([flat, told], dim=1)) + self.gain(told) * flat
+        made = self.network(torch.cat([flat, condition], dim=1)) + self.gain(condition) * flat
         return (flat * made).sum(dim=1, keepdim=True)
 
 
 class _Plain(nn.Module):
-    """A perceptron of an image that is told nothing: `(B, C, H, W)` and `(B, 0)` to `(B, 1)`."""
+    """A perceptron of an image that is condition nothing: `(B, C, H, W)` and `(B, 0)` to `(B, 1)`."""
 
     def __init__(self, shape: Shape, width: int) -> None:
         super().__init__()
         self.network = MLP(math.prod(shape), (width, width), 1)
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        del told
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        del condition
         return self.network(x.flatten(1))
 
 
@@ -186,8 +186,8 @@ class Generative(Learner):
             if self._counts[label] < BASE_IMAGES:
                 self._fit_base(label, batch.x[batch.labels == label])
         self._seen[batch.labels] = True
-        told = nn.functional.one_hot(batch.labels, self.energy.classes).to(batch.x)
-        return self.trainer.update(Batch(batch.x, told))
+        condition = nn.functional.one_hot(batch.labels, self.energy.classes).to(batch.x)
+        return self.trainer.update(Batch(batch.x, condition))
 
     def _fit_base(self, label: int, x: Tensor) -> None:
         """Mean and deviation of the class's first images, which are not kept; of two and more."""
@@ -197,7 +197,7 @@ class Generative(Learner):
             mean, squares = self._moments[label] / self._counts[label]
             base = self.energy.of(label)
             base.mean.copy_(mean)
-            base.deviation.copy_((squares - mean.square()).mean().clamp(min=0.01).sqrt())
+            base.std.copy_((squares - mean.square()).mean().clamp(min=0.01).sqrt())
 
     def logits(self, x: Tensor) -> Tensor:
         """Minus the errors of the noise that each class tells, `(B, classes)`."""

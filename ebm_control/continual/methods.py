@@ -32,15 +32,15 @@ SUM_WEIGHT = 0.1  # of generative energies, chosen on held-out training images o
 
 
 @dataclass(frozen=True)
-class Kind:
+class LearnerSettings:
     """What a learner is made for.
 
     Attributes:
         shape: of an image.
         classes: of the stream.
         width: of hidden layers.
-        kept: images of its memory; 0 for none.
-        free: the stream has no boundaries: `learn` is given an overlap.
+        memory_size: images that are stored and replayed; 0 for none.
+        boundaries: whether the stream says when a task ends; without, `learn` is given an overlap.
         learning_rate: of Adam; None for that of the method.
         dropout: share of pixels that discriminative learners hide in training.
         averaging: decay of averaged weights that tell classes in place of the last ones, likewise.
@@ -55,8 +55,8 @@ class Kind:
     shape: Shape
     classes: int
     width: int = 400
-    kept: int = 0
-    free: bool = False
+    memory_size: int = 0
+    boundaries: bool = True
     learning_rate: float | None = None
     dropout: float = 0.0
     averaging: float = 0.0
@@ -67,8 +67,8 @@ class Kind:
         require_widths("shape", self.shape, least=3)
         require_number("classes", self.classes, 2, whole=True)
         require_number("width", self.width, 1, whole=True)
-        require_number("kept", self.kept, 0, whole=True)
-        require_flag("free", self.free)
+        require_number("memory_size", self.memory_size, 0, whole=True)
+        require_flag("boundaries", self.boundaries)
         if self.learning_rate is not None:
             require_number("learning_rate", self.learning_rate, 0, above=True)
         for name in ("dropout", "averaging"):
@@ -91,10 +91,10 @@ class Kind:
 
     def memory(self) -> Memory | None:
         """An empty one, if there is one."""
-        return Memory(self.kept, self.seed_of(MEMORY)) if self.kept else None
+        return Memory(self.memory_size, self.seed_of(MEMORY)) if self.memory_size else None
 
 
-def _softmax(kind: Kind, among: str, penalty: Penalty | None = None) -> Learner:
+def _softmax(kind: LearnerSettings, among: str, penalty: Penalty | None = None) -> Learner:
     """A classifier by cross-entropy, Adam at 1e-3 (van de Ven & Tolias 2019)."""
     with seeded(kind.seed_of(WEIGHTS)):
         network = Perceptron(kind.shape, kind.classes, kind.width)
@@ -111,13 +111,13 @@ def _softmax(kind: Kind, among: str, penalty: Penalty | None = None) -> Learner:
     )
 
 
-def _contrastive(kind: Kind, memory: Memory | None = None) -> Learner:
+def _contrastive(kind: LearnerSettings, memory: Memory | None = None) -> Learner:
     """The discriminative energy: one hidden layer with boundaries, two without, Adam at 1e-4 (Li et al. 2022).
 
     With a memory nothing is lost by learning faster: Adam at 1e-3, as classifiers have it.
     """
     with seeded(kind.seed_of(WEIGHTS)):
-        energy = GatedEnergy(kind.shape, kind.classes, kind.width, layers=2 if kind.free else 1)
+        energy = GatedEnergy(kind.shape, kind.classes, kind.width, layers=2 if not kind.boundaries else 1)
     memory = kind.memory() if memory is None else memory
     rate = kind.rate(1e-4 if memory is None else 1e-3)
     return Contrastive(
@@ -130,7 +130,7 @@ def _contrastive(kind: Kind, memory: Memory | None = None) -> Learner:
     )
 
 
-def _divergence(kind: Kind, shared: bool = False) -> Learner:
+def _divergence(kind: LearnerSettings, shared: bool = False) -> Learner:
     """Contrastive divergence, of one network (Du & Mordatch 2019) or of one a class.
 
     Energies of classes are compared: they have to be held near 0 by more than where an energy is only sampled.
@@ -144,18 +144,18 @@ def _divergence(kind: Kind, shared: bool = False) -> Learner:
     return Divergence(energy, learning_rate=kind.rate(1e-3), energy_l2=1.0, seed=kind.seed_of(CHOICES))
 
 
-def _dreaming(kind: Kind) -> Learner:
+def _dreaming(kind: LearnerSettings) -> Learner:
     """The discriminative energy that replays draws from the generative ones."""
     source = _generative(kind)
     return Paired(_contrastive(kind, Dreams(source, DREAMS, kind.seed_of(MEMORY))), source)
 
 
-def _summed(kind: Kind) -> Learner:
+def _summed(kind: LearnerSettings) -> Learner:
     """Discriminative and generative energies, added up."""
     return Paired(_contrastive(kind), _generative(kind), SUM_WEIGHT)
 
 
-def _generative(kind: Kind) -> Generative:
+def _generative(kind: LearnerSettings) -> Generative:
     """An energy a class, each with a narrow network; it has nothing to replay."""
     return Generative(
         kind.shape,
@@ -166,12 +166,12 @@ def _generative(kind: Kind) -> Generative:
     )
 
 
-def _narrow(kind: Kind) -> int:
+def _narrow(kind: LearnerSettings) -> int:
     """Width of a network that there is one of for each class: of ten, all have the weights of one of the others."""
     return max(4, kind.width * 2 // 25)
 
 
-METHODS: dict[str, Callable[[Kind], Learner]] = {
+METHODS: dict[str, Callable[[LearnerSettings], Learner]] = {
     "ebm": _contrastive,
     "generative": _generative,
     "generative-cd": _divergence,
@@ -193,7 +193,7 @@ _GENERATIVE = ("generative", "generative-cd", "generative-cd-shared", "slda")
 PENALISED = ("ewc", "online-ewc", "si")
 # What has to be left as it is: at which value, with which methods, and why.
 REFUSED: dict[str, tuple[int | None, tuple[str, ...], str]] = {
-    "kept": (0, (*_GENERATIVE, "generative-replay", "lwf", "lwf-mean"), "keeps no images"),
+    "memory_size": (0, (*_GENERATIVE, "generative-replay", "lwf", "lwf-mean"), "keeps no images"),
     "dropout": (0, _GENERATIVE, "hides no pixels"),
     "averaging": (0, _GENERATIVE, "tells classes by its last weights"),
     "learning_rate": (None, ("slda",), "has none"),
@@ -201,7 +201,7 @@ REFUSED: dict[str, tuple[int | None, tuple[str, ...], str]] = {
 }
 
 
-def learner_of(method: str, kind: Kind) -> Learner:
+def make_learner(method: str, kind: LearnerSettings) -> Learner:
     """A learner by its name.
 
     Args:
@@ -219,7 +219,7 @@ def learner_of(method: str, kind: Kind) -> Learner:
     """
     known = isinstance(method, str) and method in METHODS
     require(known, "method", given=shown(method), expected=f"one of {tuple(METHODS)}")
-    lost = kind.free and method in NEED_BOUNDARIES
+    lost = not kind.boundaries and method in NEED_BOUNDARIES
     require(not lost, "method", given=method, expected="one that does not need boundaries of tasks")
     for name, (none, methods, why) in REFUSED.items():
         given = getattr(kind, name)

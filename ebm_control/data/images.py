@@ -271,7 +271,10 @@ def _idx(folder: Path, file: str, checksum: str) -> NDArray[np.uint8]:
         expected=f"the four idx files of {folder.name}",
     )
     path = packed if packed.exists() else plain
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"folder: expected a readable file, got {path} ({error.strerror})") from error
     if path == packed:
         try:
             content = gzip.decompress(content)
@@ -294,7 +297,7 @@ class ImageBatches:
 
     Args:
         images: `(N, C, H, W)` uint8, or as `ImageSet` takes them.
-        batch: images a batch.
+        batch_size: images a batch.
         labels: `(N,)` for a class-conditional energy: the context is then 1 at the class and 0 elsewhere.
         classes: columns of that context.
         unlabelled: share of the images whose context is all 0: the energy of all classes is trained on them.
@@ -312,7 +315,7 @@ class ImageBatches:
     def __init__(
         self,
         images: Tensor,
-        batch: int,
+        batch_size: int,
         *,
         labels: Tensor | None = None,
         classes: int = 0,
@@ -324,7 +327,7 @@ class ImageBatches:
     ) -> None:
         images = as_images("images", images)
         require(len(images) >= 1, "images", given="none", expected="at least one")
-        require_number("batch", batch, 1, whole=True)
+        require_number("batch_size", batch_size, 1, whole=True)
         require_number("classes", classes, 0, LABELS + 1, whole=True)
         require_number("unlabelled", unlabelled, 0, 1)
         require_number("noise", noise, 0)
@@ -336,7 +339,12 @@ class ImageBatches:
             require(highest < classes, "labels", given=highest, expected=f"labels below classes = {classes}")
         self.images, self.classes = images.to(device), int(classes)
         self.labels = None if labels is None else labels.to(device)
-        self.batch, self.unlabelled, self.dequantize, self.noise = int(batch), unlabelled, dequantize, noise
+        self.batch_size, self.unlabelled, self.dequantize, self.noise = (
+            int(batch_size),
+            unlabelled,
+            dequantize,
+            noise,
+        )
         self._generator = torch.Generator(device).manual_seed(int(seed))
 
     def __iter__(self) -> ImageBatches:
@@ -344,7 +352,7 @@ class ImageBatches:
 
     def __next__(self) -> Batch:
         generator, device = self._generator, self.images.device
-        index = torch.randint(len(self.images), (self.batch,), generator=generator, device=device)
+        index = torch.randint(len(self.images), (self.batch_size,), generator=generator, device=device)
         x = self.images[index].float() / 255
         if self.dequantize:
             # Below 1 by more than a float at 255 can lose: the grey level stays the same.
@@ -359,7 +367,8 @@ class ImageBatches:
             return Batch(x)
         context = torch.nn.functional.one_hot(self.labels[index], self.classes).float()
         keep = (
-            torch.rand((self.batch, 1), generator=generator, device=device, dtype=x.dtype) >= self.unlabelled
+            torch.rand((self.batch_size, 1), generator=generator, device=device, dtype=x.dtype)
+            >= self.unlabelled
         )
         return Batch(x, context * keep)
 

@@ -75,7 +75,7 @@ class TaskStream:
     def batches(
         self,
         updates: int,
-        batch: int = 128,
+        batch_size: int = 128,
         *,
         overlap: float | None = None,
         seed: int = 0,
@@ -84,7 +84,7 @@ class TaskStream:
 
         Args:
             updates: batches a task.
-            batch: images each.
+            batch_size: images each.
             overlap: None for tasks with boundaries, one after the other; else no batch says which task it is of, and
                 over this share of a task's length the next one takes its place little by little (after Zeno et al.
                 2018, who mix over half).
@@ -95,24 +95,24 @@ class TaskStream:
 
         """
         require_number("updates", updates, 1, whole=True)
-        require_number("batch", batch, 1, whole=True)
+        require_number("batch_size", batch_size, 1, whole=True)
         if overlap is not None:
             require_number("overlap", overlap, 0, 1)
         require_seed("seed", seed)
-        return self._drawn(int(updates), int(batch), overlap, torch.Generator().manual_seed(int(seed)))
+        return self._drawn(int(updates), int(batch_size), overlap, torch.Generator().manual_seed(int(seed)))
 
     def _drawn(
-        self, updates: int, batch: int, overlap: float | None, generator: torch.Generator
+        self, updates: int, batch_size: int, overlap: float | None, generator: torch.Generator
     ) -> Iterator[StreamBatch]:
         shares = task_shares(len(self.tasks), updates, overlap or 0.0)
         for row in shares:
             if overlap is None:
                 task = int(row.argmax())
                 data = self.tasks[task]
-                index = torch.randint(len(data.images), (batch,), generator=generator)
+                index = torch.randint(len(data.images), (batch_size,), generator=generator)
                 yield StreamBatch(data.images[index].float() / 255, data.labels[index], task)
                 continue
-            chosen = torch.multinomial(row, batch, replacement=True, generator=generator)
+            chosen = torch.multinomial(row, batch_size, replacement=True, generator=generator)
             images, labels = [], []
             for task in chosen.unique().tolist():
                 data, count = self.tasks[task], int((chosen == task).sum())

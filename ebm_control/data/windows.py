@@ -24,7 +24,7 @@ class WindowBatches(Iterator[Batch]):
         self,
         buffer: RolloutBuffer,
         normalizer: Normalizer,
-        batch: int,
+        batch_size: int,
         length: int,
         gaps: Sequence[int],
         with_context: bool,
@@ -32,7 +32,7 @@ class WindowBatches(Iterator[Batch]):
         dtype: torch.dtype,
         seed: int,
     ) -> None:
-        require_number("batch", batch, 1, whole=True)
+        require_number("batch_size", batch_size, 1, whole=True)
         require_widths("gaps" if with_context else "gap", gaps, least=1)
         dims = normalizer.layout.obs_dim, normalizer.layout.act_dim
         expected = buffer.obs_dim, buffer.act_dim
@@ -40,7 +40,7 @@ class WindowBatches(Iterator[Batch]):
             dims == expected, "normalizer", given=f"dimensions {dims}", expected=f"the buffer's, {expected}"
         )
         self.gaps = tuple(gaps)
-        self._batch, self._length, self._with_context = batch, length, with_context
+        self._batch_size, self._length, self._with_context = batch_size, length, with_context
         self._starts = [torch.from_numpy(buffer.window_starts(length, g)).to(device) for g in self.gaps]
         # One tensor of rows for each gap, from which a batch is a single gather.
         self._data = [_normalised_rows(buffer, normalizer, g).to(device, dtype) for g in self.gaps]
@@ -69,11 +69,11 @@ class WindowBatches(Iterator[Batch]):
         k = int(torch.randint(len(self.gaps), (), generator=self._gap_generator)) if many else 0
         gap, starts, data = self.gaps[k], self._starts[k], self._data[k]
         picks = torch.randint(
-            starts.shape[0], (self._batch,), generator=self._generator, device=self._offsets.device
+            starts.shape[0], (self._batch_size,), generator=self._generator, device=self._offsets.device
         )
         rows = starts[picks].unsqueeze(1) + gap * self._offsets
-        x = data.index_select(0, rows.flatten()).view(self._batch, self._length, -1)
-        context = x.new_full((self._batch, 1), math.log2(gap)) if self._with_context else None
+        x = data.index_select(0, rows.flatten()).view(self._batch_size, self._length, -1)
+        context = x.new_full((self._batch_size, 1), math.log2(gap)) if self._with_context else None
         return Batch(x, context, self._before[k] + picks)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -123,7 +123,7 @@ class StateBatches(Iterator[Batch]):
 def window_batches(
     buffer: RolloutBuffer,
     normalizer: Normalizer,
-    batch: int = 256,
+    batch_size: int = 256,
     length: int = 2,
     gap: int = 1,
     *,
@@ -140,7 +140,7 @@ def window_batches(
     Args:
         buffer: where the windows come from.
         normalizer: units of the windows.
-        batch: windows in a batch, `B`.
+        batch_size: windows in a batch, `B`.
         length: rows of a window, `T`.
         gap: steps from one row to the next; the row's action is the mean of those taken on the way. Where the
             episode ends before that, the last row's action is 0 in normalised units: the mean action.
@@ -159,7 +159,7 @@ def window_batches(
 
     """
     chosen, with_context = ((gap,), False) if gaps is None else (gaps, True)
-    return WindowBatches(buffer, normalizer, batch, length, chosen, with_context, device, dtype, seed)
+    return WindowBatches(buffer, normalizer, batch_size, length, chosen, with_context, device, dtype, seed)
 
 
 # Displacements that differ by less than this are one and the same, in normalised units: float32's rounding of figures

@@ -15,7 +15,6 @@ from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution, Transformer
 from ebm_control.energies.noise import AtNoise, Given, Observed
 from ebm_control.energies.on_states import OnStates
-from ebm_control.energies.reward import EndNetwork, RewardNetwork, RewardUntilEnd
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "BaseMeasure",
     "BoundCost",
     "BoxObstacle",
-    "EndNetwork",
     "Energy",
     "FourierMLP",
     "GaussianBase",
@@ -37,8 +35,6 @@ __all__ = [
     "RegressionBase",
     "ResidualNetwork",
     "RewardCost",
-    "RewardNetwork",
-    "RewardUntilEnd",
     "Scaled",
     "SmallCNN",
     "SmoothnessCost",

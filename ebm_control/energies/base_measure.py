@@ -18,7 +18,7 @@ from ebm_control.tensors import ordinary_tensors
 class BaseMeasure(nn.Module, ABC):
     """Gaussian `p(Δs | s, a)` with a diagonal deviation, over displacements in units of their own deviation."""
 
-    deviation: Tensor
+    std: Tensor
 
     @abstractmethod
     def mean(self, inputs: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ class BaseMeasure(nn.Module, ABC):
 
     def residual(self, inputs: Tensor, displacement: Tensor) -> Tensor:
         """Displacement `(..., obs_dim)` in deviations from its expected value."""
-        return (displacement - self.mean(inputs)) / self.deviation
+        return (displacement - self.mean(inputs)) / self.std
 
     def forward(self, inputs: Tensor, displacement: Tensor) -> Tensor:
         """`½ |residual|²`, `(...)`."""
@@ -44,15 +44,15 @@ class GaussianBase(BaseMeasure):
     """
 
     @ordinary_tensors()
-    def __init__(self, obs_dim: int, deviation: float | Tensor = 10**0.5) -> None:
+    def __init__(self, obs_dim: int, std: float | Tensor = 10**0.5) -> None:
         super().__init__()
-        require_positive("deviation", deviation)
-        value = torch.as_tensor(deviation, dtype=torch.float32).expand(obs_dim).clone()
-        self.register_buffer("deviation", value)
+        require_positive("std", std)
+        value = torch.as_tensor(std, dtype=torch.float32).expand(obs_dim).clone()
+        self.register_buffer("std", value)
 
     def mean(self, inputs: Tensor) -> Tensor:
         """No displacement."""
-        return inputs.new_zeros(*inputs.shape[:-1], self.deviation.shape[0])
+        return inputs.new_zeros(*inputs.shape[:-1], self.std.shape[0])
 
 
 class RegressionBase(BaseMeasure):
@@ -71,14 +71,14 @@ class RegressionBase(BaseMeasure):
     def __init__(self, network: nn.Module, obs_dim: int) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("deviation", torch.ones(obs_dim, dtype=torch.float32))
+        self.register_buffer("std", torch.ones(obs_dim, dtype=torch.float32))
 
     def mean(self, inputs: Tensor) -> Tensor:
         """The network's prediction."""
         return self.network(inputs)
 
-    def set_deviation(self, deviation: Tensor) -> None:
+    def set_std(self, std: Tensor) -> None:
         """Set the deviation `(obs_dim,)`, in units of the data's displacements."""
-        require_shape("deviation", deviation, tuple(self.deviation.shape))
-        require_positive("deviation", deviation)
-        self.deviation.copy_(deviation)
+        require_shape("std", std, tuple(self.std.shape))
+        require_positive("std", std)
+        self.std.copy_(std)

@@ -35,7 +35,7 @@ class ImageEnergy(Energy):
     grows as 1/σ, as a score has to (Song & Ermon 2019). Without, the network is all there is.
 
     Args:
-        network: `(B, C, H, W)` and `(B, told)` to `(B, outputs)`; `told` is log σ, or has no columns.
+        network: `(B, C, H, W)` and `(B, condition)` to `(B, outputs)`; `condition` is log σ, or has no columns.
         shape: of one image.
         classes: outputs of the network that are classes; 0 for an energy without.
         noise: least and greatest noise level; None for an energy of images as they are.
@@ -43,7 +43,7 @@ class ImageEnergy(Energy):
     """
 
     mean: Tensor
-    deviation: Tensor
+    std: Tensor
 
     @ordinary_tensors()
     def __init__(
@@ -62,14 +62,14 @@ class ImageEnergy(Energy):
             require_levels("noise", noise)
         self.network, self.shape, self.classes, self.noise = network, shape, classes, noise
         self.register_buffer("mean", torch.full(shape, 0.5))
-        self.register_buffer("deviation", torch.tensor(0.5))
+        self.register_buffer("std", torch.tensor(0.5))
 
     def fit_base(self, images: Tensor) -> None:
         """Take mean image and deviation of the pixels around it from images `(N, C, H, W)` in [0, 1]."""
         require_shape("images", images, (None, *self.shape))
         require_floats("images", images)
         self.mean.copy_(images.mean(dim=0))
-        self.deviation.copy_((images - self.mean).square().mean().sqrt().clamp(min=1e-3))
+        self.std.copy_((images - self.mean).square().mean().sqrt().clamp(min=1e-3))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Energy of images, `(B,)`; see the class for the context."""
@@ -79,14 +79,14 @@ class ImageEnergy(Energy):
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Gaussian base (0 without noise levels) and what the network adds, each `(B,)`."""
         x, context = cast_like(self.mean, x, context)
-        told, level = self._context(x, context)
+        condition, level = self._context(x, context)
         base, outputs = self._outputs(x, level)
         if not self.classes:
             return base, outputs.squeeze(-1)
         anyone = -torch.logsumexp(-outputs, dim=1)
-        if told is None:
+        if condition is None:
             return base, anyone
-        return base, torch.where(told.any(dim=1), (told * outputs).sum(dim=1), anyone)
+        return base, torch.where(condition.any(dim=1), (condition * outputs).sum(dim=1), anyone)
 
     def of_classes(self, x: Tensor, level: Tensor | float | None = None) -> Tensor:
         """Energies of images under every class, `(B, classes)`, less what all have in common; at a noise level.
@@ -100,10 +100,10 @@ class ImageEnergy(Energy):
         wanted = "None: the energy has no noise levels" if self.noise is None else "a noise level"
         require((level is None) == (self.noise is None), "level", given=level, expected=wanted)
         x, _ = cast_like(self.mean, x)
-        told = None
+        condition = None
         if level is not None:
-            told = torch.as_tensor(level).to(x).log().expand(len(x))[:, None]
-        return self._outputs(x, told)[1]
+            condition = torch.as_tensor(level).to(x).log().expand(len(x))[:, None]
+        return self._outputs(x, condition)[1]
 
     def _context(self, x: Tensor, context: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         noisy = int(self.noise is not None)
@@ -118,7 +118,7 @@ class ImageEnergy(Energy):
         if log_level is None:
             return x.new_zeros(len(x)), self.network(2 * x - 1, x.new_zeros(len(x), 0))
         level = log_level.exp()
-        wide = (self.deviation.square() + level.square()).sqrt()
+        wide = (self.std.square() + level.square()).sqrt()
         u = (x - self.mean) / wide[..., None, None]
         return 0.5 * u.flatten(1).square().sum(dim=1), self.network(u, log_level) * (wide / level)
 
@@ -130,17 +130,23 @@ class SmallCNN(nn.Module):
         shape: of one image.
         outputs: one, or one a class.
         width: channels of the first layer; the others have 2, 2 and 4 times as many.
-        told: columns of what it is told beside the image.
+        condition_dim: columns of the condition that comes with an image.
         spectral: divide every weight by its largest singular value (Miyato et al. 2018).
 
     """
 
     @ordinary_tensors()
     def __init__(
-        self, shape: Shape, outputs: int = 1, width: int = 32, *, told: int = 0, spectral: bool = False
+        self,
+        shape: Shape,
+        outputs: int = 1,
+        width: int = 32,
+        *,
+        condition_dim: int = 0,
+        spectral: bool = False,
     ) -> None:
         super().__init__()
-        _check_network(shape, outputs, width, told)
+        _check_network(shape, outputs, width, condition_dim)
         channels, height, wide = shape
         steps = [2, 2, 1, 2] if min(height, wide) >= 16 else [1, 2, 1, 2]
         widths = [channels, width, 2 * width, 2 * width, 4 * width]
@@ -148,25 +154,25 @@ class SmallCNN(nn.Module):
             normed(nn.Conv2d(i, o, 3 if n else 5, s, 1 if n else 2), spectral)
             for n, (i, o, s) in enumerate(zip(widths[:-1], widths[1:], steps, strict=True))
         )
-        self.told = nn.ModuleList(_film(told, o) for o in widths[1:])
+        self.films = nn.ModuleList(_film(condition_dim, o) for o in widths[1:])
         with torch.no_grad():
-            flat = self._features(torch.zeros(1, *shape), torch.zeros(1, told)).shape[1]
+            flat = self._features(torch.zeros(1, *shape), torch.zeros(1, condition_dim)).shape[1]
         self.last = normed(nn.Linear(flat, outputs), spectral)
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        """`(B, C, H, W)` and `(B, told)` to `(B, outputs)`."""
-        return self.last(self._features(x, told))
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """`(B, C, H, W)` and `(B, condition)` to `(B, outputs)`."""
+        return self.last(self._features(x, condition))
 
-    def layer_outputs(self, x: Tensor, told: Tensor) -> list[Tensor]:
+    def layer_outputs(self, x: Tensor, condition: Tensor) -> list[Tensor]:
         """What each convolution gives, `(B, C_i, H_i, W_i)`."""
         found = []
-        for layer, film in zip(self.layers, self.told, strict=True):
-            x = functional.silu(_modulated(layer(x), film, told))
+        for layer, film in zip(self.layers, self.films, strict=True):
+            x = functional.silu(_modulated(layer(x), film, condition))
             found.append(x)
         return found
 
-    def _features(self, x: Tensor, told: Tensor) -> Tensor:
-        return self.layer_outputs(x, told)[-1].flatten(1)
+    def _features(self, x: Tensor, condition: Tensor) -> Tensor:
+        return self.layer_outputs(x, condition)[-1].flatten(1)
 
 
 class ResidualNetwork(nn.Module):
@@ -180,7 +186,8 @@ class ResidualNetwork(nn.Module):
         outputs: one, or one a class.
         width: channels at the first resolution.
         stages: blocks at each resolution; channels double at the second and stay.
-        told: columns of what it is told beside the image: shifts and scales of every block (Perez et al. 2018).
+        condition_dim: columns of the condition that comes with an image: shifts and scales of every block (Perez et
+            al. 2018).
         spectral: as in `SmallCNN`.
 
     """
@@ -193,11 +200,11 @@ class ResidualNetwork(nn.Module):
         width: int = 32,
         stages: Sequence[int] = (2, 2, 2),
         *,
-        told: int = 0,
+        condition_dim: int = 0,
         spectral: bool = False,
     ) -> None:
         super().__init__()
-        _check_network(shape, outputs, width, told)
+        _check_network(shape, outputs, width, condition_dim)
         require_widths("stages", stages, least=1)
         channels, height, wide = shape
         step = 2 if min(height, wide) >= 16 else 1
@@ -210,19 +217,21 @@ class ResidualNetwork(nn.Module):
         for count, channels in zip(stages, widths, strict=True):
             same = before == channels
             self.joins.append(nn.Identity() if same else normed(nn.Conv2d(before, channels, 1), spectral))
-            self.stages.append(nn.ModuleList(_ResidualBlock(channels, told, spectral) for _ in range(count)))
+            self.stages.append(
+                nn.ModuleList(_ResidualBlock(channels, condition_dim, spectral) for _ in range(count))
+            )
             self.heads.append(normed(nn.Linear(channels, outputs), spectral))
             before = channels
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        """`(B, C, H, W)` and `(B, told)` to `(B, outputs)`."""
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """`(B, C, H, W)` and `(B, condition)` to `(B, outputs)`."""
         h, total = self.first(x), x.new_zeros(())
         for i, (blocks, head, join) in enumerate(zip(self.stages, self.heads, self.joins, strict=True)):
             if i:
                 h = functional.avg_pool2d(h, 2, ceil_mode=True)
             h = join(h)
             for block in blocks:  # type: ignore[attr-defined]
-                h = block(h, told)
+                h = block(h, condition)
             # Summed over places: the gradient of a pixel is of the same size in images of any size.
             total = total + head(functional.silu(h).sum(dim=(2, 3)))
         return total
@@ -239,7 +248,7 @@ class UNet(nn.Module):
         shape: of one image.
         outputs: one, or one a class.
         width: channels of the patches; twice as many at half their resolution.
-        told: columns of what it is told beside the image.
+        condition_dim: columns of the condition that comes with an image.
         spectral: as in `SmallCNN`.
         code: length of the code.
 
@@ -252,12 +261,12 @@ class UNet(nn.Module):
         outputs: int = 1,
         width: int = 32,
         *,
-        told: int = 0,
+        condition_dim: int = 0,
         spectral: bool = False,
         code: int = 256,
     ) -> None:
         super().__init__()
-        _check_network(shape, outputs, width, told)
+        _check_network(shape, outputs, width, condition_dim)
         require_number("code", code, 1, whole=True)
         channels, height, wide = shape
         self.padding = (0, wide % 2, 0, height % 2)
@@ -266,14 +275,14 @@ class UNet(nn.Module):
             normed(nn.Conv2d(i, o, 3, s, 1), spectral)
             for i, o, s in zip(widths[:-1], widths[1:], (1, 2, 1), strict=True)
         )
-        self.told = nn.ModuleList(_film(told, o) for o in widths[1:])
+        self.films = nn.ModuleList(_film(condition_dim, o) for o in widths[1:])
         self.up = nn.ModuleList(
             normed(nn.Conv2d(i, o, 3, 1, 1), spectral)
             for i, o in zip(widths[:1:-1], widths[-2:0:-1], strict=True)
         )
         self.out = normed(nn.Conv2d(width, widths[0], 3, 1, 1), spectral)
         with torch.no_grad():
-            coarse = self._down(torch.zeros(1, *shape), torch.zeros(1, told))[-1]
+            coarse = self._down(torch.zeros(1, *shape), torch.zeros(1, condition_dim))[-1]
         few = min(32, widths[-1])
         self.few = (few, *coarse.shape[2:])
         flat = few * coarse[0, 0].numel()
@@ -283,9 +292,9 @@ class UNet(nn.Module):
         self.expand = normed(nn.Conv2d(few, widths[-1], 1), spectral)
         self.last = normed(nn.Linear(coarse[0].numel(), outputs), spectral)
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        """`(B, C, H, W)` and `(B, told)` to `(B, outputs)`."""
-        found = self._down(x, told)
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """`(B, C, H, W)` and `(B, condition)` to `(B, outputs)`."""
+        found = self._down(x, condition)
         h = self.squeeze(found[-1]).flatten(1)
         for i, layer in enumerate(self.whole):
             h = layer(functional.silu(h) if i else h)
@@ -295,40 +304,40 @@ class UNet(nn.Module):
         made = functional.pixel_shuffle(self.out(h), 2)[..., : x.shape[2], : x.shape[3]]
         return (x * made).flatten(1).sum(dim=1, keepdim=True) + self.last(coarse.flatten(1))
 
-    def _down(self, x: Tensor, told: Tensor) -> list[Tensor]:
+    def _down(self, x: Tensor, condition: Tensor) -> list[Tensor]:
         x, found = functional.pixel_unshuffle(functional.pad(x, self.padding), 2), []
-        for layer, film in zip(self.down, self.told, strict=True):
-            x = functional.silu(_modulated(layer(x), film, told))
+        for layer, film in zip(self.down, self.films, strict=True):
+            x = functional.silu(_modulated(layer(x), film, condition))
             found.append(x)
         return found
 
 
 class _ResidualBlock(nn.Module):
     @ordinary_tensors()
-    def __init__(self, width: int, told: int, spectral: bool) -> None:
+    def __init__(self, width: int, condition_dim: int, spectral: bool) -> None:
         super().__init__()
         self.layers = nn.ModuleList(normed(nn.Conv2d(width, width, 3, 1, 1), spectral) for _ in range(2))
-        self.told = _film(told, width)
+        self.films = _film(condition_dim, width)
 
-    def forward(self, h: Tensor, told: Tensor) -> Tensor:
-        inner = _modulated(self.layers[0](functional.silu(h)), self.told, told)
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        inner = _modulated(self.layers[0](functional.silu(h)), self.films, condition)
         return h + self.layers[1](functional.silu(inner))
 
 
-def _check_network(shape: Shape, outputs: int, width: int, told: int) -> None:
+def _check_network(shape: Shape, outputs: int, width: int, condition_dim: int) -> None:
     require_widths("shape", shape, least=3)
     require_number("outputs", outputs, 1, whole=True)
     require_number("width", width, 1, whole=True)
-    require_number("told", told, 0, whole=True)
+    require_number("condition_dim", condition_dim, 0, whole=True)
 
 
-def _film(told: int, width: int) -> nn.Module:
-    """Scales and shifts `(B, 2 * width)` of what is told; nothing where nothing is."""
-    return MLP(told, (64,), 2 * width) if told else nn.Identity()
+def _film(condition_dim: int, width: int) -> nn.Module:
+    """Scales and shifts `(B, 2 * width)` of what is condition; nothing where nothing is."""
+    return MLP(condition_dim, (64,), 2 * width) if condition_dim else nn.Identity()
 
 
-def _modulated(h: Tensor, film: nn.Module, told: Tensor) -> Tensor:
-    if told.shape[1] == 0:
+def _modulated(h: Tensor, film: nn.Module, condition: Tensor) -> Tensor:
+    if condition.shape[1] == 0:
         return h
-    scale, shift = film(told)[..., None, None].chunk(2, dim=1)
+    scale, shift = film(condition)[..., None, None].chunk(2, dim=1)
     return h * (1 + scale) + shift

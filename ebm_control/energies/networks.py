@@ -192,14 +192,14 @@ class _AttentionBlock(nn.Module):
         super().__init__()
         self.heads = heads
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
-        self.seen, self.told = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.seen, self.films = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.layers = MLP(width, (2 * width,), width)
 
     def forward(self, h: Tensor) -> Tensor:
         query, key, value = self.seen(self.norms[0](h)).unflatten(-1, (3, self.heads, -1)).unbind(dim=2)
         weights = torch.einsum("bthd,bshd->bhts", query, key) / query.shape[-1] ** 0.5
         mixed = torch.einsum("bhts,bshd->bthd", weights.softmax(dim=-1), value)
-        h = h + self.told(mixed.flatten(2))
+        h = h + self.films(mixed.flatten(2))
         return h + self.layers(self.norms[1](h))
 
 

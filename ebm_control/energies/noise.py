@@ -72,24 +72,31 @@ class Given(Energy):
     """An energy conditioned on one class or whatever else begins its context: a plain energy of the rest.
 
     Energies that are conditioned on different things add up to a product of experts, `Given(shape, ...) + Given(size,
-    ...)`: each is told its own.
+    ...)`: each has its own.
 
     Args:
         energy: its context begins with what is given.
-        told: `(k,)` what is given, for all samples, or `(B, k)`.
+        condition: `(k,)` what is given, for all samples, or `(B, k)`.
 
     """
 
-    told: Tensor
+    condition: Tensor
 
-    def __init__(self, energy: Energy, told: Tensor) -> None:
+    def __init__(self, energy: Energy, condition: Tensor) -> None:
         super().__init__()
-        require_tensor("told", told)
-        told = told if told.is_floating_point() else told.float()  # a class may be told in whole numbers
-        require(told.ndim in (1, 2), "told", given=f"shape {tuple(told.shape)}", expected="(k,) or (B, k)")
-        require_finite("told", told)
+        require_tensor("condition", condition)
+        condition = (
+            condition if condition.is_floating_point() else condition.float()
+        )  # a class may come in whole numbers
+        require(
+            condition.ndim in (1, 2),
+            "condition",
+            given=f"shape {tuple(condition.shape)}",
+            expected="(k,) or (B, k)",
+        )
+        require_finite("condition", condition)
         self.energy = energy
-        self.register_buffer("told", told)
+        self.register_buffer("condition", condition)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Energy of samples `(B, *shape) -> (B,)`; `context` is what follows the part that is given."""
@@ -100,12 +107,15 @@ class Given(Energy):
         return self.energy.split(x, self._context(x, context))
 
     def _context(self, x: Tensor, context: Tensor | None) -> Tensor:
-        one = self.told.ndim == 1 or len(self.told) in (1, len(x))
+        one = self.condition.ndim == 1 or len(self.condition) in (1, len(x))
         require(
-            one, "x", given=f"{len(x)} samples", expected=f"{len(self.told)}, one for each row that is told"
+            one,
+            "x",
+            given=f"{len(x)} samples",
+            expected=f"{len(self.condition)}, one for each row of the condition",
         )
-        told = self.told.to(x).expand(len(x), -1)
-        return told if context is None else torch.cat([told, context], dim=1)
+        condition = self.condition.to(x).expand(len(x), -1)
+        return condition if context is None else torch.cat([condition, context], dim=1)
 
 
 class Observed(Energy):

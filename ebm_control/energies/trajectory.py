@@ -92,7 +92,7 @@ class TransitionEnergy(Energy):
         self.steady.copy_(steady)
         self.rate.copy_(torch.where(steady, rate.to(self.rate), torch.zeros_like(self.rate)))
 
-    def with_deviation(self, deviation: Tensor) -> TransitionEnergy:
+    def with_std(self, std: Tensor) -> TransitionEnergy:
         """The same energy, all networks shared, whose base has another deviation `(obs_dim,)`.
 
         Raises:
@@ -104,8 +104,8 @@ class TransitionEnergy(Energy):
             isinstance(base, RegressionBase), "base", given=type(base).__name__, expected="a RegressionBase"
         )
         assert isinstance(base, RegressionBase)
-        softer = RegressionBase(base.network, self.layout.obs_dim).to(deviation)
-        softer.set_deviation(deviation)
+        softer = RegressionBase(base.network, self.layout.obs_dim).to(std)
+        softer.set_std(std)
         made = TransitionEnergy(
             self.layout,
             self.network,
@@ -143,8 +143,8 @@ class TransitionEnergy(Energy):
             level = noise.exp()[:, None]
             wide = (1 + level.square()).sqrt()
             residual = residual / wide
-            told = noise[:, None].expand(-1, residual.shape[1], -1)
-            tilt = self.network(torch.cat([inputs, residual, told], dim=-1)) * (wide / level)
+            condition = noise[:, None].expand(-1, residual.shape[1], -1)
+            tilt = self.network(torch.cat([inputs, residual, condition], dim=-1)) * (wide / level)
             return 0.5 * residual.square().sum(dim=(1, 2)), tilt.squeeze(-1).sum(dim=1)
         if self.base is None:
             tilt = self.network(torch.cat([inputs, displacement], dim=-1)).squeeze(-1).sum(dim=1)
@@ -194,9 +194,14 @@ class TransitionEnergy(Energy):
         inputs, _ = self.windows(ghost, context)
         return last + self.base.mean(inputs[:, -1]) * self.displacement_scale
 
-    def next_deviation(self) -> Tensor:
+    def next_std(self) -> Tensor:
         """Deviation `(obs_dim,)` of the next state under the base, in the units of `x`: a natural step size."""
-        return self.displacement_scale * (1.0 if self.base is None else self.base.deviation)
+        return self.displacement_scale * (1.0 if self.base is None else self.base.std)
+
+    def row_scale(self) -> Tensor:
+        """Natural unit `(D,)` of each coordinate of a row: `next_deviation` of states, 1 of actions."""
+        scale = self.next_std()
+        return torch.cat([scale, scale.new_ones(self.layout.act_dim)])
 
     def propose(
         self,
@@ -216,7 +221,7 @@ class TransitionEnergy(Energy):
         """
         mean, shape = self.expected_next(x[:, :-1], context), (len(x), self.layout.obs_dim)
         drawn = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
-        state = mean + spread * self.next_deviation() * drawn
+        state = mean + spread * self.next_std() * drawn
         return torch.cat([x[:, :-1], torch.cat([state, x[:, -1, self.layout.obs_dim :]], dim=-1)[:, None]], 1)
 
 
@@ -277,7 +282,7 @@ class WindowEnergy(Energy):
     @property
     def window(self) -> int | None:
         """Rows `T` that a base fixes."""
-        return None if self.base is None else self.base.deviation.numel() // self.layout.obs_dim + 1
+        return None if self.base is None else self.base.std.numel() // self.layout.obs_dim + 1
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Energy of windows: `x` `(B, T, D)`, `context` `(B, context_dim)` or None, to `(B,)`."""
@@ -341,11 +346,17 @@ class WindowEnergy(Energy):
         mean = self.base.mean(self.windows(x, context)[0]).reshape(len(x), -1, self.layout.obs_dim)
         return first + mean * self.displacement_scale
 
-    def next_deviation(self) -> Tensor:
+    def next_std(self) -> Tensor:
         """Deviation of states under the base, `(T-1, obs_dim)`, in the units of `x`; of one displacement without."""
         if self.base is None:
             return self.displacement_scale
-        return self.displacement_scale * self.base.deviation.reshape(-1, self.layout.obs_dim)
+        return self.displacement_scale * self.base.std.reshape(-1, self.layout.obs_dim)
+
+    def row_scale(self) -> Tensor:
+        """Natural unit of each coordinate: `(D,)`, or `(T, D)` where rows differ; 1 of actions and of the first row."""
+        scale = self.next_std()
+        scale = torch.cat([scale, scale.new_ones(*scale.shape[:-1], self.layout.act_dim)], dim=-1)
+        return scale if scale.ndim == 1 else torch.cat([torch.ones_like(scale[:1]), scale])
 
     def propose(
         self,
@@ -361,7 +372,7 @@ class WindowEnergy(Energy):
         shape = (len(x), x.shape[1] - 1, self.layout.obs_dim)
         drawn = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
         drawn = drawn.cumsum(dim=1) if self.base is None else drawn
-        states = self.expected(x, context) + spread * self.next_deviation() * drawn
+        states = self.expected(x, context) + spread * self.next_std() * drawn
         return torch.cat([x[:, :1], torch.cat([states, x[:, 1:, self.layout.obs_dim :]], dim=-1)], dim=1)
 
     def _rows(self, x: Tensor) -> Tensor:
@@ -371,8 +382,10 @@ class WindowEnergy(Energy):
         return torch.cat([self.layout.features(states), self.layout.actions(x), steps], dim=-1)
 
     def _tilt(self, rows: Tensor, context: Tensor | None, noise: Tensor | None) -> Tensor:
-        told = [part[:, None].expand(-1, rows.shape[1], -1) for part in (context, noise) if part is not None]
-        return self.network(torch.cat([rows, *told], dim=-1)).squeeze(-1)
+        condition = [
+            part[:, None].expand(-1, rows.shape[1], -1) for part in (context, noise) if part is not None
+        ]
+        return self.network(torch.cat([rows, *condition], dim=-1)).squeeze(-1)
 
 
 def _displacement_scale(layout: TrajectoryLayout, given: Tensor | None) -> Tensor:

@@ -28,7 +28,7 @@ from ebm_control.images.restore import (
     suspects,
 )
 from ebm_control.images.robustness import Robustness, robustness, transferred, withstood
-from ebm_control.images.sampling import generate, sampler_for
+from ebm_control.images.sampling import generate
 
 __all__ = [
     "Attack",
@@ -63,7 +63,6 @@ __all__ = [
     "restore",
     "robustness",
     "salt_and_pepper",
-    "sampler_for",
     "suspects",
     "transferred",
     "withstood",

@@ -73,8 +73,8 @@ class Autoencoder(nn.Module):
         """Code `(N, code)` of images in [0, 1], and its log variance if it has one."""
         parts = [2 * images - 1]
         if self.masked:
-            told = torch.ones_like(images) if known is None else known.expand_as(images).to(images)
-            parts = [torch.where(told > 0, 2 * images - 1, 0.0), told]
+            mask = torch.ones_like(images) if known is None else known.expand_as(images).to(images)
+            parts = [torch.where(mask > 0, 2 * images - 1, 0.0), mask]
         found = self.encode(self.down(torch.cat(parts, dim=1)))
         if not self.variational:
             return found, None
@@ -98,7 +98,7 @@ class AutoencoderSettings:
         code: length of the code.
         width: channels of the first layer.
         updates: of Adam, the learning rate falling to 0 along a cosine.
-        batch: images an update.
+        batch_size: images an update.
         learning_rate: at the start.
         beta: weight of the variational one's KL divergence.
         seed: of weights, batches and noise.
@@ -108,13 +108,13 @@ class AutoencoderSettings:
     code: int = 32
     width: int = 32
     updates: int = 3000
-    batch: int = 128
+    batch_size: int = 128
     learning_rate: float = 1e-3
     beta: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("code", "width", "updates", "batch"):
+        for name in ("code", "width", "updates", "batch_size"):
             require_number(name, getattr(self, name), 1, whole=True)
         require_number("learning_rate", self.learning_rate, 0, above=True)
         require_number("beta", self.beta, 0)
@@ -148,7 +148,7 @@ def fit_autoencoder(
         ).to(device)
     generator = torch.Generator(device).manual_seed(settings.seed + 2)
     batches = ImageBatches(
-        data.images, settings.batch, dequantize=False, seed=settings.seed + 1, device=device
+        data.images, settings.batch_size, dequantize=False, seed=settings.seed + 1, device=device
     )
 
     def loss(drawn: Batch) -> Tensor:
@@ -160,9 +160,9 @@ def fit_autoencoder(
             return (made.decoded(code).sigmoid() - drawn.x).square().mean()
         noise = torch.randn(code.shape, generator=generator, device=code.device, dtype=code.dtype)
         logits = made.decoded(code + (0.5 * log_variance).exp() * noise)
-        told = functional.binary_cross_entropy_with_logits(logits, drawn.x, reduction="none").flatten(1)
+        error = functional.binary_cross_entropy_with_logits(logits, drawn.x, reduction="none").flatten(1)
         spread = 0.5 * (code.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
-        return (told.sum(dim=1) + settings.beta * spread).mean() / told.shape[1]
+        return (error.sum(dim=1) + settings.beta * spread).mean() / error.shape[1]
 
     regress(
         made.parameters(),

@@ -75,7 +75,7 @@ def refined_logits(
     def refined(images: Tensor) -> Tensor:
         ball = ((images - radius).clamp(min=-1e-6), (images + radius).clamp(max=1 + 1e-6))
         dynamics = Langevin(steps, size, noise=0.0, clamp=ball)
-        return logits(dynamics.further(likely, images, steps=steps))
+        return logits(dynamics.differentiable_step(likely, images, steps=steps))
 
     return refined
 
@@ -119,7 +119,7 @@ def fit_classifier(
     *,
     width: int = 32,
     updates: int = 2000,
-    batch: int = 128,
+    batch_size: int = 128,
     learning_rate: float = 1e-3,
     noise: float = 0.0,
     perturb: Perturb | None = None,
@@ -133,7 +133,7 @@ def fit_classifier(
         data: see `load_images`.
         width: channels of its first layer.
         updates: of Adam, the learning rate falling to 0 along a cosine.
-        batch: images an update.
+        batch_size: images an update.
         learning_rate: at the start.
         noise: deviation of Gaussian noise on the images, uniform from 0 up to it.
         perturb: adversary whose images it learns instead (Madry et al. 2018), `lambda f, x, y: attacked(f, x, y, ...)`.
@@ -142,7 +142,7 @@ def fit_classifier(
         device: where to train.
 
     """
-    for name, value in (("width", width), ("updates", updates), ("batch", batch)):
+    for name, value in (("width", width), ("updates", updates), ("batch_size", batch_size)):
         require_number(name, value, 1, whole=True)
     require_number("learning_rate", learning_rate, 0, above=True)
     require_number("noise", noise, 0)
@@ -151,7 +151,7 @@ def fit_classifier(
         made = Classifier(SmallCNN(data.shape, data.classes, width).to(device))
     generator = torch.Generator(device).manual_seed(int(seed) + 2)
     batches = ImageBatches(
-        data.images, batch, labels=data.labels, classes=data.classes, seed=seed + 1, device=device
+        data.images, batch_size, labels=data.labels, classes=data.classes, seed=seed + 1, device=device
     )
 
     def loss(drawn: Batch) -> Tensor:

@@ -12,8 +12,9 @@ from ebm_control.checks import require, require_number, require_shape
 from ebm_control.energies.base import Energy, Sum
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.energies.noise import Given
-from ebm_control.images.sampling import sampler_for, starts_for
+from ebm_control.images.sampling import starts_for
 from ebm_control.samplers.chain import Sampler
+from ebm_control.samplers.recipes import image_sampler
 from ebm_control.tensors import generator_on
 
 
@@ -103,5 +104,5 @@ def compose(
     first = energies[0]
     generator = generator_on(first.mean.device, generator)
     start = starts_for(first, len(attributes), generator)
-    sampler = sampler or sampler_for(first, 40, corrections=3)
+    sampler = sampler or image_sampler(first, 40, corrections=3)
     return sampler(whole, start, generator=generator).x.clamp(0, 1)

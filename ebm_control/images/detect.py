@@ -84,7 +84,7 @@ class EnergyProfile:
     energy: ImageEnergy
     mixture: GaussianMixture
     mean: NDArray[np.float64]
-    deviation: NDArray[np.float64]
+    std: NDArray[np.float64]
     levels: tuple[float, ...] = LEVELS
     grid: int = 4
 
@@ -129,15 +129,15 @@ class EnergyProfile:
         least = 10 * len(levels) * components
         require(len(images) > least, "images", given=len(images), expected=f"over {least}")
         features = cls._features(energy, images, levels, grid)
-        mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-9
+        mean, std = features.mean(axis=0), features.std(axis=0) + 1e-9
         mixture = GaussianMixture(components, reg_covar=ridge, random_state=seed)
-        mixture.fit((features - mean) / deviation)
-        return cls(energy, mixture, mean, deviation, levels, grid)
+        mixture.fit((features - mean) / std)
+        return cls(energy, mixture, mean, std, levels, grid)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Figures `(N,)`, high for outliers; infinite where the energy is not finite."""
         features = self._features(self.energy, images, self.levels, self.grid)
-        scaled = (features - self.mean) / self.deviation
+        scaled = (features - self.mean) / self.std
         sound = np.isfinite(scaled).all(axis=1)
         scores = np.full(len(scaled), np.inf)
         if sound.any():

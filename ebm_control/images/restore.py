@@ -10,9 +10,10 @@ from ebm_control.checks import require, require_finite, require_mask, require_nu
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.energies.noise import Observed
 from ebm_control.images.pixels import pixels
-from ebm_control.images.sampling import labelled, sampler_for, starts_for
+from ebm_control.images.sampling import labelled, starts_for
 from ebm_control.samplers.chain import Sampler
 from ebm_control.samplers.langevin import Langevin
+from ebm_control.samplers.recipes import image_sampler
 from ebm_control.tensors import generator_on
 
 
@@ -36,7 +37,7 @@ def inpaint(
         known: boolean, `(C, H, W)` or `(N, C, H, W)`.
         fills: samples an image, K.
         labels: `(N,)` classes, for a conditional energy; None for any.
-        sampler: None for `sampler_for(energy)`, with corrections at each noise level.
+        sampler: None for `image_sampler(energy)`, with corrections at each noise level.
         generator: source of noise; None seeds from the system.
 
     Returns:
@@ -66,21 +67,21 @@ def inpaint(
     generator = generator_on(images.device, generator)
     mask, values = (part.repeat_interleave(fills, dim=0) for part in (known, values))
     each = None if labels is None else labels.repeat_interleave(fills, dim=0)
-    told = labelled(energy, each, len(values))
+    conditioned = labelled(energy, each, len(values))
     start = starts_for(energy, len(values), generator).to(images)
-    sampler = sampler or sampler_for(energy, 40, corrections=2)
+    sampler = sampler or image_sampler(energy, 40, corrections=2)
     if energy.noise is None:
         start = torch.where(mask, values, start)
-        filled = sampler(told, start, fixed=mask, generator=generator).x
+        filled = sampler(conditioned, start, fixed=mask, generator=generator).x
     else:
-        filled = sampler(Observed(told, mask, values), start, generator=generator).x
+        filled = sampler(Observed(conditioned, mask, values), start, generator=generator).x
     return torch.where(mask, values, filled.clamp(0, 1)).unflatten(0, (len(images), fills))
 
 
 def denoise(
     energy: ImageEnergy,
     images: Tensor | ArrayLike,
-    deviation: float,
+    std: float,
     *,
     steps: int = 30,
     labels: Tensor | None = None,
@@ -103,16 +104,16 @@ def denoise(
 
     """
     images = pixels("images", images, energy.shape, device=energy.mean.device)
-    require_number("deviation", deviation, 0, above=True)
+    require_number("std", std, 0, above=True)
     require_number("steps", steps, 0, whole=True)
-    told = labelled(energy, labels, len(images))
+    conditioned = labelled(energy, labels, len(images))
     if energy.noise is None:
-        return _downhill(steps)(told, images.clamp(0, 1)).x
+        return _downhill(steps)(conditioned, images.clamp(0, 1)).x
     low, high = energy.noise
-    require_number("deviation", deviation, low, high)
-    once = Langevin(1, deviation**2, noise=0.0)
-    level = torch.full((len(images), 1), deviation, device=images.device, dtype=images.dtype).log()
-    return once(told, images, context=level).x.clamp(0, 1)
+    require_number("std", std, low, high)
+    once = Langevin(1, std**2, noise=0.0)
+    level = torch.full((len(images), 1), std, device=images.device, dtype=images.dtype).log()
+    return once(conditioned, images, context=level).x.clamp(0, 1)
 
 
 def suspects(

@@ -13,38 +13,13 @@ from ebm_control.energies.base import Energy
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.energies.noise import Given
 from ebm_control.images.pixels import pixels
-from ebm_control.samplers.annealed import Annealed, noise_levels
 from ebm_control.samplers.chain import Chain, Sampler
-from ebm_control.samplers.langevin import Langevin
+from ebm_control.samplers.recipes import image_sampler
 from ebm_control.tensors import generator_on
-from ebm_control.training.image_fit import cold_langevin
-
-STEPS = 60
-
-
-def sampler_for(
-    energy: ImageEnergy, steps: int = STEPS, *, corrections: int = 0, low: float | None = None
-) -> Annealed | Langevin:
-    """How an image energy is sampled: through falling noise levels if it has them, else as it was trained.
-
-    Args:
-        energy: to be sampled.
-        steps: noise levels, or Langevin steps.
-        corrections: Langevin steps at each noise level, which compositions and conditions need.
-        low: least noise level; None for the energy's own.
-
-    """
-    require_number("corrections", corrections, 0, whole=True)
-    if energy.noise is None:
-        return cold_langevin(steps)
-    require_number("steps", steps, 2, whole=True)
-    least, greatest = energy.noise
-    low = least if low is None else low
-    return Annealed(noise_levels(low, greatest, steps), steps=corrections, rate=0.2)
 
 
 def starts_for(energy: ImageEnergy, count: int, generator: torch.Generator) -> Tensor:
-    """Where chains of `sampler_for` start, `(count, C, H, W)`: the mean image, or uniform noise."""
+    """Where chains of `image_sampler` start, `(count, C, H, W)`: the mean image, or uniform noise."""
     if energy.noise is not None:
         return energy.mean.expand(count, -1, -1, -1).clone()
     place = energy.mean.device
@@ -66,8 +41,8 @@ def labelled(energy: ImageEnergy, labels: Tensor | None, count: int) -> Energy:
     require(energy.classes > 0, "labels", given="some", expected="None: the energy has no classes")
     inside = bool(((labels >= 0) & (labels < energy.classes)).all())
     require(inside, "labels", given=labels.tolist(), expected=f"classes 0 to {energy.classes - 1}")
-    told = torch.nn.functional.one_hot(labels.long(), energy.classes)
-    return Given(energy, told.to(energy.mean))
+    condition = torch.nn.functional.one_hot(labels.long(), energy.classes)
+    return Given(energy, condition.to(energy.mean))
 
 
 def generate(
@@ -86,7 +61,7 @@ def generate(
         energy: trained.
         count: images.
         labels: `(count,)` their classes, for a conditional energy; None for any.
-        sampler: None for `sampler_for(energy)`.
+        sampler: None for `image_sampler(energy)`.
         start: `(count, C, H, W)` where chains start, images of a sample buffer say; None for `starts_for`.
         generator: source of noise; None seeds from the system.
         trace: keep every `trace`-th state of the chains.
@@ -104,7 +79,7 @@ def generate(
         start = starts_for(energy, count, generator)
     start = pixels("start", start, energy.shape, device=energy.mean.device)
     require_shape("start", start, (count, *energy.shape))
-    chain = (sampler or sampler_for(energy))(
+    chain = (sampler or image_sampler(energy))(
         labelled(energy, labels, count), start, generator=generator, trace=trace
     )
     kept = None if chain.trace is None else chain.trace.clamp(0, 1)

@@ -1,11 +1,11 @@
 """Online learning: plan, act and learn from nothing, without a data set."""
 
 from ebm_control.online.experience import Experience
-from ebm_control.online.frontier import FrontierGoals, Goals
+from ebm_control.online.exploration.frontier import FrontierGoals, Goals
 from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner, PlannedWindows
 from ebm_control.online.loop import OnlineLearning
-from ebm_control.online.progress import Ended
-from ebm_control.online.recipe import learner_for, planner_of
+from ebm_control.online.progress import EpisodeEnd
+from ebm_control.online.recipe import make_learner
 from ebm_control.online.regimes import Regime
 from ebm_control.online.reward import LearnedReward
 from ebm_control.online.settings import OnlineSettings
@@ -13,8 +13,8 @@ from ebm_control.online.units import bounded_normalizer
 
 __all__ = [
     "BaselineLearner",
-    "Ended",
     "EnergyLearner",
+    "EpisodeEnd",
     "Experience",
     "FrontierGoals",
     "Goals",
@@ -25,6 +25,5 @@ __all__ = [
     "PlannedWindows",
     "Regime",
     "bounded_normalizer",
-    "learner_for",
-    "planner_of",
+    "make_learner",
 ]

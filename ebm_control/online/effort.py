@@ -7,10 +7,10 @@ from typing import Any
 
 from ebm_control.checks import require
 from ebm_control.planning import Guided, Planner
-from ebm_control.planning.plan import Plans
+from ebm_control.planning.plan import AnyPlanner
 
 
-def exert(planner: Plans, effort: float) -> None:
+def scale_steps(planner: AnyPlanner, effort: float) -> None:
     """Let a planner take `effort` times its steps, in place.
 
     Raises:

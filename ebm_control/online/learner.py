@@ -17,13 +17,12 @@ from ebm_control.data.batch import Batch
 from ebm_control.data.windows import displacement_scale, steady_coordinates, window_batches
 from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.trajectory import TransitionEnergy
-from ebm_control.training import TrainSettings, TrajectoryModel, batches_for, trainer_for
-from ebm_control.training.base_fit import fit_base
-from ebm_control.training.fit import measure_displacements
-from ebm_control.training.negatives import RandomNegatives, Together
-from ebm_control.training.objectives import negatives_for
+from ebm_control.models import TrainSettings, TrajectoryModel, batches_for, trainer_for
+from ebm_control.models.base_fit import fit_base
+from ebm_control.models.negative_chains import negatives_for
+from ebm_control.models.trajectory_fit import measure_displacements
+from ebm_control.training.negatives import RandomNegatives
 from ebm_control.training.regression import regress, seeded
-from ebm_control.training.trainer import Negatives
 
 Model = TrajectoryModel | Baseline
 
@@ -129,15 +128,14 @@ class EnergyLearner:
             base.requires_grad_(False)
         self.trainer = trainer_for(self.model, batches, settings, capacity=self.transitions)
         self.trainer.scheduler = None
-        sources: list[Negatives] = [] if self.trainer.planned is None else [self.trainer.planned]
-        sources += [] if self.plans is None else [self.plans]
-        self.trainer.planned = Together(sources) if sources else None
+        if self.plans is not None:
+            self.trainer.extra_negatives.append(self.plans)
         self._seen = (data, data.evicted)
 
     def update(self, data: RolloutBuffer, held: RolloutBuffer, planned: Tensor) -> dict[str, float]:
         """See `Learner`."""
         settings, seed, figures = self.settings, self.settings.seed + 31 * self.trainer.step, {}
-        batches = batches_for(data, self.model, settings.batch, seed)
+        batches = batches_for(data, self.model, settings.batch_size, seed)
         energy = self.model.energy
         assert isinstance(energy, TransitionEnergy)
         if bool((energy.steady & ~steady_coordinates(batches, energy.layout)[0]).any()):
@@ -147,22 +145,22 @@ class EnergyLearner:
         base = self._base
         if base is not None:
             base.requires_grad_(True)
-            held_out = batches_for(held, self.model, settings.batch, seed + 1)
-            deviation = fit_base(energy, batches, held_out, settings.base_updates)
-            figures["held_out_error"] = float(deviation.square().mean().sqrt())
+            held_out = batches_for(held, self.model, settings.batch_size, seed + 1)
+            std = fit_base(energy, batches, held_out, settings.base_updates)
+            figures["held_out_error"] = float(std.square().mean().sqrt())
         if self.plans is not None:
             self.plans.windows = planned[..., : self.model.layout.dim]
         self.trainer.sampler, fresh = negatives_for(self.model, batches, settings.langevin_steps)
-        self.trainer.buffer.fresh = fresh
+        self.trainer.sample_buffer.fresh = fresh
         if (data, data.evicted) != self._seen:
             # Other windows, or they have moved up: chains would go on against others than their own.
-            self.trainer.buffer.filled.zero_()
+            self.trainer.sample_buffer.filled.zero_()
             self._seen = (data, data.evicted)
-        for source in self.trainer.planned.sources if isinstance(self.trainer.planned, Together) else ():
+        for source in self.trainer.extra_negatives:
             if isinstance(source, RandomNegatives):
                 source.fresh = fresh
         outcome = self.trainer.fit(batches, self.trainer.step + settings.updates)
-        return figures | {name: float(value) for name, value in outcome.figures.items()}
+        return figures | {name: float(value) for name, value in outcome.metrics.items()}
 
     @torch.no_grad()
     def surprise(self, x: Tensor) -> Tensor:
@@ -194,7 +192,7 @@ class EnergyLearner:
 
 
 class PlannedWindows:
-    """Planned transitions as negatives, for `Trainer(planned=...)`.
+    """Planned transitions as negatives, for `Trainer(extra_negatives=...)`.
 
     Args:
         count: of an update.
@@ -234,7 +232,7 @@ class BaselineLearner:
         members: 1 for `FeedForward`, more for an `Ensemble` of so many.
         hidden: widths.
         updates: of one round.
-        batch: windows an update (and member).
+        batch_size: windows an update (and member).
         learning_rate: at the start of a round, falling to 0 along a cosine, as that of an energy's base.
         seed: of weights, batches and bootstraps.
 
@@ -247,13 +245,13 @@ class BaselineLearner:
         members: int = 1,
         hidden: tuple[int, ...] = (256, 256),
         updates: int = 300,
-        batch: int = 256,
+        batch_size: int = 256,
         learning_rate: float = 1e-3,
         seed: int = 0,
     ) -> None:
         require(members >= 1, "members", given=members, expected="at least 1")
         self.members, self.hidden, self.updates = members, hidden, updates
-        self.batch, self.learning_rate, self.seed, self.rounds = batch, learning_rate, seed, 0
+        self.batch_size, self.learning_rate, self.seed, self.rounds = batch_size, learning_rate, seed, 0
 
     @property
     def displacement_scale(self) -> Tensor:
@@ -277,7 +275,7 @@ class BaselineLearner:
         """See `Learner`; plans mean nothing to a model without an energy."""
         dynamics, seed = self.model.dynamics, self.seed + 31 * self.rounds
         dynamics.requires_grad_(True)
-        batches = window_batches(data, self.model.normalizer, self.members * self.batch, seed=seed)
+        batches = window_batches(data, self.model.normalizer, self.members * self.batch_size, seed=seed)
         counts = bootstrap_counts(self.members, batches.num_windows, self.seed)
         loss = regress(
             dynamics.parameters(),
@@ -301,10 +299,10 @@ class BaselineLearner:
         if isinstance(dynamics, FeedForward):
             return dynamics.residual(batch.x).square().mean()
         assert isinstance(dynamics, Ensemble)
-        each = dynamics.negative_log_likelihood(batch.x.unflatten(0, (self.members, self.batch)))
+        each = dynamics.negative_log_likelihood(batch.x.unflatten(0, (self.members, self.batch_size)))
         assert batch.index is not None
-        weight = counts.gather(1, batch.index.unflatten(0, (self.members, self.batch)))
-        return (each * weight).sum() / self.batch + 0.01 * dynamics.slack()
+        weight = counts.gather(1, batch.index.unflatten(0, (self.members, self.batch_size)))
+        return (each * weight).sum() / self.batch_size + 0.01 * dynamics.slack()
 
     @torch.no_grad()
     def surprise(self, x: Tensor) -> Tensor:

@@ -24,25 +24,25 @@ from ebm_control.data.periods import observation_periods
 from ebm_control.data.stepping import Environments
 from ebm_control.interrupts import uninterrupted
 from ebm_control.online import saving
-from ebm_control.online.effort import exert
+from ebm_control.online.effort import scale_steps
 from ebm_control.online.experience import Experience
-from ebm_control.online.frontier import Goals
+from ebm_control.online.exploration.frontier import Goals
 from ebm_control.online.learner import Learner, Model
-from ebm_control.online.progress import Ended, Progress
+from ebm_control.online.progress import EpisodeEnd, Progress
 from ebm_control.online.regimes import Regime, heed_change
 from ebm_control.online.settings import OnlineSettings
 from ebm_control.online.units import bounded_normalizer, outgrown
 from ebm_control.planning import MPCAgent
 from ebm_control.planning.inverse_dynamics import InverseDynamics
-from ebm_control.planning.plan import Plan, Plans
+from ebm_control.planning.plan import AnyPlanner, Plan
 from ebm_control.seeds import seeds, stream
 from ebm_control.training.checkpoint import latest_checkpoint
 from ebm_control.training.guard import DivergenceError
 from ebm_control.training.logger import Logger
-from ebm_control.training.run_settings import folder_of_one
+from ebm_control.training.run_folder import folder_of_one
 
 Array = NDArray[np.float64]
-MakePlanner = Callable[[Model, int], Plans]
+MakePlanner = Callable[[Model, int], AnyPlanner]
 Report = Callable[[int, "OnlineLearning"], bool | None]
 CATCH_UP = 5  # rounds of training, at most, after units were measured anew
 
@@ -269,7 +269,7 @@ class OnlineLearning:
     def _end(self, done: NDArray[np.bool_], terminated: NDArray[np.bool_]) -> None:
         """Close the episodes that are done and begin new ones."""
         for return_, last in self.experience.end(done, terminated):
-            self.progress.episodes.append(Ended(self.progress.step, return_, last))
+            self.progress.episodes.append(EpisodeEnd(self.progress.step, return_, last))
             self.logger.figures(self.progress.step, {"return": return_, "last_reward": last})
         self.environments.reset(done)
         self.experience.begin(done, self.environments.states)
@@ -331,10 +331,10 @@ class OnlineLearning:
         """The agent that acts until the next round."""
         settings = self.settings
         self._agent = self.agent(
-            rows=settings.rows, tolerance=settings.tolerance * self.learner.displacement_scale
+            replan_every=settings.replan_every, tolerance=settings.tolerance * self.learner.displacement_scale
         )
         if self.progress.effort > 1:
-            exert(self._agent.planner, self.progress.effort)
+            scale_steps(self._agent.planner, self.progress.effort)
 
     def _judge(self) -> dict[str, float]:
         """How far what was executed is beyond what its model was judged by, and the effort that follows.

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Ended:
+class EpisodeEnd:
     """An episode that came to its end while learning.
 
     Attributes:
@@ -31,7 +31,7 @@ class Progress:
     rounds: int = 0
     next_round: int = 0
     effort: float = 1.0
-    episodes: list[Ended] = field(default_factory=list)
+    episodes: list[EpisodeEnd] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
         """As JSON gives it back."""
@@ -41,4 +41,4 @@ class Progress:
         """Go on from what `plain` gave."""
         self.step, self.rounds, self.next_round = (int(known[n]) for n in ("step", "rounds", "next_round"))
         self.effort = float(known["effort"])
-        self.episodes = [Ended(int(s), float(r), float(last)) for s, r, last in known["episodes"]]
+        self.episodes = [EpisodeEnd(int(s), float(r), float(last)) for s, r, last in known["episodes"]]

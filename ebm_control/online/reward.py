@@ -7,10 +7,10 @@ import numpy as np
 from ebm_control.checks import require, require_number
 from ebm_control.data import Normalizer
 from ebm_control.energies.costs import RewardCost
-from ebm_control.energies.reward import EndNetwork, RewardNetwork, RewardUntilEnd
+from ebm_control.models.reward import EndNetwork, RewardNetwork, RewardUntilEnd
+from ebm_control.models.reward_fit import fit_ends, fit_reward
 from ebm_control.online.loop import OnlineLearning
 from ebm_control.training.regression import seeded
-from ebm_control.training.reward_fit import fit_ends, fit_reward
 
 
 class LearnedReward:

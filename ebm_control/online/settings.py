@@ -18,7 +18,7 @@ class OnlineSettings:
         warm_up: steps of random actions at the start, at least 2: one to learn from, one to judge by.
         every: steps between the first rounds of training; later rounds are a tenth (`growth`) of all steps apart.
         growth: see `every`.
-        rows: steps that a plan is followed for at most.
+        replan_every: steps that a plan is followed for at most.
         tolerance: typical displacements by which a state may be off its plan before all plans are made anew.
         noise: deviation of the noise on actions, in half-widths of their range.
         effort: most planning steps, as a multiple of the planner's own, taken where all that was executed since the
@@ -37,7 +37,7 @@ class OnlineSettings:
     warm_up: int = 400
     every: int = 200
     growth: float = 0.1
-    rows: int = 5
+    replan_every: int = 5
     tolerance: float = 1.0
     noise: float = 0.0
     effort: float = 1.0
@@ -48,7 +48,7 @@ class OnlineSettings:
 
     def __post_init__(self) -> None:
         as_python(self)
-        for name in ("steps", "environments", "every", "rows", "planned"):
+        for name in ("steps", "environments", "every", "replan_every", "planned"):
             require_number(name, getattr(self, name), 1, whole=True)
         for name in ("growth", "tolerance", "noise"):
             require_number(name, getattr(self, name), 0)

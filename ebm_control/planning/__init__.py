@@ -12,14 +12,13 @@ from ebm_control.planning.inverse_dynamics import (
     RecursiveLeastSquares,
 )
 from ebm_control.planning.negatives import PlannedNegatives
-from ebm_control.planning.plan import Plan, Plans
+from ebm_control.planning.plan import AnyPlanner, Plan
 from ebm_control.planning.planner import Planner
-from ebm_control.planning.recipe import SAMPLERS, planner_for
 from ebm_control.planning.roadmap import Guide, LineOfSight, Roadmap, straightened
 from ebm_control.planning.shooting import Dynamics, ExpectedDynamics, RolledOut
 
 __all__ = [
-    "SAMPLERS",
+    "AnyPlanner",
     "ClosedForm",
     "CoarseToFine",
     "Dynamics",
@@ -35,11 +34,9 @@ __all__ = [
     "Plan",
     "PlannedNegatives",
     "Planner",
-    "Plans",
     "RecursiveLeastSquares",
     "Roadmap",
     "RolledOut",
-    "planner_for",
     "run_episodes",
     "side_of",
     "straightened",

@@ -17,7 +17,7 @@ from ebm_control.data.actions import as_actions
 from ebm_control.data.environments import action_box
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.planning.inverse_dynamics import InverseDynamics
-from ebm_control.planning.plan import Plan, Plans
+from ebm_control.planning.plan import AnyPlanner, Plan
 from ebm_control.seeds import torch_generator
 from ebm_control.tensors import as_array, as_tensor, outside_inference_mode
 
@@ -38,7 +38,7 @@ class MPCAgent:
             by a planner that takes none.
         inverse_dynamics: actions for planned states, where the energy is over states alone.
         temperature: of the draw among chains when `deterministic=False`.
-        rows: steps that a plan is followed for at most before all are made anew; another goal ends them too.
+        replan_every: steps that a plan is followed for at most before all are made anew; another goal ends them too.
         tolerance: a number or `(obs_dim,)`, in the units of the trajectory: a state that is farther than this, in any
             coordinate, from where its plan had it ends all plans.
         device: where plans are made.
@@ -52,14 +52,14 @@ class MPCAgent:
 
     def __init__(
         self,
-        planner: Plans,
+        planner: AnyPlanner,
         normalizer: Normalizer,
         action_space: spaces.Box,
         *,
         goal: ArrayLike | None = None,
         inverse_dynamics: InverseDynamics | None = None,
         temperature: float = 1.0,
-        rows: int = 1,
+        replan_every: int = 1,
         tolerance: Tensor | float = 0.0,
         device: torch.device | str = "cpu",
         seed: int = 0,
@@ -78,8 +78,11 @@ class MPCAgent:
             expected=f"that of the data, of {known}",
         )
         require_number("temperature", temperature, 0, above=True)
-        require_number("rows", rows, 1, whole=True)
-        self.rows, self.tolerance = rows, _tolerance(tolerance, planner.layout.obs_dim, device)
+        require_number("replan_every", replan_every, 1, whole=True)
+        self.replan_every, self.tolerance = (
+            replan_every,
+            _tolerance(tolerance, planner.layout.obs_dim, device),
+        )
         self.planner, self.normalizer = planner, normalizer
         self.action_space, self.inverse_dynamics = action_space, inverse_dynamics
         self.goal = None if goal is None else as_array("goal", goal)
@@ -135,7 +138,7 @@ class MPCAgent:
         """Whether every plan may be followed for one more step."""
         if goal is not None and (plan.goal is None or not torch.equal(plan.goal, goal)):
             return False
-        if plan.age + 1 >= min(self.rows, plan.states.shape[1] - 1) or (
+        if plan.age + 1 >= min(self.replan_every, plan.states.shape[1] - 1) or (
             cold is not None and bool(cold.any())
         ):
             return False

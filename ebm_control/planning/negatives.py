@@ -13,7 +13,7 @@ from ebm_control.planning.planner import Planner
 
 
 class PlannedNegatives:
-    """Windows of plans from data states to other data states, for `Trainer(planned=...)`.
+    """Windows of plans from data states to other data states, for `Trainer(extra_negatives=...)`.
 
     Planning exploits holes of a learned energy, so its plans are the very samples that training lacks (Du, Lin
     & Mordatch 2019); here offline, with starts and goals drawn from the batch.

@@ -62,7 +62,7 @@ class Plan:
         )
 
 
-class Plans(Protocol):
+class AnyPlanner(Protocol):
     """Anything that plans from step to step, as `MPCAgent` needs it."""
 
     @property

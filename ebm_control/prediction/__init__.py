@@ -1,6 +1,5 @@
 """Prediction: futures sampled from an energy, history fixed, and what they are scored by."""
 
-from ebm_control.prediction.error import PredictionError, prediction_error
 from ebm_control.prediction.metrics import (
     ModeCoverage,
     calibration_error,
@@ -14,23 +13,20 @@ from ebm_control.prediction.metrics import (
     rmse_of_sample,
     segment_features,
 )
-from ebm_control.prediction.predict import Prediction, predict, sampler_for
+from ebm_control.prediction.predict import Prediction, predict
 
 __all__ = [
     "ModeCoverage",
     "Prediction",
-    "PredictionError",
     "calibration_error",
     "energy_distance",
     "finite_and_in_range",
     "frechet_distance",
     "mode_coverage",
     "predict",
-    "prediction_error",
     "rank_histogram",
     "rmse_best_of",
     "rmse_of_mean",
     "rmse_of_sample",
-    "sampler_for",
     "segment_features",
 ]

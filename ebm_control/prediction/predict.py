@@ -10,16 +10,13 @@ from torch import Tensor
 
 from ebm_control.checks import require, require_finite, require_number, require_shape
 from ebm_control.energies.base import Energy
-from ebm_control.energies.base_measure import GaussianBase, RegressionBase
+from ebm_control.energies.base_measure import GaussianBase
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.noise import AtNoise
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
-from ebm_control.samplers.annealed import Annealed, noise_levels
 from ebm_control.samplers.chain import Sampler
-from ebm_control.samplers.langevin import Langevin
-from ebm_control.samplers.schedules import Linear
+from ebm_control.samplers.recipes import trajectory_sampler
 from ebm_control.tensors import as_tensor, generator_on, outside_inference_mode
-from ebm_control.training.objectives import row_scale
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ def predict(
             actions fixed says how likely states are given actions, and nothing of the actions themselves.
         horizon: states to predict.
         samples: futures a history, `K`.
-        sampler: None for `sampler_for(energy)`.
+        sampler: None for `trajectory_sampler(energy)`.
         context: `(N, context_dim)` or None.
         generator: source of noise; None seeds from the system.
         bounds: low and high `(obs_dim,)`, the range of the data say, that each sampled state is put back into before
@@ -90,9 +87,9 @@ def predict(
 
     past = cast("history", history)
     acted = None if actions is None else cast("actions", actions)
-    told = None if context is None else cast("context", context)
+    condition = None if context is None else cast("context", context)
     box = None if bounds is None else (cast("bounds", bounds[0]), cast("bounds", bounds[1]))
-    _check(energy, past, acted, told, horizon, samples, box)
+    _check(energy, past, acted, condition, horizon, samples, box)
     generator = generator_on(like.device, generator)
     x = past.repeat_interleave(samples, dim=0)
     if acted is None:
@@ -100,10 +97,12 @@ def predict(
         given = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
     else:
         given = acted.repeat_interleave(samples, dim=0)
-    held = None if told is None else told.repeat_interleave(samples, dim=0)
+    held = None if condition is None else condition.repeat_interleave(samples, dim=0)
     roll = _stepwise if isinstance(energy, TransitionEnergy) else _by_window
     with torch.no_grad():
-        x, total = roll(energy, x, given, horizon, sampler or sampler_for(energy), held, generator, box)
+        x, total = roll(
+            energy, x, given, horizon, sampler or trajectory_sampler(energy), held, generator, box
+        )
     future = x.unflatten(0, (len(past), samples))
     known = past.shape[1]
     return Prediction(
@@ -111,33 +110,6 @@ def predict(
         layout.actions(future)[:, :, known - 1 : -1],
         total.unflatten(0, (len(past), samples)),
     )
-
-
-def sampler_for(
-    energy: TransitionEnergy | WindowEnergy, steps: int = 30, *, temperature: float = 1.0
-) -> Langevin | Annealed:
-    """Langevin preconditioned by the energy's own scale, as it was trained with.
-
-    Around a regression base the energy is near a standard normal in units of the base's deviation, which exact
-    Langevin samples. Elsewhere the tilt alone was shaped, by cold and clipped dynamics in units of a
-    displacement: its samples are those of the same dynamics, whose noise is `sqrt(temperature)` of that. An energy of
-    noised data is sampled through falling noise levels, one a step.
-
-    Args:
-        energy: to be sampled.
-        steps: of each chain.
-        temperature: 1 samples the model, 0 seeks the most likely future.
-
-    """
-    require_number("steps", steps, 0, whole=True)
-    require_number("temperature", temperature, 0)
-    scale = row_scale(energy)
-    if energy.noise is not None:
-        return Annealed(noise_levels(*energy.noise, max(2, steps)), temperature=temperature, scale=scale)
-    if isinstance(energy.base, RegressionBase):
-        return Langevin(steps, Linear(0.2, 0.05), temperature=temperature, scale=scale)
-    scale = torch.cat([energy.displacement_scale, energy.displacement_scale.new_ones(energy.layout.act_dim)])
-    return Langevin(steps, 0.5, noise=0.02 * temperature**0.5, scale=scale, gradient_clip=1.0)
 
 
 def _stepwise(
@@ -234,10 +206,10 @@ def _check(
     layout.check("history", history)
     require(history.shape[1] >= 1, "history", given="no rows", expected="at least 1")
     require_finite("history", history)
-    told = (len(history), energy.context_dim)
-    require(context is not None or told[1] == 0, "context", given=None, expected=f"shape {told}")
+    expected = (len(history), energy.context_dim)
+    require(context is not None or expected[1] == 0, "context", given=None, expected=f"shape {expected}")
     if context is not None:
-        require_shape("context", context, told)
+        require_shape("context", context, expected)
         require_finite("context", context)
     for bound in bounds or ():
         require_shape("bounds", bound, (layout.obs_dim,))

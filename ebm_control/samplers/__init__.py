@@ -6,6 +6,7 @@ from ebm_control.samplers.diagnostics import effective_sample_size, split_rhat
 from ebm_control.samplers.langevin import Langevin
 from ebm_control.samplers.metropolis import HMC, MALA
 from ebm_control.samplers.population import CEM, MPPI
+from ebm_control.samplers.recipes import cold_langevin, image_sampler, negative_sampler, trajectory_sampler
 from ebm_control.samplers.schedules import Cosine, Geometric, Linear, Schedule
 
 __all__ = [
@@ -21,7 +22,11 @@ __all__ = [
     "Linear",
     "Sampler",
     "Schedule",
+    "cold_langevin",
     "effective_sample_size",
+    "image_sampler",
+    "negative_sampler",
     "noise_levels",
     "split_rhat",
+    "trajectory_sampler",
 ]

@@ -195,7 +195,7 @@ class KernelSampler(ABC):
         )
 
     @outside_inference_mode
-    def further(
+    def differentiable_step(
         self,
         energy: Energy,
         x: Tensor,

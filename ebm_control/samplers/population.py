@@ -190,7 +190,7 @@ class CEMKernel(_PopulationKernel):
     def init(self, target: Target, x: Tensor) -> State:
         """The first mean with the noise's own deviation; it is the best sample until one is evaluated."""
         state = _PopulationKernel.init(self, target, x)
-        return state | {"deviation": self.marginal(x).expand(x.shape), "best": x}
+        return state | {"std": self.marginal(x).expand(x.shape), "best": x}
 
     def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Noise of deviation 1 everywhere, also where it is smooth: the fitted deviation scales it."""
@@ -202,7 +202,7 @@ class CEMKernel(_PopulationKernel):
     ) -> tuple[State, Info]:
         """Refit mean and deviation to the elites, remember the best candidate."""
         sigma, minimum = row.unbind(0)
-        spread = (sigma * scale * state["deviation"]).unsqueeze(1)
+        spread = (sigma * scale * state["std"]).unsqueeze(1)
         candidates, energies, rejected = self.propose(target, state, spread * noise[0])
         value, index = energies.topk(self.elites, dim=1, largest=False)
         view = index.reshape(*index.shape, *[1] * (candidates.ndim - 2)).expand(-1, -1, *candidates.shape[2:])
@@ -213,14 +213,14 @@ class CEMKernel(_PopulationKernel):
         count = known.sum(dim=1)
         mean = (known * elite).sum(dim=1) / count.clamp_min(1)
         variance = (known * (elite - mean.unsqueeze(1)).square()).sum(dim=1) / (count - 1).clamp_min(1)
-        deviation = (variance.sqrt() / (sigma * scale)).clamp_min(minimum / sigma)
+        std = (variance.sqrt() / (sigma * scale)).clamp_min(minimum / sigma)
         if self.smoothing:
             mean = torch.lerp(mean, state["x"], self.smoothing)
-            deviation = torch.lerp(deviation.square(), state["deviation"].square(), self.smoothing).sqrt()
+            std = torch.lerp(std.square(), state["std"].square(), self.smoothing).sqrt()
         new = {
             "x": target.hold(torch.where(count > 1, mean, state["x"]), state["x"]),
             "energy": torch.minimum(value[:, 0], state["energy"]),
-            "deviation": torch.where(count > 1, deviation, state["deviation"]),
+            "std": torch.where(count > 1, std, state["std"]),
             "best": torch.where(better, elite[:, 0], state["best"]),
         }
         return new, {"energy": energies[:, 0], "rejected": rejected}

@@ -24,6 +24,7 @@ from safetensors.torch import save as save_weights
 from torch import Tensor
 
 from ebm_control.checks import require_number
+from ebm_control.training.renames import settings_now, state_now, weights_now
 
 FORMAT = 1
 _FILES = ("weights.safetensors", "settings.json", "state.pt")
@@ -144,8 +145,31 @@ def remove_files(folder: Path, names: Iterable[str]) -> None:
         folder.rmdir()
 
 
+def save_model(folder: Path | str, checkpoint: Checkpoint) -> Path:
+    """Write a model that is no part of a run as the one checkpoint of `folder`, and return `folder`.
+
+    A model that was saved there before is replaced, in one step.
+
+    Raises:
+        CheckpointError: `folder` holds the checkpoints of a run, or it could not be written; what was there before is
+            untouched.
+
+    """
+    folder = Path(folder)
+    of_a_run = [folder / "checkpoints", *[path for path in _steps(folder) if number_of(path)]]
+    found = next((path for path in of_a_run if path.exists()), None)
+    if found is not None:
+        raise CheckpointError(
+            f"{folder}: expected a folder for one model, got that of a run, with {found.name}"
+        )
+    save_checkpoint(folder, 0, checkpoint)
+    return folder
+
+
 def load_checkpoint(path: Path | str) -> Checkpoint:
-    """Read a checkpoint, or the newest in a folder of them, after checking every file against the manifest.
+    """Read a checkpoint after checking every file against its manifest.
+
+    `path` is a checkpoint's folder, a file in one, a folder of checkpoints or a run folder: then it is the newest.
 
     Raises:
         CheckpointError: there is none, it is of another format, or a file is missing, truncated, changed or
@@ -153,6 +177,10 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 
     """
     path = Path(path)
+    if path.is_file():
+        path = path.parent
+    if (path / "checkpoints").is_dir():
+        path = path / "checkpoints"
     if not (path / "manifest.json").exists():
         found = latest_checkpoint(path)
         if found is None:
@@ -170,7 +198,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(
             f"{path / 'settings.json'}: expected a dictionary, got {type(settings).__name__}"
         )
-    return Checkpoint(weights, settings, _load_state(path / "state.pt"))
+    state = state_now(_load_state(path / "state.pt"))
+    return Checkpoint(weights_now(weights), settings_now(settings), state)
 
 
 def _load_state(file: Path, *, mmap: bool = False) -> dict[str, Any]:

@@ -10,35 +10,35 @@ from torch import Tensor
 
 from ebm_control.data.batch import Batch
 from ebm_control.samplers.chain import Chain
-from ebm_control.training.losses import LossTerms
+from ebm_control.training.objectives.contrastive import LossTerms
 
 
 @dataclass(frozen=True)
 class Training:
-    """Outcome of `Trainer.fit`.
+    """Outcome of a fit; all zeros of a model that was loaded.
 
     Attributes:
         updates: updates done in this call.
         seconds: they took.
         rollbacks: times the guard stepped in, over the whole run.
-        figures: the last that were logged.
+        metrics: the last that were logged.
 
     """
 
-    updates: int
-    seconds: float
-    rollbacks: int
-    figures: Mapping[str, float]
+    updates: int = 0
+    seconds: float = 0.0
+    rollbacks: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class Fitting:
-    """A call of `Trainer.fit`: where it began, its last update and figures, and the state to roll back to."""
+    """A call of `Trainer.fit`: where it began, its last update and metrics, and the state to roll back to."""
 
     first: int
     started: float
     snapshot: dict[str, Any]
-    figures: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
     batch: Batch | None = None
     last: tuple[LossTerms, Chain | None, Tensor] | None = None
     whole: bool = True

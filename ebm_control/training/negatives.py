@@ -1,8 +1,8 @@
-"""Negatives besides the sampler's own: noise from anywhere, and several sources at once."""
+"""Negatives besides the sampler's own: noise from anywhere, and several sources in one batch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,11 +11,13 @@ from torch import Tensor
 from ebm_control.checks import require, require_number, require_seed
 from ebm_control.data.batch import Batch
 from ebm_control.training.sample_buffer import Fresh
-from ebm_control.training.trainer import Negatives
+
+Negatives = Callable[[int, Batch], Batch | None]
+"""`(step, batch) -> Batch`: further negatives of an update, with their context where the energy has one; or None."""
 
 
 class RandomNegatives:
-    """Noise as negatives, for `Trainer(planned=...)`: it lifts what no chain has found yet.
+    """Noise as negatives, for `Trainer(extra_negatives=...)`: it lifts what no chain has found yet.
 
     Persistent chains stay near the data; what lies far off (the inside of a wall) they reach late or never.
     With `Softplus` they are told from the data as in noise-contrastive estimation (Gutmann & Hyvärinen 2010).
@@ -50,44 +52,36 @@ class RandomNegatives:
         self._generator.set_state(state["generator"])
 
 
-class Together:
-    """Several sources of negatives as one.
+def drawn_from(sources: Sequence[Negatives], step: int, batch: Batch) -> Batch | None:
+    """The windows of all sources, one after the other; None where none gives any.
 
-    Args:
-        sources: as in `Trainer(planned=...)`.
+    Raises:
+        InputError: some sources give a context and some do not.
 
     """
+    given = [source(step, batch) for source in sources]
+    parts = [part for part in given if part is not None]
+    if not parts:
+        return None
+    contexts = [part.context for part in parts if part.context is not None]
+    require(
+        len(contexts) in (0, len(parts)),
+        "extra_negatives",
+        given=f"windows with a context from {len(contexts)} of {len(parts)}",
+        expected="a context from all or from none",
+    )
+    return Batch(torch.cat([part.x for part in parts]), torch.cat(contexts) if contexts else None)
 
-    def __init__(self, sources: Sequence[Negatives]) -> None:
-        require(len(sources) > 0, "sources", given="none", expected="at least one")
-        self.sources = list(sources)
 
-    def __call__(self, step: int, batch: Batch) -> Batch | None:
-        """The windows of all sources, one after the other; None where none gives any.
+def states_of(sources: Sequence[Negatives]) -> dict[str, Any]:
+    """States of those sources that have one, by place."""
+    return {str(i): s.state_dict() for i, s in enumerate(sources) if hasattr(s, "state_dict")}
 
-        Raises:
-            InputError: some sources give a context and some do not.
 
-        """
-        given = [source(step, batch) for source in self.sources]
-        parts = [part for part in given if part is not None]
-        if not parts:
-            return None
-        contexts = [part.context for part in parts if part.context is not None]
-        require(
-            len(contexts) in (0, len(parts)),
-            "sources",
-            given=f"windows with a context from {len(contexts)} of {len(parts)}",
-            expected="a context from all or from none",
-        )
-        return Batch(torch.cat([part.x for part in parts]), torch.cat(contexts) if contexts else None)
-
-    def state_dict(self) -> dict[str, Any]:
-        """States of those sources that have one, by place."""
-        return {str(i): s.state_dict() for i, s in enumerate(self.sources) if hasattr(s, "state_dict")}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where the object that gave `state` would have."""
-        for i, source in enumerate(self.sources):
-            if hasattr(source, "load_state_dict"):
-                source.load_state_dict(state[str(i)])
+def load_states(sources: Sequence[Negatives], state: Mapping[str, Any]) -> None:
+    """Have sources go on where those that gave `state` would have."""
+    if state and not all(name.isdigit() for name in state):
+        state = {"0": state}  # checkpoints of version 0.0 held the state of a single source
+    for i, source in enumerate(sources):
+        if hasattr(source, "load_state_dict"):
+            source.load_state_dict(state[str(i)])

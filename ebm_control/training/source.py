@@ -11,6 +11,7 @@ from torch import Tensor
 from ebm_control.checks import require
 from ebm_control.data.batch import Batch
 from ebm_control.samplers.chain import Chain, KernelSampler
+from ebm_control.training.negatives import drawn_from
 
 if TYPE_CHECKING:
     from ebm_control.training.trainer import Trainer
@@ -36,16 +37,18 @@ class TrainerSource:
     def chains(self) -> Chain:
         """See `losses.Source`."""
         trainer, batch = self.trainer, self.batch
-        start, slots = trainer.buffer.draw(len(batch.x), trainer.generator, slots=batch.index, data=batch.x)
+        start, slots = trainer.sample_buffer.draw(
+            len(batch.x), trainer.generator, slots=batch.index, data=batch.x
+        )
         if trainer.fixed is not None:
             start = torch.where(trainer.fixed, batch.x, start)
         chain = trainer.sampler(
             trainer.energy, start, fixed=trainer.fixed, context=batch.context, generator=trainer.generator
         )
-        trainer.buffer.store(slots, chain.x)
+        trainer.sample_buffer.store(slots, chain.x)
         return chain
 
-    def further(self, x: Tensor) -> Tensor:
+    def differentiable_step(self, x: Tensor) -> Tensor:
         """See `losses.Source`."""
         sampler = self.trainer.sampler
         require(
@@ -55,7 +58,7 @@ class TrainerSource:
             expected="one with steps",
         )
         assert isinstance(sampler, KernelSampler)
-        return sampler.further(
+        return sampler.differentiable_step(
             self.trainer.energy,
             x,
             fixed=self.trainer.fixed,
@@ -63,7 +66,7 @@ class TrainerSource:
             generator=self.trainer.generator,
         )
 
-    def planned(self) -> Batch | None:
+    def extra_negatives(self) -> Batch | None:
         """See `losses.Source`."""
         trainer = self.trainer
-        return None if trainer.planned is None else trainer.planned(trainer.step, self.batch)
+        return drawn_from(trainer.extra_negatives, trainer.step, self.batch)

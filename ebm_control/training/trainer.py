@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,12 @@ from ebm_control.training.checkpoint import (
 from ebm_control.training.fitting import Fitting, Training
 from ebm_control.training.guard import DivergenceError, Guard
 from ebm_control.training.logger import Logger, as_figures
-from ebm_control.training.losses import ContrastiveDivergence, LossTerms, Objective
-from ebm_control.training.run_settings import require_json
+from ebm_control.training.negatives import Negatives, load_states, states_of
+from ebm_control.training.objectives.contrastive import ContrastiveDivergence, LossTerms, Objective
+from ebm_control.training.run_folder import require_json
 from ebm_control.training.sample_buffer import SampleBuffer
 from ebm_control.training.source import TrainerSource
 from ebm_control.training.watch import NotFiniteError, Watch
-
-Negatives = Callable[[int, Batch], Batch | None]
 
 
 class Trainer:
@@ -49,14 +48,14 @@ class Trainer:
     Args:
         energy: what is trained; parameters without `requires_grad` (a fitted base, say) stay as they are.
         sampler: draws the negatives.
-        buffer: where chains restart from.
+        sample_buffer: where chains restart from.
         loss: the objective.
         optimizer: over the energy's parameters; None for Adam at 3e-4.
         scheduler: stepped once an update, or None.
         fixed: boolean, broadcast to a sample: coordinates that negatives share with the data they stand
             against (the state and action of a transition, for a conditional energy). None: none.
-        planned: `(step, batch) -> Batch` of further negatives, a planner's own plans say, with their context
-            where the energy has one; it may return None. See `ebm_control.planning.PlannedNegatives`.
+        extra_negatives: sources `(step, batch) -> Batch` of further negatives, a planner's own plans for example, with
+            their context where the energy has one; they may return None. See `ebm_control.planning.PlannedNegatives`.
         gradient_clip: largest gradient norm of an update; infinite for no limit.
         ema: decay of the averaged weights, less in the first updates: `min(ema, (1 + n) / (10 + n))`, so that short
             runs forget their first weights too; 0 for none. `averaged` is the energy to use afterwards.
@@ -74,13 +73,13 @@ class Trainer:
         self,
         energy: Energy,
         sampler: Sampler,
-        buffer: SampleBuffer,
+        sample_buffer: SampleBuffer,
         loss: Objective | None = None,
         optimizer: torch.optim.Optimizer | None = None,
         *,
         scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
         fixed: Tensor | None = None,
-        planned: Negatives | None = None,
+        extra_negatives: Sequence[Negatives] = (),
         gradient_clip: float = 1.0,
         ema: float = 0.999,
         guard: Guard | None = None,
@@ -90,13 +89,14 @@ class Trainer:
         settings: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
-        self.energy, self.sampler, self.buffer = energy, sampler, buffer
+        self.energy, self.sampler, self.sample_buffer = energy, sampler, sample_buffer
         self.loss: Objective = loss or ContrastiveDivergence()
         self.parameters = [p for p in energy.parameters() if p.requires_grad]
         require(len(self.parameters) > 0, "energy", given="no trainable parameter", expected="at least one")
         self.optimizer = optimizer or torch.optim.Adam(self.parameters, lr=3e-4)
         self.scheduler = scheduler
-        self.fixed, self.planned, self.gradient_clip = fixed, planned, gradient_clip
+        self.fixed, self.gradient_clip = fixed, gradient_clip
+        self.extra_negatives = list(extra_negatives)
         self.guard, self.logger = guard or Guard(), logger or Logger(progress=False)
         self.checkpoints = None if checkpoints is None else Path(checkpoints)
         self.checkpoint_every, self.settings = checkpoint_every, dict(settings or {})
@@ -144,9 +144,9 @@ class Trainer:
         require_number("steps", steps, 0, whole=True)
         chains = getattr(batches, "num_windows", 0) if self.loss.uses_chains else 0
         require(
-            chains <= self.buffer.capacity,
+            chains <= self.sample_buffer.capacity,
             "buffer",
-            given=f"a capacity of {self.buffer.capacity}",
+            given=f"a capacity of {self.sample_buffer.capacity}",
             expected=f"at least {chains}, a chain for each window of the data",
         )
         run = Fitting(self.step, time.perf_counter(), self._snapshot())
@@ -165,7 +165,7 @@ class Trainer:
                     self._leave_checkpoint(batches, run, stop)
                 raise
         self.energy.eval()
-        return Training(self.step - run.first, time.perf_counter() - run.started, self.rollbacks, run.figures)
+        return Training(self.step - run.first, time.perf_counter() - run.started, self.rollbacks, run.metrics)
 
     def _fit_one(self, batches: Iterator[Batch], steps: int, run: Fitting) -> None:
         """One update of `fit`, and whatever is due after it."""
@@ -180,17 +180,17 @@ class Trainer:
         self.step += 1
         last = self.step == steps
         save = self.checkpoints is not None and (last or self.step % self.checkpoint_every == 0)
-        told = self.step % self.logger.every == 0
-        # The guard looks before anything is saved or told: histograms of NaN would end the run.
-        if save or told or last or self.step % self.guard.every == 0:
-            run.figures, complaint = self._look(batch, terms, chain, norm)
+        report = self.step % self.logger.every == 0
+        # The guard looks before anything is saved or reported: histograms of NaN would end the run.
+        if save or report or last or self.step % self.guard.every == 0:
+            run.metrics, complaint = self._look(batch, terms, chain, norm)
             if complaint is not None:
                 self._roll_back(run.snapshot, complaint)
                 run.last = None
                 return
             if self.step - run.snapshot["step"] >= self.guard.snapshot_every:
                 run.snapshot = self._snapshot()
-        self._report(run.figures, batch, terms, chain, run.started, run.first)
+        self._report(run.metrics, batch, terms, chain, run.started, run.first)
         if save:
             self.save(batches)
 
@@ -332,21 +332,25 @@ class Trainer:
         parts: dict[str, Any] = {
             "energy": self.energy,
             "average": self._average,
-            "buffer": self.buffer,
+            "buffer": self.sample_buffer,
             "optimizer": self.optimizer,
             "scheduler": self.scheduler,
-            "planned": self.planned if hasattr(self.planned, "state_dict") else None,
         }
         return {name: part for name, part in parts.items() if part is not None}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a run needs to go on: tensors, numbers and containers of them."""
         state = {name: part.state_dict() for name, part in self._modules().items()}
-        return state | {
-            "generator": self.generator.get_state(),
-            "step": self.step,
-            "rollbacks": self.rollbacks,
-        }
+        planned = states_of(self.extra_negatives)
+        return (
+            state
+            | ({"planned": planned} if planned else {})
+            | {
+                "generator": self.generator.get_state(),
+                "step": self.step,
+                "rollbacks": self.rollbacks,
+            }
+        )
 
     def _snapshot(self) -> dict[str, Any]:
         return copy.deepcopy(self.state_dict())
@@ -355,6 +359,7 @@ class Trainer:
         """Go on where the trainer that gave `state` would have; the state itself is left alone."""
         for name, part in self._modules().items():
             part.load_state_dict(copy.deepcopy(state[name]))
+        load_states(self.extra_negatives, copy.deepcopy(state.get("planned", {})))
         self.generator.set_state(state["generator"])
         self.step, self.rollbacks = int(state["step"]), int(state["rollbacks"])
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ebm_control.continual import METHODS, Kind, learn, learner_of
+from ebm_control.continual import METHODS, LearnerSettings, learn, make_learner
 from ebm_control.continual.methods import NEED_BOUNDARIES
 from ebm_control.data import ImageSet, load_images
 from ebm_control.data.images import NAMES
@@ -133,8 +133,10 @@ def run(job: Job) -> list[dict[str, Any]]:
     rate = job.compared.rate or (1e-3 if job.quick and job.learner == "ebm" else None)
     steadied = STEADIED if job.compared.steadied else {}
     kept = job.compared.kept
-    kind = Kind(stream.shape, stream.classes, WIDTH, kept, job.free, rate, seed=job.seed, **steadied)
-    learner = learner_of("softmax" if job.learner == "joint" else job.learner, kind)
+    kind = LearnerSettings(
+        stream.shape, stream.classes, WIDTH, kept, not job.free, rate, seed=job.seed, **steadied
+    )
+    learner = make_learner("softmax" if job.learner == "joint" else job.learner, kind)
     if job.learner == "joint":
         shown, updates = replace(stream, tasks=(joined(stream),)), updates * len(stream.tasks)
     test = MANY_TEST if stream.classes > 10 else None

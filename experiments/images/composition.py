@@ -16,6 +16,7 @@ from ebm_control.data import ImageSet, Shapes, draw_shapes
 from ebm_control.data.shapes import ATTRIBUTES
 from ebm_control.energies import Energy, ImageEnergy, mixture
 from ebm_control.images.grid import save_grid
+from ebm_control.samplers import image_sampler
 from experiments.images.settings import Size, attribute_settings, seeded
 from experiments.images.trained import Trained, together, trained
 
@@ -85,7 +86,7 @@ def logic_rows(
 ) -> list[Row]:
     """Either of two shapes (`mixture`), and a position but not a shape (`-`)."""
     shape, position = energies["shape"], energies["position"]
-    sampler = tasks.sampler_for(shape, 40, corrections=3)
+    sampler = image_sampler(shape, 40, corrections=3)
 
     def drawn(energy: Energy) -> Tensor:
         start = shape.mean.expand(size.composed, -1, -1, -1)

@@ -14,7 +14,8 @@ from ebm_control import images as tasks
 from ebm_control.data import ImageSet
 from ebm_control.images.classify import parameters_of
 from ebm_control.images.grid import save_grid
-from ebm_control.training import DivergenceError, ImageModel, load_checkpoint
+from ebm_control.models import ImageModel
+from ebm_control.training import DivergenceError, load_checkpoint
 from experiments.images.judge import judge_of
 from experiments.images.settings import Size, seeded, settings_for
 from experiments.images.trained import trained

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ebm_control.data import ImageSet, load_images
-from ebm_control.training import ImageModelSettings, ImageTrainSettings
+from ebm_control.models import ImageModelSettings, ImageTrainSettings
 
 # About as long as each other on one core.
 UPDATES = {"dsm": 6000, "cd": 1200, "cd-kl": 1000}
@@ -91,7 +91,7 @@ def settings_for(loss: str, size: Size, seed: int) -> ImageTrainSettings:
         ImageModelSettings(width=size.width),
         loss=loss,
         updates=updates,
-        batch=BATCH[loss],
+        batch_size=BATCH[loss],
         checkpoint_every=updates,
         seed=seed,
     )
@@ -113,7 +113,7 @@ def attribute_settings(size: Size, updates: int, seed: int) -> ImageTrainSetting
     return ImageTrainSettings(
         ImageModelSettings(width=size.width, conditional=True),
         updates=updates,
-        batch=BATCH["dsm"],
+        batch_size=BATCH["dsm"],
         checkpoint_every=updates,
         seed=seed,
     )

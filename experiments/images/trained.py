@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ebm_control.data import ImageSet
-from ebm_control.training import ImageModel, ImageTrainSettings, fit_images
+from ebm_control.models import ImageModel, ImageTrainSettings, fit_images
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,8 @@ def trained(data: ImageSet, settings: ImageTrainSettings, run: Path) -> Trained:
         DivergenceError: training ran away.
 
     """
-    model, outcome = fit_images(
-        data, settings, folder=run, resume=True, progress=False, device=data.images.device
-    )
+    model = fit_images(data, settings, folder=run, resume=True, progress=False, device=data.images.device)
+    outcome = model.training
     whole = outcome.updates == settings.updates
     return Trained(model, outcome.rollbacks, outcome.seconds if whole else None)
 

@@ -12,7 +12,7 @@ import numpy as np
 from ebm_control.online import OnlineLearning, OnlineSettings
 from ebm_control.planning import run_episodes
 from ebm_control.planning.episodes import Agent
-from experiments.online.methods import learner_of, planners
+from experiments.online.methods import make_learner, planners
 from experiments.planning.problems import ARM, PARTICLE, REACHER, Problem
 from experiments.planning.rows import best_return, goal_of
 
@@ -38,7 +38,7 @@ def control(problem: str, method: str, seed: int, quick: bool) -> list[Row]:
         total, effort = EFFORT_STEPS, 3.0
     learning = OnlineLearning(
         case.make,
-        learner_of(model, seed, total),
+        make_learner(model, seed, total),
         planners(model, case, case.make().action_space),
         OnlineSettings(steps=total, environments=20, noise=0.1, growth=0.2, effort=effort, seed=seed),
         progress=False,

@@ -18,16 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm_control.baselines import Baseline, Ensemble
-from ebm_control.baselines.disagreement import DisagreementCost
-from ebm_control.data.occupancy import Occupancy
-from ebm_control.online import FrontierGoals, OnlineLearning, OnlineSettings, planner_of
-from ebm_control.online.frontier import Goals
+from ebm_control.control import planner_for
+from ebm_control.online import FrontierGoals, OnlineLearning, OnlineSettings
+from ebm_control.online.exploration.disagreement import DisagreementCost
+from ebm_control.online.exploration.frontier import Goals
+from ebm_control.online.exploration.occupancy import Occupancy
 from ebm_control.online.learner import Model
 from ebm_control.planning import Planner
 from ebm_control.seeds import stream
 from ebm_envs.point import segments_blocked
 from experiments.online.bonus import CountBonus, counting_sac
-from experiments.online.methods import learner_of, planners
+from experiments.online.methods import make_learner, planners
 from experiments.planning.problems import ARM, MAZES, Problem
 
 Row = dict[str, Any]
@@ -186,7 +187,7 @@ def learned(place: Place, method: str, seed: int, quick: bool) -> Watched:
         assert isinstance(learner, Baseline)
         assert isinstance(learner.dynamics, Ensemble)
         cost = DisagreementCost(learner.dynamics)
-        return planner_of(learner, cost, place.horizon, action_space=space)
+        return planner_for(learner, cost, place.horizon, action_space=space, preset="online")
 
     learning = explorer(
         place, model, seed, 600 if quick else place.steps, watched, curious if how != "frontier" else None
@@ -242,7 +243,7 @@ def explorer(
     method = "EBM, actions" if model == "EBM" else model
     return OnlineLearning(
         place.make,
-        learner_of(method, seed, steps),
+        make_learner(method, seed, steps),
         plan or planners(method, place.problem, place.make().action_space, place.horizon),
         # Side by side they head for different places; noise frees one that leans against a wall.
         replace(
@@ -251,7 +252,7 @@ def explorer(
                 environments=ENVIRONMENTS,
                 warm_up=100,
                 growth=0.3,
-                rows=1,
+                replan_every=1,
                 noise=NOISE,
                 seed=seed,
             ),

@@ -29,7 +29,7 @@ def maze(method: str, seed: int, quick: bool) -> list[Row]:
     """A row a checkpoint and goal."""
     place = place_of("maze")
     checkpoints = (1500,) if quick else CHECKPOINTS
-    learning = explorer(place, method, seed, checkpoints[-1], frontier(place, seed, SPELL), rows=3)
+    learning = explorer(place, method, seed, checkpoints[-1], frontier(place, seed, SPELL), replan_every=3)
     rows: list[Row] = []
     for checkpoint in checkpoints:
         began = time.perf_counter()

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
+from ebm_control.control import planner_for
 from ebm_control.energies import Energy
-from ebm_control.online import Learner, learner_for, planner_of
+from ebm_control.online import Learner, make_learner
 from ebm_control.online.learner import Model
 from ebm_control.planning import Planner
 from experiments.planning.jobs import kept_inside
@@ -19,7 +22,7 @@ KINDS = {"EBM": "energy", "feed-forward": "feed-forward", "ensemble of 5": "ense
 
 def learner_of(method: str, seed: int, steps: int) -> Learner:
     """An untrained model; widths are those of the planning table."""
-    return learner_for(KINDS[method.removesuffix(", actions")], steps + 1000, seed)
+    return make_learner(KINDS[method.removesuffix(", actions")], steps + 1000, seed)
 
 
 def costs_of(problem: Problem, model: Model) -> Energy:
@@ -35,8 +38,14 @@ def planners(
 
     def plan(model: Model, step: int) -> Planner:
         over_actions = method.endswith(", actions")
-        return planner_of(
-            model, costs_of(problem, model), horizon, action_space=space, shooting=over_actions, seed=step
+        return planner_for(
+            model,
+            costs_of(problem, model),
+            horizon,
+            action_space=space,
+            shooting=over_actions,
+            generator=torch.Generator().manual_seed(step),
+            preset="online",
         )
 
     return plan

@@ -17,8 +17,8 @@ from ebm_control.data import RolloutBuffer, collect
 from ebm_control.data.batch import Batch
 from ebm_control.data.windows import displacement_scale, window_batches
 from ebm_control.energies.base_measure import RegressionBase
+from ebm_control.models import ModelSettings, TrainSettings, TrajectoryModel, batches_for, trainer_for
 from ebm_control.planning import MPCAgent, run_episodes
-from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, batches_for, trainer_for
 from ebm_control.training.regression import regress, seeded
 from experiments.online.methods import planners
 from experiments.planning.problems import PARTICLE, data_of
@@ -118,7 +118,7 @@ def _trained(
         )
         energy.base.requires_grad_(False)
         with torch.no_grad():
-            energy.base.set_deviation(energy.next_deviation().new_full((layout.obs_dim,), 0.1))
+            energy.base.set_std(energy.next_std().new_full((layout.obs_dim,), 0.1))
         return model
     trainer = trainer_for(model, batches_for(stream, model, 64, seed), settings)
     trainer.fit(InOrder(x, shuffled, seed), updates)

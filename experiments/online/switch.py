@@ -17,7 +17,7 @@ from ebm_control.online import OnlineLearning, OnlineSettings
 from ebm_control.planning import run_episodes
 from ebm_control.planning.episodes import Agent
 from ebm_envs.switch import DynamicsSwitch, ScaledGear
-from experiments.online.methods import learner_of, planners
+from experiments.online.methods import make_learner, planners
 from experiments.planning import reinforcement as rl
 from experiments.planning.problems import REACHER
 
@@ -41,7 +41,7 @@ def switch(method: str, seed: int, quick: bool) -> list[Row]:
     total = 3 * stage
     learning = OnlineLearning(
         lambda: switching(stage // ENVIRONMENTS),
-        learner_of(model, seed, total),
+        make_learner(model, seed, total),
         planners(model, REACHER, REACHER.make().action_space),
         OnlineSettings(
             steps=total,

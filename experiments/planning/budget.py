@@ -22,7 +22,8 @@ import tyro
 from gymnasium import spaces
 from rich.table import Table
 
-from ebm_control.planning import MPCAgent, planner_for, run_episodes
+from ebm_control.control import planner_for
+from ebm_control.planning import MPCAgent, run_episodes
 from ebm_control.statistics import half_interval
 from experiments import tables
 from experiments.planning import methods as m

@@ -23,6 +23,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ebm_control.checks import require_number
+from ebm_control.control.planner import action_bounds
 from ebm_control.data import MujocoSimulator
 from ebm_control.energies import (
     BoundCost,
@@ -32,10 +33,9 @@ from ebm_control.energies import (
     SmoothnessCost,
     TransitionEnergy,
 )
+from ebm_control.models import TrajectoryModel
 from ebm_control.planning import Planner, side_of, winding
-from ebm_control.planning.recipe import action_bounds
 from ebm_control.samplers import Langevin, Linear
-from ebm_control.training import TrajectoryModel
 from ebm_envs.point import segments_blocked
 from ebm_envs.reacher import observe, physical_state
 from experiments.planning.methods import energy
@@ -83,7 +83,7 @@ def annealed(
             horizon,
             costs,
             layout=layout,
-            weight=weight * float(base.deviation.square().amin()),
+            weight=weight * float(base.std.square().amin()),
             chains=CHAINS,
             goal_index=range(goal.shape[1]),
             fix_goal=True,

@@ -229,7 +229,7 @@ def plan_round_box(seed: int = 0, problem: int = 5, horizon: int = 45) -> BoxPla
     plans = normalizer.denormalize_observations(layout.states(chains)).double().numpy()
     axis, points = plane()
     rows = layout.join(scaled(points), torch.zeros(len(points), layout.act_dim))
-    weight = 10 * float(model.energy.base.deviation.square().amin())
+    weight = 10 * float(model.energy.base.std.square().amin())
     rated = at_rest(weight * model.energy + box, rows)
     return BoxPlans(rated.reshape(len(axis), -1), posed, plans, np.where(valid, side, 0))
 

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from ebm_control.baselines import baseline_planner, fit_ensemble, fit_feed_forward
+from ebm_control.baselines import fit_ensemble, fit_feed_forward
+from ebm_control.control import planner_for
 from ebm_control.data import Normalizer, RolloutBuffer
 from ebm_control.energies import Energy, GoalCost, SpeedCost, TransitionEnergy
+from ebm_control.models import ModelSettings, TrainSettings, TrajectoryModel, batches_for, fit_model
 from ebm_control.planning import (
     ClosedForm,
     Guided,
@@ -24,10 +26,8 @@ from ebm_control.planning import (
     Planner,
     RecursiveLeastSquares,
     Roadmap,
-    planner_for,
 )
 from ebm_control.samplers import CEM, MPPI, Geometric, Langevin, Linear
-from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, batches_for, fit_model
 from experiments.planning.problems import Problem, box_cost
 
 # No fewer model evaluations than the energy: a plan of 80 Langevin steps and 2 chains is 160 evaluations with a
@@ -58,7 +58,7 @@ def energy(buffer: RolloutBuffer, seed: int, *, quick: bool = False, **changes: 
     settings = TrainSettings(
         ModelSettings(hidden=(128, 128)), updates=300, base_updates=3000 if quick else 6000, seed=seed
     )
-    model, _ = fit_model(buffer, replace(settings, **changes), progress=False)
+    model = fit_model(buffer, replace(settings, **changes), progress=False)
     return Trained(model, time.perf_counter() - began)
 
 
@@ -75,7 +75,7 @@ def joint(
     model = ModelSettings(
         hidden=(128, 128),
         base="gaussian",
-        base_deviation=1.2,
+        base_std=1.2,
         gaps=(gap,),
         states_only=True,
         joint=True,
@@ -91,7 +91,7 @@ def joint(
         langevin_steps=10,
         seed=seed,
     )
-    trained, _ = fit_model(buffer, replace(settings, **changes), planned=planned, progress=False)
+    trained = fit_model(buffer, replace(settings, **changes), extra_negatives=planned, progress=False)
     return Trained(trained, time.perf_counter() - began)
 
 
@@ -156,7 +156,7 @@ def search_agent(
     sampler: Langevin | None = None,
 ) -> MPCAgent:
     """A baseline's model, searched over actions by one of `SEARCHES`, or by gradients with a sampler of its own."""
-    planner = baseline_planner(
+    planner = planner_for(
         trained.model,
         costs_of(problem, trained, boxes),
         horizon,

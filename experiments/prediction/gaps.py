@@ -103,10 +103,10 @@ def pairs(
     coarse = futures[:, :, ratio - 1 :: ratio]
     paths = torch.cat([history[:, None].expand(-1, SAMPLES, -1, -1), coarse], dim=2).flatten(0, 1)
     # In units of all data, so that both methods are measured alike.
-    mean, deviation = (torch.from_numpy(part(train.observations, axis=0)) for part in (np.mean, np.std))
+    mean, std = (torch.from_numpy(part(train.observations, axis=0)) for part in (np.mean, np.std))
 
     def units(states: torch.Tensor) -> torch.Tensor:
-        return ((states.double() - mean) / deviation.clamp(min=1e-6)).float()
+        return ((states.double() - mean) / std.clamp(min=1e-6)).float()
 
     found = units(fitted.normalizer.denormalize_observations(paths))
     true = units(torch.from_numpy(truth[:, ::GAP]))

@@ -19,8 +19,8 @@ from ebm_control.baselines import Baseline, fit_ensemble, fit_feed_forward, fit_
 from ebm_control.data import RolloutBuffer
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.energies import AtNoise, TrajectoryLayout
+from ebm_control.models import ModelSettings, TrainSettings, TrajectoryModel, fit_model
 from ebm_control.prediction import predict
-from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, fit_model
 
 BASE_UPDATES = 4000  # of every regression
 # Contrastive updates that take about as long as each other on one core; score matching needs no chains.
@@ -123,7 +123,7 @@ def energy(objective: str, kind: str = "transition", network: str = "convolution
             learning_rate=setting.learning_rate if objective in ("dsm", "infonce") else 3e-4,
             seed=seed,
         )
-        found, _ = fit_model(data, settings, progress=False)
+        found = fit_model(data, settings, progress=False)
         return Fitted(
             sampled(found),
             found.layout,
@@ -172,7 +172,7 @@ def regression(kind: str, longer: int = 1) -> Fit:
             made = fit_ensemble(data, hidden=setting.members, **common)
         else:
             # An update sees three times as many transitions.
-            made = fit_recurrent(data, hidden=192, rows=setting.rows, **common | {"updates": updates // 2})
+            made = fit_recurrent(data, hidden=192, window=setting.rows, **common | {"updates": updates // 2})
 
         return Fitted(
             partial(futures, made),

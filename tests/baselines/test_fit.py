@@ -8,7 +8,8 @@ import torch
 from ebm_control.baselines import Baseline, fit_ensemble, fit_feed_forward, fit_recurrent, futures
 from ebm_control.checks import InputError
 from ebm_control.data import RolloutBuffer
-from ebm_control.training import CheckpointError, ModelSettings, TrainSettings, fit_model
+from ebm_control.models import ModelSettings, TrainSettings, fit_model
+from ebm_control.training import CheckpointError
 from tests.baselines.helpers import ring, rollouts
 from tests.helpers import seeded
 from tests.training.helpers import resign
@@ -41,7 +42,7 @@ def test_held_out_error_is_that_of_episodes_never_seen(baseline):
 
 
 def test_units_are_those_of_a_trajectory_model(buffer, baseline):
-    model, _ = fit_model(
+    model = fit_model(
         buffer, TrainSettings(ModelSettings(hidden=(8,), base="none"), updates=1), progress=False
     )
     assert model.normalizer.to_dict() == baseline.normalizer.to_dict()
@@ -74,7 +75,8 @@ def test_members_of_an_ensemble_disagree_more_away_from_the_data(ensemble):
 def test_equal_seeds_give_equal_fits_and_the_global_generator_is_left_alone(buffer, fit):
     state = torch.get_rng_state()
     first, second, other = (
-        fit(buffer, hidden=(8,), updates=5, batch=32, seed=seed).dynamics.state_dict() for seed in (0, 0, 1)
+        fit(buffer, hidden=(8,), updates=5, batch_size=32, seed=seed).dynamics.state_dict()
+        for seed in (0, 0, 1)
     )
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -146,7 +148,7 @@ def test_fourier_features_fit_dynamics_with_an_edge_better_and_come_back_from_di
             states.append((states[-1] + push + 0.2 * action).clip(-1, 1))
         buffer.add_episode(np.stack(states), actions)
     fit = {"feed-forward": fit_feed_forward, "ensemble": fit_ensemble, "recurrent": fit_recurrent}[kind]
-    sizes = {"hidden": 32, "rows": 4} if kind == "recurrent" else {"hidden": (32, 32)}
+    sizes = {"hidden": 32, "window": 4} if kind == "recurrent" else {"hidden": (32, 32)}
     plain = fit(buffer, updates=400, **sizes)
     waved = fit(buffer, updates=400, frequencies=32, bandwidth=8.0, **sizes)
     assert waved.held_out_error < 0.8 * plain.held_out_error

@@ -22,7 +22,7 @@ FITS = {
     "feed-forward": lambda data, **given: fit_feed_forward(data, hidden=(32, 32), updates=400, **given),
     "ensemble": lambda data, **given: fit_ensemble(data, hidden=(32, 32), members=3, updates=400, **given),
     "recurrent": lambda data, **given: fit_recurrent(
-        data, hidden=32, rows=10, updates=400, learning_rate=5e-3, **given
+        data, hidden=32, window=10, updates=400, learning_rate=5e-3, **given
     ),
 }
 NORMALIZER = Normalizer.identity(2, 1, (2.0, 0.0))

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from ebm_control.baselines import Recurrent, baseline_planner, fit_feed_forward, fit_recurrent, futures
+from ebm_control.baselines import Recurrent, fit_feed_forward, fit_recurrent, futures
 from ebm_control.checks import InputError
+from ebm_control.control import planner_for
 from ebm_control.data import RolloutBuffer
 from ebm_control.energies import GoalCost, TrajectoryLayout
 from ebm_control.planning import MPCAgent
@@ -80,7 +81,7 @@ def test_a_velocity_that_is_not_observed_is_taken_from_the_history(states_only):
     """Positions alone: without a memory the next one cannot be told, with one it can, to a few percent."""
     data = swings(hidden=True, pushed=not states_only)
     recurrent = fit_recurrent(
-        data, hidden=32, rows=12, updates=500, learning_rate=5e-3, states_only=states_only
+        data, hidden=32, window=12, updates=500, learning_rate=5e-3, states_only=states_only
     )
     feed_forward = fit_feed_forward(data, hidden=(32, 32), updates=300, states_only=states_only)
     unseen, errors = swings(hidden=True, pushed=not states_only, seed=9), {}
@@ -97,7 +98,7 @@ def test_a_velocity_that_is_not_observed_is_taken_from_the_history(states_only):
 
 def test_held_out_error_is_that_of_the_last_displacement_of_episodes_never_seen():
     data = swings(episodes=200, hidden=True)
-    fitted = fit_recurrent(data, hidden=32, rows=5, updates=150, learning_rate=5e-3, held_out=0.3)
+    fitted = fit_recurrent(data, hidden=32, window=5, updates=150, learning_rate=5e-3, held_out=0.3)
     fresh = swings(episodes=200, hidden=True, seed=9)
     states, actions = fresh.sample_windows(5000, 5, rng=np.random.default_rng(0))
     x = fitted.normalizer.normalize(torch.from_numpy(states), torch.from_numpy(actions)).float()
@@ -110,7 +111,7 @@ def test_held_out_error_is_that_of_the_last_displacement_of_episodes_never_seen(
 def test_equal_seeds_give_equal_fits_and_the_global_generator_is_left_alone(buffer):
     state = torch.get_rng_state()
     first, second, other = (
-        fit_recurrent(buffer, hidden=8, rows=4, updates=3, seed=seed).dynamics.state_dict()
+        fit_recurrent(buffer, hidden=8, window=4, updates=3, seed=seed).dynamics.state_dict()
         for seed in (0, 0, 1)
     )
     assert torch.equal(torch.get_rng_state(), state)
@@ -119,10 +120,10 @@ def test_equal_seeds_give_equal_fits_and_the_global_generator_is_left_alone(buff
 
 
 def test_plans_lead_to_the_goal(buffer):
-    fitted = fit_recurrent(buffer, hidden=32, rows=8, updates=400, learning_rate=5e-3)
+    fitted = fit_recurrent(buffer, hidden=32, window=8, updates=400, learning_rate=5e-3)
     cost = 20 * GoalCost(fitted.layout, (0,), smooth=0.02)
     sampler = CEM(6, candidates=48, elites=8, noise=0.7, smooth=False)
-    planner = baseline_planner(fitted, cost, 8, sampler=sampler, action_space=SPACE)
+    planner = planner_for(fitted, cost, 8, sampler=sampler, action_space=SPACE)
     driver, goals, plan = MPCAgent(planner, fitted.normalizer, SPACE), np.array([[0.4], [-0.5]]), None
     states = np.array([[0.0, 0.0], [0.1, 0.3]])
     for _ in range(25):
@@ -136,8 +137,8 @@ def test_settings_of_no_sense_are_refused(buffer, fresh):
         Recurrent(LAYOUT, SCALE, 0)
     with pytest.raises(InputError, match="known: expected between 1 and 6 rows, got 7"):
         fresh.follow(trajectories(), 7)
-    with pytest.raises(InputError, match="rows: expected a whole number of at least 2, got 1"):
-        fit_recurrent(buffer, rows=1)
+    with pytest.raises(InputError, match="window: expected a whole number of at least 2, got 1"):
+        fit_recurrent(buffer, window=1)
     with pytest.raises(InputError, match="updates: expected a whole number of at least 1, got 0"):
         fit_recurrent(buffer, updates=0)
 
@@ -151,4 +152,4 @@ def test_episodes_that_are_too_short_are_named_before_training_whatever_the_seed
             InputError, match=r"buffer: expected two episodes of 9 steps or more, or one of 18"
         ):
             # More updates than could be waited for: the episodes have to be looked at before training.
-            fit_recurrent(uneven, rows=10, updates=10**9, seed=seed)
+            fit_recurrent(uneven, window=10, updates=10**9, seed=seed)

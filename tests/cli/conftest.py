@@ -13,6 +13,6 @@ def runs(tmp_path_factory):
     data = str(folder / "data" / "data.npz")
     main(["collect", "--env", "ebm/Particle-v0", "--steps", "600", "--out", data])
     main(["train", "--data", data, "--out", str(folder / "train"), *SMALL])
-    main(["images", "train", "--out", str(folder / "digits"), "--train.updates", "1", "--train.batch", "8",
+    main(["images", "train", "--out", str(folder / "digits"), "--train.updates", "1", "--train.batch-size", "8",
           "--train.model.width", "4", "--train.model.conditional"])  # fmt: skip
     return folder

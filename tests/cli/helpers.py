@@ -14,7 +14,7 @@ from ebm_control.cli import main
 from tests.helpers import ROOT
 
 SMALL = [
-    "--train.updates", "4", "--train.base-updates", "20", "--train.batch", "32", "--train.langevin-steps", "2",
+    "--train.updates", "4", "--train.base-updates", "20", "--train.batch-size", "32", "--train.langevin-steps", "2",
     "--train.model.hidden", "16", "--train.model.base-hidden", "16",
 ]  # fmt: skip
 PROGRAM = "import sys; from ebm_control.cli import main; main(sys.argv[1:])"

@@ -7,7 +7,7 @@ import torch
 
 from ebm_control.cli import demo, main
 from ebm_control.data import RolloutBuffer
-from ebm_control.training import TrajectoryModel
+from ebm_control.models import TrajectoryModel
 from tests.cli.helpers import SMALL, read, refused
 
 pytestmark = pytest.mark.slow

@@ -37,7 +37,18 @@ def test_energies_learn_from_the_command_line(tmp_path, method, updates):
 
 
 def test_a_permuted_stream_has_as_many_tasks_as_asked_for(tmp_path):
-    given = ("--stream", "permuted-digits", "--tasks", 3, "--updates", 3, "--kept", 20, "--averaging", 0.9)
+    given = (
+        "--stream",
+        "permuted-digits",
+        "--tasks",
+        3,
+        "--updates",
+        3,
+        "--memory-size",
+        20,
+        "--averaging",
+        0.9,
+    )
     assert len(run(tmp_path, *given)["accuracies"]) == 3
     assert not (tmp_path / "figures" / "landscape.png").exists()
 
@@ -54,7 +65,7 @@ def test_a_split_stream_has_as_many_classes_a_task_as_asked_for(tmp_path):
         (("--stream", "split-letters"), "stream: expected one of"),
         (("--method", "magic"), "method: expected one of"),
         (("--method", "ewc", "--no-boundaries"), "method: expected one that does not need boundaries"),
-        (("--method", "generative", "--kept", "5"), "kept: expected 0"),
+        (("--method", "generative", "--memory-size", "5"), "memory_size: expected 0"),
         (("--seed", "-1"), "seed: expected a whole number from 0 to"),
         (("--per-task", "3"), "per_task: expected a divisor of 10, got 3"),
         (("--stream", "split-mnist", "--data-dir", "nowhere"), "folder: expected the four idx files"),

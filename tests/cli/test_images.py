@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from ebm_control.cli import main
-from ebm_control.training import ImageModel
+from ebm_control.models import ImageModel
 
 pytestmark = pytest.mark.slow
 
 SMALL = [
-    "--train.updates", "30", "--train.batch", "32", "--train.model.width", "4", "--train.model.conditional",
+    "--train.updates", "30", "--train.batch-size", "32", "--train.model.width", "4", "--train.model.conditional",
     "--train.classify", "1",
 ]  # fmt: skip
 

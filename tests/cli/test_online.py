@@ -86,7 +86,16 @@ def test_an_ensemble_reaches_the_goal_too(tmp_path):
 
 
 def test_without_goals_the_reward_is_learned_and_planned_for(tmp_path):
-    arguments = ["--model", "feed-forward", "--sampler", "cem", "--horizon", "15", "--online.rows", "4"]
+    arguments = [
+        "--model",
+        "feed-forward",
+        "--sampler",
+        "cem",
+        "--horizon",
+        "15",
+        "--online.replan-every",
+        "4",
+    ]
     arguments += ["--online.warm-up", "400", "--online.every", "400", "--evaluate", "1"]
     summary = online(tmp_path, *arguments, "--online.steps", "1200", env="Pendulum-v1")
     assert summary["reward_error"] < 0.3

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from ebm_control.data import RolloutBuffer
-from ebm_control.training import ImageModel, TrajectoryModel, latest_checkpoint
+from ebm_control.models import ImageModel, TrajectoryModel
+from ebm_control.training import latest_checkpoint
 from ebm_control.training.checkpoint import number_of
 from tests.cli.helpers import PROGRAM, SMALL, read
 from tests.helpers import Forked
@@ -71,7 +72,7 @@ def test_a_stopped_training_leaves_a_checkpoint_to_go_on_from(runs, tmp_path, nu
 @BOTH
 def test_a_stopped_training_on_images_leaves_a_checkpoint(tmp_path, number, status, name):
     out = tmp_path / "run"
-    small = ["--train.batch", "8", "--train.model.width", "4", "--train.updates", "100000"]
+    small = ["--train.batch-size", "8", "--train.model.width", "4", "--train.updates", "100000"]
     found = stopped(
         ["images", "train", "--out", str(out), *small, "--train.checkpoint-every", "3"],
         number,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ebm_control.checks import InputError
-from ebm_control.continual import Kind, Learner, Outcome, learn, learner_of
+from ebm_control.continual import Learner, LearnerSettings, Outcome, learn, make_learner
 from ebm_control.continual.methods import NEED_BOUNDARIES
 from ebm_control.data import ImageSet, load_images
 from ebm_control.data.streams import TaskStream, split_stream
@@ -44,7 +44,7 @@ class Oracle(Learner):
 
 
 def test_accuracies_are_of_every_task_after_every_task(stream):
-    found = learn(Oracle(stream, 2), stream, updates=1, batch=4)
+    found = learn(Oracle(stream, 2), stream, updates=1, batch_size=4)
     expected = [[1.0 if i - 1 <= j <= i else 0.0 for j in range(5)] for i in range(5)]
     assert found.accuracies.tolist() == expected
     assert found.average == pytest.approx(2 / 5)
@@ -54,13 +54,13 @@ def test_accuracies_are_of_every_task_after_every_task(stream):
 
 
 def test_nothing_is_forgotten_by_who_forgets_nothing(stream):
-    found = learn(Oracle(stream, 5), stream, updates=1, batch=4, test=5)
+    found = learn(Oracle(stream, 5), stream, updates=1, batch_size=4, test=5)
     assert found.average == 1
     assert found.forgetting == 0
 
 
 def test_scores_are_of_each_class_asked_for_and_centred(stream):
-    found = learn(Oracle(stream, 5), stream, updates=1, batch=4)
+    found = learn(Oracle(stream, 5), stream, updates=1, batch_size=4)
     assert found.scores.shape == (5, 10, 10)
     assert np.allclose(found.scores[-1], np.eye(10) - 0.1)
 
@@ -82,15 +82,15 @@ def test_figures_are_those_of_their_definitions():
 def test_who_tells_classes_only_once_seen_knows_none_before(stream):
     """Whatever the order in which classes arrive: none is told by default."""
     backwards = split_stream(load_images("digits"), order=range(9, -1, -1))
-    learner = learner_of("softmax-seen", Kind(stream.shape, 10, width=10))
-    found = learn(learner, backwards, updates=1, batch=4)
+    learner = make_learner("softmax-seen", LearnerSettings(stream.shape, 10, width=10))
+    found = learn(learner, backwards, updates=1, batch_size=4)
     assert not found.untrained.any()
     assert found.forward_transfer == 0
 
 
 def test_a_stream_can_be_asked_for_that_is_not_the_one_learned(stream):
     whole = replace(stream, tasks=stream.tasks[:1])
-    found = learn(Oracle(stream, 5), whole, updates=1, batch=4, tested=stream)
+    found = learn(Oracle(stream, 5), whole, updates=1, batch_size=4, tested=stream)
     assert found.accuracies.tolist() == [[1, 0, 0, 0, 0]]
     assert found.forward_transfer is None
     assert found.backward_transfer is None
@@ -111,7 +111,7 @@ def test_as_many_test_images_as_asked_for_are_drawn_once(stream):
             asked.append(x)
             return super().logits(x)
 
-    learn(Counts(stream, 5), stream, updates=1, batch=4, test=7)
+    learn(Counts(stream, 5), stream, updates=1, batch_size=4, test=7)
     of_tasks = [x for x in asked if len(x) == 7][:10]
     assert len(of_tasks) == 10
     for task, before, after in zip(stream.tasks, of_tasks, of_tasks[5:], strict=False):
@@ -121,7 +121,7 @@ def test_as_many_test_images_as_asked_for_are_drawn_once(stream):
 
 @pytest.mark.parametrize("method", NEED_BOUNDARIES)
 def test_who_needs_boundaries_is_not_let_loose_without(stream, method):
-    learner = learner_of(method, Kind(stream.shape, 10, width=10))
+    learner = make_learner(method, LearnerSettings(stream.shape, 10, width=10))
     with pytest.raises(
         InputError, match=r"^overlap: expected None: the learner needs boundaries of tasks, got 0.5"
     ):
@@ -131,12 +131,14 @@ def test_who_needs_boundaries_is_not_let_loose_without(stream, method):
 @pytest.mark.parametrize("method", ["ebm", "softmax-seen", "summed", "slda"])
 def test_others_do_without_boundaries(stream, method):
     kept = 0 if method == "slda" else 5
-    learner = learner_of(method, Kind(stream.shape, 10, width=10, kept=kept, free=True))
+    learner = make_learner(
+        method, LearnerSettings(stream.shape, 10, width=10, memory_size=kept, boundaries=False)
+    )
     assert len(learn(learner, stream, updates=1, overlap=0.5).accuracies) == 5
 
 
 def test_without_boundaries_nothing_comes_before_its_time(stream):
-    assert learn(Oracle(stream, 5), stream, updates=2, batch=4, overlap=0.5).forward_transfer is None
+    assert learn(Oracle(stream, 5), stream, updates=2, batch_size=4, overlap=0.5).forward_transfer is None
 
 
 def test_no_test_images_are_refused(stream):
@@ -148,7 +150,7 @@ def test_no_test_images_are_refused(stream):
     ("name", "values"),
     [
         ("updates", [0, 1.5, 2.0, float("inf"), "three", [], None, 2**70]),
-        ("batch", [0, 2.0, np.float32(2), "three", [], None, True]),
+        ("batch_size", [0, 2.0, np.float32(2), "three", [], None, True]),
         ("overlap", [-0.1, "x", [], True, float("nan")]),
         ("test", [0, 2.0, float("inf"), "three", [], True]),
         ("seed", [-1, 1.5, "x", [], None, True, 2**70]),

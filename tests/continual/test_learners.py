@@ -151,7 +151,7 @@ def test_a_memory_that_is_not_full_draws_what_it_has():
 
 
 def accuracy(learner, stream, **given):
-    return learn(learner, stream, **{"updates": 150, "batch": 64, "seed": 1} | given)
+    return learn(learner, stream, **{"updates": 150, "batch_size": 64, "seed": 1} | given)
 
 
 @pytest.fixture(scope="module")
@@ -216,12 +216,12 @@ def test_what_other_classes_learn_takes_nothing_from_the_generative_energy(strea
 def test_an_image_alone_makes_no_base():
     learner = Generative(SHAPE, 10, width=8)
     learner.observe(batch([3, 4, 4, 4]))
-    assert float(learner.energy.of(3).deviation) == 0.5
+    assert float(learner.energy.of(3).std) == 0.5
     x = torch.cat([batch([4]).x, batch([3, 4, 4, 4]).x[1:]])
     mean = batch([3, 4, 4, 4]).x[1:].mean(dim=0)
     assert torch.allclose(learner.energy.of(4).mean, mean, atol=1e-6)
     spread = (batch([3, 4, 4, 4]).x[1:] - mean).square().mean().sqrt()
-    assert float(learner.energy.of(4).deviation) == pytest.approx(float(spread), rel=1e-3)
+    assert float(learner.energy.of(4).std) == pytest.approx(float(spread), rel=1e-3)
     assert learner.logits(x).isfinite()[:, 3:5].all()
 
 
@@ -332,7 +332,7 @@ def test_chains_go_on_from_those_of_earlier_classes_as_ones_of_the_batch(shared)
     energy = gated(layers=2) if shared else ClassEnergies(SHAPE, 10, 32, noise=None)
     learner = Divergence(energy, chains=16, steps=1)
     learner.observe(batch([0, 1] * 8))
-    ends = learner.trainer.buffer.samples.clone()
+    ends = learner.trainer.sample_buffer.samples.clone()
     seen = {}
 
     class Watched:
@@ -341,7 +341,7 @@ def test_chains_go_on_from_those_of_earlier_classes_as_ones_of_the_batch(shared)
             return learner_sampler(energy, x, context=context, **given)
 
     learner_sampler, learner.trainer.sampler = learner.trainer.sampler, Watched()
-    learner.trainer.buffer.fresh_fraction = 0.0
+    learner.trainer.sample_buffer.fresh_fraction = 0.0
     learner.observe(batch([8, 9] * 8, task=4))
     assert set(seen["labels"]) == {8, 9}
     assert torch.cdist(seen["x"].flatten(1), ends.flatten(1)).min(dim=1).values.max() < 1e-5

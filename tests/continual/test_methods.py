@@ -16,10 +16,10 @@ from ebm_control.continual import (
     GatedEnergy,
     Generative,
     Intelligence,
-    Kind,
+    LearnerSettings,
     Paired,
     Softmax,
-    learner_of,
+    make_learner,
 )
 from ebm_control.continual.methods import HIDING, NEED_BOUNDARIES, REFUSED, SUM_WEIGHT
 from ebm_control.data.streams import StreamBatch
@@ -28,7 +28,7 @@ SHAPE = (1, 8, 8)
 
 
 def made(method, **given):
-    return learner_of(method, Kind(SHAPE, 10, width=50, **given))
+    return make_learner(method, LearnerSettings(SHAPE, 10, width=50, **given))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -59,7 +59,7 @@ def test_every_method_learns_and_tells_classes_that_it_saw(method):
 )
 def test_classifiers_are_over_the_classes_and_with_the_penalty_of_their_name(method, among, penalty):
     kept = 0 if penalty is Distillation else 30
-    learner = made(method, kept=kept)
+    learner = made(method, memory_size=kept)
     assert isinstance(learner, Softmax)
     assert learner.among == among
     assert [type(one) for one in learner.penalties] == ([] if penalty is None else [penalty])
@@ -74,7 +74,7 @@ def test_distillation_is_over_classes_as_the_name_says():
 
 @pytest.mark.parametrize("method", ["ebm", "softmax-seen", "summed"])
 def test_discriminative_learners_hide_pixels_and_average_weights(method):
-    learner = made(method, kept=30, dropout=0.3, averaging=0.99)
+    learner = made(method, memory_size=30, dropout=0.3, averaging=0.99)
     inner = learner.learner if method == "summed" else learner
     assert inner.dropout == 0.3
     assert inner.average is not None
@@ -83,7 +83,7 @@ def test_discriminative_learners_hide_pixels_and_average_weights(method):
 @pytest.mark.parametrize(
     ("name", "given", "none"),
     [
-        ("kept", 5, 0),
+        ("memory_size", 5, 0),
         ("dropout", 0.5, 0),
         ("averaging", 0.5, 0),
         ("learning_rate", 0.1, None),
@@ -113,12 +113,12 @@ def test_online_consolidation_has_one_term_and_the_other_one_a_task():
 
 @pytest.mark.parametrize(("free", "layers"), [(False, 1), (True, 2)])
 def test_the_discriminative_energy_is_slow_where_it_has_nothing_to_replay(free, layers):
-    learner, replaying = made("ebm", free=free), made("ebm", free=free, kept=30)
+    learner, replaying = made("ebm", boundaries=not free), made("ebm", boundaries=not free, memory_size=30)
     assert isinstance(learner, Contrastive)
     assert (learner.energy.second is not None) == (layers == 2)
     assert learner.optimizer.param_groups[0]["lr"] == 1e-4
     assert replaying.optimizer.param_groups[0]["lr"] == 1e-3
-    assert made("ebm", kept=30, learning_rate=1e-2).optimizer.param_groups[0]["lr"] == 1e-2
+    assert made("ebm", memory_size=30, learning_rate=1e-2).optimizer.param_groups[0]["lr"] == 1e-2
 
 
 def test_energies_by_contrastive_divergence_share_a_network_or_not():
@@ -131,7 +131,7 @@ def test_energies_by_contrastive_divergence_share_a_network_or_not():
 
 
 def test_pairs_replay_draws_or_add_up():
-    replaying, summed = made("generative-replay"), made("summed", kept=30)
+    replaying, summed = made("generative-replay"), made("summed", memory_size=30)
     assert isinstance(replaying, Paired)
     assert isinstance(replaying.learner.memory, Dreams)
     assert replaying.learner.memory.source is replaying.source
@@ -143,7 +143,7 @@ def test_pairs_replay_draws_or_add_up():
 @pytest.mark.parametrize("method", NEED_BOUNDARIES)
 def test_methods_that_need_boundaries_say_so(method):
     with pytest.raises(InputError, match=r"^method: expected one that does not need boundaries"):
-        made(method, free=True)
+        made(method, boundaries=False)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_methods_that_need_boundaries_say_so(method):
     [
         ("learning_rate", 0.0),
         ("learning_rate", -1.0),
-        ("kept", -1),
+        ("memory_size", -1),
         ("width", 0),
         ("classes", 1),
         ("seed", -1),
@@ -162,16 +162,16 @@ def test_methods_that_need_boundaries_say_so(method):
 )
 def test_figures_out_of_their_range_are_named(name, given):
     with pytest.raises(InputError, match=f"^{name}: expected"):
-        Kind(**{"shape": SHAPE, "classes": 10, name: given})
+        LearnerSettings(**{"shape": SHAPE, "classes": 10, name: given})
 
 
 def test_seeds_of_one_learner_differ_by_purpose():
-    kind = Kind(SHAPE, 10, seed=4)
+    kind = LearnerSettings(SHAPE, 10, seed=4)
     assert len({kind.seed, *(kind.seed_of(purpose) for purpose in range(HIDING + 1))}) == HIDING + 2
-    assert kind.seed_of(2) != Kind(SHAPE, 10, seed=5).seed_of(2)
+    assert kind.seed_of(2) != LearnerSettings(SHAPE, 10, seed=5).seed_of(2)
 
 
 @pytest.mark.parametrize("method", [["ebm"], None, 0, b"ebm", "", float("nan"), {}])
 def test_methods_that_are_none_are_refused(method):
     with pytest.raises(InputError, match=r"^method: expected one of"):
-        learner_of(method, Kind(SHAPE, 10))
+        make_learner(method, LearnerSettings(SHAPE, 10))

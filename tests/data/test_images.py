@@ -38,10 +38,10 @@ def digits():
     return load_images("digits")
 
 
-def batches(count=6, batch=400, **given):
+def batches(count=6, batch_size=400, **given):
     """Of images that are each of one grey level, so that a pixel tells which one it is."""
     grey = torch.tensor([0, 1, 100, 127, 254, 255], dtype=torch.uint8)[:count]
-    return grey, ImageBatches(grey[:, None, None, None].expand(-1, 1, 2, 3), batch, **given)
+    return grey, ImageBatches(grey[:, None, None, None].expand(-1, 1, 2, 3), batch_size, **given)
 
 
 def test_idx_files_hold_the_images_and_labels_that_were_written(folder):
@@ -69,6 +69,14 @@ def test_a_missing_folder_is_named_with_the_variable_that_could_tell_it(monkeypa
     monkeypatch.delenv("EBM_CONTROL_DATA", raising=False)
     with pytest.raises(InputError, match=r"^folder: .*fashion-mnist/train-images.*EBM_CONTROL_DATA"):
         load_images("fashion-mnist")
+
+
+def test_a_folder_in_a_file_s_place_is_named(folder):
+    file = folder / "mnist" / f"{FILES[1]}-ubyte"
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(InputError, match=rf"^folder: expected a readable file, got .*{file.name}"):
+        load_images("mnist", folder)
 
 
 def test_a_missing_file_and_a_set_that_is_unknown_are_named(folder):
@@ -186,7 +194,7 @@ def test_dequantised_pixels_fill_their_own_grey_level():
 
 
 def test_all_images_are_drawn_and_each_as_often_as_any_other():
-    _, drawn = batches(batch=6000, labels=torch.arange(6), classes=6)
+    _, drawn = batches(batch_size=6000, labels=torch.arange(6), classes=6)
     shares = next(drawn).context.mean(dim=0)
     assert (shares - 1 / 6).abs().max() < 4 * (5 / 36 / 6000) ** 0.5
 
@@ -201,7 +209,7 @@ def test_noise_has_its_deviation_and_pixels_stay_in_range():
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_a_share_of_the_images_is_without_its_label(share):
-    _, drawn = batches(batch=4000, labels=torch.arange(6), classes=8, unlabelled=share)
+    _, drawn = batches(batch_size=4000, labels=torch.arange(6), classes=8, unlabelled=share)
     context = next(drawn).context
     assert context.shape == (4000, 8)
     told = context.sum(dim=1)
@@ -210,7 +218,7 @@ def test_a_share_of_the_images_is_without_its_label(share):
 
 
 def test_resumed_batches_go_on_as_the_others_would_have(tmp_path):
-    given = {"labels": torch.arange(6), "classes": 6, "unlabelled": 0.5, "noise": 0.1, "batch": 16}
+    given = {"labels": torch.arange(6), "classes": 6, "unlabelled": 0.5, "noise": 0.1, "batch_size": 16}
     _, running = batches(seed=1, **given)
     first = [next(running) for _ in range(3)]
     torch.save(running.state_dict(), tmp_path / "state.pt")
@@ -230,8 +238,8 @@ def test_bad_requests_are_named():
         ImageBatches(torch.zeros(3, 2, dtype=torch.uint8), 4)
     with pytest.raises(InputError, match=r"^images: expected at least one"):
         ImageBatches(torch.zeros(0, 1, 2, 2, dtype=torch.uint8), 4)
-    with pytest.raises(InputError, match=r"^batch: expected a whole number of at least 1, got 0"):
-        batches(batch=0)
+    with pytest.raises(InputError, match=r"^batch_size: expected a whole number of at least 1, got 0"):
+        batches(batch_size=0)
     with pytest.raises(InputError, match=r"^unlabelled: expected a number from 0 to 1, got 1\.5"):
         batches(unlabelled=1.5)
     with pytest.raises(InputError, match=r"^noise: expected a number of at least 0, got -1"):
@@ -280,7 +288,10 @@ NO_SHARE = [-0.1, 1.1, float("nan"), "x", [], None, True]
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("batch", [0, 1.5, 2.0, np.float32(2), float("inf"), float("nan"), "three", [], None, True, 2**70]),
+        (
+            "batch_size",
+            [0, 1.5, 2.0, np.float32(2), float("inf"), float("nan"), "three", [], None, True, 2**70],
+        ),
         ("classes", [-1, 1.5, float("inf"), "three", [], None, 10**6]),
         ("unlabelled", NO_SHARE),
         ("noise", [-1.0, float("nan"), float("inf"), "x", [], None, True]),
@@ -294,13 +305,13 @@ def test_figures_of_batches_that_make_no_sense_are_named(name, values):
     grey = torch.zeros(6, 1, 2, 3, dtype=torch.uint8)
     for value in values:
         with pytest.raises(InputError, match=rf"^{name}: expected") as caught:
-            ImageBatches(**{"images": grey, "batch": 4, name: value})
+            ImageBatches(**{"images": grey, "batch_size": 4, name: value})
         assert "\n" not in str(caught.value)
 
 
 def test_batches_take_numbers_of_numpy():
-    _, found = batches(batch=np.int64(5), labels=np.arange(6), classes=np.int64(6), seed=np.int64(3))
-    _, expected = batches(batch=5, labels=torch.arange(6), classes=6, seed=3)
+    _, found = batches(batch_size=np.int64(5), labels=np.arange(6), classes=np.int64(6), seed=np.int64(3))
+    _, expected = batches(batch_size=5, labels=torch.arange(6), classes=6, seed=3)
     first, second = next(found), next(expected)
     assert torch.equal(first.x, second.x)
     assert torch.equal(first.context, second.context)

@@ -6,8 +6,8 @@ import torch
 
 from ebm_control.checks import InputError
 from ebm_control.data import ImageSet
-from ebm_control.training.image_fit import ImageTrainSettings, fit_images
-from ebm_control.training.image_model import NETWORKS, ImageModelSettings
+from ebm_control.models.image import NETWORKS, ImageModelSettings
+from ebm_control.models.image_fit import ImageTrainSettings, fit_images
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (12, 3, 6, 5), np.uint8)
@@ -179,10 +179,10 @@ def test_labels_that_are_none_are_refused_in_one_line(given, complaint):
 def test_every_network_learns_images_of_every_size(network, loss, shape):
     images = RNG.integers(0, 256, (6, *shape), np.uint8)
     settings = ImageTrainSettings(
-        ImageModelSettings(network, width=4, conditional=True), loss=loss, updates=1, batch=4,
+        ImageModelSettings(network, width=4, conditional=True), loss=loss, updates=1, batch_size=4,
         langevin_steps=1, chains=4,
     )  # fmt: skip
-    model, _ = fit_images(ImageSet("own", images, [0, 1] * 3, images, [0, 1] * 3), settings, progress=False)
+    model = fit_images(ImageSet("own", images, [0, 1] * 3, images, [0, 1] * 3), settings, progress=False)
     assert model.shape == shape
     x, told = torch.from_numpy(images) / 255, torch.eye(2)[[0, 1] * 3]
     if model.settings.noise:

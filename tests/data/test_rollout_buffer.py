@@ -65,8 +65,8 @@ def test_windows_are_uniform_over_all_valid_ones():
     obs, _ = buffer.sample_windows(60_000, 3, rng=np.random.default_rng(0))
     found, counts = np.unique(obs[:, 0], axis=0, return_counts=True)
     assert len(found) == 2 + 8
-    deviation = np.sqrt(6_000 * 0.9)
-    assert (np.abs(counts - 6_000) < 4.5 * deviation).all()
+    std = np.sqrt(6_000 * 0.9)
+    assert (np.abs(counts - 6_000) < 4.5 * std).all()
 
 
 def test_gap_1_window_holds_the_true_action_of_its_last_row_where_there_is_one():

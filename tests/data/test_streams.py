@@ -109,7 +109,7 @@ def test_what_a_stream_cannot_be_is_said(digits):
         stream.batches(1, overlap=1.5)
     with pytest.raises(InputError, match=r"^updates: expected a whole number of at least 1, got 0"):
         stream.batches(0)
-    with pytest.raises(InputError, match=r"^batch: expected a whole number of at least 1, got 0"):
+    with pytest.raises(InputError, match=r"^batch_size: expected a whole number of at least 1, got 0"):
         stream.batches(1, 0)
 
 
@@ -168,7 +168,7 @@ def four():
     ("name", "values", "make"),
     [
         ("updates", NO_COUNT, lambda updates: four().batches(updates)),
-        ("batch", NO_COUNT, lambda batch: four().batches(1, batch)),
+        ("batch_size", NO_COUNT, lambda size: four().batches(1, size)),
         (
             "overlap",
             [-0.1, 1.1, float("nan"), "x", [], True],

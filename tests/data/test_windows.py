@@ -86,11 +86,11 @@ def test_a_batch_is_drawn_without_a_loop_over_its_windows_or_the_episodes():
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, 2.0, float("nan"), float("inf"), True, "two", []], ids=repr)
-@pytest.mark.parametrize("name", ["batch", "length", "gap", "gaps", "seed"])
+@pytest.mark.parametrize("name", ["batch_size", "length", "gap", "gaps", "seed"])
 def test_numbers_that_make_no_sense_are_refused_by_name(name, value):
     buffer, given = random_buffer(), (value,) if name == "gaps" else value
     with pytest.raises(InputError, match=rf"^{name}: expected a whole number"):
-        window_batches(buffer, buffer.normalizer(), **{"batch": 8, "length": 2} | {name: given})
+        window_batches(buffer, buffer.normalizer(), **{"batch_size": 8, "length": 2} | {name: given})
 
 
 @pytest.mark.parametrize("gaps", ["12", 3, 1.5, {1, 2}])

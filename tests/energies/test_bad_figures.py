@@ -24,7 +24,7 @@ from ebm_control.energies import (
 from ebm_control.energies.base_measure import GaussianBase
 from ebm_control.energies.layout import TrajectoryLayout, pick
 from ebm_control.energies.noise import AtNoise
-from ebm_control.energies.novelty import NoveltyCost
+from ebm_control.online.exploration.novelty import NoveltyCost
 
 LAYOUT = TrajectoryLayout(2, 1)
 X = torch.arange(24.0).reshape(2, 4, 3)
@@ -95,7 +95,7 @@ NOT_FIGURES = {
     "margin": lambda bad: BoxObstacle(BOX, [0], margin=bad),
     "floor": lambda bad: NoveltyCost(LAYOUT, [0], 0.1, floor=bad),
     "repetition": lambda bad: NoveltyCost(LAYOUT, [0], 0.1, repetition=bad),
-    "deviation": lambda bad: GaussianBase(2, bad),
+    "std": lambda bad: GaussianBase(2, bad),
     "level": lambda bad: AtNoise(ENERGY, bad),
     "bandwidth": lambda bad: FourierMLP(2, features=2, bandwidth=bad),
     "periods": lambda bad: TrajectoryLayout(2, periods=(0.0, bad)),

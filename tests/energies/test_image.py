@@ -26,7 +26,7 @@ def image(*shape, seed=0):
 def energy(kind=SmallCNN, shape=SHAPE, classes=0, noise=None, **given):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = kind(shape, classes or 1, 4, told=int(noise is not None), **given)
+        network = kind(shape, classes or 1, 4, condition_dim=int(noise is not None), **given)
     made = ImageEnergy(network, shape, classes=classes, noise=noise).double()
     if noise is not None:
         made.fit_base(0.7 * image(50, *shape, seed=5))
@@ -94,7 +94,7 @@ def test_the_base_is_the_law_of_the_pixels_and_their_noise():
 def test_images_that_do_not_differ_leave_a_base_that_is_finite():
     noised = energy(noise=NOISE)
     noised.fit_base(image(1, *SHAPE).expand(3, -1, -1, -1))
-    assert float(noised.deviation) == pytest.approx(1e-3)
+    assert float(noised.std) == pytest.approx(1e-3)
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -102,7 +102,7 @@ def test_images_that_do_not_differ_leave_a_base_that_is_finite():
 def test_in_units_of_the_noise_the_tilt_pulls_as_its_network_does(kind, level):
     """So it is bounded as σ grows, where the base alone is left to say where the data are, and as σ falls."""
     x, noised = image(4, *SHAPE), energy(kind, noise=NOISE)
-    wide = (noised.deviation.square() + level**2).sqrt()
+    wide = (noised.std.square() + level**2).sqrt()
     u = ((x - noised.mean) / wide).requires_grad_()
     (pull,) = torch.autograd.grad(noised.network(u, told(4, level)).sum(), u)
     expected = (x - noised.mean) / wide**2 + pull / level
@@ -176,7 +176,7 @@ def test_bad_shapes_and_classes_are_named():
 def test_a_noise_level_is_asked_for_where_there_are_some_and_refused_where_there_are_none():
     x = torch.rand(2, 1, 8, 8)
     plain = ImageEnergy(SmallCNN((1, 8, 8), 3, 4), (1, 8, 8), classes=3)
-    noisy = ImageEnergy(SmallCNN((1, 8, 8), 3, 4, told=1), (1, 8, 8), classes=3, noise=(0.1, 1.0))
+    noisy = ImageEnergy(SmallCNN((1, 8, 8), 3, 4, condition_dim=1), (1, 8, 8), classes=3, noise=(0.1, 1.0))
     with pytest.raises(InputError, match=r"^level: expected None"):
         plain.of_classes(x, 0.5)
     with pytest.raises(InputError, match=r"^level: expected a noise level"):

@@ -46,7 +46,7 @@ def transition(tilt=None, context_dim=0):
 def window(rows=4, tilt=None, noise=NOISE, transformer=False):
     inputs = WindowEnergy.inputs_of(LAYOUT, rows)
     base = RegressionBase(network(inputs, (rows - 1) * 2), (rows - 1) * 2)
-    base.set_deviation(torch.linspace(0.5, 2.0, (rows - 1) * 2))
+    base.set_std(torch.linspace(0.5, 2.0, (rows - 1) * 2))
     channels = WindowEnergy.channels_of(LAYOUT, base=True, noisy=noise is not None)
     if transformer:
         tilt = Transformer(channels, rows, 16)
@@ -70,7 +70,7 @@ def test_without_a_tilt_a_transition_has_the_law_of_the_base_and_its_noise(level
 def test_without_a_tilt_a_window_has_the_law_of_the_base_and_its_noise(level):
     x, energy = normal(5, 4, 3), window(tilt=ZeroWindow())
     off = energy.layout.states(x)[:, 1:] - energy.expected(x)
-    residual = off / energy.next_deviation()
+    residual = off / energy.next_std()
     by_hand = (residual.square() / (1 + level**2) / 2).sum(dim=(1, 2))
     torch.testing.assert_close(energy(x, told(x, level)), by_hand)
 
@@ -130,10 +130,10 @@ def test_proposals_are_draws_from_the_base(energy):
     assert torch.equal(drawn[:, 0], x[:, 0])
     assert torch.equal(drawn[..., 2:], x[..., 2:])
     mean = energy.propose(x, spread=0.0)[0, 1:, :2]
-    deviation = energy.next_deviation().expand(rows - 1, 2)
-    scores = (drawn[:, 1:, :2].mean(dim=0) - mean) / deviation * 4000**0.5
+    std = energy.next_std().expand(rows - 1, 2)
+    scores = (drawn[:, 1:, :2].mean(dim=0) - mean) / std * 4000**0.5
     assert scores.abs().max() < 4.5
-    torch.testing.assert_close(drawn[:, 1:, :2].std(dim=0), deviation.double(), rtol=0.06, atol=0)
+    torch.testing.assert_close(drawn[:, 1:, :2].std(dim=0), std.double(), rtol=0.06, atol=0)
 
 
 def test_a_window_of_other_length_than_the_base_is_refused():

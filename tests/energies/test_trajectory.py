@@ -49,7 +49,7 @@ def transition(
 
 def regression(inputs: int) -> RegressionBase:
     base = RegressionBase(network(inputs - 2, 2, seed=5), 2)
-    base.set_deviation(torch.tensor([0.3, 0.7]))
+    base.set_std(torch.tensor([0.3, 0.7]))
     return base
 
 
@@ -77,9 +77,9 @@ def by_hand(energy: TransitionEnergy, x: Tensor, context: Tensor | None) -> tupl
         seen += [] if context is None else [context]
         last = steps[-1]
         if isinstance(energy.base, GaussianBase):
-            last = last / energy.base.deviation
+            last = last / energy.base.std
         elif isinstance(energy.base, RegressionBase):
-            last = (last - energy.base.network(torch.cat(seen))) / energy.base.deviation
+            last = (last - energy.base.network(torch.cat(seen))) / energy.base.std
         if energy.base is not None:
             base = base + 0.5 * (last @ last)
             last = last.asinh()
@@ -216,14 +216,14 @@ def test_expected_next_state_has_no_base_energy(window: int) -> None:
     base, _ = energy.split(torch.cat([past, row], dim=1), CONTEXT)
     torch.testing.assert_close(base, torch.zeros(3).double(), rtol=0, atol=1e-12)
     off = row.clone()
-    off[..., :2] += energy.next_deviation()
+    off[..., :2] += energy.next_std()
     moved, _ = energy.split(torch.cat([past, off], dim=1), CONTEXT)
     torch.testing.assert_close(moved, torch.ones(3).double())  # two coordinates, one deviation each: 2 * ½
 
 
 def test_expected_next_state_without_a_base_is_the_last_one() -> None:
     assert torch.equal(transition().expected_next(X[:, :1]), X[:, 0, :2])
-    torch.testing.assert_close(transition().next_deviation(), SCALE.double())
+    torch.testing.assert_close(transition().next_std(), SCALE.double())
 
 
 def test_window_energy_sees_features_actions_and_displacements_of_every_row() -> None:
@@ -254,14 +254,14 @@ def test_default_networks_fit_their_layouts() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: GaussianBase(2, -1.0), "deviation: expected a number above 0, got -1.0"),
+        (lambda: GaussianBase(2, -1.0), "std: expected a number above 0, got -1.0"),
         (
-            lambda: RegressionBase(network(3, 2), 2).set_deviation(torch.ones(3)),
-            "deviation: expected shape (2), got shape (3,)",
+            lambda: RegressionBase(network(3, 2), 2).set_std(torch.ones(3)),
+            "std: expected shape (2), got shape (3,)",
         ),
         (
-            lambda: RegressionBase(network(3, 2), 2).set_deviation(torch.zeros(2)),
-            "deviation: expected positive figures, got [0.0, 0.0]",
+            lambda: RegressionBase(network(3, 2), 2).set_std(torch.zeros(2)),
+            "std: expected positive figures, got [0.0, 0.0]",
         ),
     ],
 )
@@ -274,7 +274,7 @@ def test_base_measures_are_negative_log_gaussians() -> None:
     for base in (GaussianBase(2, torch.tensor([1.5, 0.5])), regression(5)):
         base = base.double()
         inputs, delta = normal(4, 3), normal(4, 2, seed=1)
-        law = torch.distributions.Normal(base.mean(inputs), base.deviation)
+        law = torch.distributions.Normal(base.mean(inputs), base.std)
         constant = law.log_prob(base.mean(inputs)).sum(dim=-1)
         torch.testing.assert_close(base(inputs, delta), constant - law.log_prob(delta).sum(dim=-1))
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ebm_control.checks import InputError
-from ebm_control.continual import learner_of
+from ebm_control.continual import make_learner
 from ebm_control.continual.figures import draw_landscape
 from ebm_control.continual.methods import NEED_BOUNDARIES
 from experiments.continual import jobs as jobs_module
@@ -80,7 +80,7 @@ def test_a_rate_of_its_own_is_part_of_the_name():
 def test_steadied_learners_hide_pixels_and_average_their_weights(monkeypatch):
     made = []
     monkeypatch.setattr(
-        jobs_module, "learner_of", lambda method, kind: made.append(kind) or learner_of(method, kind)
+        jobs_module, "learner_of", lambda method, kind: made.append(kind) or make_learner(method, kind)
     )
     compared = Compared("softmax-seen", 200, steadied=True)
     assert compared.name == "softmax-seen, 200 kept, steadied"

@@ -30,7 +30,7 @@ def walk(episodes: int, seed: int) -> RolloutBuffer:
     return buffer
 
 
-def fitted(data: RolloutBuffer, deviation: float, free: bool = False) -> Fitted:
+def fitted(data: RolloutBuffer, std: float, free: bool = False) -> Fitted:
     """What knows the walk but for the deviation of its noise; without actions it has to draw them."""
     normalizer = data.normalizer()
     layout = normalizer.layout
@@ -46,7 +46,7 @@ def fitted(data: RolloutBuffer, deviation: float, free: bool = False) -> Fitted:
         bounds: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         shape = (len(history), samples, horizon, 2)
-        steps = deviation * torch.randn(shape, generator=generator)
+        steps = std * torch.randn(shape, generator=generator)
         if actions is None:
             steps = steps + (2 * torch.rand((*shape[:3], 1), generator=generator) - 1)
         else:

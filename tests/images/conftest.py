@@ -4,7 +4,7 @@ import pytest
 
 from ebm_control.data import load_images
 from ebm_control.images import Attack, attacked, fit_classifier
-from ebm_control.training import ImageModelSettings, ImageTrainSettings, fit_images
+from ebm_control.models import ImageModelSettings, ImageTrainSettings, fit_images
 
 
 @pytest.fixture(scope="session")
@@ -14,7 +14,7 @@ def digits():
 
 @pytest.fixture(scope="session")
 def classifier(digits):
-    return fit_classifier(digits, width=8, batch=64, updates=200)
+    return fit_classifier(digits, width=8, batch_size=64, updates=200)
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,7 @@ def hardened(digits):
     """The same, trained on its own adversarial examples."""
     weak = Attack(0.15, 2, step_size=0.7)
     return fit_classifier(
-        digits, width=8, batch=64, updates=200, perturb=lambda f, x, y: attacked(f, x, y, weak)
+        digits, width=8, batch_size=64, updates=200, perturb=lambda f, x, y: attacked(f, x, y, weak)
     )
 
 
@@ -30,6 +30,10 @@ def hardened(digits):
 def noised(digits):
     """A class-conditional energy of noised digits."""
     settings = ImageTrainSettings(
-        ImageModelSettings(conditional=True, width=8), updates=400, batch=64, learning_rate=2e-3, ema=0.98
+        ImageModelSettings(conditional=True, width=8),
+        updates=400,
+        batch_size=64,
+        learning_rate=2e-3,
+        ema=0.98,
     )
-    return fit_images(digits, settings, progress=False)[0].energy
+    return fit_images(digits, settings, progress=False).energy

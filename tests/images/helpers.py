@@ -23,42 +23,42 @@ def at(level, count):
 class Mixtures(nn.Module):
     """Tilts that make each class an even mixture of noised Gaussians: means `(classes, components, C, H, W)`."""
 
-    def __init__(self, means, deviation):
+    def __init__(self, means, std):
         super().__init__()
-        self.deviation = deviation
+        self.std = std
         self.register_buffer("means", (means - means.mean(dim=(0, 1))).flatten(2))
 
     def forward(self, u, told):
         level = told.exp()
-        wide = (self.deviation**2 + level.square()).sqrt()
+        wide = (self.std**2 + level.square()).sqrt()
         away = u.flatten(1) * wide
         apart = (away[:, None, None] - self.means).square().sum(dim=3) / (2 * wide.square())[..., None]
         energy = -torch.logsumexp(-apart, dim=2)
         return (energy - away.square().sum(dim=1, keepdim=True) / (2 * wide.square())) * level / wide
 
 
-def gaussians(means, deviation=DEVIATION):
+def gaussians(means, std=DEVIATION):
     """The energy of noised mixtures, exact at every noise level; without classes where there is one."""
     classes = len(means) if len(means) > 1 else 0
-    energy = ImageEnergy(Mixtures(means, deviation), tuple(means.shape[2:]), classes=classes, noise=NOISE)
+    energy = ImageEnergy(Mixtures(means, std), tuple(means.shape[2:]), classes=classes, noise=NOISE)
     energy.mean.copy_(means.mean(dim=(0, 1)))
-    energy.deviation.fill_(deviation)
+    energy.std.fill_(std)
     return energy
 
 
-def gaussian(mean=0.5, deviation=DEVIATION, shape=SHAPE, classes=0):
+def gaussian(mean=0.5, std=DEVIATION, shape=SHAPE, classes=0):
     """Independent pixels around one mean, and no network."""
     energy = ImageEnergy(Zero(classes or 1), shape, classes=classes, noise=NOISE)
     energy.mean.copy_(torch.as_tensor(mean).expand(shape))
-    energy.deviation.fill_(deviation)
+    energy.std.fill_(std)
     return energy
 
 
-def annealed_deviation(sampler, deviation=DEVIATION):
+def annealed_std(sampler, std=DEVIATION):
     """Of a Gaussian's pixels after a sampler's noise levels: a little less than theirs, as steps are finite."""
     variance = sampler.levels[0] ** 2
     for level, following in zip(sampler.levels, (*sampler.levels[1:], 0.0), strict=True):
-        law = deviation**2 + level**2
+        law = std**2 + level**2
         correction, fall = sampler.rate * level**2, level**2 - following**2
         for _ in range(sampler.steps):
             variance = (1 - correction / law) ** 2 * variance + 2 * correction

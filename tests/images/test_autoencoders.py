@@ -18,7 +18,7 @@ from tests.images.helpers import SHAPE, images
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = AutoencoderSettings(code=12, width=8, updates=250, batch=64, learning_rate=4e-3)
+SETTINGS = AutoencoderSettings(code=12, width=8, updates=250, batch_size=64, learning_rate=4e-3)
 
 
 def mostly_known(x, generator):

@@ -130,7 +130,7 @@ def test_accuracy_is_a_share_of_all_images(size):
 
 
 def quick(digits, **given):
-    return fit_classifier(digits, width=2, batch=16, updates=5, **given)(digits.part("test", 10))
+    return fit_classifier(digits, width=2, batch_size=16, updates=5, **given)(digits.part("test", 10))
 
 
 def test_equal_seeds_train_equal_classifiers(digits):

@@ -116,7 +116,7 @@ def test_attributes_are_combined_by_the_algebra_of_energies():
 
 
 def test_equal_seeds_compose_equal_images_in_the_range_of_pixels():
-    wide = [gaussian(deviation=1.0, classes=2), gaussian(deviation=1.0, classes=3)]
+    wide = [gaussian(std=1.0, classes=2), gaussian(std=1.0, classes=3)]
     asked = torch.tensor([[0, 2], [1, 1]])
     a, b, c = (compose(wide, asked, generator=seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(a, b)

@@ -11,8 +11,8 @@ from tests.helpers import seeded
 from tests.images.helpers import SHAPE, images
 
 
-def spoilt(x, deviation, seed=0):
-    return (x + deviation * torch.randn(x.shape, generator=seeded(seed))).clamp(0, 1)
+def spoilt(x, std, seed=0):
+    return (x + std * torch.randn(x.shape, generator=seeded(seed))).clamp(0, 1)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_set_is_at_no_distance_from_itself(classifier, data):
 
 def test_the_frechet_distance_grows_with_what_spoils_images(classifier, digits, data):
     other = feature_frechet(classifier, digits.part("train", 200), data)
-    distances = [feature_frechet(classifier, spoilt(data, deviation), data) for deviation in (0.1, 0.3, 0.6)]
+    distances = [feature_frechet(classifier, spoilt(data, std), data) for std in (0.1, 0.3, 0.6)]
     assert distances == sorted(distances)
     assert distances[-1] > 2 * other > 0
 
@@ -113,7 +113,7 @@ def test_distances_are_those_of_features_of_length_1(classifier, data):
 
 
 def test_images_are_further_apart_the_more_they_are_spoilt(classifier, data):
-    near, far = (feature_distance(classifier, data, spoilt(data, deviation)) for deviation in (0.05, 0.3))
+    near, far = (feature_distance(classifier, data, spoilt(data, std)) for std in (0.05, 0.3))
     assert (near < far).float().mean() > 0.95
     with pytest.raises(InputError, match=r"^b: expected shape"):
         feature_distance(classifier, data[:3], data[:2])

@@ -14,14 +14,14 @@ from ebm_control.images import (
     random_pixels,
     restore,
     salt_and_pepper,
-    sampler_for,
     suspects,
 )
+from ebm_control.samplers import image_sampler
 from tests.helpers import seeded
 from tests.images.helpers import (
     DEVIATION,
     SHAPE,
-    annealed_deviation,
+    annealed_std,
     bowls,
     gaussian,
     gaussians,
@@ -71,7 +71,7 @@ def test_unknown_pixels_of_a_gaussian_have_its_mean_and_deviation():
     mean = 0.2 + 0.6 * images(*SHAPE)
     filled = inpaint(gaussian(mean), images(1, *SHAPE, seed=1), UPPER, fills=200, generator=seeded())[0]
     away = (filled - mean)[:, ~UPPER]
-    expected = annealed_deviation(sampler_for(gaussian(mean), 40, corrections=2))
+    expected = annealed_std(image_sampler(gaussian(mean), 40, corrections=2))
     assert (away.mean(dim=0) / DEVIATION * math.sqrt(200)).abs().max() < 4.5
     assert float(away.square().mean().sqrt()) == pytest.approx(expected, rel=0.03)
 
@@ -102,7 +102,7 @@ def test_labels_say_what_each_image_is_filled_with(energy):
 def test_unknown_pixels_of_digits_are_filled_better_than_by_the_mean_image(noised, digits):
     given = digits.part("test", 40)
     known = random_pixels(40, SHAPE, 0.5, seeded(1))
-    sampler = sampler_for(noised, 20, corrections=1)
+    sampler = image_sampler(noised, 20, corrections=1)
     filled = inpaint(noised, given, known, fills=4, sampler=sampler, generator=seeded()).mean(dim=1)
     error, plain = ((guess - given)[~known].square().mean() for guess in (filled, noised.mean))
     assert error < 0.9 * plain
@@ -114,7 +114,7 @@ def test_denoised_images_of_a_gaussian_are_the_posterior_mean(level):
     noisy = mean + 0.1 * torch.randn(5, *SHAPE, generator=seeded())
     share = 0.2**2 / (0.2**2 + level**2)
     expected = (mean + share * (noisy - mean)).clamp(0, 1)
-    assert torch.allclose(denoise(gaussian(mean, deviation=0.2), noisy, level), expected, atol=1e-5)
+    assert torch.allclose(denoise(gaussian(mean, std=0.2), noisy, level), expected, atol=1e-5)
 
 
 def test_denoising_a_mixture_weighs_its_parts():
@@ -136,7 +136,7 @@ def test_digits_are_denoised(noised, digits):
     found = denoise(noised, noisy, 0.3)
     assert (found - clean).square().mean() < 0.6 * (noisy.clamp(0, 1) - clean).square().mean()
     # Better than all that a Gaussian of the data could do.
-    plain = gaussian(noised.mean, float(noised.deviation))
+    plain = gaussian(noised.mean, float(noised.std))
     assert (found - clean).square().mean() < 0.8 * (denoise(plain, noisy, 0.3) - clean).square().mean()
 
 
@@ -152,7 +152,7 @@ def test_a_plain_energy_denoises_and_restores_downhill():
 
 def test_suspect_are_pixels_that_denoising_moves_far():
     """By σ² / (d² + σ²) of their distance from the mean."""
-    energy = gaussian(0.5, deviation=0.1)
+    energy = gaussian(0.5, std=0.1)
     x = torch.linspace(0, 1, 64).reshape(1, *SHAPE)
     reach = 0.15 * (0.1**2 + 0.2**2) / 0.2**2
     assert torch.equal(suspects(energy, x), (x - 0.5).abs() > reach)
@@ -201,9 +201,9 @@ def test_masks_know_the_upper_half_or_a_share_of_the_pixels():
 
 def test_what_does_not_fit_is_named():
     energy, x = gaussian(), images(2, *SHAPE)
-    for deviation in (0.01, 4.5):
+    for std in (0.01, 4.5):
         with pytest.raises(InputError, match=r"^deviation: expected a number from 0.02 to 4"):
-            denoise(energy, x, deviation)
+            denoise(energy, x, std)
     with pytest.raises(InputError, match=r"^(deviation|level): expected a number from"):
         restore(energy, x, level=5.0)
     with pytest.raises(InputError, match=r"^deviation: expected a number above 0"):

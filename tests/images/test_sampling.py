@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from ebm_control.checks import InputError
-from ebm_control.images import accuracy, generate, sampler_for
+from ebm_control.images import accuracy, generate
 from ebm_control.images.sampling import labelled, starts_for
-from ebm_control.samplers import Langevin
+from ebm_control.samplers import Langevin, image_sampler
 from tests.helpers import seeded
 from tests.images.helpers import (
     DEVIATION,
     NOISE,
     SHAPE,
-    annealed_deviation,
+    annealed_std,
     bowls,
     gaussian,
     gaussians,
@@ -28,7 +28,7 @@ def test_images_of_a_gaussian_have_its_mean_and_deviation():
     drawn = generate(gaussian(mean), 400, generator=seeded()).x
     scores = (drawn.mean(dim=0) - mean) / DEVIATION * math.sqrt(400)
     assert scores.abs().max() < 4.5
-    expected = annealed_deviation(sampler_for(gaussian(mean)))
+    expected = annealed_std(image_sampler(gaussian(mean)))
     assert 0.85 * DEVIATION < expected < DEVIATION
     assert float((drawn - mean).square().mean().sqrt()) == pytest.approx(expected, rel=0.02)
 
@@ -53,13 +53,13 @@ def test_labels_say_row_by_row_what_is_drawn():
 
 def test_digits_are_drawn_as_they_are_told(noised, classifier):
     labels = torch.arange(10).repeat(12)
-    drawn = generate(noised, 120, labels=labels, sampler=sampler_for(noised, 30), generator=seeded()).x
+    drawn = generate(noised, 120, labels=labels, sampler=image_sampler(noised, 30), generator=seeded()).x
     assert accuracy(classifier, drawn, labels) > 0.6
     assert accuracy(classifier, drawn, (labels + 1) % 10) < 0.2
 
 
 def test_digits_of_no_label_are_of_most_classes(noised, classifier):
-    drawn = generate(noised, 120, sampler=sampler_for(noised, 30), generator=seeded()).x
+    drawn = generate(noised, 120, sampler=image_sampler(noised, 30), generator=seeded()).x
     shares = classifier(drawn).argmax(dim=1).bincount(minlength=10) / 120
     assert (shares > 0.01).sum() >= 8
     assert shares.max() < 0.5
@@ -82,7 +82,7 @@ def test_drawing_leaves_the_global_generator_alone():
 
 
 def test_images_and_their_trace_are_put_into_the_range_of_pixels():
-    chain = generate(gaussian(deviation=1.0), 20, generator=seeded(), trace=10)
+    chain = generate(gaussian(std=1.0), 20, generator=seeded(), trace=10)
     assert chain.trace.shape == (6, 20, *SHAPE)
     for kept in (chain.x, chain.trace):
         assert kept.min() == 0
@@ -113,19 +113,19 @@ def test_chains_start_where_they_are_told():
 def test_a_chain_that_starts_at_images_stays_near_them_for_few_steps():
     energy = bowls(greys(0.5)[:, 0])
     start = images(4, *SHAPE)
-    near = generate(energy, 4, sampler=sampler_for(energy, 1), start=start, generator=seeded()).x
+    near = generate(energy, 4, sampler=image_sampler(energy, 1), start=start, generator=seeded()).x
     assert (near - start).abs().max() < 0.1 + 5 * 0.005
     assert (near - 0.5).abs().mean() < (start - 0.5).abs().mean()
 
 
 def test_samplers_fall_through_the_energy_s_noise_levels():
-    sampler = sampler_for(gaussian(), 10, corrections=2)
+    sampler = image_sampler(gaussian(), 10, corrections=2)
     assert sampler.levels[0] == pytest.approx(NOISE[1])
     assert sampler.levels[-1] == pytest.approx(NOISE[0])
     assert len(sampler.levels) == 10
     assert len(sampler.rows()) == 30
-    assert sampler_for(gaussian(), 10, low=0.1).levels[-1] == pytest.approx(0.1)
-    cold = sampler_for(bowls(greys(0.5)[:, 0]), 7)
+    assert image_sampler(gaussian(), 10, low=0.1).levels[-1] == pytest.approx(0.1)
+    cold = image_sampler(bowls(greys(0.5)[:, 0]), 7)
     assert isinstance(cold, Langevin)
     assert cold.steps == 7
 

@@ -4,9 +4,11 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from ebm_control.baselines import Baseline, baseline_planner
+from ebm_control.baselines import Baseline
+from ebm_control.control import planner_for
 from ebm_control.data import RolloutBuffer
 from ebm_control.energies import GoalCost
+from ebm_control.models import ModelSettings, TrainSettings
 from ebm_control.online import (
     BaselineLearner,
     EnergyLearner,
@@ -14,9 +16,7 @@ from ebm_control.online import (
     OnlineSettings,
     bounded_normalizer,
 )
-from ebm_control.planning import planner_for
 from ebm_control.samplers import Langevin, Linear
-from ebm_control.training import ModelSettings, TrainSettings
 from ebm_envs.switch import RotatedActions
 
 PARTICLE = "ebm/Particle-v0"
@@ -26,7 +26,7 @@ SETTINGS = TrainSettings(
     ModelSettings(hidden=(32, 32), base_hidden=(32, 32)),
     updates=5,
     base_updates=100,
-    batch=64,
+    batch_size=64,
     langevin_steps=5,
 )
 
@@ -37,7 +37,7 @@ def energy_learner(seed=0, planned=64, kind=EnergyLearner, **changes):
 
 
 def baseline_learner(members=1, seed=0):
-    return BaselineLearner(members, (32, 32), updates=100, batch=64, seed=seed)
+    return BaselineLearner(members, (32, 32), updates=100, batch_size=64, seed=seed)
 
 
 def rollouts(stretches, seed=0, length=25, degrees=0.0):
@@ -68,15 +68,14 @@ def begun(learner, data):
 
 def plan(model, step):
     """Planner to the particle's goal."""
-    recipe = baseline_planner if isinstance(model, Baseline) else planner_for
     sampler = Langevin(10 if isinstance(model, Baseline) else 20, Linear(0.1, 0.01), noise=0.0, adapt="rms")
     costs = 20 * GoalCost(model.layout, (0, 1))
-    return recipe(model, costs, 6, sampler=sampler, action_space=SPACE, chains=2)
+    return planner_for(model, costs, 6, sampler=sampler, action_space=SPACE, chains=2)
 
 
 def online(env=PARTICLE, learner=None, *, folder=None, resume=False, goals=None, plan=plan, **settings):
     """A run of a few hundred steps, in rounds of 100 after 200 random ones."""
-    given = {"steps": 600, "environments": 4, "warm_up": 200, "every": 100, "growth": 0.0, "rows": 3}
+    given = {"steps": 600, "environments": 4, "warm_up": 200, "every": 100, "growth": 0.0, "replan_every": 3}
     return OnlineLearning(
         env,
         learner or energy_learner(),

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import signal
 import warnings
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict
 
-from ebm_control.baselines import Baseline, baseline_planner
 from ebm_control.checks import InputError
+from ebm_control.control import planner_for
 from ebm_control.data import RolloutBuffer
-from ebm_control.energies import EndNetwork, RewardCost, RewardNetwork, RewardUntilEnd
+from ebm_control.energies import RewardCost
+from ebm_control.models import (
+    EndNetwork,
+    ModelSettings,
+    RewardNetwork,
+    RewardUntilEnd,
+    TrainSettings,
+    fit_ends,
+)
 from ebm_control.online import (
     BaselineLearner,
     EnergyLearner,
@@ -22,19 +29,17 @@ from ebm_control.online import (
     OnlineLearning,
     OnlineSettings,
     bounded_normalizer,
-    planner_of,
 )
 from ebm_control.online.units import outgrown
-from ebm_control.planning import planner_for, run_episodes
+from ebm_control.planning import run_episodes
 from ebm_control.samplers import Langevin
-from ebm_control.training import ModelSettings, TrainSettings, fit_ends
 from tests.data.environments import Broken, Point
 from tests.helpers import normal
 
 pytestmark = pytest.mark.slow
 
 TINY = TrainSettings(
-    ModelSettings(hidden=(8,), base_hidden=(16,)), updates=2, base_updates=20, batch=32, langevin_steps=2
+    ModelSettings(hidden=(8,), base_hidden=(16,)), updates=2, base_updates=20, batch_size=32, langevin_steps=2
 )
 
 
@@ -46,9 +51,8 @@ def plan(model, step, space=None):
     """Two steps over actions: what is planned does not matter here."""
     space = space or Box(-1, 1, (model.layout.act_dim,), np.float32)
     cost = RewardCost(model.layout, lambda s, a, after: -after.abs().sum(-1))
-    recipe = baseline_planner if isinstance(model, Baseline) else partial(planner_for, shooting=True)
     sampler = Langevin(3, 0.2, noise=0.0, adapt="rms")
-    return recipe(model, cost, 2, sampler=sampler, action_space=space, chains=1)
+    return planner_for(model, cost, 2, sampler=sampler, action_space=space, chains=1, shooting=True)
 
 
 def online(env=Point, kind="energy", *, folder=None, resume=False, about=None, model=None, **settings):
@@ -348,7 +352,15 @@ def test_staying_alive_is_learned_from_ends_alone():
 
     def plan_for(model, step):
         space = Unstable().action_space
-        return planner_of(model, 20 * reward.cost(run), 10, action_space=space, shooting=True, seed=step)
+        return planner_for(
+            model,
+            20 * reward.cost(run),
+            10,
+            action_space=space,
+            shooting=True,
+            generator=torch.Generator().manual_seed(step),
+            preset="online",
+        )
 
     settings = OnlineSettings(steps=1000, environments=4, warm_up=400, every=200)
     run = OnlineLearning(Unstable, BaselineLearner(1, (64, 64), 150), plan_for, settings, progress=False)
@@ -388,7 +400,7 @@ def test_without_ends_nothing_changes_and_with_them_rewards_stop():
     layout = walk(dim=1).normalizer().layout
     reward, ends = RewardNetwork(layout, (8,)), EndNetwork(layout, (8,))
     reward.mean.fill_(2.0)
-    reward.deviation.fill_(0.5)
+    reward.std.fill_(0.5)
     s, a = normal(3, 5, 1, dtype=torch.float32), torch.zeros(3, 5, 1)
     plain = reward(s, a, s) + 4.0
     none = RewardUntilEnd(reward, ends)(s, a, s)

@@ -7,9 +7,9 @@ import torch
 from ebm_control.checks import InputError
 from ebm_control.data import RolloutBuffer
 from ebm_control.data.batch import Batch
+from ebm_control.models import ModelSettings
 from ebm_control.online import PlannedWindows
 from ebm_control.online.learner import bootstrap_counts
-from ebm_control.training import ModelSettings
 from tests.online.helpers import SETTINGS, baseline_learner, begun, energy_learner, rollouts, windows
 
 pytestmark = pytest.mark.slow
@@ -161,9 +161,9 @@ def test_chains_go_on_while_windows_stay_in_place_and_start_afresh_once_they_hav
         if i == 0:
             begun(learner, data)
         learner.update(data, HELD, NO_PLANS)
-        filled.append(len(learner.trainer.buffer))
+        filled.append(len(learner.trainer.sample_buffer))
     assert filled[0] < filled[1] < filled[3]
-    assert max(filled[4:]) <= SETTINGS.batch
+    assert max(filled[4:]) <= SETTINGS.batch_size
 
 
 def test_a_bootstrap_counts_as_poisson_does_and_independently():

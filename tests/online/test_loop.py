@@ -5,7 +5,7 @@ import torch
 
 from ebm_control.checks import InputError
 from ebm_control.online import EnergyLearner, OnlineSettings
-from ebm_control.online.effort import exert
+from ebm_control.online.effort import scale_steps
 from ebm_control.planning import run_episodes
 from ebm_control.planning.plan import Plan
 from ebm_envs.oracles import particle_oracle
@@ -241,7 +241,7 @@ def test_where_no_goal_is_set_actions_are_random_and_nothing_is_planned(learner)
 @pytest.mark.parametrize("effort", [1.0, 2.5])
 def test_effort_is_a_multiple_of_the_planners_steps(run, effort):
     planner, plain = plan(run.model, 0), plan(run.model, 0)
-    exert(planner, effort)
+    scale_steps(planner, effort)
     assert planner.sampler.steps == effort * plain.sampler.steps
     assert planner.first.steps == effort * plain.first.steps
 
@@ -272,7 +272,7 @@ def test_effort_on_a_planner_of_your_own_is_refused(run):
         def plan(self, start, goal=None, *, warm=None, cold=None, generator=None) -> Plan: ...
 
     with pytest.raises(InputError, match="plan: expected a Planner or Guided, for effort above 1, got Own"):
-        exert(Own(), 2.0)
+        scale_steps(Own(), 2.0)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_effort_on_a_planner_of_your_own_is_refused(run):
         ("environments", 0, "environments: expected a whole number of at least 1, got 0"),
         ("warm_up", 1, "warm_up: expected a whole number of at least 2, got 1"),
         ("every", 0, "every: expected a whole number of at least 1, got 0"),
-        ("rows", 0, "rows: expected a whole number of at least 1, got 0"),
+        ("replan_every", 0, "replan_every: expected a whole number of at least 1, got 0"),
         ("planned", 0, "planned: expected a whole number of at least 1, got 0"),
         ("growth", -0.1, "growth: expected a number of at least 0, got -0.1"),
         ("tolerance", -1.0, "tolerance: expected a number of at least 0, got -1.0"),

@@ -7,9 +7,9 @@ from torch import nn
 
 from ebm_control.data import Normalizer
 from ebm_control.energies import GoalCost, RegressionBase, TransitionEnergy
+from ebm_control.models import ModelSettings, TrajectoryModel
 from ebm_control.planning import Planner
 from ebm_control.samplers import Langevin, Linear
-from ebm_control.training import ModelSettings, TrajectoryModel
 from tests.helpers import Zero, seeded
 
 STEP = 0.05  # largest displacement of the particle
@@ -34,14 +34,14 @@ class Displacement(nn.Module):
         return gap * inputs[..., 2:4]
 
 
-def particle_energy(deviation=(0.1, 0.1), context_dim=0):
+def particle_energy(std=(0.1, 0.1), context_dim=0):
     base = RegressionBase(Displacement(), 2)
-    base.set_deviation(torch.tensor(deviation))
+    base.set_std(torch.tensor(std))
     return TransitionEnergy(LAYOUT, Zero(), base=base, displacement_scale=SCALE, context_dim=context_dim)
 
 
-def particle_model(deviation=(0.1, 0.1)):
-    return TrajectoryModel(particle_energy(deviation), NORMALIZER, ModelSettings())
+def particle_model(std=(0.1, 0.1)):
+    return TrajectoryModel(particle_energy(std), NORMALIZER, ModelSettings())
 
 
 def goal_cost(factor=20):

@@ -153,7 +153,7 @@ def test_observations_that_do_not_fit_are_refused(observation, message):
 NAN, INF = float("nan"), float("inf")
 SETTINGS = {
     "temperature": [0.0, -1, NAN, INF, True, "warm", [], None],
-    "rows": [0, -1, 1.5, 2.0, NAN, INF, True, "two", [], None],
+    "replan_every": [0, -1, 1.5, 2.0, NAN, INF, True, "two", [], None],
     "tolerance": [-0.1, NAN, INF, "far", None, [0.1], [0.1, NAN], [[0.1, 0.1]], torch.zeros(3)],
     "seed": [-1, 1.5, 2**70, NAN, True, "one", [], None],
     "goal": ["there", [None, 0.0], {}],

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from ebm_control.control import planner_for
 from ebm_control.energies import BoundCost, BoxObstacle, GoalCost, RewardCost, SmoothnessCost
-from ebm_control.planning import planner_for
 from ebm_envs.point import segments_blocked
 from tests.helpers import seeded
 from tests.planning.helpers import (

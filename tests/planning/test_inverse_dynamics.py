@@ -4,18 +4,12 @@ import pytest
 import torch
 
 from ebm_control.checks import InputError
+from ebm_control.control import planner_for
 from ebm_control.data import collect, window_batches
 from ebm_control.energies import GoalCost
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.planning import (
-    ClosedForm,
-    LearnedInverse,
-    MPCAgent,
-    RecursiveLeastSquares,
-    planner_for,
-    run_episodes,
-)
-from ebm_control.training import ModelSettings, TrainSettings, fit_model
+from ebm_control.models import ModelSettings, TrainSettings, fit_model
+from ebm_control.planning import ClosedForm, LearnedInverse, MPCAgent, RecursiveLeastSquares, run_episodes
 from tests.planning.helpers import LAYOUT, NORMALIZER, SCALE
 
 
@@ -118,7 +112,7 @@ def test_energy_over_states_alone_drives_with_inverse_dynamics(rollouts, kind):
     settings = TrainSettings(
         ModelSettings(states_only=True, hidden=(32,), base_hidden=(32,)), updates=10, base_updates=200
     )
-    model, _ = fit_model(rollouts, settings, progress=False)
+    model = fit_model(rollouts, settings, progress=False)
     assert model.layout.act_dim == 0
     normalizer = model.normalizer
     if kind == "closed form":

@@ -3,12 +3,13 @@ import pytest
 import torch
 
 from ebm_control.checks import InputError
+from ebm_control.control import planner_for
 from ebm_control.data import collect, window_batches
 from ebm_control.data.batch import Batch
 from ebm_control.energies import GoalCost
-from ebm_control.planning import PlannedNegatives, Planner, planner_for
+from ebm_control.models import ModelSettings, TrainSettings, fit_model
+from ebm_control.planning import PlannedNegatives, Planner
 from ebm_control.samplers import Langevin
-from ebm_control.training import ModelSettings, TrainSettings, fit_model
 from tests.helpers import seeded
 from tests.planning.helpers import LAYOUT, plain_planner
 
@@ -95,7 +96,7 @@ def test_training_on_plans_raises_their_energy(rollouts):
     settings = TrainSettings(kind, updates=150, langevin_steps=5, learning_rate=2e-3, ema=0, energy_l2=0.01)
     gap = {}
     for planned in (None, planned_for):
-        model, _ = fit_model(rollouts, settings, progress=False, planned=planned)
+        model = fit_model(rollouts, settings, progress=False, extra_negatives=planned)
         data = next(window_batches(rollouts, model.normalizer, 512)).x
         if planned is None:  # the holes that a planner finds in the energy trained without
             plans = planned_for(model, count=512)(0, Batch(data)).x
@@ -109,7 +110,8 @@ def test_training_on_plans_raises_their_energy(rollouts):
 def test_energies_with_a_time_gap_take_planned_negatives(rollouts):
     kind = ModelSettings(gaps=(1, 4), hidden=(16,), base_hidden=(16,))
     settings = TrainSettings(kind, updates=6, base_updates=20, langevin_steps=2)
-    model, outcome = fit_model(rollouts, settings, progress=False, planned=planned_for)
+    model = fit_model(rollouts, settings, progress=False, extra_negatives=planned_for)
+    outcome = model.training
     assert outcome.updates == 6
     given = planned_for(model, count=7)(0, next(window_batches(rollouts, model.normalizer, 64, gaps=(1, 4))))
     assert given.context.shape == (7, 1)

@@ -2,13 +2,14 @@ import pytest
 import torch
 
 from ebm_control.checks import InputError
+from ebm_control.control import planner_for
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.energies import Energy, GaussianBase, GoalCost, TransitionEnergy
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.planning import ExpectedDynamics, Plan, Planner, RolledOut, planner_for
+from ebm_control.models import ModelSettings, TrajectoryModel
+from ebm_control.planning import ExpectedDynamics, Plan, Planner, RolledOut
 from ebm_control.planning.plan import shifted
 from ebm_control.samplers import CEM, MPPI, Langevin
-from ebm_control.training import ModelSettings, TrajectoryModel
 from tests.helpers import assert_equal_up_to_rounding, seeded
 from tests.planning.helpers import (
     LAYOUT,

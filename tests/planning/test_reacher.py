@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 import torch
 
+from ebm_control.control import planner_for
 from ebm_control.energies import GoalCost
-from ebm_control.planning import MPCAgent, planner_for, run_episodes
+from ebm_control.planning import MPCAgent, run_episodes
 from ebm_envs.oracles import reacher_oracle
 
 pytestmark = pytest.mark.slow

@@ -10,12 +10,13 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
+from ebm_control.control import planner_for
 from ebm_control.data import collect
 from ebm_control.data.windows import steady_coordinates, window_batches
 from ebm_control.energies import GoalCost
-from ebm_control.planning import MPCAgent, planner_for, run_episodes
-from ebm_control.planning.recipe import moved_by_actions, tempered
-from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, fit_model
+from ebm_control.models import ModelSettings, TrainSettings, TrajectoryModel, fit_model
+from ebm_control.planning import MPCAgent, run_episodes
+from ebm_control.planning.stiffness import moved_by_actions, tempered
 from tests.data.environments import Point
 
 pytestmark = pytest.mark.slow
@@ -59,7 +60,7 @@ SETTINGS = TrainSettings(
     ModelSettings(hidden=(16, 16), base_hidden=(48, 48)),
     updates=5,
     base_updates=1200,
-    batch=128,
+    batch_size=128,
     langevin_steps=2,
 )
 
@@ -67,7 +68,7 @@ SETTINGS = TrainSettings(
 @cache
 def model_of(extra):
     data = collect(lambda: Cart(extra), 4000, progress=False)
-    return fit_model(data, SETTINGS, progress=False)[0]
+    return fit_model(data, SETTINGS, progress=False)
 
 
 def planner_of(extra):
@@ -91,8 +92,8 @@ def test_the_return_is_that_without_them(extra):
     assert moved_by_actions(energy).tolist() == [True, True] + [False] * (energy.layout.obs_dim - 2)
     assert energy.steady.tolist()[2:] == [extra != "phase"] * (energy.layout.obs_dim - 2)
     softened, stiffest = tempered(energy)
-    assert stiffest == pytest.approx(float(energy.base.deviation[:2].min()))
-    assert (softened.base.deviation >= stiffest).all()
+    assert stiffest == pytest.approx(float(energy.base.std[:2].min()))
+    assert (softened.base.std >= stiffest).all()
 
 
 def test_steady_coordinates_are_planned_where_they_will_be():
@@ -108,7 +109,7 @@ def test_what_is_steady_survives_saving_and_older_checkpoints_load(tmp_path):
     tiny = TrainSettings(
         ModelSettings(hidden=(8,), base_hidden=(8,)), updates=1, base_updates=1, langevin_steps=1
     )
-    model, _ = fit_model(data, tiny, folder=tmp_path, progress=False)
+    model = fit_model(data, tiny, folder=tmp_path, progress=False)
     loaded = TrajectoryModel.load(tmp_path / "checkpoints").energy
     assert torch.equal(loaded.steady, model.energy.steady)
     assert torch.equal(loaded.rate, model.energy.rate)

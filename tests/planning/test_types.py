@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ebm_control.checks import InputError
-from ebm_control.planning import planner_for
+from ebm_control.control import planner_for
 from ebm_control.samplers import MALA, MPPI, Langevin
 from tests.helpers import FORMS, seeded
 from tests.planning.helpers import goal_cost, particle_model, plain_planner

@@ -28,7 +28,7 @@ class Linear(nn.Module):
 
 def linear_energy(window=2, tilt=None):
     base = RegressionBase(Linear(), 2)
-    base.set_deviation(DEVIATION)
+    base.set_std(DEVIATION)
     return TransitionEnergy(LAYOUT, tilt or Zero(), window=window, base=base, displacement_scale=SCALE)
 
 

@@ -213,10 +213,10 @@ def test_ranks_count_the_futures_below_at_the_step_asked_for():
     assert m.rank_histogram(futures, truth, 0, seeded())[:, 0].tolist() == [1, 0, 0, 1]
 
 
-def ranks_of(deviation, shift=0.0, n=4000, k=7):
+def ranks_of(std, shift=0.0, n=4000, k=7):
     """Histogram where the truth is standard normal about a case's own place, futures have a `deviation`."""
     place = normal(n, 1, 1, 20, seed=2)
-    futures = place + shift + deviation * normal(n, k, 1, 20)
+    futures = place + shift + std * normal(n, k, 1, 20)
     return m.rank_histogram(futures, place[:, 0] + normal(n, 1, 20, seed=1), 0, seeded())
 
 

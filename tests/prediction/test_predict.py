@@ -6,8 +6,8 @@ from torch import nn
 
 from ebm_control.checks import InputError
 from ebm_control.energies import RegressionBase, TransitionEnergy, WindowEnergy
-from ebm_control.prediction import predict, sampler_for
-from ebm_control.samplers import Langevin
+from ebm_control.prediction import predict
+from ebm_control.samplers import Langevin, trajectory_sampler
 from tests.helpers import Zero, seeded
 from tests.prediction.helpers import DEVIATION, LAYOUT, SCALE, chain_variance, linear_energy, moments
 
@@ -50,7 +50,7 @@ def test_futures_of_a_linear_system_have_its_mean_and_covariance(window, given):
 
 
 def test_own_sampler_has_the_right_spread_within_its_known_bias():
-    sampler = sampler_for(linear_energy())
+    sampler = trajectory_sampler(linear_energy())
     found = predict(
         linear_energy(), history(1), torch.zeros(1, 1, 1), horizon=1, samples=COUNT, generator=seeded()
     )
@@ -168,7 +168,7 @@ def test_equal_generators_give_equal_futures(energy):
 
 
 def test_the_future_of_one_history_does_not_depend_on_another():
-    cool = sampler_for(linear_energy(), temperature=0)
+    cool = trajectory_sampler(linear_energy(), temperature=0)
     past, actions = history(1, 3), torch.randn(3, 4, 1, generator=seeded())
     together = predict(linear_energy(), past, actions, horizon=4, sampler=cool).states
     for i in range(3):
@@ -179,7 +179,7 @@ def test_the_future_of_one_history_does_not_depend_on_another():
 def test_without_noise_the_most_likely_future_is_the_mean_of_the_dynamics():
     past, actions = history(1), torch.randn(1, 6, 1, generator=seeded())
     found = predict(
-        linear_energy(), past, actions, horizon=6, sampler=sampler_for(linear_energy(), temperature=0)
+        linear_energy(), past, actions, horizon=6, sampler=trajectory_sampler(linear_energy(), temperature=0)
     )
     mean, _ = moments(past[0], actions[0], torch.zeros(2, 2))
     assert torch.allclose(found.states[0, 0], mean, atol=1e-4)
@@ -218,7 +218,7 @@ class NoTilt(nn.Module):
 
 def marching(noise=None):
     base = RegressionBase(Far(), 8)
-    base.set_deviation(torch.full((8,), 0.01))
+    base.set_std(torch.full((8,), 0.01))
     return WindowEnergy(LAYOUT, NoTilt(), base=base, displacement_scale=SCALE, noise=noise)
 
 

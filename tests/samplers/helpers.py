@@ -170,6 +170,6 @@ def z_scores(
     trace = sampler(energy, start, generator=seeded(seed), trace=1).trace
     assert trace is not None
     values = statistic(trace[warm_up:])
-    deviation = values.flatten(0, 1).std(dim=0)
-    error = deviation / effective_sample_size(values).sqrt()
+    std = values.flatten(0, 1).std(dim=0)
+    error = std / effective_sample_size(values).sqrt()
     return (values.mean(dim=(0, 1)) - expected) / error.clamp_min(1e-12)

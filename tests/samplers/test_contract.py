@@ -330,7 +330,9 @@ def test_a_coordinate_whose_bounds_are_equal_stays_there_and_the_others_move(sam
     assert (chain.x[:, [0, 2]] != x[:, [0, 2]]).all()
     assert chain.x.isfinite().all()
     if not isinstance(sampler, Annealed | Attack):
-        further = replace(sampler, clamp=(low, high)).further(noisy, x, generator=seeded(), steps=2)
+        further = replace(sampler, clamp=(low, high)).differentiable_step(
+            noisy, x, generator=seeded(), steps=2
+        )
         assert torch.equal(further[:, 1], torch.full((6,), 0.3))
 
 

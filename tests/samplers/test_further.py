@@ -12,7 +12,7 @@ from tests.helpers import assert_equal_up_to_rounding, normal, seeded
 
 
 def moved(energy, sampler, x, **given):
-    return sampler.further(energy, x, generator=seeded(), **given)
+    return sampler.differentiable_step(energy, x, generator=seeded(), **given)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,9 @@ def test_annealed_chains_have_one_too():
         def forward(self, x, context=None):
             return self.network(x).squeeze(-1) * context[:, 0].exp()
 
-    out = Annealed((1.0, 0.5)).further(Told(2), normal(3, 2), context=torch.zeros(3, 1, dtype=torch.float64))
+    out = Annealed((1.0, 0.5)).differentiable_step(
+        Told(2), normal(3, 2), context=torch.zeros(3, 1, dtype=torch.float64)
+    )
     assert out.requires_grad
 
 

@@ -106,10 +106,10 @@ def test_cem_keeps_its_deviation_where_nothing_selects() -> None:
     target = Target(Function(lambda x: 0 * x.flatten(1).sum(dim=1)), None)
     x = torch.zeros(1, 9, 1, dtype=torch.float64)
     state, source, row = kernel.init(target, x), seeded(), torch.tensor([0.3, 0.006], dtype=torch.float64)
-    first = state["deviation"].clone()
+    first = state["std"].clone()
     for _ in range(6):
         state, _ = kernel.step(target, state, kernel.draw(x, source), row, torch.ones(()).double())
-    torch.testing.assert_close(state["deviation"], first, rtol=0.15, atol=0)
+    torch.testing.assert_close(state["std"], first, rtol=0.15, atol=0)
 
 
 def test_cem_refit_keeps_the_smoothed_share_of_its_mean_and_variance() -> None:
@@ -122,8 +122,8 @@ def test_cem_refit_keeps_the_smoothed_share_of_its_mean_and_variance() -> None:
         new[smoothing], _ = kernel.step(target, old, (source,), row, one)
     plain, smoothed = new[0.0], new[0.25]
     torch.testing.assert_close(smoothed["x"], 0.75 * plain["x"] + 0.25 * x)
-    variance = 0.75 * plain["deviation"].square() + 0.25 * old["deviation"].square()
-    torch.testing.assert_close(smoothed["deviation"].square(), variance)
+    variance = 0.75 * plain["std"].square() + 0.25 * old["std"].square()
+    torch.testing.assert_close(smoothed["std"].square(), variance)
     assert torch.equal(smoothed["best"], plain["best"])
 
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from ebm_control.data import RolloutBuffer
 from ebm_control.data.batch import Batch
 from ebm_control.energies import MLP, Energy
+from ebm_control.models import ModelSettings, TrainSettings
 from ebm_control.samplers import Langevin
-from ebm_control.training import Checkpoint, ModelSettings, SampleBuffer, Trainer, TrainSettings, gaussian
+from ebm_control.training import Checkpoint, SampleBuffer, Trainer, gaussian
 
 BASE_STD = 1.5
 
@@ -146,7 +147,7 @@ def tiny(**changes: Any) -> TrainSettings:
         name: changes.pop(name) for name in list(changes) if name in ModelSettings.__dataclass_fields__
     }
     model = ModelSettings(**{"hidden": (16, 16), "base_hidden": (16,)} | of_model)
-    quick = {"updates": 20, "base_updates": 30, "batch": 32, "langevin_steps": 4, "ema": 0.9}
+    quick = {"updates": 20, "base_updates": 30, "batch_size": 32, "langevin_steps": 4, "ema": 0.9}
     return TrainSettings(model=model, **quick | changes)
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from ebm_control.checks import InputError
+from ebm_control.models import TrajectoryModel
 from ebm_control.training import (
     Checkpoint,
     CheckpointError,
-    TrajectoryModel,
     latest_checkpoint,
     load_checkpoint,
     save_checkpoint,
@@ -212,8 +212,8 @@ def scheduled(**given):
 
 def test_resumed_trainer_has_all_of_the_old_one_and_goes_on_to_the_bit(tmp_path):
     place = torch.tensor([2.0, -2.0])
-    old = scheduled(checkpoints=tmp_path, checkpoint_every=10, planned=Planted(place))
-    new = scheduled(weights=5, rate=0.3, seed=77, planned=Planted(place, seed=5))
+    old = scheduled(checkpoints=tmp_path, checkpoint_every=10, extra_negatives=[Planted(place)])
+    new = scheduled(weights=5, rate=0.3, seed=77, extra_negatives=[Planted(place, seed=5)])
     batches, others = Resampled(two_modes()), Resampled(two_modes(), seed=99)
     old.fit(batches, 20)
     new.resume(tmp_path, others)

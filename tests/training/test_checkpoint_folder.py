@@ -6,15 +6,8 @@ import shutil
 import pytest
 
 from ebm_control.checks import InputError
-from ebm_control.training import (
-    CheckpointError,
-    ImageModel,
-    TrajectoryModel,
-    fit_model,
-    latest_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from ebm_control.models import ImageModel, TrajectoryModel, fit_model
+from ebm_control.training import CheckpointError, latest_checkpoint, load_checkpoint, save_checkpoint
 from ebm_control.training.checkpoint import number_of, remove_checkpoints
 from tests.helpers import same
 from tests.training.helpers import linear_buffer, resign, small_checkpoint, tiny

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ebm_control.checks import InputError
 from ebm_control.data.batch import Batch
+from ebm_control.models import fit_model
 from ebm_control.samplers import Langevin
 from ebm_control.training import (
     ContrastiveDivergence,
@@ -20,12 +21,11 @@ from ebm_control.training import (
     SampleBuffer,
     Softplus,
     Trainer,
-    fit_model,
     load_checkpoint,
     uniform,
 )
-from ebm_control.training.improved import ImprovedContrastiveDivergence
-from ebm_control.training.score_matching import DenoisingScoreMatching
+from ebm_control.training.objectives.kl import ImprovedContrastiveDivergence
+from ebm_control.training.objectives.score_matching import DenoisingScoreMatching
 from tests.helpers import same
 from tests.training.helpers import (
     ConvolutionEnergy,
@@ -71,7 +71,7 @@ def test_accident_is_rolled_back_reseeded_and_said(tmp_path):
     accident = Accident(at=22)
     energy = TiltedGaussian()
     trainer = toy_trainer(
-        energy, planned=accident, guard=QUICK, logger=Logger(tmp_path, progress=False, every=1)
+        energy, extra_negatives=[accident], guard=QUICK, logger=Logger(tmp_path, progress=False, every=1)
     )
     accident.trainer = trainer
     outcome = trainer.fit(Resampled(two_modes()), 40)
@@ -83,7 +83,7 @@ def test_accident_is_rolled_back_reseeded_and_said(tmp_path):
     assert len(said) == 1
     assert "update 23: loss is nan; " in said[0]
     assert "rolled back to update 20 and reseeded (1 of 2)" in said[0]
-    assert all(math.isfinite(value) for value in outcome.figures.values())
+    assert all(math.isfinite(value) for value in outcome.metrics.values())
     assert not torch.equal(*accident.noise[20])
     logged = EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
     assert len(logged) > 20
@@ -104,7 +104,9 @@ def test_hopeless_run_stops_with_the_figure_and_what_to_try(tmp_path, learning_r
 
 def test_run_that_is_given_up_is_left_as_it_was_when_last_sound():
     accident = Accident(at=22)
-    trainer = toy_trainer(planned=accident, guard=Guard(every=5, snapshot_every=10, max_rollbacks=0))
+    trainer = toy_trainer(
+        extra_negatives=[accident], guard=Guard(every=5, snapshot_every=10, max_rollbacks=0)
+    )
     accident.trainer = trainer
     batches = Resampled(two_modes())
     trainer.fit(batches, 20)
@@ -123,7 +125,7 @@ def test_healthy_run_stays_silent(tmp_path):
 def test_no_checkpoint_holds_what_the_guard_has_not_seen(tmp_path):
     accident = Accident(at=15)
     guard = Guard(every=100, snapshot_every=100, max_rollbacks=0)
-    trainer = toy_trainer(planned=accident, guard=guard, checkpoints=tmp_path, checkpoint_every=10)
+    trainer = toy_trainer(extra_negatives=[accident], guard=guard, checkpoints=tmp_path, checkpoint_every=10)
     accident.trainer = trainer
     with pytest.raises(DivergenceError):
         trainer.fit(Resampled(two_modes()), 100)
@@ -272,14 +274,14 @@ def test_a_learning_rate_that_kills_the_tilt_is_complained_of(loss):
         {"energy_l2": 1e3},
         {"loss": "dsm"},
         {"loss": "infonce", "spectral": True},
-        {"batch": 1},
+        {"batch_size": 1},
     ],
     ids=str,
 )
 def test_healthy_runs_are_not_taken_for_dead_ones(changes, tmp_path):
     guard = Guard(every=1, snapshot_every=5, max_rollbacks=0)
     settings = tiny(**{"updates": 12} | changes)
-    outcome = fit_model(linear_buffer(), settings, guard=guard, progress=False)[1]
+    outcome = fit_model(linear_buffer(), settings, guard=guard, progress=False).training
     assert outcome.rollbacks == 0
 
 

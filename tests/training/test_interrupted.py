@@ -10,16 +10,17 @@ import pytest
 from ebm_control.checks import InputError
 from ebm_control.data.images import load_images
 from ebm_control.interrupts import termination_raises
-from ebm_control.training import Guard, fit_images, fit_model, latest_checkpoint, load_checkpoint
+from ebm_control.models import fit_images, fit_model
+from ebm_control.training import Guard, latest_checkpoint, load_checkpoint
 from ebm_control.training.checkpoint import number_of
-from ebm_control.training.run_settings import folder_of_one
+from ebm_control.training.run_folder import folder_of_one
 from tests.helpers import Forked, same
 from tests.training.helpers import Resampled, linear_buffer, tiny, toy_trainer, two_modes
 
 pytestmark = pytest.mark.slow
 
 VICTIM = """
-from ebm_control.training import fit_model
+from ebm_control.models import fit_model
 from tests.training.helpers import linear_buffer
 from tests.training.test_interrupted import SETTINGS
 fit_model(linear_buffer(), SETTINGS, folder={folder!r}, progress=False, resume=True)
@@ -104,7 +105,7 @@ def test_without_a_folder_a_stopped_run_leaves_nothing():
 
 @pytest.mark.timeout(240)
 def test_a_process_that_gets_ctrl_c_is_resumed_to_the_same_weights_to_the_bit(tmp_path):
-    whole, _ = fit_model(linear_buffer(), SETTINGS, folder=tmp_path / "whole", progress=False)
+    whole = fit_model(linear_buffer(), SETTINGS, folder=tmp_path / "whole", progress=False)
     folder = tmp_path / "stopped"
     victim = Forked(VICTIM.format(folder=str(folder)))
     deadline = time.monotonic() + 90
@@ -116,7 +117,8 @@ def test_a_process_that_gets_ctrl_c_is_resumed_to_the_same_weights_to_the_bit(tm
     assert victim.communicate(timeout=60)[1].strip().endswith("to be resumed")
     done = load_checkpoint(folder / "checkpoints").state["step"]
     assert 0 < done < SETTINGS.updates
-    resumed, outcome = fit_model(linear_buffer(), SETTINGS, folder=folder, progress=False, resume=True)
+    resumed = fit_model(linear_buffer(), SETTINGS, folder=folder, progress=False, resume=True)
+    outcome = resumed.training
     assert outcome.updates == SETTINGS.updates - done
     assert same(whole.energy.state_dict(), resumed.energy.state_dict())
 
@@ -143,7 +145,7 @@ def test_two_runs_at_once_in_one_folder_are_refused(tmp_path):
 
 def test_the_lock_of_a_killed_run_locks_nothing(tmp_path):
     code = (
-        "import os, signal\nfrom pathlib import Path\nfrom ebm_control.training.run_settings import folder_of_one\n"
+        "import os, signal\nfrom pathlib import Path\nfrom ebm_control.training.run_folder import folder_of_one\n"
         f"with folder_of_one(Path({str(tmp_path)!r})): os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = Forked(code)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ebm_control.training import TrajectoryModel, fit_model, latest_checkpoint, load_checkpoint
+from ebm_control.models import TrajectoryModel, fit_model
+from ebm_control.training import latest_checkpoint, load_checkpoint
 from tests.helpers import Forked, same
 from tests.training.helpers import linear_buffer, tiny
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 SETTINGS = tiny(updates=300, checkpoint_every=10)
 VICTIM = """
-from ebm_control.training import fit_model
+from ebm_control.models import fit_model
 from tests.training.helpers import linear_buffer
 from tests.training.test_kill import SETTINGS
 fit_model(linear_buffer(), SETTINGS, folder={folder!r}, progress=False, resume=True)
@@ -51,15 +52,14 @@ def when_reached(at: int, folder: Path, victim: Forked) -> tuple[float, int]:
 
 
 def test_killed_run_is_resumed_to_the_same_weights_to_the_bit(tmp_path):
-    whole, _ = fit_model(linear_buffer(), SETTINGS, folder=tmp_path / "whole", progress=False)
+    whole = fit_model(linear_buffer(), SETTINGS, folder=tmp_path / "whole", progress=False)
     killed_run(tmp_path / "killed", at=60, share=0.5)
     found = latest_checkpoint(tmp_path / "killed" / "checkpoints")
     assert found is not None
     done = load_checkpoint(found).state["step"]
     assert 60 <= done < 300
-    resumed, outcome = fit_model(
-        linear_buffer(), SETTINGS, folder=tmp_path / "killed", progress=False, resume=True
-    )
+    resumed = fit_model(linear_buffer(), SETTINGS, folder=tmp_path / "killed", progress=False, resume=True)
+    outcome = resumed.training
     assert outcome.updates == 300 - done
     assert same(whole.energy.state_dict(), resumed.energy.state_dict())
     ends = [load_checkpoint(tmp_path / name / "checkpoints") for name in ("whole", "killed")]
@@ -79,21 +79,23 @@ def test_killed_run_is_resumed_to_the_same_weights_to_the_bit(tmp_path):
 )
 def test_resumed_run_of_every_kind_ends_with_the_same_weights(tmp_path, kind):
     settings = tiny(updates=20, checkpoint_every=10, **kind)
-    whole, _ = fit_model(linear_buffer(), settings, folder=tmp_path, progress=False)
+    whole = fit_model(linear_buffer(), settings, folder=tmp_path, progress=False)
     last = latest_checkpoint(tmp_path / "checkpoints")
     assert last is not None
     for file in last.iterdir():
         file.unlink()
     last.rmdir()
-    resumed, outcome = fit_model(linear_buffer(), settings, folder=tmp_path, progress=False, resume=True)
+    resumed = fit_model(linear_buffer(), settings, folder=tmp_path, progress=False, resume=True)
+    outcome = resumed.training
     assert outcome.updates == 10
     assert same(whole.energy.state_dict(), resumed.energy.state_dict())
 
 
 def test_finished_run_is_taken_up_without_an_update(tmp_path):
     settings = tiny(updates=10)
-    whole, _ = fit_model(linear_buffer(), settings, folder=tmp_path, progress=False)
-    again, outcome = fit_model(linear_buffer(), settings, folder=tmp_path, progress=False, resume=True)
+    whole = fit_model(linear_buffer(), settings, folder=tmp_path, progress=False)
+    again = fit_model(linear_buffer(), settings, folder=tmp_path, progress=False, resume=True)
+    outcome = again.training
     assert outcome.updates == 0
     loaded = TrajectoryModel.load(tmp_path / "checkpoints")
     x = torch.randn(7, 2, 3, generator=torch.Generator().manual_seed(0))

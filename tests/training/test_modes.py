@@ -6,8 +6,7 @@ import torch
 
 from ebm_control.baselines import Baseline, fit_ensemble, fit_feed_forward
 from ebm_control.data import RolloutBuffer, load_images
-from ebm_control.prediction import prediction_error
-from ebm_control.training import (
+from ebm_control.models import (
     ImageModelSettings,
     ImageTrainSettings,
     ModelSettings,
@@ -15,6 +14,7 @@ from ebm_control.training import (
     TrajectoryModel,
     fit_images,
     fit_model,
+    prediction_error,
 )
 from tests.training.helpers import linear_buffer
 
@@ -47,9 +47,9 @@ MODES = [torch.no_grad, torch.inference_mode, Double, Deterministic]
 
 def fitted(folder=None, loss="cd"):
     settings = TrainSettings(
-        SMALL, updates=4, base_updates=4, batch=16, langevin_steps=2, loss=loss, checkpoint_every=2
+        SMALL, updates=4, base_updates=4, batch_size=16, langevin_steps=2, loss=loss, checkpoint_every=2
     )
-    return fit_model(linear_buffer(4, 20), settings, folder=folder, progress=False)[0]
+    return fit_model(linear_buffer(4, 20), settings, folder=folder, progress=False)
 
 
 def assert_same(found, expected):
@@ -79,7 +79,7 @@ def test_models_are_the_same_in_every_mode(mode, loss, tmp_path):
 @pytest.mark.parametrize("fit", [fit_feed_forward, fit_ensemble])
 def test_baselines_are_the_same_in_every_mode(mode, fit, tmp_path):
     def run():
-        return fit(linear_buffer(4, 20), hidden=(8,), updates=4, batch=16)
+        return fit(linear_buffer(4, 20), hidden=(8,), updates=4, batch_size=16)
 
     expected = run()
     with mode():
@@ -95,11 +95,11 @@ def test_baselines_are_the_same_in_every_mode(mode, fit, tmp_path):
 def test_image_models_are_the_same_in_every_mode(mode, loss):
     noise = {"noise": (0.01, 1.0)} if loss == "dsm" else {}
     settings = ImageTrainSettings(
-        ImageModelSettings(width=4), updates=3, batch=8, loss=loss, langevin_steps=2, **noise
+        ImageModelSettings(width=4), updates=3, batch_size=8, loss=loss, langevin_steps=2, **noise
     )
 
     def run():
-        return fit_images(load_images("digits"), settings, progress=False)[0]
+        return fit_images(load_images("digits"), settings, progress=False)
 
     expected = run()
     with mode():
@@ -116,8 +116,8 @@ def test_data_of_every_layout_train_the_same_model():
         for episode in source.episodes():
             parts = (np.float32(part) for part in (episode.observations, episode.actions))
             buffer.add_episode(*(form(part) for part in parts))
-        settings = TrainSettings(SMALL, updates=2, base_updates=2, batch=16, langevin_steps=2)
-        return fit_model(buffer, settings, progress=False)[0].energy
+        settings = TrainSettings(SMALL, updates=2, base_updates=2, batch_size=16, langevin_steps=2)
+        return fit_model(buffer, settings, progress=False).energy
 
     expected = run(lambda x: x)
     for form in (

@@ -7,7 +7,8 @@ import torch
 
 from ebm_control.checks import InputError
 from ebm_control.data.batch import Batch
-from ebm_control.training import RandomNegatives, Together, uniform
+from ebm_control.training import RandomNegatives, uniform
+from ebm_control.training.negatives import drawn_from, states_of
 from tests.training.helpers import Planted
 
 BATCH = Batch(torch.zeros(3, 2, 2, dtype=torch.float64))
@@ -37,19 +38,17 @@ def test_noise_is_new_at_every_update_and_equal_for_equal_seeds() -> None:
 
 
 def test_sources_stand_in_their_order_and_save_only_the_states_they_have() -> None:
-    both = Together([lambda step, batch: batch, Planted(torch.full((2,), 5.0))])
-    given = both(0, BATCH)
+    both = [lambda step, batch: batch, Planted(torch.full((2,), 5.0))]
+    given = drawn_from(both, 0, BATCH)
     assert given is not None
     assert torch.equal(given.x[:3], BATCH.x)
     assert (given.x[3:] > 3).all()
-    assert list(both.state_dict()) == ["1"]
+    assert list(states_of(both)) == ["1"]
 
 
 def test_bad_input_is_named() -> None:
     with pytest.raises(InputError, match="count: expected a whole number of at least 1, got 0"):
         RandomNegatives(uniform(), 0)
-    with pytest.raises(InputError, match="sources: expected at least one, got none"):
-        Together([])
-    mixed = Together([RandomNegatives(uniform(), 2), lambda step, batch: Batch(batch.x)])
-    with pytest.raises(InputError, match="sources: expected a context from all"):
-        mixed(0, WITH_CONTEXT)
+    mixed = [RandomNegatives(uniform(), 2), lambda step, batch: Batch(batch.x)]
+    with pytest.raises(InputError, match="extra_negatives: expected a context from all"):
+        drawn_from(mixed, 0, WITH_CONTEXT)

@@ -26,8 +26,8 @@ def test_five_percent_of_draws_start_afresh_and_the_rest_continue_their_slot():
         new = x[:, 0] < 0
         assert torch.equal(x[~new, 0], slots[~new].float())
         fresh, total = fresh + int(new.sum()), total + 200
-    deviation = math.sqrt(total * 0.05 * 0.95)
-    assert abs(fresh - 0.05 * total) < 4 * deviation
+    std = math.sqrt(total * 0.05 * 0.95)
+    assert abs(fresh - 0.05 * total) < 4 * std
 
 
 def test_fresh_chains_are_new_at_every_draw():
@@ -79,8 +79,8 @@ def test_every_slot_is_drawn_equally_often(capacity, n):
     slots = torch.cat([buffer.draw(n, generator)[1] for _ in range(draws)])
     counts = slots.bincount(minlength=capacity).double()
     share = n / capacity
-    deviation = math.sqrt(draws * share * (1 - share)) if n < capacity else 0.5
-    assert ((counts - draws * share).abs() < 4.5 * deviation).all()
+    std = math.sqrt(draws * share * (1 - share)) if n < capacity else 0.5
+    assert ((counts - draws * share).abs() < 4.5 * std).all()
 
 
 def test_bytes_keep_images_within_half_a_level_at_a_quarter_of_the_memory():

@@ -99,7 +99,7 @@ def test_planned_negatives_raise_the_energy_where_they_lie():
     hole = torch.tensor([0.8, -2.0])
 
     def height(planned: Planted | None) -> float:
-        trainer = toy_trainer(learning_rate=3e-3, planned=planned)
+        trainer = toy_trainer(learning_rate=3e-3, extra_negatives=[planned])
         trainer.fit(Resampled(two_modes()), 60)
         with torch.no_grad():
             return float(trainer.energy(hole[None]) - trainer.energy(two_modes(200)).mean())
@@ -128,7 +128,7 @@ def test_planned_negatives_are_read_with_their_own_context():
         def __next__(self) -> Batch:
             return super().__next__()._replace(context=torch.arange(64.0)[:, None] / 64)
 
-    toy_trainer(Shifted(), loss=Watched(), planned=contexts).fit(Numbered(two_modes()), 2)
+    toy_trainer(Shifted(), loss=Watched(), extra_negatives=[contexts]).fit(Numbered(two_modes()), 2)
     assert [len(rows) for rows in seen] == [69, 64]
     assert torch.equal(seen[0][64:], torch.tensor([[3.0, 3.0, 7.0]]).expand(5, 3))
     for rows in seen:
@@ -206,8 +206,8 @@ def test_images_train_in_the_very_same_loop():
     trainer = Trainer(energy, cold, buffer, optimizer=optimizer, gradient_clip=0.1, ema=0)
     outcome = trainer.fit(Resampled(bars(), size=32), 40)
     assert outcome.rollbacks == 0
-    assert all(math.isfinite(value) for value in outcome.figures.values())
-    assert abs(outcome.figures["gap"]) < 1
+    assert all(math.isfinite(value) for value in outcome.metrics.values())
+    assert abs(outcome.metrics["gap"]) < 1
     assert len(buffer) > 200
     with torch.no_grad():
         noise = torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(1))

@@ -69,7 +69,7 @@ def coloured_noise_cem(
     population: int = 40,
     elites: int = 6,
     exponent: float = 2.0,
-    deviation: float = 0.6,
+    std: float = 0.6,
     momentum: float = 0.1,
 ) -> Array:
     """Cross-entropy method with coloured noise over a receding horizon; elites live on (iCEM, Pinneri et al. 2020).
@@ -107,7 +107,7 @@ def coloured_noise_cem(
     plan, state = first.copy(), problem.start
     for t in range(0, problem.steps, commit):
         ahead = plan[t : t + horizon]  # a view: what is found here is what the next search starts from
-        mean, spread, kept = ahead.copy(), np.full_like(ahead, deviation), ahead[None].copy()
+        mean, spread, kept = ahead.copy(), np.full_like(ahead, std), ahead[None].copy()
         for _ in range(iterations):
             noise = coloured_noise(rng, (population, *mean.shape), exponent)
             kept = np.concatenate([kept, np.clip(mean + spread * noise, *problem.bounds)])
@@ -128,7 +128,7 @@ def hill_climb(
     *,
     rounds: int = 10,
     population: int = 32,
-    deviation: float = 0.3,
+    std: float = 0.3,
     exponent: float = 1.0,
 ) -> Array:
     """Refine a plan (steps, m): in each round, the best of random local changes if it is better.
@@ -145,7 +145,7 @@ def hill_climb(
         centre = rng.uniform(0, problem.steps, size=(population, 1))
         length = problem.steps ** rng.uniform(0, 1, size=(population, 1))
         window = np.exp(-0.5 * np.square((clock - centre) / length))[..., None]
-        size = deviation * 10 ** rng.uniform(-3, 0, size=(population, 1, 1))
+        size = std * 10 ** rng.uniform(-3, 0, size=(population, 1, 1))
         change = size * window * coloured_noise(rng, (population, *plan.shape), exponent)
         proposals = np.clip(plan + change, *problem.bounds)
         returns = problem.returns(proposals)

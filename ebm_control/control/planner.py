@@ -1,0 +1,268 @@
+"""One recipe of planners for all models: settings that work, and one word to change the sampler."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from ebm_control.baselines import Baseline, Ensemble, TrajectorySampling
+from ebm_control.checks import InputError, require, require_flag, require_number, shown
+from ebm_control.data.normalizer import Normalizer
+from ebm_control.energies.base import Energy
+from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.energies.trajectory import TransitionEnergy
+from ebm_control.models.trajectory import TrajectoryModel
+from ebm_control.planning.planner import Planner
+from ebm_control.planning.shooting import Dynamics, ExpectedDynamics
+from ebm_control.planning.stiffness import tempered
+from ebm_control.samplers.langevin import Langevin
+from ebm_control.samplers.population import CEM, MPPI
+from ebm_control.samplers.schedules import Linear
+
+Model = TrajectoryModel | Baseline
+PlanSampler = Langevin | MPPI | CEM
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of planners that work.
+
+    Attributes:
+        samplers: by name.
+        over_actions: "langevin" for an energy that is planned with over actions alone.
+        chains: of a plan, by gradients: of an energy and of a baseline.
+        weight: of an energy against the costs.
+
+    """
+
+    samplers: Mapping[str, PlanSampler]
+    over_actions: PlanSampler
+    chains: tuple[int, int]
+    weight: float
+
+
+# RMS-preconditioned descent: a plan is a mode, not a sample; steps shrink so that it settles.
+_DESCENT = Langevin(80, Linear(0.1, 0.01), noise=0.0, adapt="rms")
+_SHORT_DESCENT = Langevin(20, Linear(0.2, 0.01), noise=0.0, adapt="rms")
+
+PRESETS = {
+    "offline": Preset(
+        {
+            "langevin": _DESCENT,
+            "mppi": MPPI(8, candidates=128, noise=1.0, temperature=0.05, smooth=False),
+            "cem": CEM(8, candidates=128, elites=12, noise=1.0, smooth=False),
+        },
+        over_actions=_DESCENT,
+        chains=(4, 1),
+        weight=10.0,
+    ),
+    # Half the weight: the better a base knows all coordinates, the more of them are as stiff as the stiffest one, and
+    # 80 steps no longer settle.
+    "online": Preset(
+        {
+            "langevin": _DESCENT,
+            "mppi": MPPI(5, candidates=100, noise=1.0, temperature=0.5),
+            "cem": CEM(5, candidates=100, elites=10, noise=1.0),
+        },
+        over_actions=_SHORT_DESCENT,
+        chains=(2, 2),
+        weight=5.0,
+    ),
+}
+SAMPLERS = tuple(PRESETS["offline"].samplers)
+
+
+def planner_for(
+    model: Model,
+    costs: Energy | Sequence[Energy],
+    horizon: int = 15,
+    *,
+    sampler: PlanSampler | str | None = None,
+    action_space: spaces.Box | None = None,
+    chains: int | None = None,
+    shooting: bool | None = None,
+    weight: float | None = None,
+    particles: int | None = None,
+    generator: torch.Generator | None = None,
+    preset: Literal["offline", "online"] = "offline",
+) -> Planner:
+    """Planner for an energy of transitions or for a baseline, in scales taken from the model itself.
+
+    With a regression base the energy is taken at the temperature where one typical displacement off the dynamics
+    costs `weight / 2` in the coordinate that the base knows best, of those that actions can move: a base fitted to a
+    clean simulator is far too stiff to move trajectories through, and one stiff coordinate is enough to hold them.
+    Coordinates that actions cannot move (a phase, a disturbance) are at most as stiff as that one, and those that are
+    constant or move like a clock are held where they will be: neither decides how closely a plan keeps to the dynamics.
+
+    A baseline is planned with over actions alone, with the same warm starts and restarts.
+
+    Args:
+        model: a trained energy of kind "transition", or a baseline that sees actions. A recurrent baseline begins
+            each plan without a history.
+        costs: what the plan is for, in normalised units; `20 * GoalCost(model.layout, index)`, say.
+        horizon: steps ahead.
+        sampler: "langevin", "mppi", "cem" or a sampler of your own settings; preconditioner and action bounds
+            are filled in where it has none. None for "langevin" of an energy and "cem" of a baseline.
+        action_space: bounds on actions; None for none.
+        chains: per problem; None for the preset's with Langevin and 1 for a population.
+        shooting: plan over actions alone; None where the sampler takes no gradients. A baseline always does.
+        weight: of the energy against the costs; None for the preset's. A baseline has none.
+        particles: of an ensemble, a multiple of its members; None for one per member. Each candidate costs as
+            many model evaluations.
+        generator: source of the particles' noise; None for one of seed 0.
+        preset: "offline", or "online" with fewer evaluations per plan.
+
+    Raises:
+        InputError: the model is of another kind, of noised data or of states alone, no such sampler or preset, or an
+            argument is out of its range or not one of this kind of model.
+
+    """
+    require(preset in PRESETS, "preset", given=shown(preset), expected=f"one of {sorted(PRESETS)}")
+    if weight is not None:
+        require_number("weight", weight, 0)
+    if chains is not None:
+        require_number("chains", chains, 1, whole=True)
+    if shooting is not None:
+        require_flag("shooting", shooting)
+    box = action_space is None or isinstance(action_space, spaces.Box)
+    require(box, "action_space", given=shown(action_space), expected="a Box, or None")
+    chosen = PRESETS[preset]
+    if isinstance(model, Baseline):
+        sampler = _named(sampler or "cem", chosen, over_actions=True)
+        return _of_baseline(
+            model, costs, horizon, sampler, action_space, chains, particles, generator, chosen
+        )
+    sampler = _named(sampler or "langevin", chosen, over_actions=bool(shooting))
+    if shooting is None:
+        shooting = not isinstance(sampler, Langevin) and model.layout.act_dim > 0
+    weight = chosen.weight if weight is None else weight
+    return _of_energy(model, costs, horizon, sampler, action_space, chains, shooting, weight, chosen)
+
+
+def _of_energy(
+    model: TrajectoryModel,
+    costs: Energy | Sequence[Energy],
+    horizon: int,
+    sampler: PlanSampler,
+    action_space: spaces.Box | None,
+    chains: int | None,
+    shooting: bool,
+    weight: float,
+    preset: Preset,
+) -> Planner:
+    energy, layout = _plannable(model), model.layout
+    step = energy.displacement_scale
+    clamp = sampler.clamp
+    if clamp is None and action_space is not None and layout.act_dim:
+        clamp = action_bounds(model.normalizer, layout, action_space)
+    scale = (*(4 * step).tolist(), *[1.0] * layout.act_dim) if sampler.scale is None else sampler.scale
+    context = torch.tensor([math.log2(model.settings.gaps[0])]) if energy.context_dim else None
+    energy, stiffest = tempered(energy, context)
+    settled = replace(sampler, scale=scale, clamp=clamp)
+    return Planner(
+        energy,
+        settled,
+        horizon,
+        costs,
+        layout=layout,
+        weight=weight * stiffest**2,
+        chains=_chains(chains, sampler, preset.chains[0]),
+        first=replace(settled, steps=3 * sampler.steps),  # a cold start has further to go
+        spread=torch.cat([1.5 * step, step.new_ones(layout.act_dim)]),
+        context=context,
+        dynamics=ExpectedDynamics(energy, context) if shooting else None,
+        steady=energy.steady,
+        rate=energy.rate,
+    )
+
+
+def _of_baseline(
+    model: Baseline,
+    costs: Energy | Sequence[Energy],
+    horizon: int,
+    sampler: PlanSampler,
+    action_space: spaces.Box | None,
+    chains: int | None,
+    particles: int | None,
+    generator: torch.Generator | None,
+    preset: Preset,
+) -> Planner:
+    require(
+        model.layout.act_dim > 0,
+        "model",
+        given="one that sees states alone",
+        expected="a model that sees actions: a plan is searched for among them",
+    )
+    if sampler.clamp is None and action_space is not None:
+        sampler = replace(sampler, clamp=action_bounds(model.normalizer, model.layout, action_space))
+    dynamics: Dynamics = model.dynamics
+    if isinstance(model.dynamics, Ensemble):
+        if generator is None:
+            generator = torch.Generator().manual_seed(0)
+        count = model.dynamics.members if particles is None else particles
+        dynamics = TrajectorySampling(model.dynamics, count, horizon, generator)
+    return Planner(
+        None,
+        sampler,
+        horizon,
+        costs,
+        layout=model.layout,
+        chains=_chains(chains, sampler, preset.chains[1]),
+        first=replace(sampler, steps=3 * sampler.steps),  # a cold start has further to go
+        spread=1.0,
+        dynamics=dynamics,
+    )
+
+
+def _chains(given: int | None, sampler: PlanSampler, usual: int) -> int:
+    if given is not None:
+        return given
+    return usual if isinstance(sampler, Langevin) else 1
+
+
+def _plannable(model: TrajectoryModel) -> TransitionEnergy:
+    """The model's energy; raises `InputError` where plans cannot be made with it."""
+    energy = model.energy
+    require(
+        energy.noise is None,
+        "model",
+        given="an energy of noised data",
+        expected="one of data as they are, trained by another objective than 'dsm'",
+    )
+    if not isinstance(energy, TransitionEnergy):
+        raise InputError(f"model: expected kind 'transition', got '{model.settings.kind}'")
+    return energy
+
+
+def _named(sampler: PlanSampler | str, preset: Preset, *, over_actions: bool) -> PlanSampler:
+    """The sampler itself, or the preset's of this name."""
+    if isinstance(sampler, PlanSampler):
+        return sampler
+    known = isinstance(sampler, str) and sampler in preset.samplers
+    if not known:
+        raise InputError(
+            f"sampler: expected one of {sorted(preset.samplers)} or a sampler of plans, got {shown(sampler)}"
+        )
+    if sampler == "langevin" and over_actions:
+        return preset.over_actions
+    return preset.samplers[sampler]
+
+
+def action_bounds(
+    normalizer: Normalizer, layout: TrajectoryLayout, action_space: spaces.Box
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Low and high of one normalised row: states are free, actions within the space."""
+    free = [float("inf")] * layout.obs_dim
+
+    def normalised(bound: object) -> list[float]:
+        actions: Tensor = normalizer.normalize_actions(torch.as_tensor(bound).double())
+        return [float(a) for a in actions]
+
+    low, high = normalised(action_space.low), normalised(action_space.high)
+    return tuple([-f for f in free] + low), tuple(free + high)

@@ -1,0 +1,82 @@
+"""Regression of a conditional Gaussian base measure, before the tilt is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require, require_number
+from ebm_control.data.batch import Batch
+from ebm_control.energies.base_measure import RegressionBase
+from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
+from ebm_control.training.logger import Logger
+from ebm_control.training.regression import regress
+
+
+def fit_base(
+    energy: TransitionEnergy | WindowEnergy,
+    batches: Iterator[Batch],
+    held_out: Iterator[Batch],
+    steps: int = 3000,
+    *,
+    learning_rate: float = 1e-3,
+    minimum: float = 1e-3,
+    logger: Logger | None = None,
+) -> Tensor:
+    """Fit the mean of the energy's `RegressionBase` by least squares, then its deviation on held-out windows.
+
+    Afterwards the base's parameters no longer require gradients: contrastive training shapes the tilt alone.
+
+    Args:
+        energy: with a `RegressionBase`.
+        batches: endless windows of `energy.window` rows, or more of a transition energy.
+        held_out: endless windows of other episodes.
+        steps: Adam steps, the learning rate falling to 0 along a cosine.
+        learning_rate: at the start.
+        minimum: smallest deviation, in units of the data's displacements: a floor on how stiff the energy is.
+        logger: progress bar and events.
+
+    Returns:
+        `(obs_dim,)` the deviation: held-out root mean squared error in units of the data's displacements;
+        `((window - 1) * obs_dim,)` of a window energy.
+
+    Raises:
+        InputError: the energy's base is not a `RegressionBase`, or a setting is out of its range.
+
+    """
+    require_number("minimum", minimum, 0, above=True)
+    base = energy.base
+    require(
+        isinstance(base, RegressionBase),
+        "energy.base",
+        given=type(base).__name__,
+        expected="a RegressionBase",
+    )
+    assert isinstance(base, RegressionBase)
+    regress(
+        base.parameters(),
+        lambda batch: _squared_error(energy, base, batch).mean(),
+        batches,
+        steps,
+        learning_rate=learning_rate,
+        gradient_clip=1.0,
+        logger=logger,
+        name="base",
+        figure="base_loss",
+    )
+    base.requires_grad_(False)
+    with torch.no_grad():
+        error = torch.stack(
+            [_squared_error(energy, base, next(held_out)).mean(dim=(0, 1)) for _ in range(40)]
+        )
+    std = error.mean(dim=0).sqrt().clamp_min(minimum)
+    base.set_std(std)
+    return std
+
+
+def _squared_error(energy: TransitionEnergy | WindowEnergy, base: RegressionBase, batch: Batch) -> Tensor:
+    """`(B, windows, outputs)` squared errors in units of the data's displacements."""
+    inputs, displacement = energy.windows(batch.x, batch.context)
+    return (displacement - base.mean(inputs)).square()

@@ -1,0 +1,32 @@
+"""Chains that a trajectory energy is trained against: their sampler, and where fresh ones start."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ebm_control.data.windows import StateBatches, WindowBatches
+from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.models.trajectory import TrajectoryModel
+from ebm_control.samplers.langevin import Langevin
+from ebm_control.samplers.recipes import negative_sampler
+from ebm_control.training.sample_buffer import Fresh, displaced, scattered
+
+
+def negatives_for(
+    model: TrajectoryModel, batches: WindowBatches | StateBatches, steps: int
+) -> tuple[Langevin, Fresh]:
+    """Sampler of training negatives and where its fresh chains start: at the model's scale, within the data's range."""
+    energy, layout = model.energy, model.layout
+    scale = energy.next_std()
+    if not model.settings.joint:
+        return negative_sampler(energy, steps), displaced(layout, 3 * scale)
+    low, high = _data_range(batches, layout)
+    return negative_sampler(energy, steps, (low, high)), scattered(layout, low, high, scale)
+
+
+def _data_range(batches: WindowBatches | StateBatches, layout: TrajectoryLayout) -> tuple[Tensor, Tensor]:
+    """Corners `(obs_dim,)` of the box of all states, a twentieth wider on each side than the data."""
+    source = batches.batches if isinstance(batches, StateBatches) else batches
+    low, high = (bound[: layout.obs_dim] for bound in source.range())
+    margin = 0.05 * (high - low)
+    return low - margin, high + margin

@@ -1,0 +1,124 @@
+"""How far predictions are from what happened."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require, require_number, require_seed
+from ebm_control.data.rollout_buffer import RolloutBuffer
+from ebm_control.models.trajectory import TrajectoryModel
+from ebm_control.prediction.predict import Prediction, predict
+from ebm_control.samplers.chain import Sampler
+
+
+@dataclass(frozen=True)
+class PredictionError:
+    """Predictions beside what happened, in normalised units.
+
+    Attributes:
+        rmse: `(horizon,)` root mean squared error of the mean future, in units of a state's standard deviation.
+        rmse_best: `(horizon,)` the same of the best of the K futures at each step.
+        rmse_still: `(horizon,)` the same of predicting no change at all, for scale.
+        prediction: what was predicted.
+        truth: `(N, horizon, obs_dim)` what happened.
+
+    """
+
+    rmse: Tensor
+    rmse_best: Tensor
+    rmse_still: Tensor
+    prediction: Prediction
+    truth: Tensor
+
+
+def prediction_error(
+    model: TrajectoryModel,
+    buffer: RolloutBuffer,
+    horizon: int,
+    *,
+    windows: int = 256,
+    samples: int = 1,
+    sampler: Sampler | None = None,
+    seed: int = 0,
+) -> PredictionError:
+    """Predict futures of windows drawn from `buffer`, given their actions, and compare.
+
+    Args:
+        model: trained.
+        buffer: episodes that training did not see.
+        horizon: states to predict, `h`; the data must hold windows of `h` more rows than the history needs.
+        windows: histories, `N`.
+        samples: futures a history, `K`.
+        sampler: as in `predict`.
+        seed: of windows and noise.
+
+    Raises:
+        InputError: the data have no window that long or other coordinates, or the horizon is beyond the window
+            of a model of kind "window" without a base.
+
+    """
+    for name, value in (("horizon", horizon), ("windows", windows), ("samples", samples)):
+        require_number(name, value, 1, whole=True)
+    require_seed("seed", seed)
+    _require_fit(model, buffer, horizon)
+    settings = model.settings
+    known = 1 if settings.kind == "window" else settings.window - 1
+    observations, actions = buffer.sample_windows(
+        windows, known + horizon, settings.gaps[0], rng=np.random.default_rng(seed)
+    )
+    normalizer = model.normalizer
+    x = normalizer.normalize(torch.from_numpy(observations), torch.from_numpy(actions)).float()
+    data, layout = normalizer.layout, model.layout
+    given = data.actions(x)[:, known - 1 : -1] if layout.act_dim else None
+    context = (
+        torch.full((windows, 1), math.log2(settings.gaps[0]), dtype=x.dtype)
+        if len(settings.gaps) > 1
+        else None
+    )
+    prediction = predict(
+        model.energy,
+        x[:, :known, : layout.dim],
+        given,
+        horizon=horizon,
+        samples=samples,
+        sampler=sampler,
+        context=context,
+        generator=torch.Generator().manual_seed(int(seed)),
+    )
+    truth = layout.states(x)[:, known:]
+    unit = normalizer.state_std.float()
+    # Periodic coordinates have no plain mean: average the errors, which do not wrap.
+    errors = layout.difference(prediction.states, truth[:, None]) / unit
+    still = layout.difference(layout.states(x)[:, known - 1 : known], truth) / unit
+    best = errors.square().mean(dim=-1).amin(dim=1)
+    return PredictionError(
+        errors.mean(dim=1).square().mean(dim=(0, 2)).sqrt(),
+        best.mean(dim=0).sqrt(),
+        still.square().mean(dim=(0, 2)).sqrt(),
+        prediction,
+        truth,
+    )
+
+
+def _require_fit(model: TrajectoryModel, buffer: RolloutBuffer, horizon: int) -> None:
+    """Raise `InputError` where the data have other coordinates than the model, or its window is too short."""
+    known, given = model.normalizer.layout, (buffer.obs_dim, buffer.act_dim)
+    expected = known.obs_dim, known.act_dim
+    require(
+        given == expected,
+        "buffer",
+        given=f"{given} observation and action coordinates",
+        expected=f"the model's, {expected}",
+    )
+    settings = model.settings
+    require(
+        settings.kind != "window" or settings.base != "none" or horizon < settings.window,
+        "horizon",
+        given=horizon,
+        expected=f"at most {settings.window - 1}, the model's window less its first state",
+    )

@@ -1,0 +1,120 @@
+"""A reward that is learned: what plans are for where nobody can write it down."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.energies.networks import MLP
+from ebm_control.tensors import ordinary_tensors
+
+
+class RewardNetwork(nn.Module):
+    """Reward of transitions, in deviations of the rewards it was fitted to: for `RewardCost(layout, network)`.
+
+    It sees the features of both states and the action, all in the units of the trajectory. Fit it with
+    `ebm_control.training.fit_reward`.
+
+    Args:
+        layout: meaning of the coordinates.
+        hidden: widths.
+
+    Attributes:
+        mean: of the rewards it was fitted to.
+        deviation: of them, 1 where they are all the same.
+        fitted: whether it was fitted at all.
+
+    """
+
+    mean: Tensor
+    std: Tensor
+    fitted: Tensor
+
+    @ordinary_tensors()
+    def __init__(self, layout: TrajectoryLayout, hidden: tuple[int, ...] = (128, 128)) -> None:
+        super().__init__()
+        self.layout = layout
+        self.network = MLP(2 * layout.feature_dim + layout.act_dim, hidden)
+        self.register_buffer("mean", torch.zeros((), dtype=torch.float32))
+        self.register_buffer("std", torch.ones((), dtype=torch.float32))
+        self.register_buffer("fitted", torch.tensor(False))
+
+    def forward(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
+        """Rewards `(...)` of states `(..., obs_dim)`, actions `(..., act_dim)` and next states."""
+        parts = [self.layout.features(states), actions, self.layout.features(after)]
+        value: Tensor = self.network(torch.cat(parts, dim=-1).to(self.mean.dtype)).squeeze(-1)
+        return value
+
+    def raw(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
+        """The same in the environment's units."""
+        return self(states, actions, after) * self.std + self.mean
+
+
+class EndNetwork(nn.Module):
+    """Probability that a transition ends its episode, where environments terminate (not at their time limits).
+
+    It sees what a `RewardNetwork` sees. Fit it with `ebm_control.training.fit_ends`.
+
+    Args:
+        layout: meaning of the coordinates.
+        hidden: widths.
+
+    Attributes:
+        shift: added to the logits: the log-odds of an end in the data, where it was fitted to as many ends as other
+            transitions.
+        seen: ends in the data it was fitted to.
+
+    """
+
+    shift: Tensor
+    seen: Tensor
+
+    @ordinary_tensors()
+    def __init__(self, layout: TrajectoryLayout, hidden: tuple[int, ...] = (128, 128)) -> None:
+        super().__init__()
+        self.layout = layout
+        self.network = MLP(2 * layout.feature_dim + layout.act_dim, hidden)
+        self.register_buffer("shift", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
+        """Logits `(...)` of an end, in data with as many ends as other transitions; arguments as a reward's."""
+        parts = [self.layout.features(states), actions, self.layout.features(after)]
+        value: Tensor = self.network(torch.cat(parts, dim=-1)).squeeze(-1)
+        return value
+
+    def probability(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
+        """Probability `(...)` of an end, 0 where none was ever seen."""
+        if int(self.seen) == 0:
+            return torch.zeros_like(after[..., 0])
+        return (self(states, actions, after) + self.shift).sigmoid()
+
+
+class RewardUntilEnd(nn.Module):
+    """A learned reward that is paid as long as the episode lasts, for `RewardCost(layout, ...)`.
+
+    The reward of step `t` counts by the probability that no earlier step ended the episode, and after an end nothing
+    is paid: an end costs what would have been earned. What lies beyond the plan is priced too: who is alive at its
+    end is paid the mean reward of the data, if that is positive, for as many steps again. So staying alive counts
+    even where every step is paid alike.
+
+    Args:
+        reward: fitted.
+        ends: fitted.
+
+    """
+
+    def __init__(self, reward: RewardNetwork, ends: EndNetwork) -> None:
+        super().__init__()
+        self.reward, self.ends = reward, ends
+
+    def forward(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
+        """Expected rewards `(B, T-1)`, in deviations of the rewards that the network was fitted to."""
+        reward = self.reward
+        mean = (reward.mean / reward.std).to(states)
+        lasts = (1 - self.ends.probability(states, actions, after)).cumprod(dim=-1)
+        before = torch.cat([torch.ones_like(lasts[..., :1]), lasts[..., :-1]], dim=-1)
+        paid = before * (reward(states, actions, after) + mean)
+        beyond = lasts[..., -1:] * mean.clamp_min(0.0) * paid.shape[-1]
+        return torch.cat([paid[..., :-1], paid[..., -1:] + beyond], dim=-1)

@@ -1,0 +1,222 @@
+"""Exploration without a goal: goals where nothing has been yet, next to where something has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from ebm_control.checks import require, require_shape
+from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.online.exploration.novelty import NoveltyCost
+from ebm_control.online.exploration.ways import NONE, Ways
+
+Array = NDArray[np.float64]
+SPARED = 0.2  # visits that a width of way is worth, where nothing new is left
+AHEAD = 4  # places along a way that are headed for
+
+
+class Goals(Protocol):
+    """Sets goals while an agent learns, in place of the environment's."""
+
+    def __call__(self, observations: Array, fresh: NDArray[np.bool_]) -> Array | None:
+        """Goals `(N, g)` for observations `(N, obs_dim)`, both raw; None for the environment's own.
+
+        NaN is no goal: the next action of that environment is drawn at random. `fresh` `(N,)` is True where an episode
+        has just begun.
+        """
+        ...
+
+
+class FrontierGoals:
+    """Heads for the nearest place that was not visited and lies next to one that was (Yamauchi 1997).
+
+    Nearest along ways that were gone before (`Ways`); what is handed out is the goal itself, once it is next, and
+    until then a place a little ahead on the way there. A goal that is given up nearby counts as visited too: what the
+    world refused is not tried again, so walls need not be known beforehand. Environments side by side share what they
+    know, and head for different places.
+
+    Args:
+        obs_dim: observation coordinates.
+        index: those that make a place, and that a goal names.
+        width: `(len(index),)` or a number: size of a place, raw.
+        low: `(len(index),)` or a number: corner of the box that goals lie in, raw; None for no bound.
+        high: the other corner.
+        patience: steps after which a goal is given up.
+        stalled: steps after which it is, where nothing has moved by more than half a width.
+        reach: widths within which a goal that is given up counts as visited.
+        spell: steps at random, once nothing new is left, in the places that were visited least: data of all directions
+            and lengths, for energies of pairs of states. All environments take it together, and wait for the last.
+        until: calls after which it sets no more goals, and the environment's own hold; None for never.
+        capacity: places remembered.
+        seed: of ties, and of goals where none was reached from afar.
+
+    Attributes:
+        memory: what was visited, or tried in vain.
+        ways: what was visited, and how it hangs together.
+
+    Raises:
+        InputError: a setting is of no sense.
+
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        index: Sequence[int],
+        width: Tensor | float,
+        low: ArrayLike | None = None,
+        high: ArrayLike | None = None,
+        *,
+        patience: int = 80,
+        stalled: int = 4,
+        reach: float = 1.6,
+        spell: int = 0,
+        until: int | None = None,
+        capacity: int = 4000,
+        seed: int = 0,
+    ) -> None:
+        require(patience >= 1, "patience", given=patience, expected="at least 1 step")
+        require(stalled >= 1, "stalled", given=stalled, expected="at least 1 step")
+        require(reach > 0, "reach", given=reach, expected="a positive number of widths")
+        self.memory = NoveltyCost(TrajectoryLayout(obs_dim), index, width, capacity=capacity)
+        require(spell >= 0, "spell", given=spell, expected="0 or more steps")
+        self.obs_dim, self.reach, self.spell = obs_dim, reach, spell
+        self.index, self.patience, self.stalled, self.until = list(index), patience, stalled, until
+        self.width = torch.as_tensor(width, dtype=torch.float32).expand(len(self.index)).numpy()
+        self.low = np.asarray(-np.inf if low is None else low, np.float32)
+        self.high = np.asarray(np.inf if high is None else high, np.float32)
+        for name, bound in (("low", self.low), ("high", self.high)):
+            require(
+                bound.shape in ((), (len(self.index),)),
+                name,
+                given=f"shape {bound.shape}",
+                expected=f"one figure, or one for each of {len(self.index)} coordinates",
+            )
+        self._offsets = np.array(
+            [o for o in product((-1, 0, 1), repeat=len(self.index)) if any(o)], np.float32
+        )
+        self.ways = Ways(self.width)
+        self._candidates = np.empty((0, len(self.index)), np.float32)
+        self._beside = np.empty(0, np.intp)  # the place that each candidate is next to
+        self._rng = np.random.default_rng(seed)
+        self._goals = np.empty((0, len(self.index)), np.float32)
+        self._anchor, self._age = self._goals, np.empty(0, int)
+        self._still, self._place, self._last = self._age, self._age, self._age
+        self._back = self._arrived = np.empty(0, bool)
+        self._left = 0
+        self._calls = 0
+
+    def __call__(self, observations: Array, fresh: NDArray[np.bool_]) -> Array | None:
+        """See `Goals`."""
+        require_shape("observations", torch.as_tensor(observations), (None, self.obs_dim))
+        self._calls += 1
+        here = np.asarray(observations, np.float32)[:, self.index]
+        if len(self._goals) != len(here):
+            self._begin(here)
+        self._visit(here, fresh)
+        if self.until is not None and self._calls > self.until:
+            return None
+        self._age += 1
+        moved = self._distance(here, self._anchor) > 0.5
+        self._anchor[moved | fresh] = here[moved | fresh]
+        self._still = np.where(moved | fresh, 0, self._still + 1)
+        away = self._distance(here, self._goals)
+        reached = away < 0.5
+        given_up = ~reached & ~fresh & ((self._age > self.patience) | (self._still >= self.stalled))
+        # One that was given up from afar (a wall in between) may yet be reached another way.
+        close = given_up & (away < self.reach)
+        self._remember(self._goals[(reached | close) & ~self._back])
+        # Another environment may have been there meanwhile.
+        known = ~self._back & ~self.memory.novel(torch.from_numpy(self._goals)).numpy()
+        self._arrived |= self._back & (reached | given_up)
+        over = np.where(self._back, self._arrived & self._spell_is_over(), reached | given_up | known)
+        for i in np.flatnonzero(over).tolist():
+            self._arrived[i] = False
+            self._next(i, anywhere=bool(given_up[i] & ~close[i] & ~self._back[i]))
+            self._age[i], self._still[i], self._anchor[i] = 0, 0, here[i]
+        headings = np.full(here.shape, np.nan)
+        for i in np.flatnonzero(~self._arrived).tolist():
+            headings[i] = self._heading(i)
+        return headings
+
+    def _spell_is_over(self) -> bool:
+        """Count the steps of the spell; it begins once everyone is there: steps without goals need no plans."""
+        if self.spell == 0:
+            return True
+        if self._left == 0:
+            self._left = self.spell if self._arrived.all() else 0
+            return False
+        self._left -= 1
+        return self._left == 0
+
+    def _begin(self, here: NDArray[np.float32]) -> None:
+        self._goals, self._anchor = here.copy(), here.copy()
+        self._age = np.zeros(len(here), int)
+        self._still = self._age.copy()
+        self._place = np.full(len(here), NONE, np.intp)
+        self._last = np.zeros(len(here), np.intp)
+        self._back = np.zeros(len(here), bool)  # on the way to a known place, nothing new being left
+        self._arrived = np.zeros(len(here), bool)  # there, at random until the spell is over
+        self._left = 0  # steps of the spell
+
+    def _visit(self, here: NDArray[np.float32], fresh: NDArray[np.bool_]) -> None:
+        """Remember where everyone is, and take what is around a new place for candidates."""
+        self._place, new = self.ways.visit(here, np.where(fresh, NONE, self._place))
+        if len(new) == 0:
+            return
+        places = self.ways.places[new]
+        self._remember(places)
+        around = (places[:, None] + self._offsets * self.width).reshape(-1, len(self.index))
+        inside = ((around >= self.low) & (around <= self.high)).all(axis=1)
+        self._candidates = np.concatenate([self._candidates, around[inside]])
+        self._beside = np.concatenate([self._beside, new.repeat(len(self._offsets))[inside]])
+
+    def _remember(self, places: NDArray[np.float32]) -> None:
+        if len(places):
+            self.memory.visit(torch.from_numpy(places))
+
+    def _next(self, i: int, anywhere: bool) -> None:
+        """The nearest candidate (or any) that is still new and that no other environment heads for."""
+        new = self.memory.novel(torch.from_numpy(self._candidates)).numpy()
+        self._candidates, self._beside = self._candidates[new], self._beside[new]
+        others = np.delete(self._goals, i, axis=0)
+        free = (self._distance(self._candidates[:, None], others[None]) > 0.5).all(axis=1)
+        candidates, beside = self._candidates[free], self._beside[free]
+        length, _ = self.ways.lengths(int(self._place[i]))
+        self._back[i] = len(candidates) == 0
+        if self._back[i]:
+            # Where it was least often, and of several such places the nearest.
+            visits = self.ways.visits + SPARED * length + 0.1 * self._rng.random(len(length))
+            self._last[i] = visits.argmin()
+            self._goals[i] = self.ways.places[self._last[i]]
+            return
+        if anywhere:
+            chosen = int(self._rng.integers(len(candidates)))
+        else:
+            step = self._distance(candidates, self.ways.places[beside])
+            chosen = int((length[beside] + step + 0.1 * self._rng.random(len(candidates))).argmin())
+        self._goals[i], self._last[i] = candidates[chosen], beside[chosen]
+
+    def _heading(self, i: int) -> NDArray[np.float32]:
+        """The goal, or a place on the way to what it is next to."""
+        place, last = int(self._place[i]), int(self._last[i])
+        if place == last or self._distance(self._goals[i], self.ways.places[place]) < 1.5:
+            return self._goals[i]
+        length, following = self.ways.lengths(last)
+        if not np.isfinite(length[place]):
+            return self._goals[i]
+        for _ in range(AHEAD):
+            if place == last:
+                return self._goals[i]
+            place = int(following[place])
+        return self.ways.places[place]
+
+    def _distance(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+        """In widths."""
+        return np.linalg.norm((a - b) / self.width, axis=-1)

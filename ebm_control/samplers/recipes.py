@@ -1,0 +1,92 @@
+"""Samplers with settings that suit an energy: to train it by, to draw from it, to plan with it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require_number
+from ebm_control.energies.base_measure import RegressionBase
+from ebm_control.energies.image import ImageEnergy
+from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
+from ebm_control.samplers.annealed import Annealed, noise_levels
+from ebm_control.samplers.langevin import Langevin
+from ebm_control.samplers.schedules import Linear
+
+IMAGE_STEPS = 60  # noise levels, or Langevin steps, of an image
+
+
+def trajectory_sampler(
+    energy: TransitionEnergy | WindowEnergy, steps: int = 30, *, temperature: float = 1.0
+) -> Langevin | Annealed:
+    """Sampler of futures: Langevin preconditioned by the energy's own scale, as it was trained with.
+
+    Around a regression base the energy is near a standard normal in units of the base's std, which exact
+    Langevin samples. Elsewhere only the tilt was shaped, by cold and clipped dynamics in units of a
+    displacement: its samples are those of the same dynamics, whose noise is `sqrt(temperature)` of that. An energy of
+    noised data is sampled through falling noise levels, one per step.
+
+    Args:
+        energy: to be sampled.
+        steps: of each chain.
+        temperature: 1 samples the model, 0 seeks the most likely future.
+
+    """
+    require_number("steps", steps, 0, whole=True)
+    require_number("temperature", temperature, 0)
+    scale = energy.row_scale()
+    if energy.noise is not None:
+        return Annealed(noise_levels(*energy.noise, max(2, steps)), temperature=temperature, scale=scale)
+    if isinstance(energy.base, RegressionBase):
+        return Langevin(steps, Linear(0.2, 0.05), temperature=temperature, scale=scale)
+    scale = torch.cat([energy.displacement_scale, energy.displacement_scale.new_ones(energy.layout.act_dim)])
+    return Langevin(steps, 0.5, noise=0.02 * temperature**0.5, scale=scale, gradient_clip=1.0)
+
+
+def negative_sampler(
+    energy: TransitionEnergy | WindowEnergy, steps: int, bounds: tuple[Tensor, Tensor] | None = None
+) -> Langevin:
+    """Langevin for training negatives, preconditioned by the energy's own scale.
+
+    For a joint energy it is exact at temperature 1, and states stay within `bounds` (low, high), `(obs_dim,)`
+    each: there its density has to be learned, which is flat beyond the data otherwise.
+
+    Around a regression base the energy is near a standard normal in that scale, and exact Langevin mixes in tens
+    of steps. Without one the tilt alone shapes the density; the cold dynamics of Du & Mordatch 2019 are used.
+    """
+    if isinstance(energy.base, RegressionBase):
+        return Langevin(steps, Linear(0.3, 0.06), scale=energy.row_scale())
+    act_dim = energy.layout.act_dim
+    scale = (*energy.displacement_scale.tolist(), *[1.0] * act_dim)
+    if bounds is not None:
+        unbounded = [float("inf")] * act_dim
+        low, high = (bound.tolist() for bound in bounds)
+        clamp = ((*low, *[-value for value in unbounded]), (*high, *unbounded))
+        return Langevin(steps, Linear(0.3, 0.06), scale=scale, clamp=clamp)
+    return Langevin(steps, 0.5, noise=0.02, scale=scale, gradient_clip=1.0)
+
+
+def image_sampler(
+    energy: ImageEnergy, steps: int = IMAGE_STEPS, *, corrections: int = 0, low: float | None = None
+) -> Annealed | Langevin:
+    """Sampler of images: through falling noise levels if the energy has them, else as it was trained.
+
+    Args:
+        energy: to be sampled.
+        steps: noise levels, or Langevin steps.
+        corrections: Langevin steps at each noise level, which compositions and conditions need.
+        low: least noise level; None for the energy's own.
+
+    """
+    require_number("corrections", corrections, 0, whole=True)
+    if energy.noise is None:
+        return cold_langevin(steps)
+    require_number("steps", steps, 2, whole=True)
+    least, greatest = energy.noise
+    low = least if low is None else low
+    return Annealed(noise_levels(low, greatest, steps), steps=corrections, rate=0.2)
+
+
+def cold_langevin(steps: int) -> Langevin:
+    """Langevin as Du & Mordatch 2019 run it on images: large clipped steps, little noise, pixels in [0, 1]."""
+    return Langevin(steps, 10.0, noise=0.005, gradient_clip=0.01, clamp=(0.0, 1.0))
