@@ -1,4 +1,4 @@
-"""Packages that only parts of the library need: imported where they are used, and named where they are missing."""
+"""Optional dependencies: imported on first use, with one error that names the extra to install."""
 
 from __future__ import annotations
 
