@@ -11,6 +11,8 @@ from ebm_control.checks import InputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_OF_ENVIRONMENTS = {"mujoco": "mujoco", "imageio": "mujoco", "gymnasium_robotics": "robotics"}
+
 
 class MissingExtraError(InputError, ImportError):
     """A package is missing that belongs to an extra of ebm-control."""
@@ -40,6 +42,16 @@ def import_extra(module: str, extra: str, purpose: str) -> Any:
 def missing(package: str, extra: str) -> str:
     """What to say of a package that is not installed, and the command that installs it."""
     return f'expected the package {package}, which is not installed; pip install "ebm-control[{extra}]"'
+
+
+def extra_hint(error: BaseException | None) -> str:
+    """Command that installs what an environment's own code failed to import, or "" where no extra has it."""
+    while error is not None:
+        extra = _OF_ENVIRONMENTS.get(error.name or "") if isinstance(error, ModuleNotFoundError) else None
+        if extra is not None:
+            return f'; pip install "ebm-control[{extra}]"'
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def new_figure(**settings: Any) -> Figure:

@@ -29,7 +29,6 @@ from ebm_control.prediction.predict import sampler_for
 from ebm_control.provenance import provenance
 from ebm_control.training.fit import TrainSettings, fit_model
 from ebm_control.training.model import ModelSettings, TrajectoryModel
-from ebm_envs.oracles import reacher_oracle
 
 ENV = "ebm/Reacher-v0"
 GOAL = (0.7, 0.5)
@@ -217,6 +216,8 @@ def _figures(episodes: Episodes) -> dict[str, Any]:
 
 
 def _oracle(observation: NDArray[Any], goal: tuple[float, ...]) -> float:
+    from ebm_envs.oracles import reacher_oracle  # loads MuJoCo, which other commands may go without
+
     return float(reacher_oracle(observation, np.array(goal)).return_)
 
 

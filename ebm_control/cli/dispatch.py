@@ -78,7 +78,8 @@ def _run(arguments: Sequence[str]) -> None:
         Command,
         prog="ebm-control",
         description="Energy-based models for control: collect rollouts, train an energy, predict, plan, learn online; "
-        "images by the same sampler; classes that arrive one task at a time. `ebm-control --version` prints the version.",
+        "images by the same sampler; classes that arrive one task at a time. "
+        "`ebm-control --version` prints the version.",
         args=arguments,
     )
     rich.reconfigure(stderr=True)  # for bars of progress: what is written to stdout is the summary alone

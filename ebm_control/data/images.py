@@ -238,7 +238,7 @@ def load_images(name: str, folder: Path | str | None = None, *, download: bool =
 
 
 def _digits() -> ImageSet:
-    found = import_extra("sklearn.datasets", "images", "digits").load_digits()
+    found = import_extra("sklearn.datasets", "images", "the digits").load_digits()
     images = torch.from_numpy(np.round(found.images * (255 / 16)).astype(np.uint8))[:, None]
     labels = torch.from_numpy(found.target).long()
     # The writers of its last part are none of the first's.

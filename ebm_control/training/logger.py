@@ -104,7 +104,7 @@ class Logger:
 
     def note(self, message: str) -> None:
         """Say something above the bar, in one line, and keep it with the events."""
-        self._bar.console.print(message, soft_wrap=True)
+        self._bar.console.print(message, soft_wrap=True, markup=False)  # brackets are text
         if self._writer is not None:
             self._writer.add_text("notes", message)
 
