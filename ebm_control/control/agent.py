@@ -47,7 +47,7 @@ def make_agent(
         goal_index: observation coordinates that the environment's goal names; None to find them out.
         horizon: steps ahead.
         planner: "langevin", "mppi", "cem" or a sampler; see `planner_for`.
-        shooting: plan over actions alone; see `planner_for`.
+        shooting: plan over actions alone; None for True with a reward, else see `planner_for`.
         weight: of the energy against the cost; see `planner_for`.
         chains: per problem; see `planner_for`.
         replan_every: steps that a plan is followed for.
@@ -76,6 +76,8 @@ def make_agent(
     finally:
         if isinstance(env, str):
             made.close()
+    # Over states and actions plans of a reward leave the dynamics: what it gains outweighs what they cost there.
+    over_actions = reward is not None and planner in (None, "langevin")
     found = planner_for(
         model,
         cost,
@@ -83,8 +85,9 @@ def make_agent(
         sampler=planner,
         action_space=box,
         chains=chains,
-        shooting=shooting,
+        shooting=over_actions if shooting is None and over_actions else shooting,
         weight=weight,
+        preset="online" if over_actions else "offline",
     )
     return MPCAgent(found, model.normalizer, box, replan_every=replan_every, seed=seed)
 
