@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.spaces import Box
 from torch import Tensor
 
 from ebm_control.checks import InputError, require
@@ -62,15 +63,7 @@ def make_agent(
     require(len(given) <= 1, "cost", given="a reward too", expected="one of them")
     made = make_env(env)
     try:
-        states, box = observation_box(made.observation_space), action_box(made.action_space)
-        layout = model.normalizer.layout
-        known, here = (layout.obs_dim, layout.act_dim), (states.shape[0], box.shape[0])
-        require(
-            known == here,
-            "env",
-            given=f"{here[0]} observation and {here[1]} action coordinates",
-            expected=f"{known[0]} and {known[1]}, which the model was trained on",
-        )
+        box = _action_space(model, made)
         if cost is None:
             cost = _cost(model, made, reward, goal_index)
     finally:
@@ -90,6 +83,20 @@ def make_agent(
         preset="online" if over_actions else "offline",
     )
     return MPCAgent(found, model.normalizer, box, replan_every=replan_every, seed=seed)
+
+
+def _action_space(model: Model, env: gym.Env[Any, Any]) -> Box:
+    """The environment's action space; raises `InputError` unless its spaces are those of the model."""
+    states, box = observation_box(env.observation_space), action_box(env.action_space)
+    layout = model.normalizer.layout
+    known, here = (layout.obs_dim, layout.act_dim), (states.shape[0], box.shape[0])
+    require(
+        known == here,
+        "env",
+        given=f"{here[0]} observation and {here[1]} action coordinates",
+        expected=f"{known[0]} and {known[1]}, which the model was trained on",
+    )
+    return box
 
 
 def _cost(
