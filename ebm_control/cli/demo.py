@@ -29,7 +29,6 @@ from ebm_control.planning.agent import MPCAgent
 from ebm_control.planning.episodes import Episodes, run_episodes
 from ebm_control.provenance import provenance
 from ebm_control.samplers import trajectory_sampler
-from ebm_envs.oracles import reacher_oracle
 
 ENV = "ebm/Reacher-v0"
 GOAL = (0.7, 0.5)
@@ -223,6 +222,8 @@ def _figures(episodes: Episodes) -> dict[str, Any]:
 
 
 def _oracle(observation: NDArray[Any], goal: tuple[float, ...]) -> float:
+    from ebm_envs.oracles import reacher_oracle  # loads MuJoCo, which other commands may go without
+
     return float(reacher_oracle(observation, np.array(goal)).return_)
 
 

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from ebm_control.checks import require, require_seed
 from ebm_control.cli.commands import Plan, require_new
@@ -21,6 +20,7 @@ from ebm_control.control import planner_for
 from ebm_control.data.environments import make_env
 from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost
+from ebm_control.extras import new_figure
 from ebm_control.online import FrontierGoals, LearnedReward, OnlineLearning, OnlineSettings, make_learner
 from ebm_control.online.learner import Model
 from ebm_control.online.progress import Progress
@@ -179,7 +179,7 @@ def _recall(goals: FrontierGoals, learning: OnlineLearning) -> None:
 
 def learning_curve(path: Path, progress: Progress, final: Episodes, over: int = 20) -> Path:
     """Returns while learning, their mean over the last `over` episodes, and that of the evaluation at the end."""
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    figure = new_figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
     steps, returns = (np.array([getattr(e, name) for e in progress.episodes]) for name in ("step", "return_"))
     ends = [int(np.flatnonzero(steps == step)[-1]) + 1 for step in np.unique(steps)]  # many may end at once

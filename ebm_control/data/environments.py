@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import ebm_envs  # noqa: F401  (registers `ebm/...`, for ids to work with no import by the user)
 from ebm_control.checks import InputError, require, require_number
 from ebm_control.data.rollout_buffer import RolloutBuffer
+from ebm_control.extras import extra_hint
 
 EnvLike = str | gym.Env | Callable[[], gym.Env]
 
@@ -52,7 +53,7 @@ def _make_by_id(env: str) -> gym.Env:
         known = gym.registry.keys()
         unknown = isinstance(error, gym.error.UnregisteredEnv | gym.error.DeprecatedEnv)
         close = difflib.get_close_matches(env, known, n=4, cutoff=0.5) if unknown else []
-        hint = f"; close to {', '.join(close)}" if close else ""
+        hint = f"; close to {', '.join(close)}" if close else extra_hint(error)
         kind = "a registered environment id" if unknown else "an environment that can be made here"
         reason = " ".join(str(error).split())
         raise InputError(

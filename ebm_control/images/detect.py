@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,9 +16,13 @@ from ebm_control.checks import is_sequence, require, require_floats, require_num
 from ebm_control.energies.base import Energy
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.energies.noise import AtNoise
+from ebm_control.extras import import_extra
 from ebm_control.images.pixels import pixels
 from ebm_control.samplers.chain import evaluation_mode
 from ebm_control.samplers.kernel import norms
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
 
 Score = Callable[[Tensor], Tensor]  # images `(N, C, H, W)` to figures `(N,)`, high for outliers
 LEVELS = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0)
@@ -130,7 +133,8 @@ class EnergyProfile:
         require(len(images) > least, "images", given=len(images), expected=f"over {least}")
         features = cls._features(energy, images, levels, grid)
         mean, std = features.mean(axis=0), features.std(axis=0) + 1e-9
-        mixture = GaussianMixture(components, reg_covar=ridge, random_state=seed)
+        density = import_extra("sklearn.mixture", "images", "EnergyProfile")
+        mixture = density.GaussianMixture(components, reg_covar=ridge, random_state=seed)
         mixture.fit((features - mean) / std)
         return cls(energy, mixture, mean, std, levels, grid)
 
@@ -183,7 +187,8 @@ def auroc(inliers: Tensor, outliers: Tensor) -> float:
     scores = torch.cat([inliers, outliers]).nan_to_num(nan=torch.inf).double()
     finite = scores.clamp(-1e300, 1e300)
     labels = torch.cat([torch.zeros(len(inliers)), torch.ones(len(outliers))])
-    return float(roc_auc_score(labels.numpy(), finite.cpu().numpy()))
+    metrics = import_extra("sklearn.metrics", "images", "auroc")
+    return float(metrics.roc_auc_score(labels.numpy(), finite.cpu().numpy()))
 
 
 def outlier_sets(

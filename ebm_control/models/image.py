@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ class ImageModelSettings:
 
     """
 
-    network: str = "auto"
+    network: Literal["auto", "small", "residual", "unet"] = "auto"
     width: int = 32
     conditional: bool = False
     spectral: bool = False

@@ -19,7 +19,7 @@ TRAJECTORIES = (Collect, Predict, Plan, Online, Continual, Demo)
 OF_A_MODEL = (Generate, Inpaint, Restore, Outliers, Robust)
 GIVEN = {"env": "ebm/Particle-v0", "checkpoint": Path("no/run"), "data": "no.npz"}
 # Where 0 or less means something.
-FREE = {("Predict", "temperature", 0.0), ("Continual", "kept", 0), ("Continual", "penalty", 0.0)}
+FREE = {("Predict", "temperature", 0.0), ("Continual", "memory_size", 0), ("Continual", "penalty", 0.0)}
 FREE |= {("Continual", name, 0.0) for name in ("dropout", "averaging")} | {("Robust", "level", 0.0)}
 BAD = {int: (0, -1), float: (-1.0, 0.0, float("nan"), float("inf"))}
 

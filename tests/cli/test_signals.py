@@ -38,6 +38,19 @@ from ebm_control.cli import main
 main(sys.argv[1:])
 """
 
+# A signal while the commands are imported, which takes seconds: here as soon as torch is looked for.
+AT_ONCE = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            os.kill(os.getpid(), int(sys.argv[1]))
+sys.meta_path.insert(0, Finder())
+from ebm_control.cli import main
+main(["collect", "--help"])
+"""
+
 
 def stopped(arguments, number, ready, program=PROGRAM, wait=0.0):
     """Status and lines of a command that gets a signal once `ready()`."""
@@ -51,6 +64,13 @@ def stopped(arguments, number, ready, program=PROGRAM, wait=0.0):
     victim.send_signal(number)
     lines = victim.communicate(timeout=120)[1].strip().splitlines()
     return victim.returncode, [line for line in lines if line.strip()]
+
+
+@BOTH
+def test_a_signal_during_the_imports_leaves_one_line(number, status, name):
+    victim = process([str(int(number))], AT_ONCE)
+    out, err = victim.communicate(timeout=120)
+    assert (victim.returncode, out, err) == (status, "", f"stopped by {name}\n")
 
 
 @BOTH

@@ -89,12 +89,12 @@ def test_plans_do_not_depend_on_the_default_dtype():
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("sampler", [None, 0, 1.5, True, ["mppi"], b"mppi", "", "nothing", float("nan"), MALA(3)]),
+        ("sampler", [0, 1.5, True, ["mppi"], b"mppi", "", "nothing", float("nan"), MALA(3)]),
         ("chains", [0, -1, 1.5, [], "three", float("inf"), True, 2**70]),
         ("horizon", [0, 1.5, [], None, True]),
         ("shooting", ["no", 1, []]),
         ("action_space", [1.0, (-1, 1), "box"]),
-        ("weight", [-1.0, float("nan"), "x", None]),
+        ("weight", [-1.0, float("nan"), "x"]),
     ],
 )
 def test_settings_of_a_planner_that_make_no_sense_are_named(name, values):

@@ -21,7 +21,7 @@ from ebm_control.cli.continual import Continual
 from ebm_control.cli.demo import Demo
 from ebm_control.cli.images import Images
 from ebm_control.cli.online import Online
-from ebm_control.interrupts import Terminated, exit_status, termination_raises
+from ebm_control.interrupts import exit_status, signal_name, termination_raises
 from ebm_control.training.checkpoint import CheckpointError, one_line
 from ebm_control.training.guard import DivergenceError
 
@@ -41,7 +41,7 @@ BROKEN_PIPE = 141  # what a shell shows of a process whose reader has gone
 CORES = 4  # for the networks of images
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def dispatch(arguments: Sequence[str]) -> None:
     """Parse, run, print what was measured.
 
     Exits with 2 and one line where input, files or memory are at fault, with 130 and 143 and one line after Ctrl-C and
@@ -54,8 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             finally:
                 sys.stdout.flush()  # a reader that has gone is met here, not at the end of the process
     except KeyboardInterrupt as stop:
-        cause = "SIGTERM" if isinstance(stop, Terminated) else "Ctrl-C"
-        _say(f"stopped by {cause}", stop)
+        _say(f"stopped by {signal_name(stop)}", stop)
         sys.exit(exit_status(stop))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,12 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(2)
 
 
-def _run(arguments: Sequence[str] | None) -> None:
+def _run(arguments: Sequence[str]) -> None:
     command = tyro.cli(
         Command,
         prog="ebm-control",
         description="Energy-based models for control: collect rollouts, train an energy, predict, plan, learn online; "
-        "images by the same sampler; classes that arrive one task at a time.",
+        "images by the same sampler; classes that arrive one task at a time. "
+        "`ebm-control --version` prints the version.",
         args=arguments,
     )
     rich.reconfigure(stderr=True)  # for bars of progress: what is written to stdout is the summary alone
