@@ -138,12 +138,14 @@ def run(arguments, folder):
     )
 
 
+@pytest.mark.slow
 def test_all_modules_import_and_collect_without_any_optional_package(tmp_path):
     done = run(["-c", IMPORTS, *PACKAGES], tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "data.npz").exists()
 
 
+@pytest.mark.slow
 def test_python_m_prints_the_version_of_the_installed_package(tmp_path):
     done = run(["-m", "ebm_control", "--version"], tmp_path)
     assert done.returncode == 0, done.stderr
@@ -170,6 +172,7 @@ def test_the_names_that_load_on_first_use_are_those_type_checkers_see():
         ebm_control.nothing_like_it  # noqa: B018
 
 
+@pytest.mark.slow
 def test_drawing_figures_leaves_the_backend_of_matplotlib_alone(tmp_path):
     matplotlib = pytest.importorskip("matplotlib")
     before = matplotlib.rcParams._get("backend")

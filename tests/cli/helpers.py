@@ -36,7 +36,7 @@ def refused(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> str:
     return lines[0]
 
 
-def process(arguments: list[str], **options: Any) -> subprocess.Popen[str]:
+def process(arguments: list[str], program: str = PROGRAM, **options: Any) -> subprocess.Popen[str]:
     """The command line in an interpreter of its own, its output kept."""
     given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], **given | options)
+    return subprocess.Popen([sys.executable, "-c", program, *arguments], **given | options)

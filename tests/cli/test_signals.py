@@ -9,7 +9,7 @@ from ebm_control.data import RolloutBuffer
 from ebm_control.models import ImageModel, TrajectoryModel
 from ebm_control.training import latest_checkpoint
 from ebm_control.training.checkpoint import number_of
-from tests.cli.helpers import PROGRAM, SMALL, read
+from tests.cli.helpers import PROGRAM, SMALL, process, read
 from tests.helpers import Forked
 
 pytestmark = pytest.mark.slow

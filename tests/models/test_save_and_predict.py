@@ -19,6 +19,7 @@ from ebm_control.models import (
 )
 from ebm_control.prediction import predict
 from ebm_control.training import CheckpointError
+from tests.helpers import seeded
 from tests.training.helpers import linear_buffer, tiny
 
 
@@ -33,10 +34,6 @@ def digits():
         ImageModelSettings("small", width=2, conditional=True), updates=2, batch_size=4, checkpoint_every=1
     )
     return fit_images(load_images("digits").fewer(20), settings, progress=False)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def test_a_saved_trajectory_model_is_the_same_model(model, tmp_path):
