@@ -132,7 +132,7 @@ def small_disk(folder: Path, size: str = "1m") -> Iterator[None]:
 
 # Importing torch takes seconds: one process does it, and every other is forked from it.
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["ebm_control.cli", "tests.helpers"])
+_server.set_forkserver_preload(["ebm_control.cli.dispatch", "tests.helpers"])
 
 
 class Forked:
