@@ -17,7 +17,6 @@ import tyro
 from rich.table import Table
 
 from ebm_control.checks import require_number
-from ebm_control.cli.demo import ENV, GOAL, SUCCESS, spread_starts
 from ebm_control.data import collect_mujoco
 from ebm_control.energies import GoalCost
 from ebm_control.planning import MPCAgent, planner_for, run_episodes
@@ -25,6 +24,7 @@ from ebm_control.prediction import prediction_error, sampler_for
 from ebm_control.samplers import MPPI, Linear
 from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, fit_model
 from ebm_envs.oracles import reacher_oracle
+from ebm_envs.reacher import ENV, GOAL, SUCCESS, spread_starts
 from experiments import tables
 from experiments.processes import as_program
 from experiments.runs import Experiment, Runs, carry_out

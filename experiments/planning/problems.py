@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ebm_control.cli.demo import spread_starts
 from ebm_control.data import Normalizer, RolloutBuffer, collect, collect_mujoco
 from ebm_control.energies import BoxObstacle, Energy, GoalCost, TrajectoryLayout
-from ebm_envs import arm7
+from ebm_envs import arm7, reacher
 from ebm_envs.oracles import arm7_oracle, maze_oracle, particle_oracle, reacher_oracle
 
 TRANSITIONS = 100_000
@@ -63,7 +62,9 @@ class Problem:
 def data_of(env: str, seed: int) -> RolloutBuffer:
     """Random transitions, starts spread over the states."""
     if env == "ebm/Reacher-v0":
-        return collect_mujoco(env, TRANSITIONS, episode_length=50, seed=seed, threads=1, starts=spread_starts)
+        return collect_mujoco(
+            env, TRANSITIONS, episode_length=50, seed=seed, threads=1, starts=reacher.spread_starts
+        )
     if env == "ebm/Arm7-v0":
         return collect_mujoco(
             env, TRANSITIONS, episode_length=50, seed=seed, threads=1, starts=arm7.spread_starts
