@@ -58,9 +58,11 @@ def lines(columns: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
     return [*head, *("| " + " | ".join(row) + " |" for row in body)]
 
 
-def number(name: str, form: str = ".2f", missing: str = "–") -> Callable[[Row], str]:
-    """Text of a cell: the figure `name`, with half its interval where the row has one."""
-    return lambda row: missing if row.get(name) is None else spread(row, name, form, form)
+def number(
+    name: str, form: str = ".2f", of_half: str | None = None, *, missing: str = "–"
+) -> Callable[[Row], str]:
+    """Text of a cell: the figure `name`, with half its interval, written alike, where the row has one."""
+    return lambda row: missing if row.get(name) is None else spread(row, name, form, of_half or form)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def test_a_change_of_dynamics_is_the_same_for_reinforcement_learning() -> None:
     assert abs(returns[0][0] - returns[1][0]) > 1
 
 
-def test_a_level_is_reached_when_every_seed_is_there(tmp_path: Any) -> None:
+def test_a_level_is_reached_when_every_seed_is_there() -> None:
     plain = {"part": "control", "env": "Reacher", "oracle": -5.3, "success": 1.0, "stage": None}
     rows = [
         plain
@@ -75,8 +75,12 @@ def test_a_level_is_reached_when_every_seed_is_there(tmp_path: Any) -> None:
         for step, values in ((400, (-7.0, -8.0)), (1000, (-7.0, -7.4)), (2000, (-6.0, -6.0)))
         for seed, value in enumerate(values)
     ]
-    (line,) = levels(summarised(rows), tmp_path)
+    (line,) = levels(summarised(rows), [])
     assert line == ("Reacher", "-7.5", "EBM", "1,000", "1,000")
+    sac = {"job": "reacher-sac-100000", "seed": 1, "training_curve": [[5000, -8.0], [10_000, -7.0]]}
+    others = [sac, sac | {"job": "reacher-ppo-100000"}]
+    _, trained = levels(summarised(rows), others)
+    assert trained == ("Reacher", "-7.5", "SAC, seed 1", "–", "10,000")
     assert first([], 2000) == "not in 2,000"
 
 
