@@ -66,6 +66,8 @@ class Budget(Runs):
 
     seeds: int = 3
     """Data sets, trainings and evaluations of each method."""
+    timing: bool = True
+    """Time plans at the end; without, the times that are recorded stay."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ def main() -> None:
 
     def measured() -> list[Row]:
         torch.set_num_threads(1)
-        return [row for case in CASES for row in times(case, settings.quick)]
+        return [row for case in CASES for row in times(case, settings.quick)] if settings.timing else []
 
     # Seed by seed, so that a run that is stopped has whole seeds.
     jobs = [Job(case, seed, settings.quick) for seed, case in product(settings.seed_range, CASES)]
