@@ -10,21 +10,20 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 import tyro
 
 from ebm_control.checks import require_number
 from ebm_control.data import collect_mujoco
-from ebm_control.energies import GoalCost
 from ebm_control.planning import MPCAgent, planner_for, run_episodes
 from ebm_control.prediction import prediction_error, sampler_for
 from ebm_control.samplers import MPPI, Linear
 from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, fit_model
-from ebm_envs.oracles import reacher_oracle
-from ebm_envs.reacher import ENV, GOAL, SUCCESS, spread_starts
+from ebm_envs.reacher import ENV, GOAL, spread_starts
 from experiments import tables
+from experiments.planning.problems import REACHER, data_of
+from experiments.planning.rows import Row
 from experiments.processes import as_program
 from experiments.runs import Experiment, Runs, carry_out
 from experiments.tables import Columns, number
@@ -99,29 +98,25 @@ def without_tilt(model: TrajectoryModel) -> TrajectoryModel:
     return model
 
 
-def measure(model: TrajectoryModel, planner: str, episodes: int, seed: int) -> dict[str, Any]:
-    environments = [gym.make(ENV, goal=GOAL) for _ in range(episodes)]
-    space = environments[0].action_space
-    assert isinstance(space, gym.spaces.Box)
-    cost = 20 * GoalCost(model.layout, (0, 1), smooth=0.02)
-    agent = MPCAgent(
-        planner_for(model, cost, 15, action_space=space, **PLANNERS[planner]), model.normalizer, space
-    )
-    outcome = run_episodes(agent, environments, seed=1000 * seed)
-    oracle = [reacher_oracle(o, np.array(GOAL)).return_ for o in outcome.observations[0]]
+def measure(model: TrajectoryModel, planner: str, episodes: int, seed: int) -> Row:
+    space, cost = REACHER.action_space, REACHER.goal_cost(model.layout)
+    plans = planner_for(model, cost, 15, action_space=space, **PLANNERS[planner])
+    agent = MPCAgent(plans, model.normalizer, space)
+    outcome = run_episodes(agent, [REACHER.make() for _ in range(episodes)], seed=1000 * seed)
+    oracle = [REACHER.oracle(start, np.array(GOAL), {}) for start in outcome.observations[0]]
     return {
         "planner": planner,
         "settings": str(PLANNERS[planner]),
         "return": outcome.mean,
-        "success": float((-outcome.last_rewards < SUCCESS).mean()),
+        "success": float((-outcome.last_rewards < REACHER.success).mean()),
         "oracle": float(np.mean(oracle)),
         "seconds_per_step_of_the_batch": float(np.median(outcome.seconds)),
     }
 
 
-def one_seed(job: Job) -> list[dict[str, Any]]:
+def one_seed(job: Job) -> list[Row]:
     rows, seed = [], job.seed
-    data = collect_mujoco(ENV, 100_000, episode_length=50, seed=seed, starts=spread_starts)
+    data = data_of(ENV, seed)
     fresh = collect_mujoco(ENV, 5000, episode_length=50, seed=seed + 1000, starts=spread_starts)
     for method in methods(job.quick):
         started = time.perf_counter()
@@ -146,7 +141,7 @@ def one_seed(job: Job) -> list[dict[str, Any]]:
 SHOWN = ("return", "oracle", "success", "rmse_1", "rmse_20")
 
 
-def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def summarised(rows: list[Row]) -> list[Row]:
     """One row an energy and planner: means over seeds."""
     return tables.summarised(rows, ("energy", "planner"), SHOWN)
 

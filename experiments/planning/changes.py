@@ -6,7 +6,7 @@ as a cost (the same one for every method) or as another goal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -206,17 +206,12 @@ def with_terms(
     steps: float = 1.0,
 ) -> m.Method:
     """The method of states alone with other costs and another speed limit; its guide, if it has one, stays."""
-    before = method.agent
+    old, guided = method.agent, method.agent.planner
     plans: Any = m.states_planner(method.trained[0].model, problem, limit, terms, steps=steps)
-    if isinstance(before.planner, Guided):
-        guided = before.planner
+    if isinstance(guided, Guided):
         plans = Guided(plans, guided.guide, guided.sees, guided.reached, guided.lookahead)
     agent = MPCAgent(
-        plans,
-        before.normalizer,
-        before.action_space,
-        inverse_dynamics=before.inverse_dynamics,
-        seed=seed,
+        plans, old.normalizer, old.action_space, inverse_dynamics=old.inverse_dynamics, seed=seed
     )
     return replace(method, planner=planner, agent=agent)
 
@@ -239,6 +234,11 @@ class Models:
         fits = (m.feed_forward,) if quick else (m.feed_forward, m.ensemble)
         return cls(data, fine, coarse, energy, tuple(fit(data, seed, True) for fit in fits))
 
+    def planning(self, problem: Callable[[m.Trained], Problem], seed: int) -> list[m.Method]:
+        """The energy over states and actions, and each baseline over actions, for a problem that may know of them."""
+        searches = (m.search_method(problem(one), one, m.BY_MPPI, seed=seed) for one in self.baselines)
+        return [m.energy_method(problem(self.energy), self.energy, seed=seed), *searches]
+
 
 def maze_box(seed: int, quick: bool) -> list[Row]:
     """A box in the corridor that no data knew of."""
@@ -260,10 +260,7 @@ def maze_box(seed: int, quick: bool) -> list[Row]:
 
 def moved_goal(models: Models, seed: int, count: int) -> list[Row]:
     """Another goal after half of the episode."""
-    methods = [
-        m.energy_method(MOVED, models.energy, seed=seed),
-        *(m.search_method(MOVED, trained, m.BY_MPPI, seed=seed) for trained in models.baselines),
-    ]
+    methods = models.planning(lambda trained: MOVED, seed)
     return [measured(MOVED, method, seed, count, count * seed) for method in methods]
 
 
@@ -272,12 +269,8 @@ def speed_limit(models: Models, seed: int, count: int) -> list[Row]:
     plain = m.guided_method(SLOW, models.fine, None, models.data, seed=seed)
     limit = slow_limit(models.fine)
     terms, planner = slowness(models.fine.model.layout, limit), "Langevin, states, closed form"
-    rows = []
-    for method in (
-        with_terms(plain, SLOW, planner, limit, terms, seed, steps=0.25),
-        m.energy_method(slowed(models.energy), models.energy, seed=seed),
-        *(m.search_method(slowed(trained), trained, m.BY_MPPI, seed=seed) for trained in models.baselines),
-    ):
+    rows, states = [], with_terms(plain, SLOW, planner, limit, terms, seed, steps=0.25)
+    for method in (states, *models.planning(slowed, seed)):
         found = episodes(SLOW, method.agent, count, seed, first=count * seed)
         over = over_limit(found["observations"])
         found["solved"] = (np.array(found["solved"]) & ~over.any(0)).tolist()

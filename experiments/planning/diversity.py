@@ -68,17 +68,10 @@ def annealed(
     assert isinstance(model.energy, TransitionEnergy)
     assert isinstance(base, RegressionBase)
     scale = (*(4 * model.energy.displacement_scale).tolist(), *[1.0] * layout.act_dim)
-    generator = torch.Generator().manual_seed(seed)
-    chains = None
+    clamp = action_bounds(model.normalizer, layout, space)
+    generator, chains = torch.Generator().manual_seed(seed), None
     for weight, steps, sizes in STAGES:
-        sampler = Langevin(
-            steps,
-            sizes,
-            noise=0.0,
-            adapt="rms",
-            scale=scale,
-            clamp=action_bounds(model.normalizer, layout, space),
-        )
+        sampler = Langevin(steps, sizes, noise=0.0, adapt="rms", scale=scale, clamp=clamp)
         planner = Planner(
             model.energy,
             sampler,
@@ -132,11 +125,7 @@ def box_of(model: TrajectoryModel, posed: Sequence[dict[str, Any]]) -> Energy:
 
 
 def round_boxes(
-    model: TrajectoryModel,
-    posed: Sequence[dict[str, Any]],
-    space: gym.spaces.Box,
-    seed: int,
-    horizon: int = 45,
+    model: TrajectoryModel, posed: Sequence[dict[str, Any]], space: gym.spaces.Box, seed: int
 ) -> Tensor:
     """Plans `(N, K, T, D)` of N problems on the plane, in normalised units."""
     scaled, std = model.normalizer.normalize_observations, model.normalizer.obs_std
@@ -147,7 +136,7 @@ def round_boxes(
     )
     costs = [box_of(model, posed), 100 * BoundCost(scaled(-edge).float(), scaled(edge).float(), (0, 1))]
     spread = torch.cat([0.4 / std, torch.ones(2)]).float()
-    return annealed(model, costs, horizon, space, start, goal, spread=spread, seed=seed)
+    return annealed(model, costs, 45, space, start, goal, spread=spread, seed=seed)
 
 
 def sides(model: TrajectoryModel, plans: Tensor, problem: dict[str, Any], env: Any) -> NDArray[np.int64]:

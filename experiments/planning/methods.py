@@ -81,11 +81,16 @@ SEARCHES = (BY_CEM, BY_MPPI)
 
 def energy(buffer: RolloutBuffer, seed: int, *, quick: bool = False, **changes: Any) -> Trained:
     """Transition energy with a regression base."""
-    began = time.perf_counter()
     settings = TrainSettings(
         ModelSettings(hidden=(128, 128)), updates=300, base_updates=3000 if quick else 6000, seed=seed
     )
-    model, _ = fit_model(buffer, replace(settings, **changes), progress=False)
+    return fitted(buffer, replace(settings, **changes))
+
+
+def fitted(buffer: RolloutBuffer, settings: TrainSettings, **given: Any) -> Trained:
+    """A trajectory model."""
+    began = time.perf_counter()
+    model, _ = fit_model(buffer, settings, progress=False, **given)
     return Trained(model, time.perf_counter() - began)
 
 
@@ -98,7 +103,6 @@ def joint(
     **changes: Any,
 ) -> Trained:
     """Joint energy over pairs of states `gap` steps apart: where data were, and how far they moved."""
-    began = time.perf_counter()
     model = ModelSettings(
         hidden=(128, 128),
         base="gaussian",
@@ -118,8 +122,7 @@ def joint(
         langevin_steps=10,
         seed=seed,
     )
-    trained, _ = fit_model(buffer, replace(settings, **changes), planned=planned, progress=False)
-    return Trained(trained, time.perf_counter() - began)
+    return fitted(buffer, replace(settings, **changes), planned=planned)
 
 
 def fine_and_coarse(buffer: RolloutBuffer, seed: int, **changes: Any) -> tuple[Trained, Trained]:
@@ -128,8 +131,8 @@ def fine_and_coarse(buffer: RolloutBuffer, seed: int, **changes: Any) -> tuple[T
 
 
 def feed_forward(buffer: RolloutBuffer, seed: int, quick: bool = False) -> Trained:
-    fitted = fit_feed_forward(buffer, hidden=(256, 256), updates=3000 if quick else 6000, seed=seed)
-    return Trained(fitted, fitted.train_seconds, "feed-forward")
+    model = fit_feed_forward(buffer, hidden=(256, 256), updates=3000 if quick else 6000, seed=seed)
+    return Trained(model, model.train_seconds, "feed-forward")
 
 
 def ensemble(
@@ -140,8 +143,8 @@ def ensemble(
     hidden: tuple[int, ...] = (128, 128),
     updates: int = 4000,
 ) -> Trained:
-    fitted = fit_ensemble(buffer, hidden=hidden, updates=updates // 2 if quick else updates, seed=seed)
-    return Trained(fitted, fitted.train_seconds, "ensemble of 5")
+    model = fit_ensemble(buffer, hidden=hidden, updates=updates // 2 if quick else updates, seed=seed)
+    return Trained(model, model.train_seconds, "ensemble of 5")
 
 
 def costs_of(problem: Problem, trained: Trained, boxes: np.ndarray | None = None) -> list[Energy]:

@@ -138,7 +138,7 @@ def make(
 
     `bare` makes its environment where that is not the problem's own.
     """
-    env = bare() if bare else gym.make(problem.env, **problem.arguments)
+    env = (bare or problem.make)()
     flat = observation(problem, env)
     size = flat(env.reset()[0]).size
     space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
@@ -279,11 +279,8 @@ def run(job: Job) -> list[Row]:
         "training_curve": progress.curve,
         "hyperparameters": hyperparameters(problem, learner),
     }
-    print(
-        f"{job.name}, seed {job.seed}: return {row['return_mean']:.2f}, success {row['success']:.2f}, "
-        f"{progress.seconds:.0f} s, {progress.cpu_seconds:.0f} s of a core",
-        flush=True,
-    )
+    shown = ("return_mean", "success", "train_seconds", "train_cpu_seconds")
+    print(job.name, job.seed, {name: row[name] for name in shown}, flush=True)
     return [row]
 
 
