@@ -89,5 +89,5 @@ def run(job: Job) -> list[dict[str, Any]]:
     if job.part.startswith("exploration"):
         return exploration(job.part.partition(", ")[2], job.method, job.seed, job.quick)
     if job.method == "SAC":
-        return model_free(job.part, job.seed, job.quick)  # type: ignore[arg-type]
+        return model_free(job.part, job.seed, job.quick)
     return control(job.part, job.method, job.seed, job.quick)

@@ -14,6 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from experiments import tables
+from experiments.planning.report import trained
 from experiments.processes import as_program
 
 Row = dict[str, Any]
@@ -114,8 +115,11 @@ def exploration(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def levels(rows: Sequence[Row], folder: Path) -> Iterator[tuple[str, ...]]:
-    """First checkpoint at which every seed of a method is at a level, and at which its training episodes are."""
+def levels(rows: Sequence[Row], others: Sequence[Row]) -> Iterator[tuple[str, ...]]:
+    """First checkpoint at which every seed of a method is at a level, and at which its training episodes are.
+
+    `others` are trainings of reinforcement learning.
+    """
     for env, level in LEVELS.items():
         here = [row for row in rows if row["env"] == env and row["part"] in ("control", "maze")]
         for method in dict.fromkeys(row["method"] for row in here):
@@ -130,12 +134,11 @@ def levels(rows: Sequence[Row], folder: Path) -> Iterator[tuple[str, ...]]:
                 first(there, last),
                 "–" if env.startswith("Maze") else first(acting, last),
             )
-        for file in sorted(folder.glob(f"{NAMES[env]}-sac-100000-seed*.json")):
-            if any(row["method"] == "SAC" for row in here):
-                continue
-            curve = json.loads(file.read_text())["results"]["training_curve"]
-            when = [step for step, value in curve if value >= level]
-            yield env, f"{level:.1f}", f"SAC, seed {file.stem[-1]}", "–", first(when, curve[-1][0])
+        for row in others if all(row["method"] != "SAC" for row in here) else ():
+            if row["job"] == f"{NAMES[env]}-sac-100000":
+                curve = row["training_curve"]
+                when = [step for step, value in curve if value >= level]
+                yield env, f"{level:.1f}", f"SAC, seed {row['seed']}", "–", first(when, curve[-1][0])
 
     for method in dict.fromkeys(row["method"] for row in rows if row["env"] == "Arm7" and row.get("oracle")):
         group = [row for row in rows if (row["env"], row["method"]) == ("Arm7", method) and row.get("oracle")]
@@ -166,7 +169,7 @@ def main() -> None:
     folder = Path("experiments/results")
     rows = json.loads((folder / "online.json").read_text())["results"]["rows"]
     print(markdown(CONTROL, control(rows)))
-    print(markdown(REACHED, levels(rows, folder / "reinforcement")))
+    print(markdown(REACHED, levels(rows, trained(folder))))
     print(markdown(SWITCH, switch(rows)))
     print(markdown(SEQUENTIAL, sequential(rows)))
     print(markdown(EXPLORATION, exploration(rows)))
