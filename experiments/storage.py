@@ -123,13 +123,14 @@ def _settle(path: Path, data: Path) -> None:
 
 
 def _shown(value: Any) -> Any:
-    """A list of rows as a table for people: no lists of single seeds, no column that is empty."""
+    """Rows as tables for people, one for all rows that have the same entries; without lists of single seeds."""
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         return value
-    names = dict.fromkeys(
-        name for row in value for name, cell in row.items() if not isinstance(cell, dict | list | None)
-    )
-    return {"columns": list(names), "rows": [[_rounded(row.get(name)) for name in names] for row in value]}
+    tables: dict[tuple[str, ...], list[list[Any]]] = {}
+    for row in value:
+        cells = {name: cell for name, cell in row.items() if not isinstance(cell, dict | list | None)}
+        tables.setdefault(tuple(cells), []).append([_rounded(cell) for cell in cells.values()])
+    return [{"columns": list(columns), "rows": rows} for columns, rows in tables.items()]
 
 
 def _rounded(cell: Any) -> Any:

@@ -192,8 +192,8 @@ IN_ONE = [
     (("results", "rows", 0, "figure"), 7.25),
 ]
 IN_TWO = [
-    (("results", "rows", "rows", 0, 2), 7.25),
-    (("results", "rows", "columns", 0), "way"),
+    (("results", "rows", 0, "rows", 0, 2), 7.25),
+    (("results", "rows", 0, "columns", 0), "way"),
     (("results", "by_seed", "sha256"), "0" * 64),
     (("results", "by_seed", "file"), "other.by-seed.json.xz"),
 ]

@@ -55,13 +55,18 @@ def test_what_is_read_is_what_was_written_to_the_last_digit(path: Path) -> None:
 def test_people_read_means_and_intervals_of_five_digits_a_row_a_line(path: Path) -> None:
     text = path.read_text()
     record = json.loads(text)
-    assert record["results"]["rows"] == {
-        "columns": ["method", "return", "return_ci95", "n"],
-        "rows": [["a", -0.14286, 0.66667, 10**7], ["b", -0.14286, 0.66667, 10**7]],
-    }
-    assert record["results"]["timing"] == {"columns": ["ms", "starts"], "rows": [[1e-17, None], [2.0, 64]]}
+    assert record["results"]["rows"] == [
+        {
+            "columns": ["method", "return", "return_ci95", "n"],
+            "rows": [["a", -0.14286, 0.66667, 10**7], ["b", -0.14286, 0.66667, 10**7]],
+        }
+    ]
+    assert record["results"]["timing"] == [
+        {"columns": ["ms"], "rows": [[1e-17]]},
+        {"columns": ["ms", "starts"], "rows": [[2.0, 64]]},
+    ]
     assert record["results"]["by_seed"]["rows"] == 4
-    assert '\n    ["a", -0.14286, 0.66667, 10000000],\n' in text
+    assert '\n     ["a", -0.14286, 0.66667, 10000000],\n' in text
     assert record["sha256"] == checksum(record)
 
 
