@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments.processes import as_program
+from experiments.records import load
 
 Row = dict[str, Any]
 ENOUGH = 0.95  # of the maze's cells
@@ -66,7 +66,7 @@ def draw_sac(panel: Any, name: str, rows: list[Row], folder: Path) -> None:
     """Returns of SAC while it trains, a line a seed."""
     oracle = next(row["oracle"] for row in rows if row["env"] == name and row.get("oracle"))
     for i, file in enumerate(sorted(folder.glob(f"{PANELS[name]}-sac-100000-seed*.json"))):
-        curve = np.array(json.loads(file.read_text())["results"]["training_curve"])
+        curve = np.array(load(file)["results"]["training_curve"])
         panel.plot(
             curve[:, 0],
             oracle - curve[:, 1],
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
     out = parser.parse_args().out
     folder = Path("experiments/results")
-    found = json.loads((folder / "online.json").read_text())["results"]
+    found = load(folder / "online.json")["results"]
     print(curves(out / "online.png", found["rows"], folder / "reinforcement"))
     print(exploration(out / "exploration.png", found["by_seed"]))
 

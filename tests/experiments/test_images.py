@@ -6,7 +6,7 @@ import torch
 from ebm_control.data import draw_shapes, load_images
 from experiments.images import composition, defence, density
 from experiments.images.baselines import simple_rows
-from experiments.images.jobs import Job, jobs_of, run
+from experiments.images.jobs import jobs_of, run
 from experiments.images.judge import judge_of
 from experiments.images.report import markdown, minutes, summarised, withstood
 from experiments.images.settings import QUICK, UPDATES, settings_for
@@ -109,7 +109,8 @@ def test_a_quick_run_needs_no_files_and_a_full_one_covers_both_sets(tmp_path):
     full = list(jobs_of(("density", "robustness", "compose"), range(2), False, tmp_path))
     assert {job.data for job in full} == {"mnist", "fashion-mnist", "shapes"}
     assert len({(job.name, job.seed) for job in full}) == len(full)
-    rows = run(Job("density", "digits", "no learning", 0, True, tmp_path))
+    [simple] = [job for job in quick if job.method == "no learning"]
+    rows = run(simple)
     assert {row["method"] for row in rows} == {"mean image", "nearest training image"}
 
 
