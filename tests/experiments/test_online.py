@@ -66,7 +66,7 @@ def test_a_change_of_dynamics_is_the_same_for_reinforcement_learning() -> None:
     assert abs(returns[0][0] - returns[1][0]) > 1
 
 
-def test_a_level_is_reached_when_every_seed_is_there(tmp_path: Any) -> None:
+def test_a_level_is_reached_when_every_seed_is_there() -> None:
     plain = {"part": "control", "env": "Reacher", "oracle": -5.3, "success": 1.0, "stage": None}
     rows = [
         plain
@@ -75,9 +75,19 @@ def test_a_level_is_reached_when_every_seed_is_there(tmp_path: Any) -> None:
         for step, values in ((400, (-7.0, -8.0)), (1000, (-7.0, -7.4)), (2000, (-6.0, -6.0)))
         for seed, value in enumerate(values)
     ]
-    (line,) = levels(summarised(rows), tmp_path)
+    (line,) = levels(summarised(rows), [])
     assert line == ("Reacher", "-7.5", "EBM", "1,000", "1,000")
     assert first([], 2000) == "not in 2,000"
+    sac = {
+        "problem": "reacher",
+        "method": "sac",
+        "seeds": [3],
+        "training_curve": [[5000, -9.0], [10_000, -7.4]],
+    }
+    ppo = sac | {"method": "ppo"}
+    assert list(levels(summarised(rows), [ppo, sac]))[1:] == [
+        ("Reacher", "-7.5", "SAC, seed 3", "–", "10,000")
+    ]
 
 
 @pytest.mark.parametrize("seen", [None, lambda env: rl.make(rl.PROBLEMS["reacher"], bare=lambda: env)])

@@ -476,13 +476,17 @@ def test_records_are_put_together_and_the_later_run_counts(tmp_path):
     ]
 
 
-def test_a_spread_of_one_seed_has_no_interval():
-    one, two = (
-        summary([{"method": "a", "seed": 0, "figure": 1.0}]),
-        summary([{"method": "a", "seed": seed, "figure": float(seed)} for seed in (0, 1)]),
+def test_a_spread_of_one_seed_has_no_interval_and_of_two_both_values():
+    one, two, three = (
+        summary([{"method": "a", "seed": seed, "figure": float(seed)} for seed in seeds])
+        for seeds in ((1,), (0, 1), (0, 1, 2))
     )
     assert spread(one[0], "figure") == "1"
-    assert spread(two[0], "figure") == "0.5 ± 6.4"
+    assert spread(two[0], "figure") == "0 and 1 (2 seeds)"
+    assert spread(two[0] | {"figure_by_seed": [1.0, 1.001]}, "figure") == "1 (2 seeds)"
+    assert spread(three[0], "figure") == "1 ± 2.5"
+    assert spread(three[0] | {"figure": 1234.5, "figure_ci95": 234.0}, "figure") == "1,230 ± 230"
+    assert spread(three[0], "figure", ".2f", ".1f") == "1.00 ± 2.5"
     assert spread(two[0], "missing") == "–"
     assert spread({"figure": 81.2, "figure_ci95": 4e-14}, "figure") == "81.2 ± 0"
     assert lines(("a", "b"), [("1", "2")]) == ["| a | b |", "|---|---|", "| 1 | 2 |"]
