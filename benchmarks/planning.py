@@ -17,12 +17,13 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ebm_control.cli.demo import ENV, GOAL, Demo, spread_starts
+from ebm_control.cli.demo import Demo
 from ebm_control.data import collect_mujoco
 from ebm_control.energies import GoalCost
 from ebm_control.planning import SAMPLERS, MPCAgent, planner_for, run_episodes
 from ebm_control.provenance import provenance, write_record
 from ebm_control.training import TrajectoryModel, fit_model
+from ebm_envs.reacher import ENV, GOAL, spread_starts
 from experiments.processes import as_program
 from experiments.records import claimed
 

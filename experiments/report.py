@@ -16,7 +16,8 @@ import tyro
 from experiments.continual import report as continual
 from experiments.images import report as images
 from experiments.online import report as online
-from experiments.pages import planning, speed
+from experiments.pages import speed
+from experiments.planning import report as planning
 from experiments.prediction import report as prediction
 from experiments.processes import as_program
 from experiments.runs import chosen

@@ -46,18 +46,15 @@ def found(method: Method, learning: OnlineLearning, seed: int) -> list[Row]:
     """Rows of both goals, from what is known now."""
     began = time.perf_counter()
     data = learning.experience.data
-    fine, coarse = (m.joint(data, seed, gap) if method.model == ENERGY.model else None for gap in (1, 4))
+    pair = m.fine_and_coarse(data, seed) if method.model == ENERGY.model else None
     rows = []
     for problem in MAZES:
-        env: Any = problem.make()
-        agent = (
-            m.guided_agent(problem, fine, coarse, data, env, quantile=QUANTILE, seed=seed)
-            if fine is not None and coarse is not None
-            else m.search_agent(
-                problem, m.Trained(learning.model, 0.0), env.action_space, "MPPI", horizon=25, seed=seed
-            )
+        planned = (
+            m.search_method(problem, m.Trained(learning.model, 0.0), m.BY_MPPI, horizon=25, seed=seed)
+            if pair is None
+            else m.guided_method(problem, *pair, data, quantile=QUANTILE, seed=seed)
         )
-        outcome = episodes(problem, agent, 1, seed)
+        outcome = episodes(problem, planned.agent, 1, seed)
         rows.append(
             {
                 "part": "maze",

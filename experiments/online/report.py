@@ -10,8 +10,8 @@ import numpy as np
 from rich.table import Table
 
 from experiments import tables
-from experiments.pages.planning import NAMES, RESULTS, learning_runs
 from experiments.pages.sources import sources
+from experiments.planning.report import trained
 from experiments.records import load
 
 Row = dict[str, Any]
@@ -34,6 +34,12 @@ SAC_SHOWN = (1000, 5000, 10_000, 20_000, 50_000)  # it was evaluated every 1,000
 EXPLORATION = ("place", "method", "steps to 95 %", "seeds that got there", "visited at the end")
 LEVELS = {"Particle": -5.5, "Reacher": -7.5, "Maze, one bend": -28.55 * 1.3, "Maze, S": -73.82 * 1.3}
 WITHIN = 0.75  # of Arm7's goals within 5 cm, mean over seeds
+NAMES = {
+    "Particle": "particle",
+    "Reacher": "reacher",
+    "Maze, one bend": "maze-bend",
+    "Maze, S": "maze-s",
+}
 PLACES = {"exploration, maze": "Maze", "exploration, arm7": "Arm7"}
 
 
@@ -107,10 +113,10 @@ def exploration(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def levels(rows: Sequence[Row], trained: Sequence[Row]) -> Iterator[tuple[str, ...]]:
+def levels(rows: Sequence[Row], others: Sequence[Row]) -> Iterator[tuple[str, ...]]:
     """First checkpoint at which every seed of a method is at a level, and at which its training episodes are.
 
-    `trained` are reinforcement-learning runs; where SAC was not evaluated on its way its training curve is taken.
+    `others` are trainings of reinforcement learning: their curves count where SAC was not evaluated.
     """
     for env, level in LEVELS.items():
         here = [row for row in rows if row["env"] == env and row["part"] in ("control", "maze")]
@@ -126,12 +132,11 @@ def levels(rows: Sequence[Row], trained: Sequence[Row]) -> Iterator[tuple[str, .
                 first(there, last),
                 "–" if env.startswith("Maze") else first(acting, last),
             )
-        if any(row["method"] == "SAC" for row in here):
-            continue
-        for run in (run for run in trained if (NAMES[run["problem"]], run["method"]) == (env, "sac")):
-            curve = run["training_curve"]
-            when = [step for step, value in curve if value >= level]
-            yield env, f"{level:.1f}", f"SAC, seed {run['seeds'][0]}", "–", first(when, curve[-1][0])
+        for row in others if all(row["method"] != "SAC" for row in here) else ():
+            if row["job"] == f"{NAMES[env]}-sac-100000":
+                curve = row["training_curve"]
+                when = [step for step, value in curve if value >= level]
+                yield env, f"{level:.1f}", f"SAC, seed {row['seed']}", "–", first(when, curve[-1][0])
 
     for method in dict.fromkeys(row["method"] for row in rows if row["env"] == "Arm7" and row.get("oracle")):
         group = [row for row in rows if (row["env"], row["method"]) == ("Arm7", method) and row.get("oracle")]
@@ -154,13 +159,13 @@ def table(rows: list[Row]) -> Table:
 
 def page_tables(root: Path) -> dict[str, str]:
     """The page's tables by slot."""
-    results = root / RESULTS
-    rows = load(results / "online.json")["results"]["rows"]
+    results = "experiments/results"
+    rows = load(root / results / "online.json")["results"]["rows"]
     return {
         "control": tables.markdown(CONTROL, control(rows)),
-        "levels": tables.markdown(REACHED, levels(rows, list(learning_runs(results)))),
+        "levels": tables.markdown(REACHED, levels(rows, trained(root / results))),
         "switch": tables.markdown(SWITCH, switch(rows)),
         "sequential": tables.markdown(SEQUENTIAL, sequential(rows)),
         "exploration": tables.markdown(EXPLORATION, exploration(rows)),
-        "sources": sources(root, (f"{RESULTS}/online.json", f"{RESULTS}/reinforcement/")),
+        "sources": sources(root, (f"{results}/online.json", f"{results}/reinforcement.json")),
     }

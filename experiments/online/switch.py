@@ -75,7 +75,7 @@ def switch(method: Method, seed: int, quick: bool) -> list[Row]:
 def model_free(seed: int, quick: bool) -> list[Row]:
     """The same for SAC, in stages ten times as long; a row every 1,000 steps."""
     stage = 2000 if quick else SAC_STAGE
-    problem, rows, began = rl.PROBLEMS["reacher"], [], time.perf_counter()
+    problem, rows, began = REACHER, [], time.perf_counter()
     model = rl.build(
         problem, rl.LEARNERS["sac"], seed, 3 * stage, lambda: switching(stage // rl.ENVIRONMENTS)
     )
@@ -126,6 +126,6 @@ def returned(agent: Agent, flat: bool, regime: int, seed: int) -> float:
         env.switch_to(regime)  # type: ignore[attr-defined]
         return env
 
-    environments = [rl.make(rl.PROBLEMS["reacher"], bare=bare) if flat else bare() for _ in range(EPISODES)]
+    environments = [rl.make(REACHER, bare=bare) if flat else bare() for _ in range(EPISODES)]
     found = run_episodes(agent, environments, seed=20_000 + 1000 * seed)
     return float(np.mean(found.returns))

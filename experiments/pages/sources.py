@@ -14,22 +14,20 @@ Record = dict[str, Any]
 
 
 def sources(root: Path, records: Iterable[str]) -> str:
-    """A table of records; a name that ends in "/" is a folder of records of single runs."""
+    """A table of records, by their places in `root`."""
     return markdown(COLUMNS, (_line(root, name) for name in records))
 
 
 def _line(root: Path, name: str) -> list[str]:
-    files = sorted((root / name).glob("*.json")) if name.endswith("/") else [root / name]
-    found = [load(file) for file in files]
-    parts = [part for record in found for part in parts_of(record["provenance"])]
-    commits = [row.get("commit") for record in found for row in _rows(record)]
-    commits += [] if any(commits) else [part["commit"] for part in parts]
+    record = load(root / name)
+    parts, rows = parts_of(record["provenance"]), _rows(record)
+    commits = [row["commit"] for row in rows if row.get("commit")] or [part["commit"] for part in parts]
     module = " ".join(parts[-1]["command"].split()[:3]).rstrip(",")
     return [
         f"[{name}](../../{name})",
         f"`{module}`",
-        str(sum(_runs(record) for record in found)),
-        ", ".join(dict.fromkeys(_short(commit) for commit in commits if commit)),
+        str(len({(row["job"], row["seed"]) for row in rows}) or 1),
+        ", ".join(dict.fromkeys(map(_short, commits))),
         max(part["date"] for part in parts)[:10],
     ]
 
@@ -37,10 +35,6 @@ def _line(root: Path, name: str) -> list[str]:
 def _rows(record: Record) -> list[Record]:
     rows = record["results"].get("by_seed")
     return rows if isinstance(rows, list) else []
-
-
-def _runs(record: Record) -> int:
-    return len({(row["job"], row["seed"]) for row in _rows(record)}) or 1
 
 
 def _short(commit: str) -> str:

@@ -20,7 +20,7 @@ from experiments.prediction.jobs import CASES
 from experiments.prediction.methods import METHODS
 from experiments.processes import as_program
 from experiments.records import load, put_together
-from experiments.tables import number, spread
+from experiments.tables import significant, spread
 
 Row = dict[str, Any]
 KEYS = ("case", "env", "policy", "actions", "method", "objective", "horizon")
@@ -117,7 +117,7 @@ def cases(rows: list[Row]) -> str:
 
 
 def _floors(floor: dict[int, float]) -> str:
-    return ", ".join(f"{number(value)} at {horizon}" for horizon, value in sorted(floor.items()))
+    return ", ".join(f"{significant(value)} at {horizon}" for horizon, value in sorted(floor.items()))
 
 
 def _of_seeds(case: str) -> list[str]:

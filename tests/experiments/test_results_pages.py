@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
 from ebm_control.checks import InputError
 from experiments import report
-from experiments.pages.planning import learning_runs, reinforcement
 from experiments.records import load
-from experiments.report import PAGES, ROOT, TEMPLATES, page
+from experiments.report import PAGES, ROOT, TEMPLATES
 
+page = lru_cache(report.page)
 WRITTEN = ROOT / "docs" / "results"
 
 
@@ -78,17 +79,6 @@ def test_intervals_that_are_too_narrow_are_marked_in_the_table_they_are_of() -> 
         assert ("**Intervals are too narrow**" in first_line) == narrow
     for name in ("planning", "online", "prediction"):
         assert "**Shared streams.**" in page(name)
-
-
-def test_reinforcement_learning_is_grouped_by_problem_learner_and_steps() -> None:
-    results = ROOT / "experiments" / "results"
-    runs = list(learning_runs(results))
-    rows = reinforcement(results, {"Reacher": -5.0})
-    assert sum(row["seeds"] for row in rows) == len(runs)
-    [ppo] = [row for row in rows if (row["env"], row["method"]) == ("Reacher", "PPO")]
-    own = [run for run in runs if (run["problem"], run["method"]) == ("reacher", "ppo")]
-    assert ppo["returns_by_seed"] == [run["return_mean"] for run in own]
-    assert ppo["oracle"] == -5.0
 
 
 def test_the_command_writes_the_pages_that_are_asked_for(

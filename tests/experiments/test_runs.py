@@ -408,6 +408,33 @@ def test_a_signal_ends_every_process_and_keeps_the_runs_that_are_done(tmp_path, 
     assert all(marks(tmp_path)[f"a-{row['seed']}"] == 1 for row in rows)
 
 
+SAVES = PROGRAM.replace("import as_program", "import as_program, stopping").replace(
+    "run=slow", "run=slow, patience=60"
+)
+SAVES = SAVES.replace(
+    "time.sleep(120)",
+    """while not stopping():
+            time.sleep(0.01)
+        (job.folder / f"saved-{job.seed}").touch()
+        return []""",
+)
+
+
+def test_a_run_that_is_stopped_has_its_time_to_save_what_it_has_and_is_not_recorded(tmp_path):
+    process = program(tmp_path, text=SAVES)
+    wait_for(lambda: list(tmp_path.glob("begun-*")))
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert {f"saved-{path.name[-1]}" for path in tmp_path.glob("begun-*")} == {
+        path.name for path in tmp_path.glob("saved-*")
+    }
+    record = tmp_path / "some.json"
+    rows = load(record)["results"]["by_seed"] if record.exists() else []
+    assert {row["job"] for row in rows} <= {"place: a"}
+    assert len(carried_out(Runs(seeds=3, out=tmp_path, resume=record.exists()), tmp_path)["by_seed"]) == 6
+
+
 FORK = """
 import os, signal
 
