@@ -1,25 +1,19 @@
-"""The tables of planning, for the terminal and for the documentation.
-
-`python -m experiments.planning.report [--results DIR]` prints what `DIR` holds, reinforcement learning included, as
-Markdown.
-"""
+"""The tables of planning, for the terminal and for the page of results."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
-from experiments import tables
+from experiments import reacher, tables
+from experiments.pages.sources import sources
 from experiments.planning import budget, diversity
 from experiments.planning.problems import PROBLEMS
 from experiments.planning.rows import Row
-from experiments.processes import as_program
 from experiments.records import read
 from experiments.tables import Columns, number
 
+RESULTS = "experiments/results"
+RECORDS = ("planning", "reinforcement", "budget", "diversity", "reacher")
 KEYS = ("env", "method", "planner")
 COLUMNS = Columns(
     "Planning, 100,000 random transitions",
@@ -101,36 +95,27 @@ def trained(folder: Path) -> list[Row]:
     return read(record, "results")["results"]["by_seed"] if record.exists() else []
 
 
-def pages(folder: Path) -> Iterator[str]:
-    """Every table that the records in `folder` make."""
-    rows = table_rows(folder)
-    yield COLUMNS.markdown(rows)
-    timing = read(folder / "planning.json", "results")["results"].get("timing", [])
-    if timing:
-        yield TIMES.markdown(timing)
+def extras(rows: list[Row]) -> str:
+    """A table for each figure that only some rows have."""
+    heads = {"problem": "env", "method": "method", "planner": "planner"}
+    found = []
     for name, title in EXTRAS.items():
-        having = [row for row in rows if name in row]
-        heads = {"problem": "env", "method": "method", "planner": "planner"}
-        if having:
-            yield Columns(title, {**heads, title: number(name, ".3g"), "seeds": "seeds"}).markdown(having)
-    for name, shown in (("diversity", diversity), ("budget", budget)):
-        if (folder / f"{name}.json").exists():
-            results = read(folder / f"{name}.json", "results")["results"]
-            found = shown.summarised(results["by_seed"])
-            yield shown.COLUMNS.markdown(shown.timed(found, results["timing"]) if name == "budget" else found)
+        shown = Columns(title, {**heads, title: number(name, ".3g"), "seeds": "seeds"})
+        found.append(shown.markdown(row for row in rows if name in row))
+    return "\n\n".join(table for table in found if table)
 
 
-@dataclass
-class Report:
-    """Tables of what the records hold."""
-
-    results: Path = Path("experiments/results")
-    """Folder of the records."""
-
-
-def main() -> None:
-    print("\n".join(pages(tyro.cli(Report).results)))
-
-
-if __name__ == "__main__":
-    as_program(main)
+def page_tables(root: Path) -> dict[str, str]:
+    """The page's tables by slot."""
+    folder = root / RESULTS
+    found = {name: read(folder / f"{name}.json", "record")["results"] for name in RECORDS}
+    rows = table_rows(folder)
+    budgets = budget.timed(budget.summarised(found["budget"]["by_seed"]), found["budget"]["timing"])
+    return {
+        "returns": COLUMNS.markdown(rows),
+        "extras": extras(rows),
+        "diversity": diversity.COLUMNS.markdown(diversity.summarised(found["diversity"]["by_seed"])),
+        "budget": budget.COLUMNS.markdown(budgets),
+        "reacher": reacher.COLUMNS.markdown(reacher.summarised(found["reacher"]["by_seed"])),
+        "sources": sources(root, (f"{RESULTS}/{name}.json" for name in RECORDS)),
+    }

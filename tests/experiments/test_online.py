@@ -59,7 +59,7 @@ def test_a_change_of_dynamics_is_the_same_for_reinforcement_learning() -> None:
         def predict(self, observation: Any, state: Any = None, *_: Any, **__: Any) -> Any:
             return np.full((EPISODES, 2), 0.3, np.float32), state
 
-    returns = [[returned(Push(), method, regime, 0) for method in ("EBM", "SAC")] for regime in (0, 1)]
+    returns = [[returned(Push(), flat, regime, 0) for flat in (False, True)] for regime in (0, 1)]
     assert returns[0][0] == pytest.approx(returns[0][1], rel=1e-5)
     assert returns[1][0] == pytest.approx(returns[1][1], rel=1e-5)
     assert abs(returns[0][0] - returns[1][0]) > 1

@@ -24,7 +24,7 @@ def test_a_table_says_the_same_in_the_terminal_and_in_the_documentation():
     )
     rows = [{"method": "a", "return": 1.5, "return_ci95": 0.25, "share": 0.5}, {"method": "b", "return": 2.0}]
     assert columns.cells(rows) == [["a", "1.50 ± 0.25", "50.0%"], ["b", "2.00", "–"]]
-    assert columns.markdown(rows[1:]) == "| method | return | share |\n|---|---|---|\n| b | 2.00 | – |\n"
+    assert columns.markdown(rows[1:]) == "| method | return | share |\n|---|---|---|\n| b | 2.00 | – |"
     made = columns.table(rows)
     assert (made.title, made.row_count, [column.header for column in made.columns]) == (
         "Some",
