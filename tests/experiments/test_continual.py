@@ -81,7 +81,7 @@ def test_a_rate_of_its_own_is_part_of_the_name():
 def test_steadied_learners_hide_pixels_and_average_their_weights(monkeypatch):
     made = []
     monkeypatch.setattr(
-        jobs_module, "learner_of", lambda method, kind: made.append(kind) or make_learner(method, kind)
+        jobs_module, "make_learner", lambda method, kind: made.append(kind) or make_learner(method, kind)
     )
     compared = Compared("softmax-seen", 200, steadied=True)
     assert compared.name == "softmax-seen, 200 kept, steadied"
