@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import torch
 
-from ebm_control.cli.demo import spread_starts
 from ebm_control.data import collect_mujoco
 from ebm_control.models import ModelSettings, TrainSettings, fit_model
+from ebm_envs.reacher import ENV, spread_starts
 
 torch.set_num_threads(1)  # also where the caller's environment names more
 
@@ -64,7 +64,7 @@ def _seeds():
 @pytest.fixture(scope="session")
 def reacher():
     """Transition model of Reacher, trained for a few seconds."""
-    buffer = collect_mujoco("ebm/Reacher-v0", 20_000, episode_length=50, seed=0, starts=spread_starts)
+    buffer = collect_mujoco(ENV, 20_000, episode_length=50, seed=0, starts=spread_starts)
     settings = TrainSettings(
         ModelSettings(hidden=(64, 64), base_hidden=(64, 64)), updates=50, base_updates=2000, langevin_steps=10
     )

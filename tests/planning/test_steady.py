@@ -71,7 +71,7 @@ def model_of(extra):
     return fit_model(data, SETTINGS, progress=False)
 
 
-def planner_of(extra):
+def steady_planner(extra):
     model = model_of(extra)
     costs = 20 * GoalCost(model.layout, (0,), smooth=0.02)
     return planner_for(model, costs, 8, action_space=Cart(extra).action_space)
@@ -80,7 +80,7 @@ def planner_of(extra):
 @cache
 def mean_return(extra):
     space, normalizer = Cart(extra).action_space, model_of(extra).normalizer
-    agent = MPCAgent(planner_of(extra), normalizer, space, goal=np.array([0.5]))
+    agent = MPCAgent(steady_planner(extra), normalizer, space, goal=np.array([0.5]))
     return run_episodes(agent, [Cart(extra) for _ in range(8)], seed=50).mean
 
 
@@ -99,7 +99,7 @@ def test_the_return_is_that_without_them(extra):
 def test_steady_coordinates_are_planned_where_they_will_be():
     model, env = model_of("clock"), Cart("clock")
     start = model.normalizer.normalize_observations(torch.as_tensor(env.reset(seed=0)[0])).float()
-    plan = planner_of("clock").plan(start[None], torch.zeros(1))
+    plan = steady_planner("clock").plan(start[None], torch.zeros(1))
     raw = model.normalizer.denormalize_observations(plan.states[0])[:, 2]
     assert torch.allclose(raw.double(), torch.arange(9).double() / 60, atol=1e-4)
 
