@@ -23,10 +23,10 @@ demo: $(READY)  ## collect, train, predict and plan on Reacher; figures and summ
 # In as many processes as there are cores (at most 4), one thread each.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-test: $(READY)  ## run all tests; about four minutes on two cores
+test: $(READY)  ## run all tests
 	$(PYTEST)
 
-test-fast: $(READY)  ## run the tests that neither train for seconds nor start processes; under a minute
+test-fast: $(READY)  ## run the tests that neither train for seconds nor start processes
 	$(PYTEST) -m "not slow"
 
 coverage: $(READY)  ## run all tests and print which lines of the library and the environments they miss

@@ -39,7 +39,7 @@ TRAINED = {"reacher", "classifier", "hardened", "noised", "feed_forward", "ensem
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if TRAINED & set(item.fixturenames) or "experiments" in item.path.parts:
+        if TRAINED & set(item.fixturenames) or item.nodeid.startswith("tests/experiments/"):
             item.add_marker(pytest.mark.slow)
 
 
