@@ -47,7 +47,7 @@ def page() -> str:
     """The whole page as Markdown."""
     calls = [(name,) for name in COMMANDS]
     place = calls.index(("images",)) + 1
-    calls[place:place] = [("images", name) for name in IMAGES]  # type: ignore[list-item]
+    calls[place:place] = [("images", name) for name in IMAGES]
     parts = [HEAD]
     for call in ((), *calls):
         title = " ".join(("ebm-control", *call))
