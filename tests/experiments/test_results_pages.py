@@ -97,13 +97,13 @@ def test_the_command_writes_the_pages_that_are_asked_for(
 def test_a_damaged_record_makes_no_page(tmp_path: Path) -> None:
     for place in ("experiments/results", "benchmarks/results"):
         shutil.copytree(ROOT / place, tmp_path / place)
-    assert page("online", tmp_path) == page("online")
+    assert report.page("online", tmp_path) == page("online")
     data = tmp_path / "experiments" / "results" / "online.by-seed.json.xz"
     data.write_bytes(data.read_bytes()[:-1])
     with pytest.raises(
         InputError, match=r"^record: expected a whole record of runs, got .*online\.json, whose rows"
     ):
-        page("online", tmp_path)
+        report.page("online", tmp_path)
 
 
 @pytest.mark.parametrize(
