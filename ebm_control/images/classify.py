@@ -156,10 +156,7 @@ def fit_classifier(
 
     def loss(drawn: Batch) -> Tensor:
         assert drawn.context is not None
-        x, labels = drawn.x, drawn.context.argmax(dim=1)
-        if noise:
-            level = noise * torch.rand((len(x), 1, 1, 1), generator=generator, device=x.device, dtype=x.dtype)
-            x = x + level * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        x, labels = _noised(drawn.x, noise, generator), drawn.context.argmax(dim=1)
         if perturb is not None:
             x = perturb(made, x, labels)
         return functional.cross_entropy(made(x), labels)
@@ -175,6 +172,14 @@ def fit_classifier(
     )
     made.network.eval().requires_grad_(False)
     return made
+
+
+def _noised(x: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    """Images with Gaussian noise, of each a std drawn uniformly from 0 up to `noise`; 0 draws nothing."""
+    if not noise:
+        return x
+    level = noise * torch.rand((len(x), 1, 1, 1), generator=generator, device=x.device, dtype=x.dtype)
+    return x + level * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
 
 @torch.no_grad()
