@@ -144,7 +144,7 @@ class _Collection:
         self.left_out, self.first = 0, ""
 
     def run(self, steps: int, bar: Progress) -> None:
-        """Collect `steps` transitions."""
+        """Step all environments until `steps` transitions are collected."""
         task = bar.add_task("collecting", total=steps)
         try:
             self._reset(self.begun, self.seeds)

@@ -86,7 +86,7 @@ class ImageSet:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
+        """Shape of one image: channels, height and width."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
@@ -111,7 +111,7 @@ class ImageSet:
         return chosen[:count].float() / 255
 
     def to(self, device: torch.device | str) -> ImageSet:
-        """The same on another device."""
+        """The same images, labels and split on another device."""
         parts = (self.images, self.labels, self.test_images, self.test_labels)
         return ImageSet(self.name, *(part.to(device) for part in parts))
 

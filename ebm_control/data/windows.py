@@ -104,7 +104,7 @@ class StateBatches(Iterator[Batch]):
 
     @property
     def num_windows(self) -> int:
-        """Distinct windows."""
+        """Number of distinct windows that can be drawn."""
         return self.batches.num_windows
 
     def __next__(self) -> Batch:

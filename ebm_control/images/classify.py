@@ -194,5 +194,5 @@ def accuracy(logits: Logits, images: Tensor, labels: Tensor, size: int = 512) ->
 
 
 def parameters_of(network: nn.Module) -> int:
-    """Number of weights."""
+    """Number of weights of a network."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -1,4 +1,4 @@
-"""Accuracy under attack."""
+"""Accuracy of classifiers on adversarial examples of growing radius."""
 
 from __future__ import annotations
 

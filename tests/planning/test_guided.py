@@ -299,7 +299,7 @@ def test_the_coordinates_of_a_guide_may_stand_in_another_order() -> None:
     sees = sight(WALL)
     layout = TrajectoryLayout(3)
     energy = TransitionEnergy(layout, Zero(), base=GaussianBase(3), displacement_scale=torch.full((3,), 0.1))
-    sampler = Langevin(15, 0.05, noise=0.0, adapt="rms", scale=(0.2,) * 3)
+    sampler = Langevin(200, 0.05, noise=0.0, adapt="rms", scale=(0.2,) * 3)
     goal = 20 * GoalCost(layout, (2, 1), smooth=0.02)
     fine = Planner(energy, sampler, 8, goal, layout=layout, chains=2, spread=0.05)
     guided = Guided(fine, Roadmap(sees, free_nodes(sees)), sees, index=(1, 2))
