@@ -20,7 +20,7 @@ from ebm_control.training.averaging import warm_ema
 
 
 class Learner(ABC):
-    """What learns from a stream and tells classes, of all tasks and without being told which; on the CPU."""
+    """Learns from a stream and predicts among all classes, without a task label (class-incremental); on the CPU."""
 
     @abstractmethod
     def observe(self, batch: StreamBatch) -> float:
@@ -28,7 +28,7 @@ class Learner(ABC):
 
     @abstractmethod
     def logits(self, x: Tensor) -> Tensor:
-        """`(B, classes)` of images `(B, C, H, W)`: the greatest is the class told."""
+        """`(B, classes)` of images `(B, C, H, W)`: the greatest is that of the predicted class."""
 
     def finish_task(self, images: Tensor, labels: Tensor) -> None:
         """A task has ended whose training images `(N, C, H, W)` and labels `(N,)` can be seen a last time."""
@@ -217,14 +217,14 @@ class Softmax(_Replaying):
         return _among(self.telling(x), self._seen.nonzero()[:, 0])
 
     def finish_task(self, images: Tensor, labels: Tensor) -> None:
-        """Every penalty is told of the weights and images that the task ended with."""
+        """A task has ended: every penalty takes note of the weights, with its training images and labels."""
         super().finish_task(images, labels)
         for penalty in self.penalties:
             penalty.finish_task(self.network, images, labels, self._seen.nonzero()[:, 0])
 
 
 class Contrastive(_Replaying):
-    """The discriminative energy: a class is told from one other, drawn from those of the batch (Li et al. 2022).
+    """The discriminative energy: a class is contrasted with one other, drawn from those of the batch (Li et al. 2022).
 
     `-log exp(-E(x, y)) / (exp(-E(x, y)) + exp(-E(x, y')))`: the loss says nothing of classes that are not there.
 

@@ -1,4 +1,4 @@
-"""Classifiers: by a conditional energy, with or without refinement, and the plain network beside it."""
+"""Classifiers: by a conditional energy, with or without refinement, and a plain network as a baseline."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Classifier:
 
     @torch.no_grad()
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
-        """Share of images `(N, C, H, W)` that are told right."""
+        """Share of images `(N, C, H, W)` with labels `(N,)` that are classified correctly."""
         return accuracy(self, images, labels)
 
 

@@ -1,4 +1,4 @@
-"""Outliers: images that a model was not trained on, told by a score, and what they are told from."""
+"""Out-of-distribution detection: scores of images, and sets of outliers to judge them by."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def auroc(inliers: Tensor, outliers: Tensor) -> float:
 def outlier_sets(
     images: Tensor, generator: torch.Generator, other: Tensor | None = None
 ) -> Mapping[str, Tensor]:
-    """What inliers `(N, C, H, W)` in [0, 1] are to be told from, each `(N, C, H, W)` or as many as there are.
+    """Outliers for inliers `(N, C, H, W)` in [0, 1], each `(N, C, H, W)` or as many as there are.
 
     "uniform": uniform noise; "constant": images of one grey, each its own; "interpolated": means of two images;
     "rotated": turned by a quarter; "shuffled": their quarters in another order; "other": another set, if given.
@@ -251,6 +251,6 @@ def _shuffled(images: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def in_parts(of: Callable[[Tensor], Tensor], images: Tensor, size: int = 512) -> Tensor:
-    """`of` applied to images part by part, so that memory stays small."""
+    """`of` applied to images `(N, C, H, W)` in parts of `size`, so that memory stays small."""
     require_floats("images", images)
     return torch.cat([of(part) for part in images.split(size)])

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ebm_control.checks import require, require_given, require_shape
+from ebm_control.checks import InputError, require, require_shape
 from ebm_control.energies.layout import pick, require_index
 from ebm_control.planning.plan import Plan
 from ebm_control.planning.planner import Planner
@@ -147,7 +147,8 @@ class Guided:
 
     def _target(self, start: Tensor, goal: Tensor | ArrayLike | None) -> Tensor:
         """Goals `(N, G)` in all of the guide's coordinates: the start's wherever the goal names none."""
-        goal = require_given(goal, "goal", expected=f"shape (N, {len(self.goal_index)})")
+        if goal is None:
+            raise InputError(f"goal: expected shape (N, {len(self.goal_index)}), got None")
         target = pick(start, self.index).clone()
         target[:, self._goal_columns] = self.planner.checked_goal(start, goal)
         return target

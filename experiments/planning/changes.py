@@ -39,10 +39,8 @@ SPEED = 0.02  # largest displacement per axis and step under the speed limit; ac
 TOLERANCE = 1.05  # a step of up to this many limits keeps the limit
 HALF = 25  # steps before the goal moves
 MAZE_STEPS = 80
-SPEED_WEIGHT, SPEED_MARGIN = (
-    1e6,
-    0.97,
-)  # a penalty is soft and a sampler jitters: plans are held to a little less
+SPEED_WEIGHT = 1e6
+SPEED_MARGIN = 0.97  # a penalty is soft and a sampler jitters: plans are held to a little less
 SMOOTHNESS_WEIGHT = 1e3
 Path = NDArray[np.float64]
 

@@ -87,7 +87,7 @@ def test_given_can_be_given_within_given():
 
 def test_given_moves_with_its_energy_and_is_refused_in_another_shape():
     given = Given(Told(5), normal(2))
-    assert given.to(torch.float32).told.dtype == torch.float32
+    assert given.to(torch.float32).condition.dtype == torch.float32
     with pytest.raises(InputError, match=r"^condition: expected \(k,\) or \(B, k\), got shape \(1, 2, 3\)"):
         Given(Told(5), torch.zeros(1, 2, 3))
 
