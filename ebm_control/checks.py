@@ -186,9 +186,8 @@ def require_widths(argument: str, value: object, *, least: int = 0) -> None:
 
 def require_levels(argument: str, value: object) -> None:
     """Raise `InputError` unless `value` is a pair of noise levels, `0 < low < high`."""
-    pair = isinstance(value, Sequence) and is_sequence(value) and len(value) == 2
-    require(pair, argument, given=shown(value), expected="two noise levels, 0 < low < high")
-    assert isinstance(value, Sequence)
+    if not (isinstance(value, Sequence) and is_sequence(value) and len(value) == 2):
+        raise InputError(f"{argument}: expected two noise levels, 0 < low < high, got {shown(value)}")
     require_number(argument, value[0], 0, above=True)
     require_number(argument, value[1], value[0], above=True)
 

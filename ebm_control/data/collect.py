@@ -227,7 +227,7 @@ class _Collection:
             rows.clear()
 
     def warn(self) -> None:
-        """Say what was left out."""
+        """Warn of steps that were left out for readings that are not finite, if there were any."""
         if self.left_out:
             warnings.warn(
                 f"collect: {self.left_out} steps left out whose observation or reward is not finite; "

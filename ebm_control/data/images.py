@@ -373,7 +373,7 @@ class ImageBatches:
         return Batch(x, context * keep)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """State of the draw."""
+        """State of the random draw, by which a resumed run goes on with the same batches."""
         return {"generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -112,7 +112,7 @@ class StateBatches(Iterator[Batch]):
         return batch._replace(x=batch.x[..., : self.obs_dim])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """State of the draw."""
+        """State of the random draw, by which a resumed run goes on with the same windows."""
         return self.batches.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

@@ -48,7 +48,7 @@ class ImageModelSettings:
             require_levels("noise", self.noise)
 
     def resolved(self) -> ImageModelSettings:
-        """The same with its network named."""
+        """The same settings with `network="auto"` replaced by the network that it stands for."""
         if self.network != "auto":
             return self
         return replace(self, network="unet" if self.noise else "small")

@@ -196,7 +196,7 @@ class LangevinKernel:
         return choose(accept, new, refused), info
 
     def finish(self, target: Target, state: State) -> State:
-        """The state: its energy is known."""
+        """The state as it is: each step has evaluated the energy of where it ended."""
         return state
 
     def _drift(self, gradient: Tensor, step_size: Tensor) -> Tensor:

@@ -214,7 +214,7 @@ def with_terms(
     planner.sampler, planner.first = (replace(s, scale=scale) for s in (planner.sampler, planner.first))
     if isinstance(agent.planner, Guided):
         guided = agent.planner
-        planner = Guided(planner, guided.guide, guided.sees, guided.reached, guided.lookahead)
+        planner = Guided(planner, guided.guide, guided.sees, guided.reached, guided.lookahead, guided.index)
     return MPCAgent(
         planner,
         agent.normalizer,
