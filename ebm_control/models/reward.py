@@ -47,7 +47,7 @@ class RewardNetwork(nn.Module):
         return value
 
     def raw(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
-        """Rewards `(...)` in the environment's own units, not in those that the network is fitted in; arguments as above."""
+        """Rewards `(...)` in the environment's own units, where the network is fitted in stds of the data."""
         return self(states, actions, after) * self.std + self.mean
 
 
