@@ -87,7 +87,7 @@ class ImageSet:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
+        """Shape of one image: channels, height and width."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
@@ -112,7 +112,7 @@ class ImageSet:
         return chosen[:count].float() / 255
 
     def to(self, device: torch.device | str) -> ImageSet:
-        """The same on another device."""
+        """The same images, labels and split on another device."""
         parts = (self.images, self.labels, self.test_images, self.test_labels)
         return ImageSet(self.name, *(part.to(device) for part in parts))
 
@@ -371,7 +371,7 @@ class ImageBatches:
         return Batch(x, context * keep)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """State of the draw."""
+        """State of the random draw, by which a resumed run goes on with the same batches."""
         return {"generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

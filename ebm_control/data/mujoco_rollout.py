@@ -124,7 +124,7 @@ class _Collector:
         self.placing = stream(seed, "collect_mujoco starts")
 
     def run(self) -> RolloutBuffer:
-        """Compare, then collect."""
+        """Check that simulator and environment agree, then collect the rollouts."""
         varying = self._compare_resets()
         try:
             self._collect(varying)
