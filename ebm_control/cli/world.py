@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box
 
 from ebm_control.checks import InputError, require
 from ebm_control.data.environments import action_box, make_env, observation_box
+from ebm_control.data.goals import goal_space, require_goal_coordinates
 from ebm_control.data.normalizer import Normalizer
-from ebm_control.data.periods import observation_periods
-from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.online import FrontierGoals
 
 PLACE = 0.07  # of the range of goals: size of a place to explore
@@ -44,32 +43,13 @@ class World:
 
         """
         env = make_env(name)
-        states, action = observation_box(env.observation_space), action_box(env.action_space)
-        parts = env.observation_space.spaces if isinstance(env.observation_space, Dict) else {}
-        goal = parts.get("desired_goal")
-        if not isinstance(goal, Box) or "achieved_goal" not in parts:
-            env.close()
-            return cls(states, action, None, index)
-        width = states.shape[0]
-        require(
-            len(index) == goal.shape[0] and all(0 <= i < width for i in index),
-            "goal_index",
-            given=index,
-            expected=f"the {goal.shape[0]} coordinates in 0..{width - 1} that the goals of {name} name",
+        states, action, goal = (
+            observation_box(env.observation_space),
+            action_box(env.action_space),
+            goal_space(env),
         )
-        env.reset(seed=0)
-        action.seed(0)
-        seen = env.step(action.sample())[0]  # where episodes begin coordinates may be equal by chance
-        state, achieved = (torch.as_tensor(seen[key]).double() for key in ("observation", "achieved_goal"))
-        named = state.clone()
-        named[list(index)] = achieved
-        off = TrajectoryLayout(width, periods=observation_periods(env)).difference(named, state).abs().max()
-        require(
-            bool(off < 1e-3),
-            "goal_index",
-            given=f"{index}, which hold {state[list(index)].tolist()}",
-            expected=f"coordinates that hold the achieved goal, here {achieved.tolist()}",
-        )
+        if goal is not None:
+            require_goal_coordinates(env, index)
         env.close()
         return cls(states, action, goal, index)
 
