@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ebm_control.checks import as_python, require, require_flag, require_levels, require_number
 from ebm_control.energies.image import ImageEnergy, ResidualNetwork, SmallCNN, UNet
-from ebm_control.training.checkpoint import CheckpointError, load_checkpoint, one_line
+from ebm_control.images.sampling import generate
+from ebm_control.samplers.chain import Sampler
+from ebm_control.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, one_line, save_model
 from ebm_control.training.fitting import Training
 
 NETWORKS = {"small": SmallCNN, "residual": ResidualNetwork, "unet": UNet}
@@ -106,9 +109,42 @@ class ImageModel:
             "data": self.data,
         }
 
+    def generate(
+        self,
+        count: int,
+        *,
+        labels: Tensor | None = None,
+        sampler: Sampler | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw images `(count, C, H, W)` in [0, 1]; see `ebm_control.images.generate`.
+
+        Args:
+            count: images.
+            labels: `(count,)` their classes, for a conditional energy; None for any.
+            sampler: None for `image_sampler(energy)`.
+            generator: source of noise; None seeds from the system.
+
+        Raises:
+            InputError: labels that do not fit.
+
+        """
+        return generate(self.energy, count, labels=labels, sampler=sampler, generator=generator).x
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the model to `folder`, for `load`, and return it; one saved there before is replaced.
+
+        Raises:
+            CheckpointError: `folder` holds the checkpoints of a run, or it could not be written.
+
+        """
+        # A network without classes is the same whatever the set has.
+        settings = self.describe(self.classes)
+        return save_model(folder, Checkpoint(self.energy.state_dict(), settings, {}))
+
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> ImageModel:
-        """Model of a checkpoint (or of the newest in a folder of them), with its averaged weights.
+        """Model that was saved, or of a checkpoint or a run folder (the newest), with its averaged weights.
 
         Raises:
             CheckpointError: the checkpoint is not sound or not of an image model.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ebm_control.checks import (
@@ -23,7 +25,12 @@ from ebm_control.energies.base_measure import BaseMeasure, GaussianBase, Regress
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import HEADS, MLP, FourierMLP, TemporalConvolution, Transformer
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
-from ebm_control.training.checkpoint import CheckpointError, load_checkpoint, one_line
+from ebm_control.models.raw_units import in_raw_units, raw_history
+from ebm_control.models.recorded import RecordedRewards
+from ebm_control.prediction.predict import Prediction, predict
+from ebm_control.samplers.chain import Sampler
+from ebm_control.tensors import outside_inference_mode
+from ebm_control.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, one_line, save_model
 from ebm_control.training.fitting import Training
 
 
@@ -120,6 +127,7 @@ class TrajectoryModel:
         normalizer: between these and the environment's units.
         settings: what the energy is made from.
         training: how training went; all zeros of a model that was loaded.
+        recorded: some of the rewards in the data, by which a reward written by hand is checked.
 
     """
 
@@ -127,6 +135,7 @@ class TrajectoryModel:
     normalizer: Normalizer
     settings: ModelSettings
     training: Training = field(default_factory=Training)
+    recorded: RecordedRewards | None = None
 
     @property
     def layout(self) -> TrajectoryLayout:
@@ -170,9 +179,69 @@ class TrajectoryModel:
             "normalizer": self.normalizer.to_dict(),
         }
 
+    @outside_inference_mode
+    def predict(
+        self,
+        observations: Tensor | ArrayLike,
+        actions: Tensor | ArrayLike | None = None,
+        *,
+        horizon: int,
+        samples: int = 1,
+        sampler: Sampler | None = None,
+        gap: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Prediction:
+        """Sample futures, in the environment's units; `ebm_control.prediction.predict` in normalised ones.
+
+        Args:
+            observations: `(N, obs_dim)`, or histories `(N, h, obs_dim)`.
+            actions: `(N, h - 1 + horizon, act_dim)`, from the first observation on; None draws those after the last
+                observation from the data's own mean and spread.
+            horizon: states to predict.
+            samples: futures per history, `K`.
+            sampler: None for `trajectory_sampler(energy)`.
+            gap: environment steps per predicted state; None for the first of those that the model was trained on.
+            generator: source of noise; None seeds from the system.
+
+        Returns:
+            `states` `(N, K, horizon, obs_dim)` and `actions` `(N, K, horizon, act_dim)` in the environment's units,
+            and `energy` `(N, K)`.
+
+        Raises:
+            InputError: a shape does not fit, the history is too short for the model's window, or a value is not finite.
+
+        """
+        history, given = raw_history(self.normalizer, observations, actions, horizon)
+        gaps = self.settings.gaps
+        gap = gaps[0] if gap is None else gap
+        require(gap in gaps, "gap", given=gap, expected=f"one of {gaps}, which the model was trained on")
+        context = torch.full((len(history), 1), math.log2(gap)) if len(gaps) > 1 else None
+        acts = self.layout.act_dim > 0
+        found = predict(
+            self.energy,
+            history[..., : self.layout.dim],
+            given if acts else None,
+            horizon=horizon,
+            samples=samples,
+            sampler=sampler,
+            context=context,
+            generator=generator,
+        )
+        return in_raw_units(self.normalizer, found)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the model to `folder`, for `load`, and return it; one saved there before is replaced.
+
+        Raises:
+            CheckpointError: `folder` holds the checkpoints of a run, or it could not be written.
+
+        """
+        state = {} if self.recorded is None else {"recorded": self.recorded.to_dict()}
+        return save_model(folder, Checkpoint(self.energy.state_dict(), self.describe(), state))
+
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> TrajectoryModel:
-        """Model of a checkpoint (or of the newest in a folder of them), with its averaged weights.
+        """Model that was saved, or of a checkpoint or a run folder (the newest), with its averaged weights.
 
         Raises:
             CheckpointError: the checkpoint is not sound or not of a trajectory model.
@@ -181,13 +250,14 @@ class TrajectoryModel:
         checkpoint = load_checkpoint(path)
         try:
             model = cls._rebuild(checkpoint.settings)
+            recorded = RecordedRewards.from_state(checkpoint.state)
             model.energy.load_state_dict(dict(checkpoint.weights))
         except Exception as error:  # settings made up by someone else can fail in any way
             raise CheckpointError(
                 f"{path}: not a checkpoint of a trajectory model ({one_line(error)})"
             ) from error
         model.energy.to(device).eval().requires_grad_(False)
-        return model
+        return replace(model, recorded=recorded)
 
     @classmethod
     def _rebuild(cls, settings: Mapping[str, Any]) -> TrajectoryModel:

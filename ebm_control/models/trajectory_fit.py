@@ -24,6 +24,7 @@ from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
 from ebm_control.models.base_fit import fit_base
 from ebm_control.models.common import EnergyTrainSettings, fit_in_folder
 from ebm_control.models.negative_chains import negatives_for
+from ebm_control.models.recorded import RecordedRewards
 from ebm_control.models.trajectory import ModelSettings, TrajectoryModel
 from ebm_control.training.checkpoint import load_checkpoint
 from ebm_control.training.guard import Guard
@@ -151,7 +152,8 @@ def fit_model(
         settings, settings.updates, lambda: _learned_from(buffer), folder, resume, prepare
     )
     assert isinstance(energy, TransitionEnergy | WindowEnergy)
-    return TrajectoryModel(energy, made[0].normalizer, settings.model, outcome)
+    recorded = RecordedRewards.of(buffer, settings.seed)
+    return TrajectoryModel(energy, made[0].normalizer, settings.model, outcome, recorded)
 
 
 def _learned_from(buffer: RolloutBuffer) -> LearnedFrom:

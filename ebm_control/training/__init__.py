@@ -6,6 +6,7 @@ from ebm_control.training.checkpoint import (
     latest_checkpoint,
     load_checkpoint,
     save_checkpoint,
+    save_model,
 )
 from ebm_control.training.fitting import Training
 from ebm_control.training.guard import DivergenceError, Guard
@@ -53,6 +54,7 @@ __all__ = [
     "latest_checkpoint",
     "load_checkpoint",
     "save_checkpoint",
+    "save_model",
     "scattered",
     "uniform",
 ]

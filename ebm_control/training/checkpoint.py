@@ -145,8 +145,31 @@ def remove_files(folder: Path, names: Iterable[str]) -> None:
         folder.rmdir()
 
 
+def save_model(folder: Path | str, checkpoint: Checkpoint) -> Path:
+    """Write a model that is no part of a run as the one checkpoint of `folder`, and return `folder`.
+
+    A model that was saved there before is replaced, in one step.
+
+    Raises:
+        CheckpointError: `folder` holds the checkpoints of a run, or it could not be written; what was there before is
+            untouched.
+
+    """
+    folder = Path(folder)
+    of_a_run = [folder / "checkpoints", *[path for path in _steps(folder) if number_of(path)]]
+    found = next((path for path in of_a_run if path.exists()), None)
+    if found is not None:
+        raise CheckpointError(
+            f"{folder}: expected a folder for one model, got that of a run, with {found.name}"
+        )
+    save_checkpoint(folder, 0, checkpoint)
+    return folder
+
+
 def load_checkpoint(path: Path | str) -> Checkpoint:
-    """Read a checkpoint, or the newest in a folder of them, after checking every file against the manifest.
+    """Read a checkpoint after checking every file against its manifest.
+
+    `path` is a checkpoint's folder, a file in one, a folder of checkpoints or a run folder: then it is the newest.
 
     Raises:
         CheckpointError: there is none, it is of another format, or a file is missing, truncated, changed or
@@ -154,6 +177,10 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 
     """
     path = Path(path)
+    if path.is_file():
+        path = path.parent
+    if (path / "checkpoints").is_dir():
+        path = path / "checkpoints"
     if not (path / "manifest.json").exists():
         found = latest_checkpoint(path)
         if found is None:

@@ -1,0 +1,106 @@
+"""From a model and an environment to an agent: costs, units, bounds and planner settings that go together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+from torch import Tensor
+
+from ebm_control.checks import InputError, require
+from ebm_control.control.planner import Model, PlanSampler, planner_for
+from ebm_control.data.environments import action_box, make_env, observation_box
+from ebm_control.data.goals import goal_coordinates
+from ebm_control.energies.base import Energy
+from ebm_control.energies.costs import GoalCost, RewardCost
+from ebm_control.planning.agent import MPCAgent
+
+GOAL_WEIGHT = 20.0  # of the goal's distance, in normalised units
+REWARD_WEIGHT = 10.0  # of a reward in the environment's units
+
+
+def make_agent(
+    model: Model,
+    env: gym.Env[Any, Any] | str,
+    *,
+    reward: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+    cost: Energy | None = None,
+    goal_index: tuple[int, ...] | None = None,
+    horizon: int = 15,
+    planner: PlanSampler | str | None = None,
+    shooting: bool | None = None,
+    weight: float | None = None,
+    chains: int | None = None,
+    replan_every: int = 1,
+    seed: int = 0,
+) -> MPCAgent:
+    """An agent that plans with a model: for a reward, a cost, or the environment's goals.
+
+    Args:
+        model: an energy of transitions or a baseline.
+        env: the environment, or its id: its spaces bound actions, and it says where goals are.
+        reward: function of states `(..., obs_dim)`, actions `(..., act_dim)` and next states, in the environment's
+            units, to rewards `(...)`, made of differentiable torch operations. It is compared with the rewards in the
+            data that the model was trained on, and a warning says where they disagree.
+        cost: instead, an energy of normalised trajectories: `20 * GoalCost(model.layout, (0, 1)) + obstacle`, say.
+        goal_index: observation coordinates that the environment's goal names; None to find them out.
+        horizon: steps ahead.
+        planner: "langevin", "mppi", "cem" or a sampler; see `planner_for`.
+        shooting: plan over actions alone; see `planner_for`.
+        weight: of the energy against the cost; see `planner_for`.
+        chains: per problem; see `planner_for`.
+        replan_every: steps that a plan is followed for.
+        seed: of the planner's noise.
+
+    Raises:
+        InputError: both a reward and a cost, none of them for an environment without goals, spaces that are not those
+            of the model, or an argument that `planner_for` refuses.
+
+    """
+    given = [name for name, value in (("reward", reward), ("cost", cost)) if value is not None]
+    require(len(given) <= 1, "cost", given="a reward too", expected="one of them")
+    made = make_env(env)
+    try:
+        states, box = observation_box(made.observation_space), action_box(made.action_space)
+        layout = model.normalizer.layout
+        known, here = (layout.obs_dim, layout.act_dim), (states.shape[0], box.shape[0])
+        require(
+            known == here,
+            "env",
+            given=f"{here[0]} observation and {here[1]} action coordinates",
+            expected=f"{known[0]} and {known[1]}, which the model was trained on",
+        )
+        if cost is None:
+            cost = _cost(model, made, reward, goal_index)
+    finally:
+        if isinstance(env, str):
+            made.close()
+    found = planner_for(
+        model,
+        cost,
+        horizon,
+        sampler=planner,
+        action_space=box,
+        chains=chains,
+        shooting=shooting,
+        weight=weight,
+    )
+    return MPCAgent(found, model.normalizer, box, replan_every=replan_every, seed=seed)
+
+
+def _cost(
+    model: Model,
+    env: gym.Env[Any, Any],
+    reward: Callable[[Tensor, Tensor, Tensor], Tensor] | None,
+    goal_index: tuple[int, ...] | None,
+) -> Energy:
+    """Cost of a reward, or of the environment's goals."""
+    if reward is not None:
+        if model.recorded is not None:
+            model.recorded.compare(reward)
+        return REWARD_WEIGHT * RewardCost(model.layout, reward, denormalize=model.normalizer.denormalize)
+    index = goal_coordinates(env) if goal_index is None else goal_index
+    if index is None:
+        raise InputError("reward: expected a reward or a cost, as the environment has no goals, got neither")
+    return GOAL_WEIGHT * GoalCost(model.layout, index, smooth=0.02)

@@ -1,0 +1,94 @@
+"""What most users call first: `fit` for any kind of data and model, `load` for any kind of model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+
+from ebm_control.baselines import Baseline, BaselineSettings, fit_baseline
+from ebm_control.checks import InputError
+from ebm_control.data import ImageSet, RolloutBuffer
+from ebm_control.models import (
+    ImageModel,
+    ImageTrainSettings,
+    TrainSettings,
+    TrajectoryModel,
+    fit_images,
+    fit_model,
+)
+from ebm_control.training.checkpoint import CheckpointError, load_checkpoint
+
+
+@overload
+def fit(data: RolloutBuffer, settings: TrainSettings | None = None, **options: Any) -> TrajectoryModel: ...
+@overload
+def fit(data: RolloutBuffer, settings: BaselineSettings, **options: Any) -> Baseline: ...
+@overload
+def fit(data: ImageSet, settings: ImageTrainSettings | None = None, **options: Any) -> ImageModel: ...
+def fit(
+    data: RolloutBuffer | ImageSet,
+    settings: TrainSettings | BaselineSettings | ImageTrainSettings | None = None,
+    **options: Any,
+) -> TrajectoryModel | Baseline | ImageModel:
+    """Train a model; what kind is decided by the data and the settings.
+
+    | data | settings | model | see |
+    |---|---|---|---|
+    | `RolloutBuffer` | `TrainSettings` or None | `TrajectoryModel` | `fit_model` |
+    | `RolloutBuffer` | `BaselineSettings` | `Baseline` | `fit_baseline` |
+    | `ImageSet` | `ImageTrainSettings` or None | `ImageModel` | `fit_images` |
+
+    Args:
+        data: rollouts or images.
+        settings: how to train; None for the defaults of an energy.
+        options: of the function in the last column: `folder=`, `resume=`, `progress=`, `guard=`, `device=`, ...
+
+    Returns:
+        The model; its `training` says how training went (updates, seconds, metrics).
+
+    Raises:
+        InputError: data and settings that do not go together, or see the function in the last column.
+        DivergenceError, CheckpointError: see there.
+
+    """
+    if isinstance(data, RolloutBuffer):
+        if isinstance(settings, BaselineSettings):
+            return fit_baseline(data, settings, **options)
+        if settings is None or isinstance(settings, TrainSettings):
+            return fit_model(data, settings, **options)
+        expected = "TrainSettings or BaselineSettings for rollouts"
+    elif isinstance(data, ImageSet):
+        if settings is None or isinstance(settings, ImageTrainSettings):
+            return fit_images(data, settings, **options)
+        expected = "ImageTrainSettings for images"
+    else:
+        raise InputError(f"data: expected a RolloutBuffer or an ImageSet, got {type(data).__name__}")
+    raise InputError(f"settings: expected {expected}, got {type(settings).__name__}")
+
+
+def load(path: Path | str, device: torch.device | str = "cpu") -> TrajectoryModel | Baseline | ImageModel:
+    """Model that was saved: a trajectory model, an image model or a baseline.
+
+    Args:
+        path: what `model.save` was given, a checkpoint or a file in one, or a run folder: then of its newest
+            checkpoint.
+        device: where to put the model.
+
+    Raises:
+        CheckpointError: there is no checkpoint, it is not sound, or it is of no such model.
+
+    """
+    settings = load_checkpoint(path).settings
+    if "image_model" in settings:
+        return ImageModel.load(path, device)
+    if isinstance(settings.get("model"), dict) and "normalizer" in settings:
+        return (
+            Baseline.load(path, device)
+            if "held_out_error" in settings
+            else TrajectoryModel.load(path, device)
+        )
+    raise CheckpointError(
+        f"{path}: expected a model of trajectories or images or a baseline, got none of them"
+    )

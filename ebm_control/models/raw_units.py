@@ -1,0 +1,55 @@
+"""Histories and futures in the environment's units, whatever model predicts them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ebm_control.checks import require, require_number, require_shape
+from ebm_control.data.normalizer import Normalizer
+from ebm_control.prediction.predict import Prediction
+from ebm_control.tensors import as_tensor
+
+
+def raw_history(
+    normalizer: Normalizer, observations: Tensor | ArrayLike, actions: Tensor | ArrayLike | None, horizon: int
+) -> tuple[Tensor, Tensor | None]:
+    """Normalised history `(N, h, D)`, its last action 0, and future actions `(N, horizon, act_dim)` or None.
+
+    Args:
+        normalizer: of the model.
+        observations: raw, `(N, obs_dim)` or `(N, h, obs_dim)`.
+        actions: raw, `(N, h - 1 + horizon, act_dim)`, or None.
+        horizon: states to predict.
+
+    Raises:
+        InputError: a shape does not fit, or there is a longer history without its actions.
+
+    """
+    require_number("horizon", horizon, 1, whole=True)
+    layout = normalizer.layout
+    seen = as_tensor("observations", observations, torch.float64, "cpu")
+    seen = seen[:, None] if seen.ndim == 2 else seen
+    require_shape("observations", seen, (None, None, layout.obs_dim))
+    count, length = seen.shape[:2]
+    acted = None if actions is None else as_tensor("actions", actions, torch.float64, "cpu")
+    if acted is None:
+        expected = f"those of the history too, shape {(count, length - 1 + horizon, layout.act_dim)}"
+        require(length <= 1 or layout.act_dim == 0, "actions", given=None, expected=expected)
+        acted = normalizer.act_mean.to(seen).expand(count, length, -1)
+        return normalizer.normalize(seen, acted).float(), None
+    require_shape("actions", acted, (count, length - 1 + horizon, layout.act_dim))
+    # The last observation's action is the first of the future.
+    history = normalizer.normalize(seen, acted[:, :length]).float()
+    return history, normalizer.normalize_actions(acted[:, length - 1 :]).float()
+
+
+def in_raw_units(normalizer: Normalizer, prediction: Prediction) -> Prediction:
+    """A prediction in the environment's units instead of normalised ones."""
+    states = normalizer.denormalize_observations(prediction.states)
+    acts = prediction.actions.shape[-1] > 0
+    actions = normalizer.denormalize_actions(prediction.actions) if acts else prediction.actions
+    return replace(prediction, states=states, actions=actions)
