@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ebm_control.baselines import fit_ensemble
+from ebm_control.baselines import BaselineSettings, fit_baseline
 from ebm_control.data import Normalizer
 from ebm_control.energies import BoundCost
 from ebm_control.planning import PlannedNegatives, run_episodes
@@ -177,8 +177,9 @@ def arm_ensemble(seed: int, quick: bool) -> list[Row]:
     """The ensemble on Arm7, as wide as the energy's base: 5 networks in every search take their time."""
     data = data_of("ebm/Arm7-v0", seed)
     space: Any = ARM.make().action_space
-    fitted = fit_ensemble(data, hidden=(256, 256), updates=6000, seed=seed)
-    trained = m.Trained(fitted, fitted.train_seconds)
+    settings = BaselineSettings("ensemble", hidden=(256, 256), updates=6000, seed=seed)
+    fitted = fit_baseline(data, settings, progress=False)
+    trained = m.Trained(fitted, fitted.training.seconds)
     rows = []
     for search, horizon in (("MPPI", 15), ("CEM", 10)):
         agent = m.search_agent(kept_inside(trained), trained, space, search, horizon=horizon, seed=seed)

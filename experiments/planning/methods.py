@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from ebm_control.baselines import fit_ensemble, fit_feed_forward
+from ebm_control.baselines import BaselineSettings, fit_baseline
 from ebm_control.control import planner_for
 from ebm_control.data import Normalizer, RolloutBuffer
 from ebm_control.energies import Energy, GoalCost, SpeedCost, TransitionEnergy
@@ -96,13 +96,15 @@ def joint(
 
 
 def feed_forward(buffer: RolloutBuffer, seed: int, quick: bool = False) -> Trained:
-    fitted = fit_feed_forward(buffer, hidden=(256, 256), updates=3000 if quick else 6000, seed=seed)
-    return Trained(fitted, fitted.train_seconds)
+    settings = BaselineSettings(hidden=(256, 256), updates=3000 if quick else 6000, seed=seed)
+    fitted = fit_baseline(buffer, settings, progress=False)
+    return Trained(fitted, fitted.training.seconds)
 
 
 def ensemble(buffer: RolloutBuffer, seed: int, quick: bool = False) -> Trained:
-    fitted = fit_ensemble(buffer, hidden=(128, 128), updates=2000 if quick else 4000, seed=seed)
-    return Trained(fitted, fitted.train_seconds)
+    settings = BaselineSettings("ensemble", hidden=(128, 128), updates=2000 if quick else 4000, seed=seed)
+    fitted = fit_baseline(buffer, settings, progress=False)
+    return Trained(fitted, fitted.training.seconds)
 
 
 def costs_of(problem: Problem, trained: Trained, boxes: np.ndarray | None) -> list[Energy]:

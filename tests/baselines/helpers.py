@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from ebm_control.baselines import BaselineSettings, fit_baseline
 from ebm_control.data import RolloutBuffer
 
 SPACE = spaces.Box(-1.0, 1.0, (1,), np.float64)
@@ -60,3 +61,7 @@ def cut(baseline, buffer, known, horizon, count=200):
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def fitted(buffer, kind, **settings):
+    return fit_baseline(buffer, BaselineSettings(kind, **settings), progress=False)
