@@ -90,7 +90,7 @@ class Baseline:
             else "None: the model sees states alone",
         )
         device = self.dynamics.displacement_scale.device
-        history, given = raw_history(self.normalizer, observations, actions, horizon)
+        history, given = raw_history(self.normalizer, observations, actions, horizon, states_only=not seen)
         history, given = (
             history.to(device)[..., : self.layout.dim],
             None if given is None else given.to(device),

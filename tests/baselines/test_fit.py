@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from ebm_control.baselines import Baseline, BaselineSettings, fit_baseline, futures
+from ebm_control.baselines import Baseline, futures
 from ebm_control.checks import InputError
 from ebm_control.data import RolloutBuffer
 from ebm_control.models import ModelSettings, TrainSettings, fit_model
-from ebm_control.training import CheckpointError
-from tests.baselines.helpers import fitted, ring, rollouts, seeded, swings
+from ebm_control.training import CheckpointError, latest_checkpoint
+from tests.baselines.helpers import fitted, ring, rollouts, seeded
 from tests.training.helpers import resign
 
 
@@ -81,7 +81,8 @@ def test_equal_seeds_give_equal_fits_and_the_global_generator_is_left_alone(buff
 
 
 def test_a_saved_baseline_comes_back_as_it_was(baseline, tmp_path):
-    path = baseline.save(tmp_path)
+    assert baseline.save(tmp_path) == tmp_path
+    path = latest_checkpoint(tmp_path)
     back = Baseline.load(tmp_path)
     x = torch.randn(3, 5, 3)
     assert type(back.dynamics) is type(baseline.dynamics)
@@ -98,7 +99,7 @@ def test_a_checkpoint_that_does_not_say_what_its_model_sees_is_of_one_that_sees_
     feed_forward, tmp_path
 ):
     """As all were before there were models of states alone."""
-    path = feed_forward.save(tmp_path)
+    path = latest_checkpoint(feed_forward.save(tmp_path))
     settings = json.loads((path / "settings.json").read_text())
     assert settings.pop("states_only") is False
     (path / "settings.json").write_text(json.dumps(settings))
@@ -154,7 +155,7 @@ def test_fourier_features_fit_dynamics_with_an_edge_better_and_come_back_from_di
     arguments = {"horizon": 5, "samples": 5}
     expected = futures(waved, history, actions, generator=seeded(), **arguments)
     assert torch.equal(futures(again, history, actions, generator=seeded(), **arguments), expected)
-    path = plain.save(tmp_path / "plain")
+    path = latest_checkpoint(plain.save(tmp_path / "plain"))
     settings = json.loads((path / "settings.json").read_text())
     del settings["model"]["frequencies"], settings["model"]["bandwidth"]  # as before there were any
     (path / "settings.json").write_text(json.dumps(settings))

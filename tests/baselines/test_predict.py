@@ -20,7 +20,9 @@ SMALL = {
 
 
 def raw_windows(steps, count=5):
-    return swings(seed=3).sample_windows(count, steps, rng=np.random.default_rng(0))
+    """Observations `(count, steps, 2)` and the actions between them `(count, steps - 1, 1)`."""
+    observations, actions = swings(seed=3).sample_windows(count, steps, rng=np.random.default_rng(0))
+    return observations, actions[:, : steps - 1]
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -33,7 +35,8 @@ def test_predictions_are_futures_in_other_units(kind):
     observations, actions = raw_windows(9)
     observations = 5 + 100 * observations
     found = model.predict(observations[:, :4], actions, horizon=5, samples=4, generator=seeded())
-    x = model.normalizer.normalize(torch.from_numpy(observations), torch.from_numpy(actions)).float()
+    padded = torch.from_numpy(np.pad(actions, ((0, 0), (0, 1), (0, 0))))
+    x = model.normalizer.normalize(torch.from_numpy(observations), padded).float()
     layout = model.layout
     below = futures(model, x[:, :4], layout.actions(x)[:, 3:-1], horizon=5, samples=4, generator=seeded())
     expected = model.normalizer.denormalize_observations(below)
