@@ -55,19 +55,18 @@ class OnlineLearning:
     What was executed is data, what was planned is negatives (Du, Lin & Mordatch 2019). Planning and learning see one
     environment step as one step, however many environments run side by side.
 
-    `learning = OnlineLearning("ebm/Reacher-v0"); learning.run(); agent = learning.agent()` is all it takes.
-
     Args:
         env: id, function or environment; a function is called once for every environment side by side, and has to make
             a new one each time.
         learner: the model that learns: "energy", "feed-forward", "ensemble" or a `Learner`.
         planner: makes the planner of the model as it is now, a new one each time; it is asked again after every round,
-            with the steps so far, so that weights may be annealed. None for `OnlinePlanner(horizon, cost=cost,
-            reward=reward)`: it plans for the cost or the reward, else for the environment's goals, or for a reward that
-            it learns where there are no goals.
+            with the steps so far, so that weights may be annealed. None for an `OnlinePlanner` of the arguments below:
+            it plans for the cost or the reward, else for the environment's goals, or for a reward that it learns where
+            there are no goals.
         settings: see `OnlineSettings`.
         cost: see `OnlinePlanner`.
         reward: see `OnlinePlanner`.
+        goal_index: see `OnlinePlanner`.
         horizon: see `OnlinePlanner`.
         env_kwargs: what the environment is made with, where `env` is an id.
         inverse_dynamics: makes what finds actions for planned states, where plans have none; asked as `planner` is.
@@ -105,6 +104,7 @@ class OnlineLearning:
         *,
         cost: Cost | None = None,
         reward: Reward | LearnedReward | None = None,
+        goal_index: Sequence[int] | None = None,
         horizon: int = 12,
         env_kwargs: Mapping[str, Any] | None = None,
         inverse_dynamics: Callable[[Model], InverseDynamics] | None = None,
@@ -134,7 +134,7 @@ class OnlineLearning:
             count,
             self.settings.memory,
         )
-        self.planner = planner_of(planner, cost, reward, horizon)
+        self.planner = planner_of(planner, cost, reward, goal_index, horizon)
         if isinstance(self.planner, OnlinePlanner):
             self.planner.bind(self)
         self.progress = Progress(next_round=self.settings.warm_up)

@@ -124,16 +124,17 @@ def planner_of(
     planner: MakePlanner | None,
     cost: Cost | None,
     reward: Reward | LearnedReward | None,
+    goal_index: Sequence[int] | None,
     horizon: int,
 ) -> MakePlanner:
     """What `OnlineLearning` is given as it is, or `OnlinePlanner` for None.
 
     Raises:
-        InputError: a cost or a reward beside a planner, which has its own.
+        InputError: a cost, a reward or coordinates of goals beside a planner, which has its own.
 
     """
     if planner is None:
-        return OnlinePlanner(horizon, cost=cost, reward=reward)
+        return OnlinePlanner(horizon, cost=cost, reward=reward, goal_index=goal_index)
     for name, value in (("cost", cost), ("reward", reward)):
         require(
             value is None, name, given="one beside a planner", expected="None, as the planner has its own"

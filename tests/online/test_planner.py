@@ -2,6 +2,7 @@
 
 import json
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,7 @@ from ebm_control.online import EnergyLearner, LearnedReward, OnlineLearning, Onl
 from ebm_control.online.progress import EpisodeEnd, Progress
 from ebm_control.planning import run_episodes
 from tests.data.environments import Point
+from tests.data.test_goals import Shown
 from tests.online.helpers import PARTICLE, SPACE, baseline_learner
 
 SHORT = OnlineSettings(steps=240, environments=4, warm_up=200, every=100, growth=0.0)
@@ -51,12 +53,12 @@ def test_goals_are_found_and_planned_for_as_one_would_by_hand(begun):
     assert torch.equal(*plans)
 
 
-def test_a_run_of_the_defaults_reaches_goals():
-    settings = OnlineSettings(steps=1200, environments=8, warm_up=200, noise=0.1)
-    run = learning(settings=settings)
+def test_a_run_without_a_planner_reaches_goals():
+    settings = OnlineSettings(steps=800, environments=8, warm_up=200, noise=0.1)
+    run = learning(settings=settings, horizon=5)
     run.run()
-    found = run_episodes(run.agent(), [PARTICLE] * 4, seed=9)
-    random = np.mean([e.return_ for e in run.progress.episodes if e.step <= 800])
+    found = run_episodes(run.agent(), [gym.make(PARTICLE) for _ in range(4)], seed=9)
+    random = np.mean([e.return_ for e in run.progress.episodes if e.step <= 400])
     assert found.mean > random / 2  # returns are negative distances
 
 
@@ -124,6 +126,7 @@ def test_the_environment_is_made_with_its_options():
         ({"cost": 3}, "cost: expected a function, got int"),
         ({"planner": print, "cost": print}, "cost: expected None, as the planner has its own"),
         ({"planner": print, "reward": print}, "reward: expected None, as the planner has its own"),
+        ({"planner": print, "goal_index": (0, 1)}, "goal_index: expected None, as the planner has its own"),
         ({"planner": 3}, "planner: expected a function that makes planners, got 3"),
         ({"horizon": 0}, "horizon: expected a whole number of at least 1"),
         ({"env": Point, "env_kwargs": {"dim": 3}}, "env_kwargs: expected None, as env is no id"),
@@ -133,6 +136,15 @@ def test_the_environment_is_made_with_its_options():
 def test_what_does_not_go_together_is_refused_and_named(given, message):
     with pytest.raises(InputError, match=message):
         learning(**given)
+
+
+def test_goals_that_cannot_be_found_are_named():
+    def make():
+        return Shown(lambda s: [s[0], s[1], s[1]], lambda s: s)
+
+    with pytest.raises(InputError, match="goal_index: expected one .*give goal_index"):
+        learning(make)
+    assert learning(make, goal_index=(0, 2)).planner.goal_index == (0, 2)
 
 
 def test_a_planner_of_no_run_says_so(begun):
