@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
-from ebm_control.baselines import fit_ensemble, fit_feed_forward, fit_recurrent
+from ebm_control.baselines import BaselineSettings
 from ebm_control.checks import InputError
 from ebm_control.continual.discriminant import Discriminant
 from ebm_control.continual.divergence import Divergence
@@ -71,17 +72,19 @@ COUNT, SHARE, POSITIVE, AT_LEAST_0, SEED = (
 )
 CALLS: list[tuple[Callable[..., object], str, tuple[object, ...]]] = [
     *[
-        (fit, name, values)
-        for fit in (fit_feed_forward, fit_ensemble, fit_recurrent)
+        (partial(BaselineSettings, kind), name, values)
+        for kind in ("feed-forward", "ensemble", "recurrent")
         for name, values in {
-            "updates": COUNT, "batch_size": COUNT, "learning_rate": POSITIVE, "held_out": (0.0, 1.0, -1.0, math.nan),
+            "updates": COUNT[:-1], "batch_size": COUNT[:-1], "learning_rate": POSITIVE,
+            "held_out": (0.0, 1.0, -1.0, math.nan), "bandwidth": POSITIVE,
             "seed": SEED, "frequencies": (-1, 0.5, math.nan), "states_only": ("no", 1),
         }.items()
     ],
-    (fit_feed_forward, "hidden", ((), (0,), (8.0,), 8, (math.nan,))),
-    (fit_ensemble, "members", COUNT),
-    (fit_recurrent, "hidden", COUNT),
-    (fit_recurrent, "window", (1, 2.5)),
+    (BaselineSettings, "hidden", ((), (0,), (8.0,), 8, (math.nan,))),
+    (partial(BaselineSettings, "ensemble"), "members", COUNT),
+    (partial(BaselineSettings, "recurrent"), "hidden", COUNT[:-1]),
+    (partial(BaselineSettings, "recurrent"), "window", (1, 2.5)),
+    (BaselineSettings, "kind", ("linear", None, 3)),
     (plan, "weight", AT_LEAST_0),
     (plan, "spread", (-1.0, math.nan, math.inf, torch.tensor([1.0, math.nan, 1.0]))),
     (plan, "horizon", COUNT),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from ebm_control.baselines import BaselineSettings
 from ebm_control.checks import InputError
 from ebm_control.continual.methods import LearnerSettings
 from ebm_control.images import Attack, AutoencoderSettings
@@ -29,6 +30,7 @@ CLASSES: dict[type, dict[str, Any]] = {
     ImageTrainSettings: {},
     ImageModelSettings: {},
     AutoencoderSettings: {},
+    BaselineSettings: {"hidden": (8,), "updates": 10, "batch_size": 10},
     OnlineSettings: {"memory": 100, "change": 4.0},
     LearnerSettings: {"shape": (1, 8, 8), "classes": 4, "learning_rate": 0.1, "penalty": 1.0},
     Guard: {},
@@ -54,7 +56,7 @@ CLASSES: dict[type, dict[str, Any]] = {
 ZERO = {
     (TrainSettings, "base_updates"), (TrainSettings, "energy_l2"), (TrainSettings, "random_negatives"),
     (TrainSettings, "fresh_fraction"), (TrainSettings, "ema"), (TrainSettings, "seed"),
-    (ModelSettings, "frequencies"),
+    (ModelSettings, "frequencies"), (BaselineSettings, "frequencies"), (BaselineSettings, "seed"),
     (ImageTrainSettings, "data_noise"), (ImageTrainSettings, "energy_l2"), (ImageTrainSettings, "fresh_fraction"),
     (ImageTrainSettings, "unlabelled"), (ImageTrainSettings, "classify"), (ImageTrainSettings, "ema"),
     (ImageTrainSettings, "seed"),

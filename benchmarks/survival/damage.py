@@ -28,7 +28,7 @@ from benchmarks.survival.material import (
 )
 from benchmarks.survival.outcomes import Outcome, ending_complaint, judged, same
 from benchmarks.survival.processes import isolated, quiet, run
-from ebm_control.baselines import Baseline, fit_feed_forward
+from ebm_control.baselines import Baseline, BaselineSettings, fit_baseline
 from ebm_control.cli.commands import load_data
 from ebm_control.control import planner_for
 from ebm_control.data import from_minari, load_images, to_minari
@@ -159,7 +159,8 @@ def _read_checkpoint(folder: Path, model: type[TrajectoryModel] | type[ImageMode
 
 
 def _save_baseline(folder: Path) -> None:
-    fit_feed_forward(buffer_of(200), hidden=(8,), updates=5, batch_size=16).save(folder)
+    settings = BaselineSettings(hidden=(8,), updates=5, batch_size=16)
+    fit_baseline(buffer_of(200), settings, progress=False).save(folder)
 
 
 def _read_baseline(folder: Path) -> Any:

@@ -1,18 +1,19 @@
 """Baselines: dynamics models without an energy, planned with in the space of actions or asked for futures."""
 
-from ebm_control.baselines.fit import Baseline, fit_ensemble, fit_feed_forward, fit_recurrent
+from ebm_control.baselines.baseline import Baseline
+from ebm_control.baselines.fit import fit_baseline
 from ebm_control.baselines.futures import futures
 from ebm_control.baselines.models import Ensemble, FeedForward, TrajectorySampling
 from ebm_control.baselines.recurrent import Recurrent
+from ebm_control.baselines.settings import BaselineSettings
 
 __all__ = [
     "Baseline",
+    "BaselineSettings",
     "Ensemble",
     "FeedForward",
     "Recurrent",
     "TrajectorySampling",
-    "fit_ensemble",
-    "fit_feed_forward",
-    "fit_recurrent",
+    "fit_baseline",
     "futures",
 ]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from ebm_control.baselines.fit import Baseline
 from ebm_control.baselines.models import Ensemble
 from ebm_control.baselines.recurrent import Recurrent
 from ebm_control.checks import require, require_finite, require_number, require_shape
 from ebm_control.energies.layout import TrajectoryLayout
+
+if TYPE_CHECKING:
+    from ebm_control.baselines.baseline import Baseline
 
 
 @torch.no_grad()

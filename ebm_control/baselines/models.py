@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
 from ebm_control.checks import require, require_number, require_shape, require_widths
+from ebm_control.data.batch import Batch
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP, random_directions, waves
 from ebm_control.planning.shooting import unroll
@@ -32,6 +33,7 @@ class DisplacementModel(nn.Module):
 
     displacement_scale: Tensor
     directions: Tensor  # `(feature_dim, frequencies)`
+    members = 1  # networks that learn from windows of their own
     bounds: tuple[Tensor, Tensor] | None = None  # that predicted states are held within, `(obs_dim,)` each
 
     @ordinary_tensors()
@@ -112,6 +114,10 @@ class FeedForward(DisplacementModel):
         """Error of the prediction on windows `(B, 2, D)`, in units of the data's displacements: `(B, obs_dim)`."""
         return self.displacement(x) - self.network(self.inputs(x[..., 0, :]))
 
+    def loss(self, batch: Batch, counts: Tensor | None = None) -> Tensor:
+        """Mean squared residual of windows `(B, 2, D)`, a scalar; `counts` are an ensemble's."""
+        return self.residual(batch.x).square().mean()
+
     def rollout(self, x: Tensor) -> Tensor:
         """`(B, T, D) -> (B, 1, T, D)`, see `Dynamics`."""
         self.layout.check("x", x)
@@ -183,6 +189,23 @@ class Ensemble(DisplacementModel):
     def slack(self) -> Tensor:
         """Distance of the log variance's bounds, summed: PETS adds 0.01 of it to the loss."""
         return (self.log_variance_high - self.log_variance_low).sum()
+
+    def loss(self, batch: Batch, counts: Tensor | None = None) -> Tensor:
+        """Negative log likelihood of each member's windows, summed over members, a scalar.
+
+        Summed, as members have weights of their own: each learns as fast as it would alone.
+
+        Args:
+            batch: `(members * B, 2, D)` windows, B for each member, with their indices where there are counts.
+            counts: `(members, windows)` how often each member's bootstrap holds each window: its weight in the member's
+                loss; None for 1.
+
+        """
+        each = self.negative_log_likelihood(batch.x.unflatten(0, (self.members, -1)))
+        if counts is not None:
+            assert batch.index is not None
+            each = each * counts.gather(1, batch.index.unflatten(0, (self.members, -1)))
+        return each.sum() / each.shape[1] + 0.01 * self.slack()
 
     def residual(self, x: Tensor) -> Tensor:
         """Error of the members' mean prediction on windows `(B, 2, D)`, in units of the data's: `(B, obs_dim)`."""

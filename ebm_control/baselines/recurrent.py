@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ebm_control.baselines.models import DisplacementModel
 from ebm_control.checks import require, require_number
+from ebm_control.data.batch import Batch
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.planning.shooting import unroll
 from ebm_control.tensors import ordinary_tensors
@@ -66,6 +67,10 @@ class Recurrent(DisplacementModel):
     def residual(self, x: Tensor) -> Tensor:
         """Error about the last state of windows `(B, T, D)`, in units of the data's displacements: `(B, obs_dim)`."""
         return self.residuals(x)[:, -1]
+
+    def loss(self, batch: Batch, counts: Tensor | None = None) -> Tensor:
+        """Mean squared residual of all predictions on windows `(B, T, D)`, a scalar; `counts` are an ensemble's."""
+        return self.residuals(batch.x).square().mean()
 
     def rollout(self, x: Tensor) -> Tensor:
         """`(B, T, D) -> (B, 1, T, D)`, see `Dynamics`."""

@@ -16,15 +16,11 @@ from ebm_control.cli.commands import Plan, require_new
 from ebm_control.cli.limits import require_counts, require_numbers, watched
 from ebm_control.cli.run_folder import RunFolder, plain, read_settings, whole_file
 from ebm_control.cli.world import World
-from ebm_control.control import planner_for
 from ebm_control.data.environments import make_env
-from ebm_control.energies.base import Energy
-from ebm_control.energies.costs import GoalCost
 from ebm_control.extras import new_figure
-from ebm_control.online import FrontierGoals, LearnedReward, OnlineLearning, OnlineSettings, make_learner
-from ebm_control.online.learner import Model
+from ebm_control.online import FrontierGoals, LearnedReward, OnlineLearning, OnlinePlanner, OnlineSettings
 from ebm_control.online.progress import Progress
-from ebm_control.planning import Episodes, Planner, run_episodes
+from ebm_control.planning import Episodes, run_episodes
 from ebm_control.provenance import provenance
 from ebm_control.training import latest_checkpoint
 
@@ -75,28 +71,18 @@ class Online:
 
     def _learn(self, world: World, goals: FrontierGoals | None, folder: RunFolder) -> dict[str, Any]:
         started = time.perf_counter()
-        reward = LearnedReward(seed=self.seed)
-
-        def cost(model: Model) -> Energy:
-            if world.goal is None:
-                return self.reward_weight * reward.cost(learning)
-            return self.goal_weight * GoalCost(model.layout, self.goal_index, smooth=0.02)
-
-        def planner(model: Model, step: int) -> Planner:
-            return planner_for(
-                model,
-                cost(model),
-                self.horizon,
-                action_space=world.action,
-                sampler=self.sampler,
-                shooting=world.goal is None,
-                generator=torch.Generator().manual_seed(step),
-                preset="online",
-            )
-
+        reward = LearnedReward(seed=self.seed) if world.goal is None else None
+        planner = OnlinePlanner(
+            self.horizon,
+            reward=reward,
+            goal_index=self.goal_index,
+            goal_weight=self.goal_weight,
+            reward_weight=self.reward_weight,
+            sampler=self.sampler,
+        )
         learning = OnlineLearning(
             self.env,
-            make_learner(self.model, self.online.steps + self.online.environments, self.seed),
+            self.model,
             planner,
             replace(self.online, seed=self.seed),
             goals=goals,
@@ -121,7 +107,7 @@ class Online:
             "return_mean": episodes.mean,
             "return_ci95": episodes.ci95,
             "last_reward_mean": float(episodes.last_rewards.mean()),
-            **({} if world.goal is not None else {"reward_error": reward.error}),
+            **({} if reward is None else {"reward_error": reward.error}),
             **({} if goals is None else {"places": len(goals.memory.remembered())}),
             "plan_seconds_p50": float(np.quantile(episodes.seconds, 0.5)),
             "seconds": seconds,

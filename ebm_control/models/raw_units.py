@@ -15,7 +15,12 @@ from ebm_control.tensors import as_tensor
 
 
 def raw_history(
-    normalizer: Normalizer, observations: Tensor | ArrayLike, actions: Tensor | ArrayLike | None, horizon: int
+    normalizer: Normalizer,
+    observations: Tensor | ArrayLike,
+    actions: Tensor | ArrayLike | None,
+    horizon: int,
+    *,
+    states_only: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Normalised history `(N, h, D)`, its last action 0, and future actions `(N, horizon, act_dim)` or None.
 
@@ -24,6 +29,7 @@ def raw_history(
         observations: raw, `(N, obs_dim)` or `(N, h, obs_dim)`.
         actions: raw, `(N, h - 1 + horizon, act_dim)`, or None.
         horizon: states to predict.
+        states_only: whether the model sees no actions, so that a longer history needs none.
 
     Raises:
         InputError: a shape does not fit, or there is a longer history without its actions.
@@ -38,7 +44,7 @@ def raw_history(
     acted = None if actions is None else as_tensor("actions", actions, torch.float64, "cpu")
     if acted is None:
         expected = f"those of the history too, shape {(count, length - 1 + horizon, layout.act_dim)}"
-        require(length <= 1 or layout.act_dim == 0, "actions", given=None, expected=expected)
+        require(length <= 1 or states_only or layout.act_dim == 0, "actions", given=None, expected=expected)
         acted = normalizer.act_mean.to(seen).expand(count, length, -1)
         return normalizer.normalize(seen, acted).float(), None
     require_shape("actions", acted, (count, length - 1 + horizon, layout.act_dim))

@@ -211,12 +211,12 @@ class TrajectoryModel:
             InputError: a shape does not fit, the history is too short for the model's window, or a value is not finite.
 
         """
-        history, given = raw_history(self.normalizer, observations, actions, horizon)
+        acts = self.layout.act_dim > 0
+        history, given = raw_history(self.normalizer, observations, actions, horizon, states_only=not acts)
         gaps = self.settings.gaps
         gap = gaps[0] if gap is None else gap
         require(gap in gaps, "gap", given=gap, expected=f"one of {gaps}, which the model was trained on")
         context = torch.full((len(history), 1), math.log2(gap)) if len(gaps) > 1 else None
-        acts = self.layout.act_dim > 0
         found = predict(
             self.energy,
             history[..., : self.layout.dim],

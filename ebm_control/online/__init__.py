@@ -1,9 +1,10 @@
 """Online learning: plan, act and learn from nothing, without a data set."""
 
 from ebm_control.online.experience import Experience
-from ebm_control.online.exploration.frontier import FrontierGoals, Goals
+from ebm_control.online.exploration import FrontierGoals, Goals
 from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner, PlannedWindows
 from ebm_control.online.loop import OnlineLearning
+from ebm_control.online.planner import OnlinePlanner
 from ebm_control.online.progress import EpisodeEnd
 from ebm_control.online.recipe import make_learner
 from ebm_control.online.regimes import Regime
@@ -21,6 +22,7 @@ __all__ = [
     "LearnedReward",
     "Learner",
     "OnlineLearning",
+    "OnlinePlanner",
     "OnlineSettings",
     "PlannedWindows",
     "Regime",

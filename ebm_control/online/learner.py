@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ebm_control.baselines import Baseline, Ensemble, FeedForward
+from ebm_control.baselines import Baseline, BaselineSettings
+from ebm_control.baselines.bootstrap import stream_bootstrap_counts
+from ebm_control.baselines.fit import held_out_error
+from ebm_control.baselines.settings import Kind
 from ebm_control.checks import require
 from ebm_control.data import Normalizer, RolloutBuffer
 from ebm_control.data.batch import Batch
@@ -21,7 +24,7 @@ from ebm_control.models import TrainSettings, TrajectoryModel, batches_for, trai
 from ebm_control.models.base_fit import fit_base
 from ebm_control.models.negative_chains import negatives_for
 from ebm_control.models.trajectory_fit import measure_displacements
-from ebm_control.training.negatives import RandomNegatives
+from ebm_control.training.fitting import Training
 from ebm_control.training.regression import regress, seeded
 
 Model = TrajectoryModel | Baseline
@@ -53,7 +56,7 @@ class Learner(Protocol):
             planned: `(M, 2, D)` planned transitions, in the units of the trajectory: negatives of an energy.
 
         Returns:
-            Figures of the round.
+            Metrics of the round.
 
         """
         ...
@@ -85,7 +88,7 @@ class EnergyLearner:
 
     Args:
         settings: `base_updates` and `updates` are those of one round; the learning rate stays as it is.
-        transitions: most that there will ever be.
+        transitions: most that there will ever be: chains of the sample buffer.
         planned: planned transitions among the negatives of an update; 0 for none.
 
     Raises:
@@ -150,15 +153,10 @@ class EnergyLearner:
             figures["held_out_error"] = float(std.square().mean().sqrt())
         if self.plans is not None:
             self.plans.windows = planned[..., : self.model.layout.dim]
-        self.trainer.sampler, fresh = negatives_for(self.model, batches, settings.langevin_steps)
-        self.trainer.sample_buffer.fresh = fresh
-        if (data, data.evicted) != self._seen:
-            # Other windows, or they have moved up: chains would go on against others than their own.
-            self.trainer.sample_buffer.filled.zero_()
-            self._seen = (data, data.evicted)
-        for source in self.trainer.extra_negatives:
-            if isinstance(source, RandomNegatives):
-                source.fresh = fresh
+        sampler, fresh = negatives_for(self.model, batches, settings.langevin_steps)
+        # Other windows, or they have moved up: chains would go on against others than their own.
+        self.trainer.rebind(sampler, fresh, forget=(data, data.evicted) != self._seen)
+        self._seen = (data, data.evicted)
         outcome = self.trainer.fit(batches, self.trainer.step + settings.updates)
         return figures | {name: float(value) for name, value in outcome.metrics.items()}
 
@@ -249,7 +247,8 @@ class BaselineLearner:
         learning_rate: float = 1e-3,
         seed: int = 0,
     ) -> None:
-        require(members >= 1, "members", given=members, expected="at least 1")
+        kind: Kind = "feed-forward" if members == 1 else "ensemble"
+        self._kind = BaselineSettings(kind, hidden, members, seed=seed)
         self.members, self.hidden, self.updates = members, hidden, updates
         self.batch_size, self.learning_rate, self.seed, self.rounds = batch_size, learning_rate, seed, 0
 
@@ -263,46 +262,34 @@ class BaselineLearner:
         layout = normalizer.layout
         scale = displacement_scale(window_batches(data, normalizer, 4096, seed=self.seed), layout)
         with seeded(self.seed):
-            dynamics: FeedForward | Ensemble = (
-                FeedForward(layout, scale, self.hidden)
-                if self.members == 1
-                else Ensemble(layout, scale, self.hidden, self.members)
-            )
+            dynamics = self._kind.model(layout, scale)
         dynamics.requires_grad_(False)
-        self.model = Baseline(dynamics, normalizer, 0, 0.0, torch.ones(layout.obs_dim))
+        self.model = Baseline(dynamics, normalizer, Training(), torch.ones(layout.obs_dim))
 
     def update(self, data: RolloutBuffer, held: RolloutBuffer, planned: Tensor) -> dict[str, float]:
         """See `Learner`; plans mean nothing to a model without an energy."""
-        dynamics, seed = self.model.dynamics, self.seed + 31 * self.rounds
+        began, dynamics, seed = time.perf_counter(), self.model.dynamics, self.seed + 31 * self.rounds
         dynamics.requires_grad_(True)
         batches = window_batches(data, self.model.normalizer, self.members * self.batch_size, seed=seed)
-        counts = bootstrap_counts(self.members, batches.num_windows, self.seed)
+        counts = stream_bootstrap_counts(self.members, batches.num_windows, self.seed)
         loss = regress(
             dynamics.parameters(),
-            lambda batch: self._loss(batch, counts),
+            lambda batch: dynamics.loss(batch, counts),
             batches,
             self.updates,
             learning_rate=self.learning_rate,
             gradient_clip=1.0,
         )
         dynamics.requires_grad_(False)
-        drawn = window_batches(held, self.model.normalizer, 1024, seed=seed + 1)
-        with torch.no_grad():
-            error = torch.stack([dynamics.residual(next(drawn).x).square().mean(dim=0) for _ in range(10)])
-        error = error.mean(dim=0).sqrt()
+        error = held_out_error(dynamics, window_batches(held, self.model.normalizer, 1024, seed=seed + 1))
         self.rounds += 1
-        self.model = replace(self.model, updates=self.model.updates + self.updates, held_out_error=error)
-        return {"loss": loss, "held_out_error": float(error.square().mean().sqrt())}
-
-    def _loss(self, batch: Batch, counts: Tensor) -> Tensor:
-        dynamics = self.model.dynamics
-        if isinstance(dynamics, FeedForward):
-            return dynamics.residual(batch.x).square().mean()
-        assert isinstance(dynamics, Ensemble)
-        each = dynamics.negative_log_likelihood(batch.x.unflatten(0, (self.members, self.batch_size)))
-        assert batch.index is not None
-        weight = counts.gather(1, batch.index.unflatten(0, (self.members, self.batch_size)))
-        return (each * weight).sum() / self.batch_size + 0.01 * dynamics.slack()
+        figures = {"loss": loss, "held_out_error": float(error.square().mean().sqrt())}
+        before = self.model.training
+        training = Training(
+            before.updates + self.updates, before.seconds + time.perf_counter() - began, metrics=figures
+        )
+        self.model = replace(self.model, training=training, held_out_error=error)
+        return figures
 
     @torch.no_grad()
     def surprise(self, x: Tensor) -> Tensor:
@@ -321,7 +308,7 @@ class BaselineLearner:
         return {
             "dynamics": self.model.dynamics.state_dict(),
             "rounds": self.rounds,
-            "updates": self.model.updates,
+            "updates": self.model.training.updates,
             "held_out_error": self.model.held_out_error,
         }
 
@@ -329,16 +316,5 @@ class BaselineLearner:
         """See `Learner`."""
         self.model.dynamics.load_state_dict(state["dynamics"])
         self.rounds = int(state["rounds"])
-        self.model = replace(
-            self.model, updates=int(state["updates"]), held_out_error=state["held_out_error"]
-        )
-
-
-def bootstrap_counts(members: int, windows: int, seed: int) -> Tensor:
-    """How often each member's bootstrap holds each window, `(members, windows)`: independent Poisson(1) draws.
-
-    The bootstrap of a stream (Oza & Russell 2001). They are drawn window by window, so that the counts of windows
-    that are there already stay as they are when more come.
-    """
-    drawn = np.random.default_rng(seed).poisson(1.0, (windows, members))
-    return torch.from_numpy(drawn).float().T.contiguous()
+        training = Training(int(state["updates"]))
+        self.model = replace(self.model, training=training, held_out_error=state["held_out_error"])

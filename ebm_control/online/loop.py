@@ -28,13 +28,16 @@ from ebm_control.online.effort import scale_steps
 from ebm_control.online.experience import Experience
 from ebm_control.online.exploration.frontier import Goals
 from ebm_control.online.learner import Learner, Model
+from ebm_control.online.planner import Cost, MakePlanner, OnlinePlanner, Reward, usual_planner
 from ebm_control.online.progress import EpisodeEnd, Progress
+from ebm_control.online.recipe import as_learner, env_with
 from ebm_control.online.regimes import Regime, heed_change
+from ebm_control.online.reward import LearnedReward
 from ebm_control.online.settings import OnlineSettings
 from ebm_control.online.units import bounded_normalizer, outgrown
 from ebm_control.planning import MPCAgent
 from ebm_control.planning.inverse_dynamics import InverseDynamics
-from ebm_control.planning.plan import AnyPlanner, Plan
+from ebm_control.planning.plan import Plan
 from ebm_control.seeds import seeds, stream
 from ebm_control.training.checkpoint import latest_checkpoint
 from ebm_control.training.guard import DivergenceError
@@ -42,7 +45,6 @@ from ebm_control.training.logger import Logger
 from ebm_control.training.run_folder import folder_of_one
 
 Array = NDArray[np.float64]
-MakePlanner = Callable[[Model, int], AnyPlanner]
 Report = Callable[[int, "OnlineLearning"], bool | None]
 CATCH_UP = 5  # rounds of training, at most, after units were measured anew
 
@@ -56,19 +58,26 @@ class OnlineLearning:
     Args:
         env: id, function or environment; a function is called once for every environment side by side, and has to make
             a new one each time.
-        learner: the model that learns.
-        plan: makes the planner of the model as it is now, a new one each time; it is asked again after every round,
-            with the steps so far, so that weights may be annealed.
+        learner: the model that learns: "energy", "feed-forward", "ensemble" or a `Learner`.
+        planner: makes the planner of the model as it is now, a new one each time; it is asked again after every round,
+            with the steps so far, so that weights may be annealed. None for an `OnlinePlanner` of the arguments below:
+            it plans for the cost or the reward, else for the environment's goals, or for a reward that it learns where
+            there are no goals.
         settings: see `OnlineSettings`.
-        inverse_dynamics: makes what finds actions for planned states, where plans have none; asked as `plan` is.
+        cost: see `OnlinePlanner`.
+        reward: see `OnlinePlanner`.
+        goal_index: see `OnlinePlanner`.
+        horizon: see `OnlinePlanner`.
+        env_kwargs: what the environment is made with, where `env` is an id.
+        inverse_dynamics: makes what finds actions for planned states, where plans have none; asked as `planner` is.
         goals: sets goals in place of the environment's (`FrontierGoals`, to explore); None for the environment's.
         folder: gets checkpoints and TensorBoard events; None writes nothing.
         resume: go on from the newest checkpoint of `folder`, if there is one, with the settings that it began with
             (`steps` may be more). Episodes under way are begun anew, noise is drawn afresh, and `goals` come as they
             are given: what they know is not part of a checkpoint. So it is not the run bit for bit that it would have
             been without a break.
-        about: JSON-safe figures that `plan` depends on, horizon and weights, say: kept in checkpoints, and a run is not
-            resumed with others.
+        about: JSON-safe values that `planner` depends on, horizon and weights, say: kept in checkpoints, and a run is
+            not resumed with others.
         periods: of the observation coordinates, 0 where one does not wrap; None for what the environment declares.
         progress: show a progress bar.
 
@@ -79,8 +88,9 @@ class OnlineLearning:
         regimes: dynamics that were in force before, and may come back.
 
     Raises:
-        InputError: an environment without flat Boxes, one environment for several, or a folder that holds checkpoints
-            of another run, or any without `resume`.
+        InputError: an environment without flat Boxes, one environment for several, a folder that holds checkpoints of
+            another run, or any without `resume`, no such learner, a cost or a reward beside a planner, or goals of
+            which it is not clear what coordinates they name.
         CheckpointError: the newest checkpoint is not sound.
 
     """
@@ -88,10 +98,15 @@ class OnlineLearning:
     def __init__(
         self,
         env: EnvLike,
-        learner: Learner,
-        plan: MakePlanner,
+        learner: Learner | str = "energy",
+        planner: MakePlanner | None = None,
         settings: OnlineSettings | None = None,
         *,
+        cost: Cost | None = None,
+        reward: Reward | LearnedReward | None = None,
+        goal_index: Sequence[int] | None = None,
+        horizon: int = 12,
+        env_kwargs: Mapping[str, Any] | None = None,
         inverse_dynamics: Callable[[Model], InverseDynamics] | None = None,
         goals: Goals | None = None,
         folder: Path | str | None = None,
@@ -100,12 +115,16 @@ class OnlineLearning:
         about: Mapping[str, Any] | None = None,
         periods: Sequence[float] | None = None,
     ) -> None:
-        self.settings, self.learner = settings or OnlineSettings(), learner
-        self.plan, self.inverse_dynamics, self.goals = plan, inverse_dynamics, goals
+        self.settings = OnlineSettings() if settings is None else settings
+        self.learner, self.inverse_dynamics, self.goals = (
+            as_learner(learner, self.settings),
+            inverse_dynamics,
+            goals,
+        )
         self.folder = None if folder is None else Path(folder)
         self.about = dict(about or {})
         count = self.settings.environments
-        self.environments = Environments(make_envs(env, count))
+        self.environments = Environments(make_envs(env_with(env, env_kwargs), count))
         self.observation_space = self.environments.observation_space
         self.action_space = self.environments.action_space
         self.experience = Experience(
@@ -115,6 +134,9 @@ class OnlineLearning:
             count,
             self.settings.memory,
         )
+        self.planner = usual_planner(planner, cost, reward, goal_index, horizon)
+        if isinstance(self.planner, OnlinePlanner):
+            self.planner.bind(self)
         self.progress = Progress(next_round=self.settings.warm_up)
         self.rng = stream(self.settings.seed, "online actions")
         self.normalizer: Normalizer | None = None
@@ -145,7 +167,7 @@ class OnlineLearning:
         require(self.normalizer is not None, "agent", given="no data yet", expected="a run that has begun")
         assert self.normalizer is not None
         inverse = None if self.inverse_dynamics is None else self.inverse_dynamics(self.model)
-        planner = self.plan(self.model, self.progress.step)
+        planner = self.planner(self.model, self.progress.step)
         options = {"seed": self.settings.seed + self.progress.rounds, "inverse_dynamics": inverse} | changes
         return MPCAgent(planner, self.normalizer, self.action_space, **options)
 

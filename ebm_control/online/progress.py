@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
 
 
@@ -34,11 +34,10 @@ class Progress:
     episodes: list[EpisodeEnd] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
-        """As JSON gives it back."""
-        return vars(self) | {"episodes": [(e.step, e.return_, e.last_reward) for e in self.episodes]}
+        """As JSON gives it back: an episode is a list of its step, return and last reward."""
+        return asdict(self) | {"episodes": [list(astuple(episode)) for episode in self.episodes]}
 
-    def take_up(self, known: Mapping[str, Any]) -> None:
-        """Go on from what `plain` gave."""
-        self.step, self.rounds, self.next_round = (int(known[n]) for n in ("step", "rounds", "next_round"))
-        self.effort = float(known["effort"])
-        self.episodes = [EpisodeEnd(int(s), float(r), float(last)) for s, r, last in known["episodes"]]
+    @classmethod
+    def from_plain(cls, known: Mapping[str, Any]) -> Progress:
+        """Where a run was that wrote `plain`."""
+        return cls(**{**known, "episodes": [EpisodeEnd(*episode) for episode in known["episodes"]]})

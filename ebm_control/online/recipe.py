@@ -1,10 +1,18 @@
-"""Learners of sizes that work, the same for an energy and for the baselines."""
+"""Learners by a word, of sizes that work for an energy and for the baselines alike, and environments by their id."""
 
 from __future__ import annotations
 
-from ebm_control.checks import require
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+
+from ebm_control.checks import InputError, require, shown
+from ebm_control.data.environments import EnvLike
 from ebm_control.models import ModelSettings, TrainSettings
 from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner
+from ebm_control.online.settings import OnlineSettings
 
 ROUND = 200  # regression updates of a round of training, whatever the model
 KINDS = ("energy", "feed-forward", "ensemble")
@@ -22,10 +30,42 @@ def make_learner(kind: str, transitions: int, seed: int = 0) -> Learner:
         InputError: no such kind.
 
     """
-    require(kind in KINDS, "kind", given=kind, expected=f"one of {KINDS}")
+    require(kind in KINDS, "kind", given=shown(kind), expected=f"one of {KINDS}")
     if kind == "energy":
         settings = TrainSettings(ModelSettings(hidden=(128, 128)), updates=30, base_updates=ROUND, seed=seed)
         return EnergyLearner(settings, transitions)
     if kind == "feed-forward":
         return BaselineLearner(1, (256, 256), ROUND, seed=seed)
     return BaselineLearner(5, (128, 128), ROUND, seed=seed)
+
+
+def as_learner(learner: Learner | str, settings: OnlineSettings) -> Learner:
+    """A learner as it is; of a word, one with a place for every transition of the run."""
+    if not isinstance(learner, str):
+        return learner
+    return make_learner(learner, settings.steps + settings.environments, settings.seed)
+
+
+def env_with(env: EnvLike, options: Mapping[str, Any] | None) -> EnvLike:
+    """The environment of this id, made with `options` by each call; anything else as it is, without options.
+
+    Raises:
+        InputError: there are options, and `env` is no id.
+
+    """
+    if not options:
+        return env
+    if not isinstance(env, str):
+        raise InputError(f"env_kwargs: expected None, as env is no id, got {dict(options)}")
+    return partial(_make, env, dict(options))
+
+
+def _make(name: str, options: dict[str, Any]) -> gym.Env[Any, Any]:
+    try:
+        return gym.make(name, **options)
+    except Exception as error:  # an environment's own code may fail in any way
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"env: expected an environment that can be made with {options}, got {name!r} "
+            f"({type(error).__name__}: {reason})"
+        ) from error

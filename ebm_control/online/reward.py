@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ebm_control.checks import require, require_number
@@ -9,8 +11,10 @@ from ebm_control.data import Normalizer
 from ebm_control.energies.costs import RewardCost
 from ebm_control.models.reward import EndNetwork, RewardNetwork, RewardUntilEnd
 from ebm_control.models.reward_fit import fit_ends, fit_reward
-from ebm_control.online.loop import OnlineLearning
 from ebm_control.training.regression import seeded
+
+if TYPE_CHECKING:
+    from ebm_control.online.loop import OnlineLearning
 
 
 class LearnedReward:
@@ -39,7 +43,7 @@ class LearnedReward:
         self._step = -1
 
     def cost(self, learning: OnlineLearning) -> RewardCost:
-        """The cost of a plan in this run, as it is now: made for `OnlineLearning(plan=...)`."""
+        """The cost of a plan in this run, as it is now: what `OnlinePlanner` plans for."""
         normalizer = learning.normalizer
         require(normalizer is not None, "learning", given="no data yet", expected="a run that has begun")
         assert normalizer is not None

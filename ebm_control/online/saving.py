@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+from ebm_control.baselines import Baseline
 from ebm_control.checks import InputError, require
 from ebm_control.data import Normalizer
 from ebm_control.online.experience import Parts
+from ebm_control.online.progress import Progress
 from ebm_control.online.regimes import Regime
 from ebm_control.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
@@ -44,14 +44,14 @@ def save(run: OnlineLearning, folder: Path) -> Path:
         "run": described(run),
         "experience": [part.digest() for part in (parts, *(regime.experience for regime in run.regimes))],
     }
-    model = getattr(run.model, "energy", getattr(run.model, "dynamics", None))
-    assert isinstance(model, torch.nn.Module)
+    model = run.model
+    weights = (model.dynamics if isinstance(model, Baseline) else model.energy).state_dict()
     state = {
         "learner": run.learner.state_dict(),
         "regimes": [regime.learner for regime in run.regimes],
         "planned": run.planned(),
     }
-    path = save_checkpoint(checkpoints, step, Checkpoint(model.state_dict(), settings, state))
+    path = save_checkpoint(checkpoints, step, Checkpoint(weights, settings, state))
     _forget(kept, checkpoints)
     return path
 
@@ -118,7 +118,7 @@ def resume(run: OnlineLearning, path: Path, folder: Path) -> None:
             f"learner: expected the one that {path} is of, got another: {' '.join(str(error).split())}"
         ) from error
     run.regimes = [Regime(learner, kept) for learner, kept in zip(state["regimes"], regimes, strict=True)]
-    run.progress.take_up(settings["progress"])
+    run.progress = Progress.from_plain(settings["progress"])
     run.take_up_planned(state["planned"])
 
 

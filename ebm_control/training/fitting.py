@@ -42,3 +42,18 @@ class Fitting:
     batch: Batch | None = None
     last: tuple[LossTerms, Chain | None, Tensor] | None = None
     whole: bool = True
+
+
+def metrics_of(batch: Batch, terms: LossTerms, chain: Chain | None, norm: Tensor) -> dict[str, Tensor]:
+    """Metrics of an update that are logged, as tensors on the device."""
+    data, samples = terms.tilt.tensor_split([len(batch.x)])
+    found: dict[str, Tensor] = {"loss": terms.total.detach()}
+    if len(samples):
+        found |= {"gap": samples.mean() - data.mean(), "energy_samples": terms.negative.mean()}
+    info = {} if chain is None else chain.info
+    return found | {
+        "gradient_norm": norm,
+        "max_tilt": terms.tilt.abs().max(),
+        "energy_data": terms.positive.mean(),
+        **{f"sampler_{name}": value[-1] for name, value in info.items() if len(value)},
+    }

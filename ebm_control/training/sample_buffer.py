@@ -213,6 +213,10 @@ class SampleBuffer:
         self.samples[slots] = samples.to(self.samples.dtype)
         self.filled[slots] = finite
 
+    def forget(self) -> None:
+        """Empty every slot: all chains start afresh."""
+        self.filled.zero_()
+
     def state_dict(self) -> dict[str, Tensor]:
         """Chains and which slots are filled."""
         return {"samples": self.samples, "filled": self.filled}

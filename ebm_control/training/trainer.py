@@ -31,13 +31,13 @@ from ebm_control.training.checkpoint import (
     one_line,
     save_checkpoint,
 )
-from ebm_control.training.fitting import Fitting, Training
+from ebm_control.training.fitting import Fitting, Training, metrics_of
 from ebm_control.training.guard import DivergenceError, Guard
 from ebm_control.training.logger import Logger, as_figures
-from ebm_control.training.negatives import Negatives, load_states, states_of
+from ebm_control.training.negatives import Negatives, RandomNegatives, load_states, states_of
 from ebm_control.training.objectives.contrastive import ContrastiveDivergence, LossTerms, Objective
 from ebm_control.training.run_folder import require_json
-from ebm_control.training.sample_buffer import SampleBuffer
+from ebm_control.training.sample_buffer import Fresh, SampleBuffer
 from ebm_control.training.source import TrainerSource
 from ebm_control.training.watch import NotFiniteError, Watch
 
@@ -167,6 +167,23 @@ class Trainer:
         self.energy.eval()
         return Training(self.step - run.first, time.perf_counter() - run.started, self.rollbacks, run.metrics)
 
+    def rebind(self, sampler: Sampler, fresh: Fresh, *, forget: bool = False) -> None:
+        """Go on against other data, between two calls of `fit`.
+
+        Args:
+            sampler: draws the negatives from here on.
+            fresh: where fresh chains start, and what `RandomNegatives` among the extra negatives draw.
+            forget: whether all chains start afresh: where windows have moved, a chain would go on against another
+                window than its own.
+
+        """
+        self.sampler, self.sample_buffer.fresh = sampler, fresh
+        if forget:
+            self.sample_buffer.forget()
+        for source in self.extra_negatives:
+            if isinstance(source, RandomNegatives):
+                source.fresh = fresh
+
     def _fit_one(self, batches: Iterator[Batch], steps: int, run: Fitting) -> None:
         """One update of `fit`, and whatever is due after it."""
         batch = next(batches)
@@ -257,24 +274,9 @@ class Trainer:
     ) -> tuple[dict[str, float], str | None]:
         """Figures of an update, and what the guard finds wrong with it: all read back in one go."""
         watched = self._watch.figures(self.energy, self.averaged) | self._watch.tilt(terms.tilt, self.step)
-        figures = as_figures(**self._figures(batch, terms, chain, norm), **watched)
+        figures = as_figures(**metrics_of(batch, terms, chain, norm), **watched)
         complaint = self.guard.complaint(figures)
         return {name: value for name, value in figures.items() if name not in watched}, complaint
-
-    def _figures(
-        self, batch: Batch, terms: LossTerms, chain: Chain | None, norm: Tensor
-    ) -> dict[str, Tensor]:
-        data, samples = terms.tilt.tensor_split([len(batch.x)])
-        found: dict[str, Tensor] = {"loss": terms.total.detach()}
-        if len(samples):
-            found |= {"gap": samples.mean() - data.mean(), "energy_samples": terms.negative.mean()}
-        info = {} if chain is None else chain.info
-        return found | {
-            "gradient_norm": norm,
-            "max_tilt": terms.tilt.abs().max(),
-            "energy_data": terms.positive.mean(),
-            **{f"sampler_{name}": value[-1] for name, value in info.items() if len(value)},
-        }
 
     def _report(
         self,
@@ -342,15 +344,13 @@ class Trainer:
         """Everything a run needs to go on: tensors, numbers and containers of them."""
         state = {name: part.state_dict() for name, part in self._modules().items()}
         planned = states_of(self.extra_negatives)
-        return (
-            state
-            | ({"planned": planned} if planned else {})
-            | {
-                "generator": self.generator.get_state(),
-                "step": self.step,
-                "rollbacks": self.rollbacks,
-            }
-        )
+        if planned:
+            state["planned"] = planned
+        return state | {
+            "generator": self.generator.get_state(),
+            "step": self.step,
+            "rollbacks": self.rollbacks,
+        }
 
     def _snapshot(self) -> dict[str, Any]:
         return copy.deepcopy(self.state_dict())

@@ -20,6 +20,7 @@ from ebm_control.data.windows import displacement_scale, window_batches
 from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.models import ModelSettings, TrainSettings, TrajectoryModel, batches_for, trainer_for
 from ebm_control.planning import MPCAgent, run_episodes
+from ebm_control.training.fitting import Training
 from ebm_control.training.regression import regress, seeded
 from experiments.online.methods import ENERGY, FEED_FORWARD, Method, planners
 from experiments.planning.problems import PARTICLE, data_of
@@ -101,7 +102,7 @@ def _trained(
             learning_rate=3e-4,
         )
         network.requires_grad_(False)
-        return Baseline(network, normalizer, updates, 0.0, torch.ones(layout.obs_dim))
+        return Baseline(network, normalizer, Training(updates), torch.ones(layout.obs_dim))
     kind = ModelSettings(hidden=(128, 128), base="regression" if method.base else "gaussian")
     settings = TrainSettings(kind, updates=updates, langevin_steps=5, ema=0.0, seed=seed)
     with seeded(seed):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ebm_control.baselines import fit_ensemble, fit_feed_forward
+from ebm_control.baselines import BaselineSettings, fit_baseline
 from ebm_control.control import planner_for
 from ebm_control.data import Normalizer, RolloutBuffer
 from ebm_control.data.batch import Batch
@@ -131,8 +131,9 @@ def fine_and_coarse(buffer: RolloutBuffer, seed: int, **changes: Any) -> tuple[T
 
 
 def feed_forward(buffer: RolloutBuffer, seed: int, quick: bool = False) -> Trained:
-    model = fit_feed_forward(buffer, hidden=(256, 256), updates=3000 if quick else 6000, seed=seed)
-    return Trained(model, model.train_seconds, "feed-forward")
+    settings = BaselineSettings(hidden=(256, 256), updates=3000 if quick else 6000, seed=seed)
+    model = fit_baseline(buffer, settings, progress=False)
+    return Trained(model, model.training.seconds, "feed-forward")
 
 
 def ensemble(
@@ -143,8 +144,11 @@ def ensemble(
     hidden: tuple[int, ...] = (128, 128),
     updates: int = 4000,
 ) -> Trained:
-    model = fit_ensemble(buffer, hidden=hidden, updates=updates // 2 if quick else updates, seed=seed)
-    return Trained(model, model.train_seconds, "ensemble of 5")
+    updates = updates // 2 if quick else updates
+    model = fit_baseline(
+        buffer, BaselineSettings("ensemble", hidden=hidden, updates=updates, seed=seed), progress=False
+    )
+    return Trained(model, model.training.seconds, "ensemble of 5")
 
 
 def costs_of(problem: Problem, trained: Trained, boxes: np.ndarray | None = None) -> list[Energy]:

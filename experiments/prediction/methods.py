@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ebm_control.baselines import Baseline, fit_ensemble, fit_feed_forward, fit_recurrent, futures
+from ebm_control.baselines import BaselineSettings, fit_baseline, futures
 from ebm_control.data import RolloutBuffer
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.energies import AtNoise, TrajectoryLayout
@@ -165,21 +165,21 @@ def regression(kind: str, longer: int = 1) -> Fit:
             "frequencies": setting.frequencies,
             "bandwidth": setting.bandwidth,
         }
-        made: Baseline
         if kind == "feed-forward":
-            made = fit_feed_forward(data, hidden=setting.hidden, **common)
+            settings = BaselineSettings(hidden=setting.hidden, **common)
         elif kind == "ensemble of 5":
-            made = fit_ensemble(data, hidden=setting.members, **common)
+            settings = BaselineSettings("ensemble", hidden=setting.members, **common)
         else:
             # An update sees three times as many transitions.
-            made = fit_recurrent(data, hidden=192, window=setting.rows, **common | {"updates": updates // 2})
-
+            common["updates"] = updates // 2
+            settings = BaselineSettings("recurrent", hidden=192, window=setting.rows, **common)
+        made = fit_baseline(data, settings, progress=False)
         return Fitted(
             partial(futures, made),
             made.layout,
             made.normalizer,
             made.dynamics.displacement_scale,
-            made.train_seconds,
+            made.training.seconds,
             sum(parameter.numel() for parameter in made.dynamics.parameters()),
         )
 

@@ -1,7 +1,6 @@
 import pytest
 
-from ebm_control.baselines import fit_ensemble, fit_feed_forward
-from tests.baselines.helpers import rollouts
+from tests.baselines.helpers import fitted, rollouts
 
 
 @pytest.fixture(scope="session")
@@ -11,12 +10,12 @@ def buffer():
 
 @pytest.fixture(scope="session")
 def feed_forward(buffer):
-    return fit_feed_forward(buffer, hidden=(48, 48), updates=800)
+    return fitted(buffer, "feed-forward", hidden=(48, 48), updates=800)
 
 
 @pytest.fixture(scope="session")
 def ensemble(buffer):
-    return fit_ensemble(buffer, hidden=(32, 32), updates=600)
+    return fitted(buffer, "ensemble", hidden=(32, 32), updates=600)
 
 
 @pytest.fixture(params=["feed_forward", "ensemble"])

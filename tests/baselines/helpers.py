@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from ebm_control.baselines import BaselineSettings, fit_baseline
 from ebm_control.data import RolloutBuffer
 
 SPACE = spaces.Box(-1.0, 1.0, (1,), np.float64)
@@ -56,3 +57,7 @@ def cut(baseline, buffer, known, horizon, count=200):
     layout = baseline.layout
     given = layout.actions(x)[:, known - 1 : -1] if layout.act_dim else None
     return x[:, :known, : layout.dim], given, layout.states(x)[:, known:]
+
+
+def fitted(buffer, kind, **settings):
+    return fit_baseline(buffer, BaselineSettings(kind, **settings), progress=False)

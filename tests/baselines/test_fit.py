@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from ebm_control.baselines import Baseline, fit_ensemble, fit_feed_forward, fit_recurrent, futures
+from ebm_control.baselines import Baseline, futures
 from ebm_control.checks import InputError
 from ebm_control.data import RolloutBuffer
 from ebm_control.models import ModelSettings, TrainSettings, fit_model
-from ebm_control.training import CheckpointError
-from tests.baselines.helpers import ring, rollouts
+from ebm_control.training import CheckpointError, latest_checkpoint
+from tests.baselines.helpers import fitted, ring, rollouts
 from tests.helpers import seeded
 from tests.training.helpers import resign
 
@@ -51,7 +51,7 @@ def test_units_are_those_of_a_trajectory_model(buffer, baseline):
 
 def test_an_ensemble_learns_how_noisy_its_data_are():
     noise = 0.1
-    noisy = fit_ensemble(rollouts(noise=noise), hidden=(32, 32), updates=400)
+    noisy = fitted(rollouts(noise=noise), "ensemble", hidden=(32, 32), updates=400)
     x = torch.rand(500, 2, 3, generator=torch.Generator().manual_seed(0)) - 0.5
     ensemble = noisy.dynamics
     _, log_variance = ensemble(ensemble.inputs(x[:, 0]).expand(5, -1, -1))
@@ -71,11 +71,11 @@ def test_members_of_an_ensemble_disagree_more_away_from_the_data(ensemble):
     assert apart[0] > 0
 
 
-@pytest.mark.parametrize("fit", [fit_feed_forward, fit_ensemble])
-def test_equal_seeds_give_equal_fits_and_the_global_generator_is_left_alone(buffer, fit):
+@pytest.mark.parametrize("kind", ["feed-forward", "ensemble"])
+def test_equal_seeds_give_equal_fits_and_the_global_generator_is_left_alone(buffer, kind):
     state = torch.get_rng_state()
     first, second, other = (
-        fit(buffer, hidden=(8,), updates=5, batch_size=32, seed=seed).dynamics.state_dict()
+        fitted(buffer, kind, hidden=(8,), updates=5, batch_size=32, seed=seed).dynamics.state_dict()
         for seed in (0, 0, 1)
     )
     assert torch.equal(torch.get_rng_state(), state)
@@ -84,23 +84,25 @@ def test_equal_seeds_give_equal_fits_and_the_global_generator_is_left_alone(buff
 
 
 def test_a_saved_baseline_comes_back_as_it_was(baseline, tmp_path):
-    path = baseline.save(tmp_path)
+    assert baseline.save(tmp_path) == tmp_path
+    path = latest_checkpoint(tmp_path)
     back = Baseline.load(tmp_path)
     x = torch.randn(3, 5, 3)
     assert type(back.dynamics) is type(baseline.dynamics)
     assert torch.equal(back.dynamics.rollout(x), baseline.dynamics.rollout(x))
     assert back.normalizer.to_dict() == baseline.normalizer.to_dict()
     assert torch.equal(back.held_out_error, baseline.held_out_error)
-    assert (back.updates, back.train_seconds) == (baseline.updates, baseline.train_seconds)
+    assert back.training == baseline.training
+    assert back.training.metrics.keys() == {"loss", "held_out_error"}
     assert {"weights.safetensors", "settings.json"} <= {file.name for file in path.iterdir()}
-    assert json.loads((path / "settings.json").read_text())["updates"] == baseline.updates
+    assert json.loads((path / "settings.json").read_text())["updates"] == baseline.training.updates
 
 
 def test_a_checkpoint_that_does_not_say_what_its_model_sees_is_of_one_that_sees_actions(
     feed_forward, tmp_path
 ):
     """As all were before there were models of states alone."""
-    path = feed_forward.save(tmp_path)
+    path = latest_checkpoint(feed_forward.save(tmp_path))
     settings = json.loads((path / "settings.json").read_text())
     assert settings.pop("states_only") is False
     (path / "settings.json").write_text(json.dumps(settings))
@@ -108,9 +110,9 @@ def test_a_checkpoint_that_does_not_say_what_its_model_sees_is_of_one_that_sees_
     assert Baseline.load(path).layout == feed_forward.layout
 
 
-@pytest.mark.parametrize("fit", [fit_feed_forward, fit_ensemble])
-def test_a_model_of_states_alone_has_the_units_of_one_that_sees_actions(buffer, fit):
-    plain, alone = (fit(buffer, hidden=(8,), updates=2, states_only=only) for only in (False, True))
+@pytest.mark.parametrize("kind", ["feed-forward", "ensemble"])
+def test_a_model_of_states_alone_has_the_units_of_one_that_sees_actions(buffer, kind):
+    plain, alone = (fitted(buffer, kind, hidden=(8,), updates=2, states_only=only) for only in (False, True))
     assert (plain.layout.act_dim, alone.layout.act_dim) == (1, 0)
     assert alone.layout == replace(plain.layout, act_dim=0)
     assert torch.equal(alone.dynamics.displacement_scale, plain.dynamics.displacement_scale)
@@ -132,9 +134,9 @@ def test_data_and_settings_of_no_sense_are_refused(buffer):
     single = RolloutBuffer(2, 1)
     single.add_episode(np.zeros((2, 2)), np.zeros((1, 1)))
     with pytest.raises(InputError, match="buffer: expected two episodes of 1 steps or more, or one of 2"):
-        fit_feed_forward(single)
+        fitted(single, "feed-forward")
     with pytest.raises(InputError, match="updates: expected a whole number of at least 1, got 0"):
-        fit_ensemble(buffer, hidden=(8,), updates=0)
+        fitted(buffer, "ensemble", hidden=(8,), updates=0)
 
 
 @pytest.mark.parametrize("kind", ["feed-forward", "ensemble", "recurrent"])
@@ -147,17 +149,16 @@ def test_fourier_features_fit_dynamics_with_an_edge_better_and_come_back_from_di
             push = 0.2 * np.sign(np.sin(4 * np.pi * states[-1]))
             states.append((states[-1] + push + 0.2 * action).clip(-1, 1))
         buffer.add_episode(np.stack(states), actions)
-    fit = {"feed-forward": fit_feed_forward, "ensemble": fit_ensemble, "recurrent": fit_recurrent}[kind]
     sizes = {"hidden": 32, "window": 4} if kind == "recurrent" else {"hidden": (32, 32)}
-    plain = fit(buffer, updates=400, **sizes)
-    waved = fit(buffer, updates=400, frequencies=32, bandwidth=8.0, **sizes)
+    plain = fitted(buffer, kind, updates=400, **sizes)
+    waved = fitted(buffer, kind, updates=400, frequencies=32, bandwidth=8.0, **sizes)
     assert waved.held_out_error < 0.8 * plain.held_out_error
     history, actions = torch.randn(3, 4, 2), torch.randn(3, 5, 1)
     again = Baseline.load(waved.save(tmp_path))
     arguments = {"horizon": 5, "samples": 5}
     expected = futures(waved, history, actions, generator=seeded(), **arguments)
     assert torch.equal(futures(again, history, actions, generator=seeded(), **arguments), expected)
-    path = plain.save(tmp_path / "plain")
+    path = latest_checkpoint(plain.save(tmp_path / "plain"))
     settings = json.loads((path / "settings.json").read_text())
     del settings["model"]["frequencies"], settings["model"]["bandwidth"]  # as before there were any
     (path / "settings.json").write_text(json.dumps(settings))

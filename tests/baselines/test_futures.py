@@ -3,27 +3,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ebm_control.baselines import (
-    Baseline,
-    Ensemble,
-    FeedForward,
-    Recurrent,
-    fit_ensemble,
-    fit_feed_forward,
-    fit_recurrent,
-    futures,
-)
+from ebm_control.baselines import Baseline, Ensemble, FeedForward, Recurrent, futures
 from ebm_control.checks import InputError
 from ebm_control.data import Normalizer
-from tests.baselines.helpers import cut, swings
+from ebm_control.training.fitting import Training
+from tests.baselines.helpers import cut, fitted, swings
 from tests.helpers import assert_equal_up_to_rounding, seeded
 
 FITS = {
-    "feed-forward": lambda data, **given: fit_feed_forward(data, hidden=(32, 32), updates=400, **given),
-    "ensemble": lambda data, **given: fit_ensemble(data, hidden=(32, 32), members=3, updates=400, **given),
-    "recurrent": lambda data, **given: fit_recurrent(
-        data, hidden=32, window=10, updates=400, learning_rate=5e-3, **given
-    ),
+    "feed-forward": {"hidden": (32, 32), "updates": 400},
+    "ensemble": {"hidden": (32, 32), "members": 3, "updates": 400},
+    "recurrent": {"hidden": 32, "window": 10, "updates": 400, "learning_rate": 5e-3},
 }
 NORMALIZER = Normalizer.identity(2, 1, (2.0, 0.0))
 SCALE = torch.tensor([0.5, 0.3])
@@ -37,7 +27,7 @@ def untrained(kind, states_only=False):
         "ensemble": lambda: Ensemble(layout, SCALE, (16,), members=3),
         "recurrent": lambda: Recurrent(layout, SCALE, 16),
     }[kind]()
-    return Baseline(dynamics.requires_grad_(False), NORMALIZER, 1, 0.0, torch.ones(2))
+    return Baseline(dynamics.requires_grad_(False), NORMALIZER, Training(1), torch.ones(2))
 
 
 def given(count=4, rows=3, horizon=5):
@@ -49,12 +39,12 @@ def given(count=4, rows=3, horizon=5):
 @pytest.mark.parametrize("states_only", [False, True], ids=["actions", "states only"])
 @pytest.mark.parametrize("kind", FITS)
 def test_futures_of_a_linear_system_are_those_that_come(kind, states_only):
-    fitted = FITS[kind](swings(pushed=not states_only), states_only=states_only)
-    history, actions, truth = cut(fitted, swings(pushed=not states_only, seed=9), known=4, horizon=6)
-    found = futures(fitted, history, actions, horizon=6, samples=3, generator=seeded())
+    model = fitted(swings(pushed=not states_only), kind, states_only=states_only, **FITS[kind])
+    history, actions, truth = cut(model, swings(pushed=not states_only, seed=9), known=4, horizon=6)
+    found = futures(model, history, actions, horizon=6, samples=3, generator=seeded())
     assert (found.mean(dim=1) - truth).square().mean().sqrt() < 0.1
     assert (history[:, -1:, :2] - truth).square().mean().sqrt() > 0.8  # of predicting no change
-    assert fitted.held_out_error.max() < 0.1
+    assert model.held_out_error.max() < 0.1
 
 
 @pytest.mark.parametrize("states_only", [False, True], ids=["actions", "states only"])

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from ebm_control.baselines import Recurrent, fit_feed_forward, fit_recurrent, futures
+from ebm_control.baselines import Recurrent, futures
 from ebm_control.checks import InputError
 from ebm_control.control import planner_for
 from ebm_control.data import RolloutBuffer
 from ebm_control.energies import GoalCost, TrajectoryLayout
 from ebm_control.planning import MPCAgent
 from ebm_control.samplers import CEM
-from tests.baselines.helpers import SPACE, cut, ring, swings
+from tests.baselines.helpers import SPACE, cut, fitted, ring, swings
 from tests.helpers import seeded
 
 pytestmark = pytest.mark.slow
@@ -80,10 +80,10 @@ def test_gradients_reach_the_actions_in_evaluation_mode(fresh):
 def test_a_velocity_that_is_not_observed_is_taken_from_the_history(states_only):
     """Positions alone: without a memory the next one cannot be told, with one it can, to a few percent."""
     data = swings(hidden=True, pushed=not states_only)
-    recurrent = fit_recurrent(
-        data, hidden=32, window=12, updates=500, learning_rate=5e-3, states_only=states_only
+    recurrent = fitted(
+        data, "recurrent", hidden=32, window=12, updates=500, learning_rate=5e-3, states_only=states_only
     )
-    feed_forward = fit_feed_forward(data, hidden=(32, 32), updates=300, states_only=states_only)
+    feed_forward = fitted(data, "feed-forward", hidden=(32, 32), updates=300, states_only=states_only)
     unseen, errors = swings(hidden=True, pushed=not states_only, seed=9), {}
     for name, model in {"recurrent": recurrent, "feed-forward": feed_forward}.items():
         history, actions, truth = cut(model, unseen, known=6, horizon=6)
@@ -98,20 +98,20 @@ def test_a_velocity_that_is_not_observed_is_taken_from_the_history(states_only):
 
 def test_held_out_error_is_that_of_the_last_displacement_of_episodes_never_seen():
     data = swings(episodes=200, hidden=True)
-    fitted = fit_recurrent(data, hidden=32, window=5, updates=150, learning_rate=5e-3, held_out=0.3)
+    model = fitted(data, "recurrent", hidden=32, window=5, updates=150, learning_rate=5e-3, held_out=0.3)
     fresh = swings(episodes=200, hidden=True, seed=9)
     states, actions = fresh.sample_windows(5000, 5, rng=np.random.default_rng(0))
-    x = fitted.normalizer.normalize(torch.from_numpy(states), torch.from_numpy(actions)).float()
-    found = fitted.dynamics.residuals(x).square().mean(dim=0).sqrt()
-    assert fitted.held_out_error.shape == (1,)
-    assert torch.allclose(found[-1], fitted.held_out_error, rtol=0.2)
-    assert found[0] > 3 * fitted.held_out_error  # nothing shows the velocity there
+    x = model.normalizer.normalize(torch.from_numpy(states), torch.from_numpy(actions)).float()
+    found = model.dynamics.residuals(x).square().mean(dim=0).sqrt()
+    assert model.held_out_error.shape == (1,)
+    assert torch.allclose(found[-1], model.held_out_error, rtol=0.2)
+    assert found[0] > 3 * model.held_out_error  # nothing shows the velocity there
 
 
 def test_equal_seeds_give_equal_fits_and_the_global_generator_is_left_alone(buffer):
     state = torch.get_rng_state()
     first, second, other = (
-        fit_recurrent(buffer, hidden=8, window=4, updates=3, seed=seed).dynamics.state_dict()
+        fitted(buffer, "recurrent", hidden=8, window=4, updates=3, seed=seed).dynamics.state_dict()
         for seed in (0, 0, 1)
     )
     assert torch.equal(torch.get_rng_state(), state)
@@ -120,11 +120,11 @@ def test_equal_seeds_give_equal_fits_and_the_global_generator_is_left_alone(buff
 
 
 def test_plans_lead_to_the_goal(buffer):
-    fitted = fit_recurrent(buffer, hidden=32, window=8, updates=400, learning_rate=5e-3)
-    cost = 20 * GoalCost(fitted.layout, (0,), smooth=0.02)
+    model = fitted(buffer, "recurrent", hidden=32, window=8, updates=400, learning_rate=5e-3)
+    cost = 20 * GoalCost(model.layout, (0,), smooth=0.02)
     sampler = CEM(6, candidates=48, elites=8, noise=0.7, smooth=False)
-    planner = planner_for(fitted, cost, 8, sampler=sampler, action_space=SPACE)
-    driver, goals, plan = MPCAgent(planner, fitted.normalizer, SPACE), np.array([[0.4], [-0.5]]), None
+    planner = planner_for(model, cost, 8, sampler=sampler, action_space=SPACE)
+    driver, goals, plan = MPCAgent(planner, model.normalizer, SPACE), np.array([[0.4], [-0.5]]), None
     states = np.array([[0.0, 0.0], [0.1, 0.3]])
     for _ in range(25):
         actions, plan = driver.predict({"observation": states, "desired_goal": goals}, plan)
@@ -138,9 +138,9 @@ def test_settings_of_no_sense_are_refused(buffer, fresh):
     with pytest.raises(InputError, match="known: expected between 1 and 6 rows, got 7"):
         fresh.follow(trajectories(), 7)
     with pytest.raises(InputError, match="window: expected a whole number of at least 2, got 1"):
-        fit_recurrent(buffer, window=1)
+        fitted(buffer, "recurrent", window=1)
     with pytest.raises(InputError, match="updates: expected a whole number of at least 1, got 0"):
-        fit_recurrent(buffer, updates=0)
+        fitted(buffer, "recurrent", updates=0)
 
 
 def test_episodes_that_are_too_short_are_named_before_training_whatever_the_seed():
@@ -152,4 +152,4 @@ def test_episodes_that_are_too_short_are_named_before_training_whatever_the_seed
             InputError, match=r"buffer: expected two episodes of 9 steps or more, or one of 18"
         ):
             # More updates than could be waited for: the episodes have to be looked at before training.
-            fit_recurrent(uneven, window=10, updates=10**9, seed=seed)
+            fitted(uneven, "recurrent", window=10, updates=10**9, seed=seed)

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from ebm_control.baselines import TrajectorySampling, fit_ensemble, fit_feed_forward
+from ebm_control.baselines import TrajectorySampling
 from ebm_control.checks import InputError
 from ebm_control.control import planner_for
 from ebm_control.energies import GoalCost
 from ebm_control.planning import MPCAgent
 from ebm_control.samplers import CEM, MPPI, Geometric, Langevin, Linear
-from tests.baselines.helpers import SPACE, ring
+from tests.baselines.helpers import SPACE, fitted, ring
 from tests.helpers import seeded
 
 GOALS = np.array([[0.4], [-0.5], [0.9]])
@@ -80,8 +80,8 @@ def test_particles_of_no_sense_are_refused(ensemble):
         agent(ensemble, "cem", particles=7)
 
 
-@pytest.mark.parametrize("fit", [fit_feed_forward, fit_ensemble])
-def test_a_model_of_states_alone_cannot_be_planned_with(buffer, fit):
-    model = fit(buffer, hidden=(8,), updates=1, states_only=True)
+@pytest.mark.parametrize("kind", ["feed-forward", "ensemble"])
+def test_a_model_of_states_alone_cannot_be_planned_with(buffer, kind):
+    model = fitted(buffer, kind, hidden=(8,), updates=1, states_only=True)
     with pytest.raises(InputError, match=r"model: expected a model that sees actions: .* sees states alone"):
         agent(model, "cem")

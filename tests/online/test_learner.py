@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from ebm_control.baselines.bootstrap import stream_bootstrap_counts
 from ebm_control.checks import InputError
 from ebm_control.data import RolloutBuffer
 from ebm_control.data.batch import Batch
 from ebm_control.models import ModelSettings
 from ebm_control.online import PlannedWindows
-from ebm_control.online.learner import bootstrap_counts
 from tests.online.helpers import SETTINGS, baseline_learner, begun, energy_learner, rollouts, windows
 
 pytestmark = pytest.mark.slow
@@ -167,7 +167,7 @@ def test_chains_go_on_while_windows_stay_in_place_and_start_afresh_once_they_hav
 
 
 def test_a_bootstrap_counts_as_poisson_does_and_independently():
-    counts = torch.cat([bootstrap_counts(5, 20_000, seed) for seed in (0, 1)]).double()
+    counts = torch.cat([stream_bootstrap_counts(5, 20_000, seed) for seed in (0, 1)]).double()
     error = 20_000**-0.5
     assert (counts.mean(dim=1) - 1).abs().max() < 4 * error
     assert (counts.var(dim=1) - 1).abs().max() < 4 * 3**0.5 * error  # variance of a Poisson(1)'s square is 3
@@ -179,7 +179,7 @@ def test_a_bootstrap_counts_as_poisson_does_and_independently():
 
 
 def test_a_bootstrap_stays_as_the_data_grow():
-    few, many = bootstrap_counts(5, 137, 3), bootstrap_counts(5, 5000, 3)
+    few, many = stream_bootstrap_counts(5, 137, 3), stream_bootstrap_counts(5, 5000, 3)
     assert torch.equal(many[:, :137], few)
 
 
@@ -193,7 +193,7 @@ def test_members_of_an_ensemble_learn_from_bootstraps_of_their_own():
     for _ in range(3):
         learner.update(data, HELD, NO_PLANS)
     after = dynamics(dynamics.inputs(x[:, 0]).expand(5, -1, -1))[0]
-    counts = bootstrap_counts(5, 1, 0)[:, 0]
+    counts = stream_bootstrap_counts(5, 1, 0)[:, 0]
     assert 0 < int((counts == 0).sum()) < 5
     moved = (after - before).abs().amax(dim=(1, 2)) > 1e-3
     assert torch.equal(moved, counts > 0)

@@ -12,6 +12,7 @@ from ebm_control.training import (
     DivergenceError,
     Guard,
     InfoNCE,
+    RandomNegatives,
     SampleBuffer,
     Softplus,
     Trainer,
@@ -257,3 +258,24 @@ def test_an_update_that_runs_away_says_so():
     trainer = toy_trainer(learning_rate=1e-3, guard=Guard(every=1, max_energy=1e-9))
     with pytest.raises(DivergenceError, match=r"^update 1: "):
         trainer.update(next(Resampled(two_modes(), size=32)))
+
+
+@pytest.mark.parametrize("forget", [True, False])
+def test_a_trainer_goes_on_against_other_data_with_other_negatives(forget):
+    """Its sampler, its fresh chains and its random negatives change together; chains are kept where windows stay."""
+
+    def far(shape, generator, data):
+        return torch.full(shape, 50.0)
+
+    noise = RandomNegatives(gaussian(), 4)
+    trainer = toy_trainer(extra_negatives=[noise])
+    trainer.fit(Resampled(two_modes()), 2)
+    filled, sampler = len(trainer.sample_buffer), Langevin(0, 0.1)
+    assert filled > 0
+    trainer.rebind(sampler, far, forget=forget)
+    assert trainer.sampler is sampler
+    assert len(trainer.sample_buffer) == (0 if forget else filled)
+    batch = Batch(two_modes()[:4], None)
+    assert torch.equal(noise(0, batch).x, torch.full((4, 2), 50.0))
+    chains, _ = trainer.sample_buffer.draw(trainer.sample_buffer.capacity, torch.Generator().manual_seed(0))
+    assert bool((chains == 50).all()) == forget

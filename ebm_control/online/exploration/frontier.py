@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Protocol
 
@@ -31,6 +32,43 @@ class Goals(Protocol):
         has just begun.
         """
         ...
+
+
+@dataclass
+class _Explorers:
+    """Where N environments side by side head for, and how far they have come.
+
+    Attributes:
+        goals: `(N, k)` what each heads for, raw.
+        anchor: `(N, k)` where each was when it last moved by more than half a width.
+        age: `(N,)` steps since the goal was set.
+        still: `(N,)` steps since the anchor was set.
+        place: `(N,)` index of the place that each is in; `NONE` before the first step.
+        last: `(N,)` index of the place on the way that is next to the goal, or is the goal.
+        back: `(N,)` on the way to a known place, nothing new being left.
+        arrived: `(N,)` there, at random until the spell is over.
+
+    """
+
+    goals: NDArray[np.float32]
+    anchor: NDArray[np.float32]
+    age: NDArray[np.intp]
+    still: NDArray[np.intp]
+    place: NDArray[np.intp]
+    last: NDArray[np.intp]
+    back: NDArray[np.bool_]
+    arrived: NDArray[np.bool_]
+
+    @classmethod
+    def at(cls, here: NDArray[np.float32]) -> _Explorers:
+        """Explorers at `here` `(N, k)`, which is the goal of each."""
+        count = len(here)
+        steps, flags = (lambda: np.zeros(count, np.intp)), (lambda: np.zeros(count, bool))
+        place = np.full(count, NONE, np.intp)
+        return cls(here.copy(), here.copy(), steps(), steps(), place, steps(), flags(), flags())
+
+    def __len__(self) -> int:
+        return len(self.goals)
 
 
 class FrontierGoals:
@@ -105,11 +143,8 @@ class FrontierGoals:
         self._candidates = np.empty((0, len(self.index)), np.float32)
         self._beside = np.empty(0, np.intp)  # the place that each candidate is next to
         self._rng = np.random.default_rng(seed)
-        self._goals = np.empty((0, len(self.index)), np.float32)
-        self._anchor, self._age = self._goals, np.empty(0, int)
-        self._still, self._place, self._last = self._age, self._age, self._age
-        self._back = self._arrived = np.empty(0, bool)
-        self._left = 0
+        self._explorers = _Explorers.at(np.empty((0, len(self.index)), np.float32))
+        self._spell_left = 0  # steps
         self._calls = 0
 
     def __call__(self, observations: Array, fresh: NDArray[np.bool_]) -> Array | None:
@@ -117,57 +152,52 @@ class FrontierGoals:
         require_shape("observations", torch.as_tensor(observations), (None, self.obs_dim))
         self._calls += 1
         here = np.asarray(observations, np.float32)[:, self.index]
-        if len(self._goals) != len(here):
-            self._begin(here)
+        if len(self._explorers) != len(here):
+            self._explorers, self._spell_left = _Explorers.at(here), 0
         self._visit(here, fresh)
         if self.until is not None and self._calls > self.until:
             return None
-        self._age += 1
-        moved = self._distance(here, self._anchor) > 0.5
-        self._anchor[moved | fresh] = here[moved | fresh]
-        self._still = np.where(moved | fresh, 0, self._still + 1)
-        away = self._distance(here, self._goals)
-        reached = away < 0.5
-        given_up = ~reached & ~fresh & ((self._age > self.patience) | (self._still >= self.stalled))
-        # One that was given up from afar (a wall in between) may yet be reached another way.
-        close = given_up & (away < self.reach)
-        self._remember(self._goals[(reached | close) & ~self._back])
-        # Another environment may have been there meanwhile.
-        known = ~self._back & ~self.memory.novel(torch.from_numpy(self._goals)).numpy()
-        self._arrived |= self._back & (reached | given_up)
-        over = np.where(self._back, self._arrived & self._spell_is_over(), reached | given_up | known)
-        for i in np.flatnonzero(over).tolist():
-            self._arrived[i] = False
-            self._next(i, anywhere=bool(given_up[i] & ~close[i] & ~self._back[i]))
-            self._age[i], self._still[i], self._anchor[i] = 0, 0, here[i]
+        self._aim(here, fresh)
         headings = np.full(here.shape, np.nan)
-        for i in np.flatnonzero(~self._arrived).tolist():
+        for i in np.flatnonzero(~self._explorers.arrived).tolist():
             headings[i] = self._heading(i)
         return headings
+
+    def _aim(self, here: NDArray[np.float32], fresh: NDArray[np.bool_]) -> None:
+        """Give a new goal to everyone whose goal is reached, given up, or known by now."""
+        them = self._explorers
+        them.age += 1
+        moved = self._distance(here, them.anchor) > 0.5
+        them.anchor[moved | fresh] = here[moved | fresh]
+        them.still = np.where(moved | fresh, 0, them.still + 1)
+        away = self._distance(here, them.goals)
+        reached = away < 0.5
+        given_up = ~reached & ~fresh & ((them.age > self.patience) | (them.still >= self.stalled))
+        # One that was given up from afar (a wall in between) may yet be reached another way.
+        close = given_up & (away < self.reach)
+        self._remember(them.goals[(reached | close) & ~them.back])
+        # Another environment may have been there meanwhile.
+        known = ~them.back & ~self.memory.novel(torch.from_numpy(them.goals)).numpy()
+        them.arrived |= them.back & (reached | given_up)
+        over = np.where(them.back, them.arrived & self._spell_is_over(), reached | given_up | known)
+        for i in np.flatnonzero(over).tolist():
+            them.arrived[i] = False
+            self._next(i, anywhere=bool(given_up[i] & ~close[i] & ~them.back[i]))
+            them.age[i], them.still[i], them.anchor[i] = 0, 0, here[i]
 
     def _spell_is_over(self) -> bool:
         """Count the steps of the spell; it begins once everyone is there: steps without goals need no plans."""
         if self.spell == 0:
             return True
-        if self._left == 0:
-            self._left = self.spell if self._arrived.all() else 0
+        if self._spell_left == 0:
+            self._spell_left = self.spell if self._explorers.arrived.all() else 0
             return False
-        self._left -= 1
-        return self._left == 0
-
-    def _begin(self, here: NDArray[np.float32]) -> None:
-        self._goals, self._anchor = here.copy(), here.copy()
-        self._age = np.zeros(len(here), int)
-        self._still = self._age.copy()
-        self._place = np.full(len(here), NONE, np.intp)
-        self._last = np.zeros(len(here), np.intp)
-        self._back = np.zeros(len(here), bool)  # on the way to a known place, nothing new being left
-        self._arrived = np.zeros(len(here), bool)  # there, at random until the spell is over
-        self._left = 0  # steps of the spell
+        self._spell_left -= 1
+        return self._spell_left == 0
 
     def _visit(self, here: NDArray[np.float32], fresh: NDArray[np.bool_]) -> None:
         """Remember where everyone is, and take what is around a new place for candidates."""
-        self._place, new = self.ways.visit(here, np.where(fresh, NONE, self._place))
+        self._explorers.place, new = self.ways.visit(here, np.where(fresh, NONE, self._explorers.place))
         if len(new) == 0:
             return
         places = self.ways.places[new]
@@ -185,35 +215,35 @@ class FrontierGoals:
         """The nearest candidate (or any) that is still new and that no other environment heads for."""
         new = self.memory.novel(torch.from_numpy(self._candidates)).numpy()
         self._candidates, self._beside = self._candidates[new], self._beside[new]
-        others = np.delete(self._goals, i, axis=0)
+        others = np.delete(self._explorers.goals, i, axis=0)
         free = (self._distance(self._candidates[:, None], others[None]) > 0.5).all(axis=1)
         candidates, beside = self._candidates[free], self._beside[free]
-        length, _ = self.ways.lengths(int(self._place[i]))
-        self._back[i] = len(candidates) == 0
-        if self._back[i]:
+        length, _ = self.ways.lengths(int(self._explorers.place[i]))
+        self._explorers.back[i] = len(candidates) == 0
+        if self._explorers.back[i]:
             # Where it was least often, and of several such places the nearest.
             visits = self.ways.visits + SPARED * length + 0.1 * self._rng.random(len(length))
-            self._last[i] = visits.argmin()
-            self._goals[i] = self.ways.places[self._last[i]]
+            self._explorers.last[i] = visits.argmin()
+            self._explorers.goals[i] = self.ways.places[self._explorers.last[i]]
             return
         if anywhere:
             chosen = int(self._rng.integers(len(candidates)))
         else:
             step = self._distance(candidates, self.ways.places[beside])
             chosen = int((length[beside] + step + 0.1 * self._rng.random(len(candidates))).argmin())
-        self._goals[i], self._last[i] = candidates[chosen], beside[chosen]
+        self._explorers.goals[i], self._explorers.last[i] = candidates[chosen], beside[chosen]
 
     def _heading(self, i: int) -> NDArray[np.float32]:
         """The goal, or a place on the way to what it is next to."""
-        place, last = int(self._place[i]), int(self._last[i])
-        if place == last or self._distance(self._goals[i], self.ways.places[place]) < 1.5:
-            return self._goals[i]
+        place, last = int(self._explorers.place[i]), int(self._explorers.last[i])
+        if place == last or self._distance(self._explorers.goals[i], self.ways.places[place]) < 1.5:
+            return self._explorers.goals[i]
         length, following = self.ways.lengths(last)
         if not np.isfinite(length[place]):
-            return self._goals[i]
+            return self._explorers.goals[i]
         for _ in range(AHEAD):
             if place == last:
-                return self._goals[i]
+                return self._explorers.goals[i]
             place = int(following[place])
         return self.ways.places[place]
 

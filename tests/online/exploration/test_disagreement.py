@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from ebm_control.baselines import Ensemble, fit_ensemble
+from ebm_control.baselines import Ensemble
 from ebm_control.checks import InputError
 from ebm_control.data import RolloutBuffer
 from ebm_control.energies import BoundCost, TrajectoryLayout
 from ebm_control.online.exploration.disagreement import DisagreementCost
 from ebm_control.planning import Planner
 from ebm_control.samplers import CEM, Langevin
+from tests.baselines.helpers import fitted
 from tests.helpers import seeded
 
 LAYOUT = TrajectoryLayout(2, 1, periods=(2.0, 0.0))
@@ -72,11 +73,11 @@ def test_speeds_that_the_data_leave_out_are_disagreed_on(buffer):
     for episode in buffer.episodes():
         if abs(episode.observations[:, 1]).max() < 0.8:
             slow.add_episode(episode.observations, episode.actions)
-    fitted = fit_ensemble(slow, hidden=(32, 32), updates=300)
-    cost = DisagreementCost(fitted.dynamics)
-    known = on_data(slow, fitted.normalizer)
-    fast = on_data(buffer, fitted.normalizer, windows=500, rows=2)
-    fast = fast[abs(fitted.normalizer.denormalize(fast)[0][:, 0, 1]) > 1.2]
+    model = fitted(slow, "ensemble", hidden=(32, 32), updates=300)
+    cost = DisagreementCost(model.dynamics)
+    known = on_data(slow, model.normalizer)
+    fast = on_data(buffer, model.normalizer, windows=500, rows=2)
+    fast = fast[abs(model.normalizer.denormalize(fast)[0][:, 0, 1]) > 1.2]
     assert len(fast) > 5
     assert cost.disagreement(fast).mean() > 4 * cost.disagreement(known).mean()
 
