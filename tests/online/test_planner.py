@@ -142,7 +142,7 @@ def test_goals_that_cannot_be_found_are_named():
     def make():
         return Shown(lambda s: [s[0], s[1], s[1]], lambda s: s)
 
-    with pytest.raises(InputError, match="goal_index: expected one .*give goal_index"):
+    with pytest.raises(InputError, match=r"goal_index: expected one .*give goal_index"):
         learning(make)
     assert learning(make, goal_index=(0, 2)).planner.goal_index == (0, 2)
 
