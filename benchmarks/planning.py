@@ -17,7 +17,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ebm_control.cli.demo import ENV, GOAL, Demo, spread_starts
+from ebm_control.cli.demo import Demo
 from ebm_control.control import planner_for
 from ebm_control.control.planner import PRESETS
 from ebm_control.data import collect_mujoco
@@ -25,6 +25,7 @@ from ebm_control.energies import GoalCost
 from ebm_control.models import TrajectoryModel, fit_model
 from ebm_control.planning import MPCAgent, run_episodes
 from ebm_control.provenance import provenance, write_record
+from ebm_envs.reacher import ENV, GOAL, spread_starts
 from experiments.processes import as_program
 from experiments.records import claimed
 

@@ -1,37 +1,85 @@
 """Energy-based models for control: one sampler trains, predicts and plans."""
 
-from ebm_control.control import planner_for
-from ebm_control.data import RolloutBuffer, collect, collect_mujoco, from_minari, load_images, to_minari
-from ebm_control.energies import Energy, GoalCost, RewardCost, mixture
-from ebm_control.models import (
-    ImageModel,
-    ImageModelSettings,
-    ImageTrainSettings,
-    ModelSettings,
-    TrainSettings,
-    TrajectoryModel,
-    fit_images,
-    fit_model,
-    prediction_error,
-)
-from ebm_control.planning import MPCAgent, Planner, run_episodes
-from ebm_control.prediction import predict
-from ebm_control.samplers import CEM, HMC, MALA, MPPI, Langevin
-from ebm_control.training import SampleBuffer, Trainer
+from __future__ import annotations
 
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    __version__: str
+    from ebm_control.baselines import Baseline, BaselineSettings, fit_baseline
+    from ebm_control.checks import InputError
+    from ebm_control.control import make_agent, planner_for
+    from ebm_control.data import RolloutBuffer, collect, collect_mujoco, from_minari, load_images, to_minari
+    from ebm_control.energies import Energy, GoalCost, RewardCost, mixture
+    from ebm_control.entry import fit, load
+    from ebm_control.models import (
+        ImageModel,
+        ImageModelSettings,
+        ImageTrainSettings,
+        ModelSettings,
+        TrainSettings,
+        TrajectoryModel,
+        fit_images,
+        fit_model,
+        prediction_error,
+    )
+    from ebm_control.online import OnlineLearning, OnlineSettings
+    from ebm_control.planning import MPCAgent, Planner, evaluate, run_episodes
+    from ebm_control.prediction import predict
+    from ebm_control.samplers import CEM, HMC, MALA, MPPI, Annealed, Langevin, noise_levels
+    from ebm_control.training import CheckpointError, DivergenceError, Guard, SampleBuffer, Trainer
+
+# Where each name is defined. A module is imported when one of its names is first used, because importing torch takes
+# seconds: `ebm-control --version` does not need it, and Ctrl-C during the import needs a handler installed before.
+_HOMES = {
+    "baselines": ("Baseline", "BaselineSettings", "fit_baseline"),
+    "checks": ("InputError",),
+    "control": ("make_agent", "planner_for"),
+    "data": ("RolloutBuffer", "collect", "collect_mujoco", "from_minari", "load_images", "to_minari"),
+    "energies": ("Energy", "GoalCost", "RewardCost", "mixture"),
+    "entry": ("fit", "load"),
+    "models": (
+        "ImageModel",
+        "ImageModelSettings",
+        "ImageTrainSettings",
+        "ModelSettings",
+        "TrainSettings",
+        "TrajectoryModel",
+        "fit_images",
+        "fit_model",
+        "prediction_error",
+    ),
+    "online": ("OnlineLearning", "OnlineSettings"),
+    "planning": ("MPCAgent", "Planner", "evaluate", "run_episodes"),
+    "prediction": ("predict",),
+    "samplers": ("CEM", "HMC", "MALA", "MPPI", "Annealed", "Langevin", "noise_levels"),
+    "training": ("CheckpointError", "DivergenceError", "Guard", "SampleBuffer", "Trainer"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "CEM",
     "HMC",
     "MALA",
     "MPPI",
+    "Annealed",
+    "Baseline",
+    "BaselineSettings",
+    "CheckpointError",
+    "DivergenceError",
     "Energy",
     "GoalCost",
+    "Guard",
     "ImageModel",
     "ImageModelSettings",
     "ImageTrainSettings",
+    "InputError",
     "Langevin",
     "MPCAgent",
     "ModelSettings",
+    "OnlineLearning",
+    "OnlineSettings",
     "Planner",
     "RewardCost",
     "RolloutBuffer",
@@ -41,14 +89,54 @@ __all__ = [
     "TrajectoryModel",
     "collect",
     "collect_mujoco",
+    "evaluate",
+    "fit",
+    "fit_baseline",
     "fit_images",
     "fit_model",
     "from_minari",
+    "load",
     "load_images",
+    "make_agent",
     "mixture",
+    "noise_levels",
     "planner_for",
     "predict",
     "prediction_error",
     "run_episodes",
     "to_minari",
 ]
+
+if not TYPE_CHECKING:  # type checkers read the imports above
+
+    def __getattr__(name):
+        value = globals()[name] = _lookup(name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
+
+
+def _lookup(name: str) -> object:
+    """Find the value of a module attribute that has not been used yet.
+
+    Raises:
+        AttributeError: the package has no such attribute.
+
+    """
+    if name == "__version__":
+        try:
+            return version("ebm-control")
+        except PackageNotFoundError:  # run from a source tree that was never installed
+            return "0+unknown"
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    module = f"{__name__}.{name}"
+    try:
+        if not name.startswith("_"):
+            return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import fields
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+T = TypeVar("T")
 _GREATEST_SEED = 2**62  # some are added to, and torch takes 64 bits
 _GREATEST_WHOLE = 2**63 - 1  # what torch and NumPy count to
 _SHOWN = 200  # characters of what was given
@@ -34,6 +35,33 @@ def require(condition: bool, argument: str, *, given: object, expected: str) -> 
         raise InputError(f"{argument}: expected {expected}, got {given}")
 
 
+def require_is(value: object, kind: type[T], argument: str, *, expected: str | None = None) -> T:
+    """`value`, known to be of the type `kind` from here on.
+
+    Raises:
+        InputError: it is of another type; it says what was `expected`, None for the name of `kind`.
+
+    """
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise InputError(
+            f"{argument}: expected {expected or f'{article} {kind.__name__}'}, got {type(value).__name__}"
+        )
+    return value
+
+
+def require_given(value: T | None, argument: str, *, expected: str) -> T:
+    """`value`, known not to be None from here on.
+
+    Raises:
+        InputError: it is None; it says what was `expected`.
+
+    """
+    if value is None:
+        raise InputError(f"{argument}: expected {expected}, got None")
+    return value
+
+
 def shown(value: object) -> str:
     """What was given, in one short line: `repr`, without the line breaks of arrays."""
     words = " ".join(repr(value).split())
@@ -47,26 +75,24 @@ def is_sequence(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-def require_tensor(argument: str, value: object) -> None:
-    """Raise `InputError` unless `value` is a tensor."""
+def require_tensor(argument: str, value: object) -> Tensor:
+    """`value`, or `InputError` unless it is a tensor."""
     if not isinstance(value, Tensor):
         raise InputError(f"{argument}: expected a tensor, got {type(value).__name__} {shown(value)}")
+    return value
 
 
 def require_floats(argument: str, value: object) -> None:
     """Raise `InputError` unless `value` is a tensor of a float type: whole numbers and booleans have no gradients."""
-    require_tensor(argument, value)
-    assert isinstance(value, Tensor)
-    require(
-        value.is_floating_point(), argument, given=f"a tensor of {value.dtype}", expected="a tensor of floats"
-    )
+    tensor = require_tensor(argument, value)
+    given = f"a tensor of {tensor.dtype}"
+    require(tensor.is_floating_point(), argument, given=given, expected="a tensor of floats")
 
 
 def require_mask(argument: str, value: object) -> None:
     """Raise `InputError` unless `value` is a tensor of booleans."""
-    require_tensor(argument, value)
-    assert isinstance(value, Tensor)
-    require(value.dtype == torch.bool, argument, given=value.dtype, expected="a boolean mask")
+    dtype = require_tensor(argument, value).dtype
+    require(dtype == torch.bool, argument, given=dtype, expected="a boolean mask")
 
 
 def require_shape(argument: str, value: Tensor, expected: tuple[int | None, ...]) -> None:
@@ -160,9 +186,8 @@ def require_widths(argument: str, value: object, *, least: int = 0) -> None:
 
 def require_levels(argument: str, value: object) -> None:
     """Raise `InputError` unless `value` is a pair of noise levels, `0 < low < high`."""
-    pair = isinstance(value, Sequence) and is_sequence(value) and len(value) == 2
-    require(pair, argument, given=shown(value), expected="two noise levels, 0 < low < high")
-    assert isinstance(value, Sequence)
+    if not (isinstance(value, Sequence) and is_sequence(value) and len(value) == 2):
+        raise InputError(f"{argument}: expected two noise levels, 0 < low < high, got {shown(value)}")
     require_number(argument, value[0], 0, above=True)
     require_number(argument, value[1], value[0], above=True)
 

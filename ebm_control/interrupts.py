@@ -22,6 +22,11 @@ def exit_status(error: KeyboardInterrupt) -> int:
     return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
 
 
+def signal_name(error: KeyboardInterrupt) -> str:
+    """Name of the signal behind `error`, for messages."""
+    return "SIGTERM" if isinstance(error, Terminated) else "Ctrl-C"
+
+
 @contextmanager
 def termination_raises() -> Iterator[None]:
     """SIGTERM raises `Terminated` within the block, for programs; a library leaves the signal as it is.

@@ -25,7 +25,7 @@ def sequence(seed: int, purpose: str) -> np.random.SeedSequence:
 
 
 def stream(seed: int, purpose: str) -> np.random.Generator:
-    """NumPy generator of one purpose."""
+    """NumPy generator for one purpose, its numbers independent of those for others."""
     return np.random.default_rng(sequence(seed, purpose))
 
 

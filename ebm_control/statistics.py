@@ -1,4 +1,4 @@
-"""What a few repeats tell of a mean."""
+"""Confidence intervals of a mean of few repeats."""
 
 from __future__ import annotations
 

@@ -7,9 +7,11 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.synchronize import Event
 from typing import Any
 
 import torch
@@ -21,17 +23,23 @@ from ebm_control.provenance import usable_cores
 
 
 @contextmanager
-def workers() -> Iterator[ProcessPoolExecutor]:
-    """One process a core, one thread each; where the block is left by an exception they are ended at once."""
+def workers(patience: float = 0.0) -> Iterator[ProcessPoolExecutor]:
+    """One process a core, one thread each; where the block is left by an exception they are ended.
+
+    What is under way then is told so (`stopping`) and has `patience` seconds to save what it has.
+    """
     # A forked process cannot use a GPU that its parent has looked at.
     context = multiprocessing.get_context("spawn" if torch.accelerator.is_available() else None)
-    others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(usable_cores(), mp_context=context, initializer=_begin) as pool:
+    others, stop = set(multiprocessing.active_children()), context.Event()
+    with ProcessPoolExecutor(
+        usable_cores(), mp_context=context, initializer=_begin, initargs=(stop,)
+    ) as pool:
         try:
             yield pool
         except BaseException:
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            _end([child for child in multiprocessing.active_children() if child not in others])
+            _end([child for child in multiprocessing.active_children() if child not in others], patience)
             raise
 
 
@@ -40,8 +48,18 @@ def whole(future: Future[Any]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
 
 
-def _begin() -> None:
+def stopping() -> bool:
+    """Whether the program that this process works for is to end: for jobs that can save what they have."""
+    return _stop is not None and _stop.is_set()
+
+
+_stop: Event | None = None
+
+
+def _begin(stop: Event) -> None:
     """Of each process: signals are the parent's to handle, and where the parent is killed nobody waits for results."""
+    global _stop
+    _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
@@ -55,12 +73,17 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _end(processes: list[Any]) -> None:
-    # Not by SIGTERM: one that was forked a moment ago still has its parent's way to take it, and would say so.
-    for process in processes:
-        process.kill()
-    for process in processes:
-        process.join()
+def _end(processes: list[Any], patience: float) -> None:
+    try:
+        until = time.monotonic() + patience
+        for process in processes:
+            process.join(max(0.0, until - time.monotonic()))
+    finally:
+        # Not by SIGTERM: one that was forked a moment ago still has its parent's way to take it, and would say so.
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
 
 
 def as_program(main: Callable[[], object]) -> None:

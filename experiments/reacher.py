@@ -10,24 +10,23 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 import tyro
-from rich.table import Table
 
 from ebm_control.checks import require_number
-from ebm_control.cli.demo import ENV, GOAL, SUCCESS, spread_starts
 from ebm_control.control import planner_for
 from ebm_control.data import collect_mujoco
-from ebm_control.energies import GoalCost
 from ebm_control.models import ModelSettings, TrainSettings, TrajectoryModel, fit_model, prediction_error
 from ebm_control.planning import MPCAgent, run_episodes
 from ebm_control.samplers import MPPI, Linear, trajectory_sampler
-from ebm_envs.oracles import reacher_oracle
+from ebm_envs.reacher import ENV, GOAL, spread_starts
 from experiments import tables
+from experiments.planning.problems import REACHER, data_of
+from experiments.planning.rows import Row
 from experiments.processes import as_program
 from experiments.runs import Experiment, Runs, carry_out
+from experiments.tables import Columns, number
 
 
 @dataclass
@@ -53,20 +52,7 @@ class Job:
         return f"{self.episodes} episodes"
 
 
-ALONE = "regression base alone"
-
-
-def energies(quick: bool) -> dict[str, TrainSettings]:
-    updates = 50 if quick else 1500
-    demo = TrainSettings(ModelSettings(hidden=(128, 128)), updates=updates, base_updates=4 * updates)
-    return {
-        "regression base + tilt": demo,
-        ALONE: replace(demo, updates=1),
-        "Gaussian base + tilt": TrainSettings(ModelSettings(base="gaussian"), updates=50 if quick else 3000),
-    }
-
-
-PLANNERS: dict[str, dict[str, Any]] = {
+PLANNERS: dict[str, dict[str, Any]] = {  # arguments of `planner_for`
     "Langevin": {"sampler": "langevin"},
     "Langevin, actions": {"sampler": "langevin", "shooting": True},
     "MPPI, actions": {"sampler": "mppi"},
@@ -79,12 +65,29 @@ PLANNERS: dict[str, dict[str, Any]] = {
     "Langevin, weight 3": {"sampler": "langevin", "weight": 3.0},
     "Langevin, weight 30": {"sampler": "langevin", "weight": 30.0},
 }
-# A Gaussian base expects no displacement, so actions alone cannot be planned with it.
-TRIED = {
-    "regression base + tilt": ("Langevin", "Langevin, actions", "MPPI, actions", "CEM, actions", "MPPI"),
-    ALONE: ("Langevin", "MPPI, actions"),
-    "Gaussian base + tilt": ("Langevin", "Langevin, weight 3", "Langevin, weight 30", "MPPI"),
-}
+
+
+@dataclass(frozen=True)
+class Method:
+    """An energy, and which of `PLANNERS` it is tried with; without its tilt where the regression stands alone."""
+
+    energy: str
+    train: TrainSettings
+    planners: tuple[str, ...]
+    tilt: bool = True
+
+
+def methods(quick: bool) -> tuple[Method, ...]:
+    updates = 50 if quick else 1500
+    demo = TrainSettings(ModelSettings(hidden=(128, 128)), updates=updates, base_updates=4 * updates)
+    # A Gaussian base expects no displacement, so actions alone cannot be planned with it.
+    gaussian = TrainSettings(ModelSettings(base="gaussian"), updates=50 if quick else 3000)
+    weighed = ("Langevin, weight 3", "Langevin, weight 30")
+    return (
+        Method("regression base + tilt", demo, tuple(name for name in PLANNERS if name not in weighed)),
+        Method("regression base alone", replace(demo, updates=1), ("Langevin", "MPPI, actions"), tilt=False),
+        Method("Gaussian base + tilt", gaussian, ("Langevin", *weighed, "MPPI")),
+    )
 
 
 def without_tilt(model: TrajectoryModel) -> TrajectoryModel:
@@ -95,37 +98,33 @@ def without_tilt(model: TrajectoryModel) -> TrajectoryModel:
     return model
 
 
-def measure(model: TrajectoryModel, planner: str, episodes: int, seed: int) -> dict[str, Any]:
-    environments = [gym.make(ENV, goal=GOAL) for _ in range(episodes)]
-    space = environments[0].action_space
-    assert isinstance(space, gym.spaces.Box)
-    cost = 20 * GoalCost(model.layout, (0, 1), smooth=0.02)
-    agent = MPCAgent(
-        planner_for(model, cost, 15, action_space=space, **PLANNERS[planner]), model.normalizer, space
-    )
-    outcome = run_episodes(agent, environments, seed=1000 * seed)
-    oracle = [reacher_oracle(o, np.array(GOAL)).return_ for o in outcome.observations[0]]
+def measure(model: TrajectoryModel, planner: str, episodes: int, seed: int) -> Row:
+    space, cost = REACHER.action_space, REACHER.goal_cost(model.layout)
+    plans = planner_for(model, cost, 15, action_space=space, **PLANNERS[planner])
+    agent = MPCAgent(plans, model.normalizer, space)
+    outcome = run_episodes(agent, [REACHER.make() for _ in range(episodes)], seed=1000 * seed)
+    oracle = [REACHER.oracle(start, np.array(GOAL), {}) for start in outcome.observations[0]]
     return {
         "planner": planner,
         "settings": str(PLANNERS[planner]),
         "return": outcome.mean,
-        "success": float((-outcome.last_rewards < SUCCESS).mean()),
+        "success": float((-outcome.last_rewards < REACHER.success).mean()),
         "oracle": float(np.mean(oracle)),
         "seconds_per_step_of_the_batch": float(np.median(outcome.seconds)),
     }
 
 
-def one_seed(job: Job) -> list[dict[str, Any]]:
+def one_seed(job: Job) -> list[Row]:
     rows, seed = [], job.seed
-    data = collect_mujoco(ENV, 100_000, episode_length=50, seed=seed, starts=spread_starts)
+    data = data_of(ENV, seed)
     fresh = collect_mujoco(ENV, 5000, episode_length=50, seed=seed + 1000, starts=spread_starts)
-    for name, train in energies(job.quick).items():
+    for method in methods(job.quick):
         started = time.perf_counter()
-        model = fit_model(data, replace(train, seed=seed), progress=False)
-        if name == ALONE:
+        model = fit_model(data, replace(method.train, seed=seed), progress=False)
+        if not method.tilt:
             model = without_tilt(model)
         common: dict[str, Any] = {
-            "energy": name,
+            "energy": method.energy,
             "seed": seed,
             "train_seconds": time.perf_counter() - started,
         }
@@ -133,32 +132,26 @@ def one_seed(job: Job) -> list[dict[str, Any]]:
             model, fresh, 20, windows=200, sampler=trajectory_sampler(model.energy, temperature=0), seed=seed
         )
         common |= {"rmse_1": float(error.rmse[0]), "rmse_20": float(error.rmse[-1])}
-        for planner in TRIED[name]:
-            row = common | measure(model, planner, job.episodes, seed)
-            print(
-                f"seed {seed}  {name}  {planner}  {row['return']:.2f}  success {row['success']:.2f}",
-                flush=True,
-            )
-            rows.append(row)
+        for planner in method.planners:
+            rows.append(common | measure(model, planner, job.episodes, seed))
+            print(rows[-1], flush=True)
     return rows
 
 
 SHOWN = ("return", "oracle", "success", "rmse_1", "rmse_20")
 
 
-def summarised(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def summarised(rows: list[Row]) -> list[Row]:
     """One row an energy and planner: means over seeds."""
     return tables.summarised(rows, ("energy", "planner"), SHOWN)
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    """For the terminal."""
-    made = Table(
-        "energy", "planner", "return", "oracle", "success", "RMSE 1", "RMSE 20", title="Reacher, fixed goal"
-    )
-    for row in rows:
-        made.add_row(row["energy"], row["planner"], *(tables.spread(row, name) for name in SHOWN))
-    return made
+HEADS = ("return", "oracle", "success", "RMSE 1", "RMSE 20")
+COLUMNS = Columns(
+    "Reacher, fixed goal",
+    {"energy": "energy", "planner": "planner"}
+    | {head: number(name, ".3g", ".2g") for head, name in zip(HEADS, SHOWN, strict=True)},
+)
 
 
 def main() -> None:
@@ -167,7 +160,9 @@ def main() -> None:
     episodes = 4 if settings.quick else settings.episodes
     jobs = [Job(seed, episodes, settings.quick) for seed in settings.seed_range]
     flags = "" if settings.quick else f" --episodes {episodes}"
-    experiment = Experiment("reacher", jobs, one_seed, summarised, table, flags, alike=("--episodes",))
+    experiment = Experiment(
+        "reacher", jobs, one_seed, summarised, COLUMNS.table, flags, alike=("--episodes",)
+    )
     carry_out(settings, experiment)
 
 

@@ -14,9 +14,10 @@ from rich.table import Table
 
 from ebm_control.checks import InputError, require, require_number
 from ebm_control.interrupts import uninterrupted
-from ebm_control.provenance import provenance, write_record
+from ebm_control.provenance import provenance
 from experiments.processes import whole, workers
 from experiments.records import Row, claimed, parts_of, read
+from experiments.storage import write
 
 
 class Job(Protocol):
@@ -124,6 +125,8 @@ class Experiment(Generic[J]):
         alike: arguments of its own that all runs of one record have in common, or all go without.
         timing: further rows, of what is measured alone once all jobs are done.
         joined: the rows of the record, given `summarised` ones and those of `timing`.
+        patience: seconds that runs under way have to save what they have once the program is to end; they ask
+            `processes.stopping`.
 
     """
 
@@ -137,6 +140,7 @@ class Experiment(Generic[J]):
     alike: tuple[str, ...] = ()
     timing: Callable[[], list[Row]] = list
     joined: Callable[[list[Row], list[Row]], list[Row]] = lambda rows, timing: rows
+    patience: float = 0.0
 
     @property
     def file(self) -> str:
@@ -175,7 +179,7 @@ def carry_out(settings: Runs, experiment: Experiment[J]) -> None:
         kept = {(row["job"], row["seed"]) for row in record.rows}
         work = [job for job in asked if (job.name, job.seed) not in kept]
         try:
-            failed = _run_all(experiment.run, work, record, console)
+            failed = _run_all(experiment, work, record, console)
             timing = experiment.timing()
             if timing:
                 record.time(timing)
@@ -191,19 +195,19 @@ def carry_out(settings: Runs, experiment: Experiment[J]) -> None:
 
 
 def _run_all(
-    run: Callable[[J], list[Row]], work: Sequence[J], record: _Record, console: Console
+    experiment: Experiment[J], work: Sequence[J], record: _Record, console: Console
 ) -> dict[str, BaseException]:
-    """Have `work` done and recorded; errors of what failed, by its name."""
+    """Have `work` done and recorded; errors of what failed, by its name. What ends early returns no rows."""
     failed: dict[str, BaseException] = {}
     running: dict[Future[list[Row]], J] = {}
     recorded: set[Future[list[Row]]] = set()
     try:
-        with workers() as pool:
+        with workers(experiment.patience) as pool:
             for job in work:
                 # Python ignores what a signal raises in the functions that it calls around a fork; and a worker that
                 # has not begun yet leaves a Ctrl-C for all to its parent.
                 with uninterrupted():
-                    running[pool.submit(run, job)] = job
+                    running[pool.submit(experiment.run, job)] = job
             for done in as_completed(running):
                 job, error = running[done], done.exception()
                 what = f"{job.name}, seed {job.seed}"
@@ -277,7 +281,9 @@ class _Record:
             ) from error
 
     def add(self, job: Job, rows: list[Row]) -> None:
-        """The rows of a run. A run that is stopped loses nothing."""
+        """The rows of a run, where there are any. A run that is stopped loses nothing."""
+        if not rows:
+            return
         about = {name: self.origin[name] for name in ("commit", "accelerator")}
         self.rows += [{"job": job.name, **row, **about} for row in rows]
         self.rows.sort(key=lambda row: self.place.get((row["job"], row["seed"]), len(self.place)))
@@ -296,4 +302,4 @@ class _Record:
         took = self.origin | {"seconds": round(self.seconds, 3)}
         origin = took | ({"parts": [*self.before, took]} if self.before else {})
         timing = {"timing": self.timing} if self.timing else {}
-        write_record(self.path, {"rows": self.summary(), **timing, "by_seed": self.rows}, origin)
+        write(self.path, {"rows": self.summary(), **timing, "by_seed": self.rows}, origin)

@@ -1,13 +1,12 @@
 """Signals that wait for the end of a block."""
 
 import signal
-import subprocess
-import sys
 import threading
 
 import pytest
 
 from ebm_control.interrupts import Terminated, exit_status, signal_waits, termination_raises, uninterrupted
+from tests.helpers import Forked
 
 SIGNALS = pytest.mark.parametrize(
     ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
@@ -99,9 +98,9 @@ def test_without_the_command_line_sigterm_ends_the_process_at_once():
         "from ebm_control.interrupts import uninterrupted\n"
         "with uninterrupted(): signal.raise_signal(signal.SIGTERM); print('on')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = Forked(code)
+    assert done.communicate()[0] == ""
     assert done.returncode == -signal.SIGTERM
-    assert done.stdout == ""
 
 
 def test_other_threads_have_no_signals_to_put_off():

@@ -1,14 +1,13 @@
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
 from ebm_control.checks import InputError
 from ebm_control.locks import locked
+from tests.helpers import Forked
 
 pytest.importorskip("fcntl")
 
@@ -33,8 +32,11 @@ with locked(Path(sys.argv[1]), "out"):
 
 
 def started(code, path):
-    process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
-    return process, process.stdout.readline().strip()
+    process = Forked(code, str(path))
+    while not process.read()[0].endswith("\n"):
+        assert process.poll() is None, process.read()[1]
+        time.sleep(0.01)
+    return process, process.read()[0].strip()
 
 
 def test_a_second_process_is_refused_while_the_first_lives_and_not_after_it_was_killed(tmp_path):
@@ -49,7 +51,7 @@ def test_a_second_process_is_refused_while_the_first_lives_and_not_after_it_was_
     ):
         pass
     os.kill(holder.pid, signal.SIGKILL)
-    holder.wait()
+    holder.communicate()
     with locked(path, "out"):
         assert path.read_text() == f"{os.getpid()}\n"
     assert not path.exists()
@@ -60,7 +62,7 @@ def test_a_forked_worker_that_outlives_its_killed_parent_holds_nothing(tmp_path)
     try:
         time.sleep(0.2)
         os.kill(parent.pid, signal.SIGKILL)
-        parent.wait()
+        parent.communicate()
         os.kill(int(child), 0)  # it lives
         with locked(tmp_path / ".lock", "out"):
             pass

@@ -1,12 +1,11 @@
 import errno
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
 from ebm_control.provenance import checksum, provenance, usable_cores, write_record
+from tests.helpers import Forked
 
 
 def test_record_holds_results_and_where_they_come_from(tmp_path):
@@ -58,11 +57,11 @@ def test_a_file_that_gets_too_large_for_the_system_leaves_the_record_of_before(t
     path = tmp_path / "record.json"
     write_record(path, {"figure": 1}, {})
     before = path.read_bytes()
-    run = subprocess.run(
-        [sys.executable, "-c", WRITES, str(path)], capture_output=True, text=True, check=False
-    )
-    assert run.stderr.splitlines()[-1].startswith(
-        "OSError: [Errno 27] the record could not be written (File too"
+    assert (
+        Forked(WRITES, str(path))
+        .communicate()[1]
+        .splitlines()[-1]
+        .startswith("OSError: [Errno 27] the record could not be written (File too")
     )
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

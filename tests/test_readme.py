@@ -1,4 +1,4 @@
-"""The README's examples run as they stand."""
+"""The README's examples run, with less data and training where that takes minutes."""
 
 import re
 from pathlib import Path
@@ -9,13 +9,20 @@ import torch
 
 from ebm_control.data import collect, to_minari
 
+pytestmark = pytest.mark.slow
+
 README = Path(__file__).parent.parent / "README.md"
 
 
-def example(name: str) -> str:
+def example(name: str, smaller: dict[str, str] | None = None) -> str:
+    """Code of an example; `smaller` is text to replace in it, all of which has to occur."""
     found = re.search(rf"<!-- example: {name} -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert found, f"README has no example named {name!r}"
-    return found.group(1)
+    code = found.group(1)
+    for old, new in (smaller or {}).items():
+        assert old in code, f"the example {name!r} has no {old!r}"
+        code = code.replace(old, new)
+    return code
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +33,8 @@ def _working_folder(tmp_path, monkeypatch):
 
 def test_example_on_an_own_environment_balances_the_pendulum(capsys):
     scope: dict = {}
-    exec(example("own environment"), scope)
+    smaller = {"steps=20_000": "steps=6_000", "updates=200": "updates=20, base_updates=1000"}
+    exec(example("own environment", smaller | {"max_episode_steps=100": "max_episode_steps=60"}), scope)
     printed = float(capsys.readouterr().out.split("return")[-1])
     assert printed >= 50, "random actions keep it up for about 10 steps"
 
@@ -41,7 +49,7 @@ def test_example_on_a_minari_dataset_predicts(capsys):
     to_minari(collect("Pendulum-v1", 4000, progress=False, num_envs=4), "pendulum/random-v0", "Pendulum-v1")
     assert "pendulum/random-v0" in minari.list_local_datasets()
     scope: dict = {}
-    exec(example("minari"), scope)
+    exec(example("minari", {"updates=200": "updates=20, base_updates=1000"}), scope)
     assert scope["futures"].states.shape == (16, 8, 20, 3)
     assert torch.isfinite(scope["futures"].states).all()
     error = scope["prediction_error"](scope["model"], scope["rollouts"], horizon=20)

@@ -25,6 +25,7 @@ from ebm_control.data.minari_io import from_minari
 from ebm_control.data.mujoco_rollout import collect_mujoco
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.energies.costs import GoalCost
+from ebm_control.extras import import_extra
 from ebm_control.interrupts import uninterrupted
 from ebm_control.models import PredictionError, prediction_error
 from ebm_control.models.trajectory import TrajectoryModel
@@ -353,13 +354,10 @@ def load_policy(path: Path, algorithm: str) -> Any:
         InputError: Stable-Baselines3 is not installed, it has no such class, or the file is not one of its zips.
 
     """
-    try:
-        import stable_baselines3
-        from stable_baselines3.common.base_class import BaseAlgorithm
-    except ImportError as error:
-        raise InputError("policy: expected stable-baselines3 to be installed to load it") from error
+    stable_baselines3 = import_extra("stable_baselines3", "sb3", "policy")
+    base = import_extra("stable_baselines3.common.base_class", "sb3", "policy").BaseAlgorithm
     kind = getattr(stable_baselines3, algorithm, None)
-    known = isinstance(kind, type) and issubclass(kind, BaseAlgorithm)
+    known = isinstance(kind, type) and issubclass(kind, base)
     require(known, "algorithm", given=algorithm, expected="a class of stable_baselines3, such as SAC or PPO")
     require(path.is_file(), "policy", given=f"{path}, which is no file", expected="a zip of a policy")
     print(

@@ -29,12 +29,9 @@ from ebm_control.planning.agent import MPCAgent
 from ebm_control.planning.episodes import Episodes, run_episodes
 from ebm_control.provenance import provenance
 from ebm_control.samplers import trajectory_sampler
-from ebm_envs.oracles import reacher_oracle
+from ebm_envs.reacher import ENV, GOAL, SUCCESS, spread_starts
 
-ENV = "ebm/Reacher-v0"
-GOAL = (0.7, 0.5)
 EPISODE = 50  # steps
-SUCCESS = 0.1  # final wrapped L1 distance of the angles / π
 
 
 @dataclass
@@ -203,13 +200,6 @@ class _Recorder(gym.Wrapper[Any, Any, Any, Any]):
         return outcome
 
 
-def spread_starts(rng: np.random.Generator, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Start positions and velocities over all angles and the velocities that planning will meet."""
-    angles = rng.uniform(-np.pi, np.pi, (count, 2))
-    speed = 8 * rng.uniform(0, 1, (count, 1))
-    return angles, speed * rng.standard_normal((count, 2))
-
-
 def _figures(episodes: Episodes) -> dict[str, Any]:
     distance = -episodes.last_rewards
     return {
@@ -223,6 +213,8 @@ def _figures(episodes: Episodes) -> dict[str, Any]:
 
 
 def _oracle(observation: NDArray[Any], goal: tuple[float, ...]) -> float:
+    from ebm_envs.oracles import reacher_oracle  # loads MuJoCo, which other commands may go without
+
     return float(reacher_oracle(observation, np.array(goal)).return_)
 
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as imageio
-import matplotlib
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.extras import new_figure
 from ebm_control.models.prediction_error import PredictionError
 from ebm_control.models.trajectory import TrajectoryModel
 from ebm_control.planning.plan import Plan
-
-matplotlib.use("Agg")  # pictures go to files; no screen is needed
-import matplotlib.pyplot as plt
 
 _COLOURS = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#8d6a9f", "#444444")
 
@@ -35,7 +33,8 @@ def energy_along(path: Path, model: TrajectoryModel, buffer: RolloutBuffer, *, s
     x = model.normalizer.normalize(torch.from_numpy(observations), torch.from_numpy(actions)).float()
     x = x[..., : layout.dim]
     generator = torch.Generator().manual_seed(seed)
-    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    figure = new_figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
     for share, colour in zip((0.0, 0.01, 0.03, 0.1), _COLOURS, strict=False):
         noise = torch.randn(x.shape, generator=generator)
         noise[..., layout.obs_dim :] = 0
@@ -64,9 +63,8 @@ def predicted_against_true(
 ) -> Path:
     """Predicted futures over what happened, a column a history, a row a coordinate; and error by horizon."""
     count, show = min(layout.obs_dim, 6), min(show, len(error.truth))
-    figure, axes = plt.subplots(
-        count + 1, show, figsize=(3.2 * show, 1.4 * (count + 1) + 1), layout="constrained", squeeze=False
-    )
+    figure = new_figure(figsize=(3.2 * show, 1.4 * (count + 1) + 1), layout="constrained")
+    axes = figure.subplots(count + 1, show, squeeze=False)
     steps = np.arange(1, error.truth.shape[1] + 1)
     # Predictions run on past a period's end; drawn the same way, the truth does too.
     moves = layout.difference(error.truth[:, 1:], error.truth[:, :-1])
@@ -99,9 +97,8 @@ def plan_chains(
     names = [f"obs {i}" for i in range(layout.obs_dim)] + [f"action {i}" for i in range(layout.act_dim)]
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(3.4 * columns, 2.2 * rows), layout="constrained", squeeze=False
-    )
+    figure = new_figure(figsize=(3.4 * columns, 2.2 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     best = int(energies.argmin())
     for i, name in enumerate(names):
         axis = axes[i // columns][i % columns]
@@ -119,18 +116,18 @@ def plan_chains(
 
 def animation(path: Path, frames: list[NDArray[Any]], fps: int = 20) -> Path:
     """Frames `(H, W, 3)` uint8 as a GIF."""
-    # Encoded first: imageio writes to a full disk once more, and complains, when it is thrown away.
-    path.write_bytes(
-        imageio.imwrite("<bytes>", np.stack(frames), extension=path.suffix, duration=1000 / fps, loop=0)
-    )
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    encoded = BytesIO()  # first: a picture cut short by a full disk is none
+    first.save(encoded, "GIF", save_all=True, append_images=rest, duration=1000 / fps, loop=0)
+    path.write_bytes(encoded.getvalue())
     return path
 
 
 def overview(path: Path, frames: list[NDArray[Any]], pictures: list[Path]) -> Path:
     """One picture of a run: its first frames above other pictures side by side."""
     shown = frames[:16:2]
-    loaded = [imageio.imread(picture)[..., :3] for picture in pictures]
-    figure = plt.figure(figsize=(14, 5.4), layout="constrained")
+    loaded = [np.asarray(Image.open(picture).convert("RGB")) for picture in pictures]
+    figure = new_figure(figsize=(14, 5.4), layout="constrained")
     above, below = np.asarray(figure.subfigures(2, 1, height_ratios=[1, 1.9]))
     for axis, frame in zip(above.subplots(1, len(shown)), shown, strict=True):
         axis.imshow(frame)
@@ -144,5 +141,4 @@ def overview(path: Path, frames: list[NDArray[Any]], pictures: list[Path]) -> Pa
 
 def _saved(figure: Any, path: Path) -> Path:
     figure.savefig(path, dpi=110)
-    plt.close(figure)
     return path

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from ebm_control.checks import require, require_seed
 from ebm_control.cli.commands import Plan, require_new
@@ -18,6 +17,7 @@ from ebm_control.cli.limits import require_counts, require_numbers, watched
 from ebm_control.cli.run_folder import RunFolder, plain, read_settings, whole_file
 from ebm_control.cli.world import World
 from ebm_control.data.environments import make_env
+from ebm_control.extras import new_figure
 from ebm_control.online import FrontierGoals, LearnedReward, OnlineLearning, OnlinePlanner, OnlineSettings
 from ebm_control.online.progress import Progress
 from ebm_control.planning import Episodes, run_episodes
@@ -165,7 +165,7 @@ def _recall(goals: FrontierGoals, learning: OnlineLearning) -> None:
 
 def learning_curve(path: Path, progress: Progress, final: Episodes, over: int = 20) -> Path:
     """Returns while learning, their mean over the last `over` episodes, and that of the evaluation at the end."""
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    figure = new_figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
     steps, returns = (np.array([getattr(e, name) for e in progress.episodes]) for name in ("step", "return_"))
     ends = [int(np.flatnonzero(steps == step)[-1]) + 1 for step in np.unique(steps)]  # many may end at once

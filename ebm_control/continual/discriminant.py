@@ -36,7 +36,7 @@ class Discriminant(Learner):
 
     @property
     def parameters(self) -> int:
-        """Means and the covariance."""
+        """Numbers that are learned: the classes' means and the covariance that they share."""
         return self._sums.numel() + self._products.numel()
 
     def observe(self, batch: StreamBatch) -> float:

@@ -68,7 +68,7 @@ class Divergence(Learner):
 
     @property
     def parameters(self) -> int:
-        """Weights of all energies."""
+        """Number of weights of the energies of all classes."""
         return parameters_of(self.energy)
 
     def observe(self, batch: StreamBatch) -> float:

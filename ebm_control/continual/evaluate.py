@@ -23,8 +23,8 @@ class Outcome:
 
     Attributes:
         accuracies: `(T, T)`: after (or, without boundaries, at the end of the time of) task i, share of test images of
-            task j that are told right among all classes seen. `(S, T)` where a stream of S tasks was learned and one
-            of T was asked for.
+            task j that are classified correctly among all classes seen. `(S, T)` where a stream of S tasks was learned
+            and one of T was asked for.
         untrained: `(T,)` accuracies of the learner before it learned; 0 for one that tells classes only once seen.
         scores: `(T, classes, classes)` mean logits, centred, of the classes asked for (last axis) with test images of
             a class: an energy's landscape, but for its sign. NaN where a class was not seen.

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
+from ebm_control.extras import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def draw_accuracies(path: Path, found: Mapping[str, NDArray[np.float64]]) -> Path:
@@ -22,7 +23,8 @@ def draw_accuracies(path: Path, found: Mapping[str, NDArray[np.float64]]) -> Pat
         found: by name, `Outcome.accuracies` or a mean of such.
 
     """
-    figure, axes = plt.subplots(1, len(found), figsize=(2.6 * len(found), 2.9), squeeze=False)
+    figure = new_figure(figsize=(2.6 * len(found), 2.9))
+    axes = figure.subplots(1, len(found), squeeze=False)
     for axis, (name, accuracies) in zip(axes[0], found.items(), strict=True):
         axis.imshow(accuracies, vmin=0, vmax=1, cmap="viridis")
         for (i, j), value in np.ndenumerate(accuracies):
@@ -44,7 +46,8 @@ def draw_landscape(path: Path, scores: NDArray[np.float64]) -> Path:
         scores: `(T, classes, classes)`, `Outcome.scores`: centred over the classes seen; NaN for those that were not.
 
     """
-    figure, axes = plt.subplots(1, len(scores), figsize=(2.2 * len(scores), 2.5), squeeze=False)
+    figure = new_figure(figsize=(2.2 * len(scores), 2.5))
+    axes = figure.subplots(1, len(scores), squeeze=False)
     bound = np.nanmax(np.abs(scores))
     for i, (axis, after) in enumerate(zip(axes[0], scores, strict=True)):
         axis.imshow(-after, vmin=-bound, vmax=bound, cmap="coolwarm")
@@ -57,5 +60,4 @@ def _saved(path: Path, figure: Figure) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
-    plt.close(figure)
     return path

@@ -7,11 +7,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ebm_control.checks import require, require_levels, require_number, require_seed
+from ebm_control.checks import require, require_is, require_levels, require_number, require_seed
 from ebm_control.continual.learners import Learner
 from ebm_control.data.batch import Batch
 from ebm_control.data.streams import StreamBatch
-from ebm_control.energies import Energy, ImageEnergy
+from ebm_control.energies import ImageEnergy
+from ebm_control.energies.base import SplitEnergy
 from ebm_control.energies.networks import MLP
 from ebm_control.images.classify import parameters_of
 from ebm_control.samplers.langevin import Langevin
@@ -61,7 +62,7 @@ class _Plain(nn.Module):
         return self.network(x.flatten(1))
 
 
-class ClassEnergies(Energy):
+class ClassEnergies(SplitEnergy):
     """One energy a class, `E_y(x)` or of noised images `E_y(x, σ)`: no weight is shared, and nothing learned is lost.
 
     Its context is 1 at the class and 0 elsewhere, and log σ if there is noise: an `ImageEnergy` that shares its network
@@ -90,18 +91,11 @@ class ClassEnergies(Energy):
         )
 
     def of(self, label: int) -> ImageEnergy:
-        """The energy of a class."""
-        found = self.energies[label]
-        assert isinstance(found, ImageEnergy)
-        return found
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Energies `(B,)`."""
-        base, tilt = self.split(x, context)
-        return base + tilt
+        """The energy of images of the class `label`, without a context but for the noise level."""
+        return require_is(self.energies[label], ImageEnergy, "energies")
 
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Base and what the network adds, each `(B,)`."""
+        """Base and what the network of the image's class adds, `(B,)` each; the context is as in the class."""
         wide = self.classes + (self.noise is not None)
         expected = f"classes{'' if self.noise is None else ' and log σ'}, ({len(x)}, {wide})"
         fits = context is not None and context.shape == (len(x), wide)
@@ -177,7 +171,7 @@ class Generative(Learner):
 
     @property
     def parameters(self) -> int:
-        """Weights of all energies."""
+        """Number of weights of the energies of all classes."""
         return parameters_of(self.energy)
 
     def observe(self, batch: StreamBatch) -> float:

@@ -20,15 +20,15 @@ from ebm_control.training.averaging import warm_ema
 
 
 class Learner(ABC):
-    """What learns from a stream and tells classes, of all tasks and without being told which; on the CPU."""
+    """Learns from a stream and predicts among all classes, without a task label (class-incremental); on the CPU."""
 
     @abstractmethod
     def observe(self, batch: StreamBatch) -> float:
-        """One update; returns the loss."""
+        """One update on a batch; returns its loss before the update."""
 
     @abstractmethod
     def logits(self, x: Tensor) -> Tensor:
-        """`(B, classes)` of images `(B, C, H, W)`: the greatest is the class told."""
+        """`(B, classes)` of images `(B, C, H, W)`: the greatest is that of the predicted class."""
 
     def finish_task(self, images: Tensor, labels: Tensor) -> None:
         """A task has ended whose training images `(N, C, H, W)` and labels `(N,)` can be seen a last time."""
@@ -81,7 +81,7 @@ class _Replaying(Learner):
 
     @property
     def parameters(self) -> int:
-        """Weights of the network."""
+        """Number of weights of the network."""
         return parameters_of(self.network)
 
     def observe(self, batch: StreamBatch) -> float:
@@ -118,7 +118,7 @@ class _Replaying(Learner):
 
     @property
     def needs_boundaries(self) -> bool:
-        """Where its memory does."""
+        """Whether its memory is filled only at the end of a task."""
         return self.memory is not None and self.memory.needs_boundaries
 
     def share_of_new(self, batch: StreamBatch) -> float:
@@ -127,10 +127,10 @@ class _Replaying(Learner):
 
     @abstractmethod
     def loss(self, x: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
-        """Of images and labels, where `classes` `(K,)` may be told."""
+        """Loss of images `(B, C, H, W)` and labels `(B,)` where only `classes` `(K,)` may be predicted."""
 
     def learn(self, loss: Tensor, x: Tensor) -> None:
-        """A step down the loss."""
+        """One step of the optimizer down `loss`, of images `x` `(B, C, H, W)`."""
         loss.backward()
         self.optimizer.step()
 
@@ -187,18 +187,18 @@ class Softmax(_Replaying):
 
     @property
     def needs_boundaries(self) -> bool:
-        """Penalties do."""
+        """Whether it has penalties, which are taken at the end of a task, or such a memory."""
         return bool(self.penalties) or super().needs_boundaries
 
     def seen(self, labels: Tensor) -> Tensor:
-        """Classes that cross-entropy is over."""
+        """Classes `(K,)` that cross-entropy is over, the batch's `labels` `(B,)` counted among those seen."""
         self._seen[labels] = True
         if self.among == "all":
             return torch.arange(self.classes)
         return self._seen.nonzero()[:, 0] if self.among == "seen" else labels.unique()
 
     def loss(self, x: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
-        """Cross-entropy over `classes`."""
+        """Cross-entropy of images `(B, C, H, W)` and labels `(B,)` over `classes` `(K,)` alone."""
         return functional.cross_entropy(_among(self.network(x), classes), labels)
 
     def learn(self, loss: Tensor, x: Tensor) -> None:
@@ -213,18 +213,18 @@ class Softmax(_Replaying):
             penalty.stepped(self.network, before)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Of all classes that were seen."""
+        """Logits `(B, classes)` of images `(B, C, H, W)`, minus infinity for classes not seen yet."""
         return _among(self.telling(x), self._seen.nonzero()[:, 0])
 
     def finish_task(self, images: Tensor, labels: Tensor) -> None:
-        """Penalties take stock."""
+        """A task has ended: every penalty takes note of the weights, with its training images and labels."""
         super().finish_task(images, labels)
         for penalty in self.penalties:
             penalty.finish_task(self.network, images, labels, self._seen.nonzero()[:, 0])
 
 
 class Contrastive(_Replaying):
-    """The discriminative energy: a class is told from one other, drawn from those of the batch (Li et al. 2022).
+    """The discriminative energy: a class is contrasted with one other, drawn from those of the batch (Li et al. 2022).
 
     `-log exp(-E(x, y)) / (exp(-E(x, y)) + exp(-E(x, y')))`: the loss says nothing of classes that are not there.
 
@@ -258,7 +258,7 @@ class Contrastive(_Replaying):
         self._seen = torch.zeros(energy.classes, dtype=torch.bool)
 
     def seen(self, labels: Tensor) -> Tensor:
-        """Labels of the batch."""
+        """Classes `(K,)` among the batch's `labels` `(B,)`, which count as seen from now on."""
         self._seen[labels] = True
         return labels.unique()
 

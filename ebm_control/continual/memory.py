@@ -35,7 +35,7 @@ class Memory:
 
     @property
     def classes(self) -> Tensor:
-        """Labels there are."""
+        """Classes among the stored images, `(K,)`, ascending."""
         assert self._labels is not None
         return self._labels[: len(self)].unique()
 

@@ -81,16 +81,16 @@ class LearnerSettings:
         """Learning rate, where the method has a usual one."""
         return usual if self.learning_rate is None else self.learning_rate
 
-    def held(self, usual: float) -> float:
+    def penalty_weight(self, usual: float) -> float:
         """Weight of a penalty, where the method has a usual one."""
         return usual if self.penalty is None else self.penalty
 
     def seed_of(self, purpose: int) -> int:
-        """Of one of several generators: equal seeds would draw images and what they are told from in step."""
+        """Seed of the generator for one purpose, all of them unequal: equal ones would draw the same numbers."""
         return int(np.random.SeedSequence([self.seed, purpose]).generate_state(1)[0])
 
     def memory(self) -> Memory | None:
-        """An empty one, if there is one."""
+        """A new, empty memory of `memory_size` images, or None for 0."""
         return Memory(self.memory_size, self.seed_of(MEMORY)) if self.memory_size else None
 
 
@@ -171,33 +171,68 @@ def _narrow(kind: LearnerSettings) -> int:
     return max(4, kind.width * 2 // 25)
 
 
-METHODS: dict[str, Callable[[LearnerSettings], Learner]] = {
-    "ebm": _contrastive,
-    "generative": _generative,
-    "generative-cd": _divergence,
-    "generative-cd-shared": lambda kind: _divergence(kind, shared=True),
-    "generative-replay": _dreaming,
-    "summed": _summed,
-    "slda": lambda kind: Discriminant(kind.shape, kind.classes),
-    "softmax": lambda kind: _softmax(kind, "all"),
-    "softmax-seen": lambda kind: _softmax(kind, "seen"),
-    "softmax-batch": lambda kind: _softmax(kind, "batch"),
-    "ewc": lambda kind: _softmax(kind, "seen", Consolidation(kind.held(5000.0))),
-    "online-ewc": lambda kind: _softmax(kind, "seen", Consolidation(kind.held(5000.0), decay=1.0)),
-    "si": lambda kind: _softmax(kind, "seen", Intelligence(kind.held(0.1))),
-    "lwf": lambda kind: _softmax(kind, "seen", Distillation()),
-    "lwf-mean": lambda kind: _softmax(kind, "seen", Distillation(over_classes="mean")),
+@dataclass(frozen=True)
+class Method:
+    """One way to learn from a stream.
+
+    Attributes:
+        make: the learner for its settings.
+        uses: names of the settings that it heeds, of those in `UNUSED`; the others have to be left as they are.
+        needs_boundaries: whether it has to be said when a task ends.
+
+    """
+
+    make: Callable[[LearnerSettings], Learner]
+    uses: tuple[str, ...] = ("learning_rate",)
+    needs_boundaries: bool = False
+
+
+_DISCRIMINATIVE = ("learning_rate", "dropout", "averaging")
+_REPLAYING = (*_DISCRIMINATIVE, "memory_size")
+_PENALISED = (*_REPLAYING, "penalty")
+METHODS: dict[str, Method] = {
+    "ebm": Method(_contrastive, _REPLAYING),
+    "generative": Method(_generative),
+    "generative-cd": Method(_divergence),
+    "generative-cd-shared": Method(lambda kind: _divergence(kind, shared=True)),
+    "generative-replay": Method(_dreaming, _DISCRIMINATIVE, needs_boundaries=True),
+    "summed": Method(_summed, _REPLAYING),
+    "slda": Method(lambda kind: Discriminant(kind.shape, kind.classes), ()),
+    "softmax": Method(lambda kind: _softmax(kind, "all"), _REPLAYING),
+    "softmax-seen": Method(lambda kind: _softmax(kind, "seen"), _REPLAYING),
+    "softmax-batch": Method(lambda kind: _softmax(kind, "batch"), _REPLAYING),
+    "ewc": Method(
+        lambda kind: _softmax(kind, "seen", Consolidation(kind.penalty_weight(5000.0))),
+        _PENALISED,
+        needs_boundaries=True,
+    ),
+    "online-ewc": Method(
+        lambda kind: _softmax(kind, "seen", Consolidation(kind.penalty_weight(5000.0), decay=1.0)),
+        _PENALISED,
+        needs_boundaries=True,
+    ),
+    "si": Method(
+        lambda kind: _softmax(kind, "seen", Intelligence(kind.penalty_weight(0.1))),
+        _PENALISED,
+        needs_boundaries=True,
+    ),
+    "lwf": Method(
+        lambda kind: _softmax(kind, "seen", Distillation()), _DISCRIMINATIVE, needs_boundaries=True
+    ),
+    "lwf-mean": Method(
+        lambda kind: _softmax(kind, "seen", Distillation(over_classes="mean")),
+        _DISCRIMINATIVE,
+        needs_boundaries=True,
+    ),
 }
-NEED_BOUNDARIES = ("ewc", "online-ewc", "si", "lwf", "lwf-mean", "generative-replay")
-_GENERATIVE = ("generative", "generative-cd", "generative-cd-shared", "slda")
-PENALISED = ("ewc", "online-ewc", "si")
-# What has to be left as it is: at which value, with which methods, and why.
-REFUSED: dict[str, tuple[int | None, tuple[str, ...], str]] = {
-    "memory_size": (0, (*_GENERATIVE, "generative-replay", "lwf", "lwf-mean"), "keeps no images"),
-    "dropout": (0, _GENERATIVE, "hides no pixels"),
-    "averaging": (0, _GENERATIVE, "tells classes by its last weights"),
-    "learning_rate": (None, ("slda",), "has none"),
-    "penalty": (None, tuple(name for name in METHODS if name not in PENALISED), "has none to weigh"),
+NEED_BOUNDARIES = tuple(name for name, method in METHODS.items() if method.needs_boundaries)
+# Settings that some methods do not use: what they have to be left at there, and why.
+UNUSED: dict[str, tuple[int | None, str]] = {
+    "memory_size": (0, "keeps no images"),
+    "dropout": (0, "hides no pixels"),
+    "averaging": (0, "tells classes by its last weights"),
+    "learning_rate": (None, "has none"),
+    "penalty": (None, "has none to weigh"),
 }
 
 
@@ -219,10 +254,11 @@ def make_learner(method: str, kind: LearnerSettings) -> Learner:
     """
     known = isinstance(method, str) and method in METHODS
     require(known, "method", given=shown(method), expected=f"one of {tuple(METHODS)}")
-    lost = not kind.boundaries and method in NEED_BOUNDARIES
-    require(not lost, "method", given=method, expected="one that does not need boundaries of tasks")
-    for name, (none, methods, why) in REFUSED.items():
+    chosen = METHODS[method]
+    fits = kind.boundaries or not chosen.needs_boundaries
+    require(fits, "method", given=method, expected="one that does not need boundaries of tasks")
+    for name, (default, why) in UNUSED.items():
         given = getattr(kind, name)
-        fits = given == none or method not in methods
-        require(fits, name, given=given, expected=f"{none}: {method!r} {why}")
-    return METHODS[method](kind)
+        fits = name in chosen.uses or given == default
+        require(fits, name, given=given, expected=f"{default}: {method!r} {why}")
+    return chosen.make(kind)

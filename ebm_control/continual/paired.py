@@ -59,7 +59,7 @@ class Paired(Learner):
 
     @property
     def parameters(self) -> int:
-        """Of both."""
+        """Number of weights of the learner and of the generative energies together."""
         return self.learner.parameters + self.source.parameters
 
     @property
@@ -73,7 +73,7 @@ class Paired(Learner):
         return self.learner.observe(batch)
 
     def logits(self, x: Tensor) -> Tensor:
-        """The learner's, and with a weight those of the energies added."""
+        """Logits `(B, classes)` of the learner, those of the energies added with their weight."""
         found = self.learner.logits(x)
         return found + self.weight * self.source.logits(x) if self.weight else found
 

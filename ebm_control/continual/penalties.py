@@ -15,7 +15,7 @@ from ebm_control.checks import require, require_number
 
 
 class Penalty(ABC):
-    """Added to the loss of every update; told of every step, and of the end of every task."""
+    """A term of the loss of every update, which takes note of every step and of the end of every task."""
 
     follows_steps = False  # whether `stepped` is to be called, which costs a copy of all weights
 

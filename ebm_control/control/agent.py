@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.spaces import Box
 from torch import Tensor
 
 from ebm_control.checks import InputError, require
@@ -47,7 +48,7 @@ def make_agent(
         goal_index: observation coordinates that the environment's goal names; None to find them out.
         horizon: steps ahead.
         planner: "langevin", "mppi", "cem" or a sampler; see `planner_for`.
-        shooting: plan over actions alone; see `planner_for`.
+        shooting: plan over actions alone; None for True with a reward, else see `planner_for`.
         weight: of the energy against the cost; see `planner_for`.
         chains: per problem; see `planner_for`.
         replan_every: steps that a plan is followed for.
@@ -62,20 +63,14 @@ def make_agent(
     require(len(given) <= 1, "cost", given="a reward too", expected="one of them")
     made = make_env(env)
     try:
-        states, box = observation_box(made.observation_space), action_box(made.action_space)
-        layout = model.normalizer.layout
-        known, here = (layout.obs_dim, layout.act_dim), (states.shape[0], box.shape[0])
-        require(
-            known == here,
-            "env",
-            given=f"{here[0]} observation and {here[1]} action coordinates",
-            expected=f"{known[0]} and {known[1]}, which the model was trained on",
-        )
+        box = _action_space(model, made)
         if cost is None:
             cost = _cost(model, made, reward, goal_index)
     finally:
         if isinstance(env, str):
             made.close()
+    # Over states and actions plans of a reward leave the dynamics: what it gains outweighs what they cost there.
+    over_actions = reward is not None and planner in (None, "langevin")
     found = planner_for(
         model,
         cost,
@@ -83,10 +78,25 @@ def make_agent(
         sampler=planner,
         action_space=box,
         chains=chains,
-        shooting=shooting,
+        shooting=over_actions if shooting is None and over_actions else shooting,
         weight=weight,
+        preset="online" if over_actions else "offline",
     )
     return MPCAgent(found, model.normalizer, box, replan_every=replan_every, seed=seed)
+
+
+def _action_space(model: Model, env: gym.Env[Any, Any]) -> Box:
+    """The environment's action space; raises `InputError` unless its spaces are those of the model."""
+    states, box = observation_box(env.observation_space), action_box(env.action_space)
+    layout = model.normalizer.layout
+    known, here = (layout.obs_dim, layout.act_dim), (states.shape[0], box.shape[0])
+    require(
+        known == here,
+        "env",
+        given=f"{here[0]} observation and {here[1]} action coordinates",
+        expected=f"{known[0]} and {known[1]}, which the model was trained on",
+    )
+    return box
 
 
 def _cost(

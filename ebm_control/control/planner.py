@@ -1,4 +1,11 @@
-"""One recipe of planners for all models: settings that work, and one word to change the sampler."""
+"""One recipe of planners for all models: settings that work, and one word to change the sampler.
+
+With a regression base the energy is taken at the temperature where one typical displacement off the dynamics
+costs `weight / 2` in the coordinate that the base knows best, of those that actions can move: a base fitted to a
+clean simulator is far too stiff to move trajectories through, and one stiff coordinate is enough to hold them.
+Coordinates that actions cannot move (a phase, a disturbance) are at most as stiff as that one, and those that are
+constant or move like a clock are held where they will be: neither decides how closely a plan keeps to the dynamics.
+"""
 
 from __future__ import annotations
 
@@ -93,12 +100,6 @@ def planner_for(
     preset: Literal["offline", "online"] = "offline",
 ) -> Planner:
     """Planner for an energy of transitions or for a baseline, in scales taken from the model itself.
-
-    With a regression base the energy is taken at the temperature where one typical displacement off the dynamics
-    costs `weight / 2` in the coordinate that the base knows best, of those that actions can move: a base fitted to a
-    clean simulator is far too stiff to move trajectories through, and one stiff coordinate is enough to hold them.
-    Coordinates that actions cannot move (a phase, a disturbance) are at most as stiff as that one, and those that are
-    constant or move like a clock are held where they will be: neither decides how closely a plan keeps to the dynamics.
 
     A baseline is planned with over actions alone, with the same warm starts and restarts.
 

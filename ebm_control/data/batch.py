@@ -1,4 +1,4 @@
-"""What a training step consumes."""
+"""A batch of training data: samples with what belongs to them."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class _Collection:
         self.left_out, self.first = 0, ""
 
     def run(self, steps: int, bar: Progress) -> None:
-        """Collect `steps` transitions."""
+        """Step all environments until `steps` transitions are collected."""
         task = bar.add_task("collecting", total=steps)
         try:
             self._reset(self.begun, self.seeds)
@@ -227,7 +227,7 @@ class _Collection:
             rows.clear()
 
     def warn(self) -> None:
-        """Say what was left out."""
+        """Warn of steps that were left out for readings that are not finite, if there were any."""
         if self.left_out:
             warnings.warn(
                 f"collect: {self.left_out} steps left out whose observation or reward is not finite; "

@@ -12,8 +12,9 @@ from gymnasium.spaces import Box, Dict, Space
 from numpy.typing import NDArray
 
 import ebm_envs  # noqa: F401  (registers `ebm/...`, for ids to work with no import by the user)
-from ebm_control.checks import InputError, require, require_number
+from ebm_control.checks import InputError, require, require_is, require_number
 from ebm_control.data.rollout_buffer import RolloutBuffer
+from ebm_control.extras import extra_hint
 
 EnvLike = str | gym.Env | Callable[[], gym.Env]
 
@@ -40,9 +41,7 @@ def make_env(env: EnvLike) -> gym.Env:
         raise InputError(
             f"env: expected a single environment, got the vectorised {made}; give the id or function that makes one"
         )
-    require(isinstance(made, gym.Env), "env", given=type(made).__name__, expected="a gymnasium.Env")
-    assert isinstance(made, gym.Env)
-    return made
+    return require_is(made, gym.Env, "env", expected="a gymnasium.Env")
 
 
 def _make_by_id(env: str) -> gym.Env:
@@ -52,7 +51,7 @@ def _make_by_id(env: str) -> gym.Env:
         known = gym.registry.keys()
         unknown = isinstance(error, gym.error.UnregisteredEnv | gym.error.DeprecatedEnv)
         close = difflib.get_close_matches(env, known, n=4, cutoff=0.5) if unknown else []
-        hint = f"; close to {', '.join(close)}" if close else ""
+        hint = f"; close to {', '.join(close)}" if close else extra_hint(error)
         kind = "a registered environment id" if unknown else "an environment that can be made here"
         reason = " ".join(str(error).split())
         raise InputError(

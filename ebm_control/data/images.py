@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ebm_control.checks import InputError, require, require_flag, require_number, require_seed
 from ebm_control.data.batch import Batch
+from ebm_control.extras import import_extra
 
 FOLDER = "EBM_CONTROL_DATA"  # environment variable that names the folder of idx files
 NAMES = ("digits", "mnist", "fashion-mnist")
@@ -86,7 +87,7 @@ class ImageSet:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
+        """Shape of one image: channels, height and width."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
@@ -111,7 +112,7 @@ class ImageSet:
         return chosen[:count].float() / 255
 
     def to(self, device: torch.device | str) -> ImageSet:
-        """The same on another device."""
+        """The same images, labels and split on another device."""
         parts = (self.images, self.labels, self.test_images, self.test_labels)
         return ImageSet(self.name, *(part.to(device) for part in parts))
 
@@ -237,9 +238,7 @@ def load_images(name: str, folder: Path | str | None = None, *, download: bool =
 
 
 def _digits() -> ImageSet:
-    from sklearn.datasets import load_digits  # half a second that only this set costs
-
-    found = load_digits()
+    found = import_extra("sklearn.datasets", "images", "the digits").load_digits()
     images = torch.from_numpy(np.round(found.images * (255 / 16)).astype(np.uint8))[:, None]
     labels = torch.from_numpy(found.target).long()
     # The writers of its last part are none of the first's.
@@ -248,10 +247,9 @@ def _digits() -> ImageSet:
 
 
 def _from_openml(name: str) -> ImageSet:
-    from sklearn.datasets import fetch_openml
-
+    datasets = import_extra("sklearn.datasets", "images", "download")
     try:
-        found = fetch_openml(_OPENML[name], version=1, as_frame=False, parser="liac-arff")
+        found = datasets.fetch_openml(_OPENML[name], version=1, as_frame=False, parser="liac-arff")
     except OSError as error:
         raise InputError(
             f"download: openml.org could not be reached ({error}); give a folder of idx files"
@@ -373,7 +371,7 @@ class ImageBatches:
         return Batch(x, context * keep)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """State of the draw."""
+        """State of the random draw, by which a resumed run goes on with the same batches."""
         return {"generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -11,17 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
-import minari
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
-from minari.data_collector import EpisodeBuffer
-from minari.dataset.minari_dataset import parse_dataset_id
-from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
-from minari.storage import get_dataset_path
 from numpy.typing import NDArray
 
 from ebm_control.checks import InputError, require
@@ -29,6 +24,23 @@ from ebm_control.data.environments import action_box, make_env, observation_box
 from ebm_control.data.periods import observation_periods
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.data.sound import add_finite_parts, as_numbers, warn_left_out
+from ebm_control.extras import ExtraModule
+
+if TYPE_CHECKING:
+    import minari
+    from minari import data_collector, storage
+    from minari.dataset import minari_dataset, minari_storage
+else:
+    minari, data_collector, storage, minari_dataset, minari_storage = (
+        ExtraModule(f"minari{module}", extra="minari", purpose="Minari datasets")
+        for module in (
+            "",
+            ".data_collector",
+            ".storage",
+            ".dataset.minari_dataset",
+            ".dataset.minari_storage",
+        )
+    )
 
 Arrays = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 _OURS = "ebm_control"  # entry of the metadata that holds the checksum
@@ -67,7 +79,7 @@ def to_minari(
     obs_space = _lossless(spaces[0], buffer.observations)
     act_space = _lossless(spaces[1], buffer.actions)
     episodes = [
-        EpisodeBuffer(
+        data_collector.EpisodeBuffer(
             id=i,
             observations=e.observations.astype(obs_space.dtype),
             actions=e.actions.astype(act_space.dtype),
@@ -132,7 +144,7 @@ def from_minari(
 class _Source:
     """Where the episodes of a dataset are read from, and how many steps its metadata tell of."""
 
-    storage: MinariStorage
+    storage: minari_storage.MinariStorage
     metadata: dict[str, Any]
     indices: Sequence[int]
     steps: int
@@ -141,16 +153,16 @@ class _Source:
 def _opened(dataset: str | minari.MinariDataset, download: bool) -> _Source:
     """Checked source of a dataset; no environment is made of its metadata."""
     if isinstance(dataset, minari.MinariDataset):
-        metadata = MinariStorage.read_raw_metadata(dataset.storage.data_path)
+        metadata = minari_storage.MinariStorage.read_raw_metadata(dataset.storage.data_path)
         indices = [int(i) for i in dataset.episode_indices]
         return _Source(dataset.storage, metadata, indices, dataset.total_steps)
     require(isinstance(dataset, str), "dataset", given=repr(dataset), expected="a Minari dataset or its id")
     _require_id("dataset", dataset)
-    folder = get_dataset_path(dataset) / "data"
+    folder = storage.get_dataset_path(dataset) / "data"
     if download and not folder.exists():
         minari.download_dataset(dataset)
     require(folder.is_dir(), "dataset", given=repr(dataset), expected=f"a Minari dataset in {folder.parent}")
-    metadata = MinariStorage.read_raw_metadata(folder)
+    metadata = minari_storage.MinariStorage.read_raw_metadata(folder)
     # Of missing spaces Minari would make the environment, of whatever entry point the metadata name.
     for key in ("observation_space", "action_space"):
         known = isinstance(metadata.get(key), str)
@@ -163,7 +175,7 @@ def _opened(dataset: str | minari.MinariDataset, download: bool) -> _Source:
     fits = all(type(count) is int and count >= 1 for count in counts)
     given = f"{dataset!r} of {counts[0]} episodes, {counts[1]} steps"
     require(fits, "dataset", given=given, expected="at least one episode and one step")
-    return _Source(MinariStorage.read(folder), metadata, range(counts[0]), counts[1])
+    return _Source(minari_storage.MinariStorage.read(folder), metadata, range(counts[0]), counts[1])
 
 
 def _read(source: _Source, buffer: RolloutBuffer, where: str) -> None:
@@ -275,9 +287,9 @@ def _described(
     return spaces, spec
 
 
-def _write(dataset_id: str, episodes: list[EpisodeBuffer], given: dict[str, Any]) -> None:
+def _write(dataset_id: str, episodes: list[data_collector.EpisodeBuffer], given: dict[str, Any]) -> None:
     """Write the dataset beside the others and move it to its place in one step."""
-    root, aside = get_dataset_path(), f"unfinished-{os.getpid()}-{secrets.token_hex(4)}"
+    root, aside = storage.get_dataset_path(), f"unfinished-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         _require_room(root / aside, episodes)
         try:
@@ -286,7 +298,7 @@ def _write(dataset_id: str, episodes: list[EpisodeBuffer], given: dict[str, Any]
             raise InputError(
                 f"metadata: expected what minari.create_dataset_from_buffers takes, got {_said(error)}"
             ) from error
-        file = root / aside / dataset_id / "data" / METADATA_FILE_NAME
+        file = root / aside / dataset_id / "data" / minari_storage.METADATA_FILE_NAME
         metadata = json.loads(file.read_text())
         digest = _Digest(metadata)
         for e in episodes:
@@ -300,7 +312,7 @@ def _write(dataset_id: str, episodes: list[EpisodeBuffer], given: dict[str, Any]
         shutil.rmtree(root / aside, ignore_errors=True)
 
 
-def _require_room(folder: Path, episodes: list[EpisodeBuffer]) -> None:
+def _require_room(folder: Path, episodes: list[data_collector.EpisodeBuffer]) -> None:
     """Raise `OSError` if the disk, a quota or a limit has no room: the HDF5 library crashes where a write fails."""
     arrays = ("observations", "actions", "rewards", "terminations", "truncations")
     values = sum(np.asarray(getattr(e, name)).nbytes for e in episodes for name in arrays)
@@ -317,9 +329,10 @@ def _require_room(folder: Path, episodes: list[EpisodeBuffer]) -> None:
 def _require_id(argument: str, dataset_id: object) -> None:
     """Raise `InputError` unless the id is one of Minari's that stays within the folder of datasets."""
     sound = isinstance(dataset_id, str)
+    parse = minari_dataset.parse_dataset_id
     if isinstance(dataset_id, str):
         try:
-            parse_dataset_id(dataset_id)  # letters, digits, "_", "-" and "/" alone: no dots, no backslashes
+            parse(dataset_id)  # letters, digits, "_", "-" and "/" alone: no dots, no backslashes
         except (ValueError, TypeError):
             sound = False
         # Minari takes any folder that holds one of the name "data" for a dataset.
@@ -334,7 +347,7 @@ def _require_id(argument: str, dataset_id: object) -> None:
 
 def _require_free(dataset_id: str) -> None:
     """Raise `InputError` if the id is in use, or lies within another dataset."""
-    root = get_dataset_path()
+    root = storage.get_dataset_path()
     *above, place = _path_down(dataset_id)
     inside = next((path for path in above if (root / path / "data").exists()), None)
     require(

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -125,7 +124,7 @@ class _Collector:
         self.placing = stream(seed, "collect_mujoco starts")
 
     def run(self) -> RolloutBuffer:
-        """Compare, then collect."""
+        """Check that simulator and environment agree, then collect the rollouts."""
         varying = self._compare_resets()
         try:
             self._collect(varying)
@@ -182,7 +181,7 @@ class _Collector:
 
         After some of them the environment takes the episode's first action itself.
         """
-        every, size = -(-_CHECKED_SHARE // self.length), mujoco.mj_sizeModel(self.simulator.model)
+        every, size = -(-_CHECKED_SHARE // self.length), self.simulator.model_bytes
         found: list[Physics] = []
         models = 0
         for i, action in enumerate(actions[:, 0]):

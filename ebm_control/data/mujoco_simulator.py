@@ -4,40 +4,54 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import cache
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium as gym
-import mujoco
 import numpy as np
-from mujoco import rollout
 from numpy.typing import NDArray
 
 from ebm_control.checks import InputError, require, require_number
 from ebm_control.data.environments import action_box
+from ebm_control.extras import ExtraModule
 from ebm_control.provenance import usable_cores
+
+if TYPE_CHECKING:
+    import mujoco
+    from mujoco import rollout
+else:
+    mujoco = ExtraModule("mujoco", "mujoco", "env")
+    rollout = ExtraModule("mujoco.rollout", "mujoco", "env")
 
 Array = NDArray[np.float64]
 
 ADVICE = "use `collect`, which steps the environment itself"
 CHUNK_FLOATS = 8_000_000  # recorded states of one chunk, 64 MB
 
-_STATE = mujoco.mjtState
-_PHYSICS = _STATE.mjSTATE_FULLPHYSICS
-_CONTROL = _STATE.mjSTATE_CTRL.value
-# Inputs of the simulation that an environment may set at a reset and that a rollout can hold: all but the controls.
-_HELD = tuple(
-    part.value
-    for part in (
-        _STATE.mjSTATE_QFRC_APPLIED,
-        _STATE.mjSTATE_XFRC_APPLIED,
-        _STATE.mjSTATE_EQ_ACTIVE,
-        _STATE.mjSTATE_MOCAP_POS,
-        _STATE.mjSTATE_MOCAP_QUAT,
-        _STATE.mjSTATE_USERDATA,
+
+class _Bits(NamedTuple):
+    """Parts of a simulation's state, as bits of `mujoco.mjtState`."""
+
+    physics: int
+    control: int
+    held: tuple[int, ...]  # inputs that a reset may set and that a rollout can hold: all but the controls
+    inputs: int  # all of `held`
+
+
+@cache
+def _bits() -> _Bits:
+    state = mujoco.mjtState
+    parts = (
+        state.mjSTATE_QFRC_APPLIED,
+        state.mjSTATE_XFRC_APPLIED,
+        state.mjSTATE_EQ_ACTIVE,
+        state.mjSTATE_MOCAP_POS,
+        state.mjSTATE_MOCAP_QUAT,
+        state.mjSTATE_USERDATA,
     )
-)
-_INPUTS = sum(_HELD)
+    held = tuple(part.value for part in parts)
+    return _Bits(state.mjSTATE_FULLPHYSICS.value, state.mjSTATE_CTRL.value, held, sum(held))
 
 
 class Physics(NamedTuple):
@@ -99,7 +113,7 @@ class MujocoSimulator:
             given=f"{self.frame_skip} under one action of {env}",
             expected=f"at least one step of the physics; {ADVICE}",
         )
-        self.state_size = mujoco.mj_stateSize(self.model, _PHYSICS.value)
+        self.state_size = mujoco.mj_stateSize(self.model, _bits().physics)
         self._origin, self._sizes, self._parts = self.model, _sizes(self.model), _parts(self.model)
         self._spare = mujoco.MjData(self.model)
         self._saved = np.zeros(0, dtype=np.uint64)
@@ -122,6 +136,11 @@ class MujocoSimulator:
         model: mujoco.MjModel = self._env.model
         return model
 
+    @property
+    def model_bytes(self) -> int:
+        """Size of the model."""
+        return int(mujoco.mj_sizeModel(self.model))
+
     def current(self) -> Physics:
         """Where the environment is now. Environments that do not change their model share one copy of it.
 
@@ -131,7 +150,7 @@ class MujocoSimulator:
         """
         self._remember_model()
         inputs = np.empty_like(self._fresh)
-        mujoco.mj_getState(self.model, self._env.data, inputs, _INPUTS)
+        mujoco.mj_getState(self.model, self._env.data, inputs, _bits().inputs)
         held = 0
         if not np.array_equal(inputs, self._fresh):
             for part, where in self._parts.items():
@@ -141,12 +160,12 @@ class MujocoSimulator:
     def state(self) -> tuple[Array, Array]:
         """Full physics state `(state_size,)` and solver warm start `(nv,)` that the environment is in now."""
         state = np.empty(self.state_size)
-        mujoco.mj_getState(self.model, self._env.data, state, _PHYSICS)
+        mujoco.mj_getState(self.model, self._env.data, state, _bits().physics)
         return state, self._env.data.qacc_warmstart.copy()
 
     def place(self, state: Array) -> None:
         """Put the environment's simulation into a full physics state `(state_size,)`; its model and inputs stay."""
-        mujoco.mj_setState(self.model, self._env.data, np.ascontiguousarray(state), _PHYSICS)
+        mujoco.mj_setState(self.model, self._env.data, np.ascontiguousarray(state), _bits().physics)
         mujoco.mj_forward(self.model, self._env.data)
 
     def states(self, qpos: NDArray[Any], qvel: NDArray[Any], like: Array | None = None) -> Array:
@@ -163,7 +182,7 @@ class MujocoSimulator:
         if like is None:
             like = np.empty(self.state_size)
             mujoco.mj_resetData(self.model, self._spare)
-            mujoco.mj_getState(self.model, self._spare, like, _PHYSICS)
+            mujoco.mj_getState(self.model, self._spare, like, _bits().physics)
         states = np.broadcast_to(like, (n, self.state_size)).copy()
         states[:, self.qpos], states[:, self.qvel] = qpos, qvel
         return states
@@ -210,7 +229,7 @@ class MujocoSimulator:
 
         """
         n, steps = actions.shape[:2]
-        spec = _CONTROL
+        spec = _bits().control
         for start in starts:
             spec |= start.held
         width = mujoco.mj_stateSize(self.model, spec)
@@ -232,9 +251,9 @@ class MujocoSimulator:
         """Fill `paths` `(n, T + 1, state_size)`."""
         models = [start.model for start in starts]
         control = np.asarray(actions, dtype=np.float64)
-        if spec != _CONTROL:
+        if spec != _bits().control:
             inputs = np.stack([start.inputs for start in starts])
-            held = np.concatenate([inputs[:, self._parts[p]] for p in _HELD if p & spec], axis=1)
+            held = np.concatenate([inputs[:, self._parts[p]] for p in _bits().held if p & spec], axis=1)
             wide = np.broadcast_to(held[:, None], (*control.shape[:2], held.shape[1]))
             control = np.concatenate([control, wide], axis=-1)  # controls come first in MuJoCo's order
         paths[:, 0] = [start.state for start in starts]
@@ -258,15 +277,15 @@ class MujocoSimulator:
                 expected=f"a model whose sizes stay; {ADVICE}",
             )
             self._origin = self.model
-        size = mujoco.mj_sizeModel(self.model)
+        size = self.model_bytes
         saved = np.zeros(-(-size // 8), dtype=np.uint64)  # words compare eight times sooner than bytes
         mujoco.mj_saveModel(self.model, None, saved.view(np.uint8)[:size])
         if np.array_equal(saved, self._saved):
             return
         self._saved, self._copy = saved, copy.deepcopy(self.model)
-        self._fresh = np.empty(mujoco.mj_stateSize(self._copy, _INPUTS))
+        self._fresh = np.empty(mujoco.mj_stateSize(self._copy, _bits().inputs))
         mujoco.mj_resetData(self._copy, self._spare)
-        mujoco.mj_getState(self._copy, self._spare, self._fresh, _INPUTS)
+        mujoco.mj_getState(self._copy, self._spare, self._fresh, _bits().inputs)
 
     @property
     def qpos(self) -> slice:
@@ -296,8 +315,8 @@ def _sizes(model: mujoco.MjModel) -> dict[str, int]:
 
 def _parts(model: mujoco.MjModel) -> dict[int, slice]:
     """Where each part lies in the inputs of a simulation."""
-    ends = np.cumsum([0, *(mujoco.mj_stateSize(model, part) for part in _HELD)]).tolist()
-    return {part: slice(*ends[i : i + 2]) for i, part in enumerate(_HELD)}
+    ends = np.cumsum([0, *(mujoco.mj_stateSize(model, part) for part in _bits().held)]).tolist()
+    return {part: slice(*ends[i : i + 2]) for i, part in enumerate(_bits().held)}
 
 
 def _measured_frame_skip(env: gym.Env) -> int:

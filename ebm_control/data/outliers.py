@@ -31,12 +31,12 @@ class Rest(NamedTuple):
 
     @property
     def half(self) -> float:
-        """Half the range."""
+        """Half the range between the bounds."""
         return (self.high - self.low) / 2
 
     @property
     def middle(self) -> float:
-        """Middle of the range."""
+        """Middle between the bounds."""
         return (self.high + self.low) / 2
 
 

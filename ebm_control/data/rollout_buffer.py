@@ -100,7 +100,7 @@ class RolloutBuffer:
 
     @property
     def num_episodes(self) -> int:
-        """Episodes held."""
+        """Number of episodes that the buffer holds."""
         return len(self._spans)
 
     @property

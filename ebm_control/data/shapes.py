@@ -31,7 +31,7 @@ class Shapes:
     attributes: Mapping[str, Tensor]
 
     def to(self, device: torch.device | str) -> Shapes:
-        """The same on another device."""
+        """The same images and attributes on another device."""
         moved = {name: values.to(device) for name, values in self.attributes.items()}
         return Shapes(self.images.to(device), moved)
 

@@ -155,7 +155,7 @@ class Environments:
         return step
 
     def close(self) -> None:
-        """Close all."""
+        """Close every environment and free what they hold."""
         for env in self.all:
             env.close()
 

@@ -69,7 +69,7 @@ class TaskStream:
         return self.tasks[0].shape
 
     def classes_of(self, task: int) -> tuple[int, ...]:
-        """Labels of a task."""
+        """Classes that come in task number `task`."""
         return tuple(self.tasks[task].labels.unique().tolist())
 
     def batches(

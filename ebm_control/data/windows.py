@@ -104,7 +104,7 @@ class StateBatches(Iterator[Batch]):
 
     @property
     def num_windows(self) -> int:
-        """Distinct windows."""
+        """Number of distinct windows that can be drawn."""
         return self.batches.num_windows
 
     def __next__(self) -> Batch:
@@ -112,7 +112,7 @@ class StateBatches(Iterator[Batch]):
         return batch._replace(x=batch.x[..., : self.obs_dim])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """State of the draw."""
+        """State of the random draw, by which a resumed run goes on with the same windows."""
         return self.batches.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

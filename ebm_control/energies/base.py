@@ -1,4 +1,4 @@
-"""`Energy` and its algebra."""
+"""`Energy` and its algebra: sums, multiples and mixtures of energies."""
 
 from __future__ import annotations
 
@@ -76,18 +76,26 @@ def _terms(energy: Energy) -> list[Energy]:
     )
 
 
-class Sum(Energy):
+class SplitEnergy(Energy):
+    """An energy that is given by its base and its tilt, whose sum it is."""
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Energy of each sample, `(B,)`: base and tilt added up; arguments as in `Energy`."""
+        base, tilt = self.split(x, context)
+        return base + tilt
+
+    @abstractmethod
+    def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Energy of each sample as `(base, tilt)`, `(B,)` each."""
+
+
+class Sum(SplitEnergy):
     """`E(x) = Σ_i E_i(x)`: the product of the experts `exp(-E_i)` (Hinton 2002)."""
 
     def __init__(self, terms: Sequence[Energy]) -> None:
         super().__init__()
         require(len(terms) > 0, "terms", given="none", expected="at least one energy")
         self.terms = nn.ModuleList(terms)
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Sum of the terms' energies, `(B,)`."""
-        base, tilt = self.split(x, context)
-        return base + tilt
 
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Sum of the terms' bases and sum of their tilts."""
@@ -105,11 +113,11 @@ class Scaled(Energy):
         self.factor = float(factor)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Scaled energy, `(B,)`."""
+        """The factor times the energy of each sample, `(B,)`."""
         return self.factor * self.energy(x, context)
 
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Scaled base and scaled tilt."""
+        """The factor times the base and times the tilt, `(B,)` each."""
         base, tilt = _split(self.energy, x, context)
         return self.factor * base, self.factor * tilt
 
@@ -144,7 +152,7 @@ class Mixture(Energy):
         self.register_buffer("log_weights", torch.tensor(given, dtype=torch.float32).log())
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Energy of the mixture, `(B,)`."""
+        """Energy of each sample under the mixture, `(B,)`."""
         energies = torch.stack([energy(x, context) for energy in self.energies], dim=-1)
         return -torch.logsumexp(self.log_weights.to(energies) - energies, dim=-1)
 

@@ -51,7 +51,7 @@ class GaussianBase(BaseMeasure):
         self.register_buffer("std", value)
 
     def mean(self, inputs: Tensor) -> Tensor:
-        """No displacement."""
+        """Zeros `(..., obs_dim)` for inputs `(..., inputs)`: the state is expected to stay."""
         return inputs.new_zeros(*inputs.shape[:-1], self.std.shape[0])
 
 
@@ -74,7 +74,7 @@ class RegressionBase(BaseMeasure):
         self.register_buffer("std", torch.ones(obs_dim, dtype=torch.float32))
 
     def mean(self, inputs: Tensor) -> Tensor:
-        """The network's prediction."""
+        """Expected displacement `(..., obs_dim)` of inputs `(..., inputs)`, in units of the data's."""
         return self.network(inputs)
 
     def set_std(self, std: Tensor) -> None:

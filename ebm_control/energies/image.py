@@ -16,7 +16,7 @@ from ebm_control.checks import (
     require_shape,
     require_widths,
 )
-from ebm_control.energies.base import Energy
+from ebm_control.energies.base import SplitEnergy
 from ebm_control.energies.networks import MLP, normed
 from ebm_control.energies.noise import split_context
 from ebm_control.tensors import cast_like, ordinary_tensors
@@ -24,7 +24,7 @@ from ebm_control.tensors import cast_like, ordinary_tensors
 Shape = tuple[int, int, int]  # channels, height, width
 
 
-class ImageEnergy(Energy):
+class ImageEnergy(SplitEnergy):
     """A network over images, one output a class: `E(x | y) = f_y(x)`, `E(x) = -log Σ_y exp(-f_y(x))`.
 
     A class-conditional energy is a classifier too, `p(y | x) ∝ exp(-f_y(x))` (Grathwohl et al. 2020). Its context has
@@ -71,13 +71,8 @@ class ImageEnergy(Energy):
         self.mean.copy_(images.mean(dim=0))
         self.std.copy_((images - self.mean).square().mean().sqrt().clamp(min=1e-3))
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Energy of images, `(B,)`; see the class for the context."""
-        base, tilt = self.split(x, context)
-        return base + tilt
-
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Gaussian base (0 without noise levels) and what the network adds, each `(B,)`."""
+        """Gaussian base (0 without noise levels) and what the network adds, `(B,)` each; context as in the class."""
         x, context = cast_like(self.mean, x, context)
         condition, level = self._context(x, context)
         base, outputs = self._outputs(x, level)
@@ -165,11 +160,7 @@ class SmallCNN(nn.Module):
 
     def layer_outputs(self, x: Tensor, condition: Tensor) -> list[Tensor]:
         """What each convolution gives, `(B, C_i, H_i, W_i)`."""
-        found = []
-        for layer, film in zip(self.layers, self.films, strict=True):
-            x = functional.silu(_modulated(layer(x), film, condition))
-            found.append(x)
-        return found
+        return _layer_outputs(x, self.layers, self.films, condition)
 
     def _features(self, x: Tensor, condition: Tensor) -> Tensor:
         return self.layer_outputs(x, condition)[-1].flatten(1)
@@ -214,14 +205,14 @@ class ResidualNetwork(nn.Module):
         self.heads = nn.ModuleList()
         self.joins = nn.ModuleList()
         before = width
-        for count, channels in zip(stages, widths, strict=True):
-            same = before == channels
-            self.joins.append(nn.Identity() if same else normed(nn.Conv2d(before, channels, 1), spectral))
+        for blocks, after in zip(stages, widths, strict=True):
+            same = before == after
+            self.joins.append(nn.Identity() if same else normed(nn.Conv2d(before, after, 1), spectral))
             self.stages.append(
-                nn.ModuleList(_ResidualBlock(channels, condition_dim, spectral) for _ in range(count))
+                nn.ModuleList(_ResidualBlock(after, condition_dim, spectral) for _ in range(blocks))
             )
-            self.heads.append(normed(nn.Linear(channels, outputs), spectral))
-            before = channels
+            self.heads.append(normed(nn.Linear(after, outputs), spectral))
+            before = after
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """`(B, C, H, W)` and `(B, condition)` to `(B, outputs)`."""
@@ -243,6 +234,14 @@ class UNet(nn.Module):
     Its gradient is `g(x)` and a correction, so that it learns scores as easily as a network of scores does (Salimans &
     Ho 2021; Du et al. 2023). It works on patches of 2×2 pixels, and its coarsest features pass through a code of the
     whole image: without, parts of a sample do not know of each other. Classes differ by a linear layer of those.
+
+    Shapes, with `w` for `width`, and primes for half the height and width, rounded up, and half of these::
+
+        image        (C, H, W)                                                        g(x)  (C, H, W)
+          patches      (4C, H', W')                                                 out       (4C, H', W')
+            down[0]      (w, H', W')      --------------- skip ----------------   up[1]         (w, H', W')
+              down[1]      (2w, H'', W'')   ------------- skip --------------   up[0]             (2w, H'', W'')
+                down[2]      (2w, H'', W'')  -- squeeze -- code -- expand --  coarse, which `last` reads too
 
     Args:
         shape: of one image.
@@ -278,38 +277,36 @@ class UNet(nn.Module):
         self.films = nn.ModuleList(_film(condition_dim, o) for o in widths[1:])
         self.up = nn.ModuleList(
             normed(nn.Conv2d(i, o, 3, 1, 1), spectral)
-            for i, o in zip(widths[:1:-1], widths[-2:0:-1], strict=True)
+            for i, o in ((2 * width, 2 * width), (2 * width, width))
         )
         self.out = normed(nn.Conv2d(width, widths[0], 3, 1, 1), spectral)
         with torch.no_grad():
             coarse = self._down(torch.zeros(1, *shape), torch.zeros(1, condition_dim))[-1]
-        few = min(32, widths[-1])
-        self.few = (few, *coarse.shape[2:])
-        flat = few * coarse[0, 0].numel()
-        self.squeeze = normed(nn.Conv2d(widths[-1], few, 1), spectral)
+        squeezed = min(32, 2 * width)  # channels that the code is made of
+        self.bottleneck_shape = (squeezed, *coarse.shape[2:])
+        flat = squeezed * coarse[0, 0].numel()
+        self.squeeze = normed(nn.Conv2d(2 * width, squeezed, 1), spectral)
         layers = (nn.Linear(flat, code), nn.Linear(code, code), nn.Linear(code, flat))
-        self.whole = nn.ModuleList(normed(layer, spectral) for layer in layers)
-        self.expand = normed(nn.Conv2d(few, widths[-1], 1), spectral)
+        self.whole = nn.ModuleList(normed(layer, spectral) for layer in layers)  # the code of the whole image
+        self.expand = normed(nn.Conv2d(squeezed, 2 * width, 1), spectral)
         self.last = normed(nn.Linear(coarse[0].numel(), outputs), spectral)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """`(B, C, H, W)` and `(B, condition)` to `(B, outputs)`."""
-        found = self._down(x, condition)
-        h = self.squeeze(found[-1]).flatten(1)
+        *skips, deepest = self._down(x, condition)
+        code = self.squeeze(deepest).flatten(1)
         for i, layer in enumerate(self.whole):
-            h = layer(functional.silu(h) if i else h)
-        coarse = h = found[-1] + self.expand(h.unflatten(1, self.few))
-        for layer, beside in zip(self.up, found[-2::-1], strict=True):
-            h = functional.silu(functional.interpolate(layer(h), size=beside.shape[2:]) + beside)
-        made = functional.pixel_shuffle(self.out(h), 2)[..., : x.shape[2], : x.shape[3]]
-        return (x * made).flatten(1).sum(dim=1, keepdim=True) + self.last(coarse.flatten(1))
+            code = layer(functional.silu(code) if i else code)
+        coarse = h = deepest + self.expand(code.unflatten(1, self.bottleneck_shape))
+        for layer, skip in zip(self.up, reversed(skips), strict=True):
+            h = functional.silu(functional.interpolate(layer(h), size=skip.shape[2:]) + skip)
+        output = functional.pixel_shuffle(self.out(h), 2)[..., : x.shape[2], : x.shape[3]]
+        return (x * output).flatten(1).sum(dim=1, keepdim=True) + self.last(coarse.flatten(1))
 
     def _down(self, x: Tensor, condition: Tensor) -> list[Tensor]:
-        x, found = functional.pixel_unshuffle(functional.pad(x, self.padding), 2), []
-        for layer, film in zip(self.down, self.films, strict=True):
-            x = functional.silu(_modulated(layer(x), film, condition))
-            found.append(x)
-        return found
+        """Features of the patches at each step down, finest first; see the class for their shapes."""
+        patches = functional.pixel_unshuffle(functional.pad(x, self.padding), 2)
+        return _layer_outputs(patches, self.down, self.films, condition)
 
 
 class _ResidualBlock(nn.Module):
@@ -332,8 +329,17 @@ def _check_network(shape: Shape, outputs: int, width: int, condition_dim: int) -
 
 
 def _film(condition_dim: int, width: int) -> nn.Module:
-    """Scales and shifts `(B, 2 * width)` of what is condition; nothing where nothing is."""
+    """Network from the condition to scales and shifts `(B, 2 * width)`; one without weights where there is none."""
     return MLP(condition_dim, (64,), 2 * width) if condition_dim else nn.Identity()
+
+
+def _layer_outputs(x: Tensor, layers: nn.ModuleList, films: nn.ModuleList, condition: Tensor) -> list[Tensor]:
+    """What each of some layers gives, swish after the scales and shifts by the condition."""
+    outputs = []
+    for layer, film in zip(layers, films, strict=True):
+        x = functional.silu(_modulated(layer(x), film, condition))
+        outputs.append(x)
+    return outputs
 
 
 def _modulated(h: Tensor, film: nn.Module, condition: Tensor) -> Tensor:

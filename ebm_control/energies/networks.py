@@ -47,7 +47,7 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(..., inputs) -> (..., outputs)`."""
+        """Outputs of the network: `(..., inputs) -> (..., outputs)`."""
         return self.layers(x)
 
 
@@ -90,7 +90,7 @@ class FourierMLP(nn.Module):
         self.network = MLP(inputs + 2 * frequencies, hidden, outputs, spectral=spectral)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(..., inputs) -> (..., outputs)`."""
+        """Outputs of the network: `(..., inputs) -> (..., outputs)`."""
         return self.network(torch.cat([x, waves(x[..., : self.features], self.directions)], dim=-1))
 
 

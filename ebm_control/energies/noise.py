@@ -11,6 +11,7 @@ from ebm_control.checks import (
     require,
     require_finite,
     require_floats,
+    require_given,
     require_mask,
     require_number,
     require_positive,
@@ -32,13 +33,23 @@ def split_context(
     width = context_dim + noisy
     if width == 0:
         return None, None
-    require(context is not None, "context", given=None, expected=f"shape ({len(x)}, {width})")
-    assert context is not None
+    context = require_given(context, "context", expected=f"shape ({len(x)}, {width})")
     require_shape("context", context, (x.shape[0], width))
     return (
         context[:, :context_dim] if context_dim else None,
         context[:, context_dim:] if noisy else None,
     )
+
+
+def noised_residual(residual: Tensor, log_level: Tensor) -> tuple[Tensor, Tensor]:
+    """Residuals `(B, ...)` of noised samples in stds of their own base, and the rate that the tilt grows by.
+
+    To residuals in stds of the base noise of `σ = exp(log_level)` was added, so that their std is `√(1 + σ²)`; a tilt
+    that grows as `√(1 + σ²) / σ` has the gradient of a score at every level (Song & Ermon 2019).
+    """
+    level = log_level.exp()
+    wide = (1 + level.square()).sqrt()
+    return residual / wide, wide / level
 
 
 class AtNoise(Energy):
@@ -103,7 +114,7 @@ class Given(Energy):
         return self.energy(x, self._context(x, context))
 
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Base and tilt, each `(B,)`."""
+        """Base and tilt of samples `(B, *shape)`, `(B,)` each; the context is as in `forward`."""
         return self.energy.split(x, self._context(x, context))
 
     def _context(self, x: Tensor, context: Tensor | None) -> Tensor:

@@ -7,16 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ebm_control.checks import require, require_levels, require_number, require_positive, require_shape
-from ebm_control.energies.base import Energy
+from ebm_control.checks import (
+    require,
+    require_is,
+    require_levels,
+    require_number,
+    require_positive,
+    require_shape,
+)
+from ebm_control.energies.base import SplitEnergy
 from ebm_control.energies.base_measure import BaseMeasure, RegressionBase
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP, TemporalConvolution
-from ebm_control.energies.noise import split_context
+from ebm_control.energies.noise import noised_residual, split_context
 from ebm_control.tensors import cast_like, ordinary_tensors
 
 
-class TransitionEnergy(Energy):
+class TransitionEnergy(SplitEnergy):
     """A network over short windows, summed along the trajectory: `E(τ) = Σ_t base(w_t) + f(w_t)`.
 
     Trajectories and context of another dtype than its weights are cast to theirs.
@@ -99,11 +106,7 @@ class TransitionEnergy(Energy):
             InputError: its base is not a `RegressionBase`.
 
         """
-        base = self.base
-        require(
-            isinstance(base, RegressionBase), "base", given=type(base).__name__, expected="a RegressionBase"
-        )
-        assert isinstance(base, RegressionBase)
+        base = require_is(self.base, RegressionBase, "base")
         softer = RegressionBase(base.network, self.layout.obs_dim).to(std)
         softer.set_std(std)
         made = TransitionEnergy(
@@ -125,13 +128,8 @@ class TransitionEnergy(Energy):
         """Inputs of the tilt network; the base's network sees `obs_dim` fewer, and nothing of the noise."""
         return layout.feature_dim + (window - 1) * (layout.act_dim + layout.obs_dim) + context_dim + noisy
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Energy of trajectories: `x` `(B, T, D)`, `context` `(B, context_dim)` or None, to `(B,)`."""
-        base, tilt = self.split(x, context)
-        return base + tilt
-
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Base and tilt, summed along the trajectory, each `(B,)`."""
+        """Base and tilt of trajectories `(B, T, D)`, contexts `(B, context_dim)`, summed over windows: `(B,)` each."""
         self.layout.check("x", x)
         x, context = cast_like(self.displacement_scale, x, context)
         known, noise = split_context(x, context, self.context_dim, self.noise is not None)
@@ -140,17 +138,16 @@ class TransitionEnergy(Energy):
         # at the base's own (possibly very fine) scale. asinh keeps far-away samples within its range.
         residual = displacement if self.base is None else self.base.residual(inputs, displacement)
         if noise is not None:
-            level = noise.exp()[:, None]
-            wide = (1 + level.square()).sqrt()
-            residual = residual / wide
+            residual, rate = noised_residual(residual, noise[:, None])
             condition = noise[:, None].expand(-1, residual.shape[1], -1)
-            tilt = self.network(torch.cat([inputs, residual, condition], dim=-1)) * (wide / level)
-            return 0.5 * residual.square().sum(dim=(1, 2)), tilt.squeeze(-1).sum(dim=1)
-        if self.base is None:
-            tilt = self.network(torch.cat([inputs, displacement], dim=-1)).squeeze(-1).sum(dim=1)
+            tilt = self.network(torch.cat([inputs, residual, condition], dim=-1)) * rate
+        else:
+            shown = residual if self.base is None else torch.asinh(residual)
+            tilt = self.network(torch.cat([inputs, shown], dim=-1))
+        tilt = tilt.squeeze(-1).sum(dim=1)
+        if self.base is None and noise is None:
             return torch.zeros_like(tilt), tilt
-        tilt = self.network(torch.cat([inputs, torch.asinh(residual)], dim=-1)).squeeze(-1)
-        return 0.5 * residual.square().sum(dim=(1, 2)), tilt.sum(dim=1)
+        return 0.5 * residual.square().sum(dim=(1, 2)), tilt
 
     def windows(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Every window of `x` as the base sees it.
@@ -222,10 +219,11 @@ class TransitionEnergy(Energy):
         mean, shape = self.expected_next(x[:, :-1], context), (len(x), self.layout.obs_dim)
         drawn = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
         state = mean + spread * self.next_std() * drawn
-        return torch.cat([x[:, :-1], torch.cat([state, x[:, -1, self.layout.obs_dim :]], dim=-1)[:, None]], 1)
+        last = torch.cat([state, x[:, -1, self.layout.obs_dim :]], dim=-1)
+        return torch.cat([x[:, :-1], last[:, None]], dim=1)
 
 
-class WindowEnergy(Energy):
+class WindowEnergy(SplitEnergy):
     """One network over the whole window, its first state being given.
 
     Without a base the network sees of every row the features of its state, its action and the displacement that led
@@ -270,13 +268,13 @@ class WindowEnergy(Energy):
     def channels_of(
         layout: TrajectoryLayout, context_dim: int = 0, *, base: bool = False, noisy: bool = False
     ) -> int:
-        """Channels of the network's input."""
+        """Channels of the network's input, a row of the window each: what `network` has to take."""
         seen = 2 * layout.obs_dim if base else layout.obs_dim
         return layout.feature_dim + layout.act_dim + seen + context_dim + noisy
 
     @staticmethod
     def inputs_of(layout: TrajectoryLayout, window: int, context_dim: int = 0) -> int:
-        """Inputs of the base's network."""
+        """Inputs of the base's network, which sees the first state, all actions but the last row's and the context."""
         return layout.feature_dim + (window - 1) * layout.act_dim + context_dim
 
     @property
@@ -284,13 +282,8 @@ class WindowEnergy(Energy):
         """Rows `T` that a base fixes."""
         return None if self.base is None else self.base.std.numel() // self.layout.obs_dim + 1
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Energy of windows: `x` `(B, T, D)`, `context` `(B, context_dim)` or None, to `(B,)`."""
-        base, tilt = self.split(x, context)
-        return base + tilt
-
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Base and tilt, each `(B,)`."""
+        """Base and tilt of windows `(B, T, D)` and contexts `(B, context_dim)`: `(B,)` each."""
         self.layout.check("x", x)
         x, context = cast_like(self.displacement_scale, x, context)
         known, noise = split_context(x, context, self.context_dim, self.noise is not None)
@@ -301,16 +294,15 @@ class WindowEnergy(Energy):
         residual = self.base.residual(inputs, displacement).flatten(1)
         rate = torch.ones_like(residual[:, :1])
         if noise is None:
-            seen = torch.asinh(residual)
+            shown = torch.asinh(residual)
         else:
-            wide = (1 + (2 * noise).exp()).sqrt()
-            residual = residual / wide
-            seen, rate = residual, wide / noise.exp()
-        # Rows of the later states, in the base's units; the first state is what all is seen from.
+            residual, rate = noised_residual(residual, noise)
+            shown = residual
+        # Rows of the later states, in the base's units, each with the first state's features.
         shape = (len(x), x.shape[1] - 1, self.layout.obs_dim)
         expected = self.base.mean(inputs).reshape(shape) / shape[1] ** 0.5
         first = self.layout.features(self.layout.states(x[:, :1])).expand(-1, shape[1], -1)
-        rows = torch.cat([first, self.layout.actions(x)[:, :-1], expected, seen.reshape(shape)], dim=-1)
+        rows = torch.cat([first, self.layout.actions(x)[:, :-1], expected, shown.reshape(shape)], dim=-1)
         return 0.5 * residual.square().sum(dim=1), self._tilt(rows, known, noise) * rate[:, 0]
 
     def windows(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

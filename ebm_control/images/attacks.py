@@ -19,6 +19,12 @@ from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, fin
 from ebm_control.tensors import generator_on
 
 Norm = Literal["linf", "l2"]
+_POINT = (
+    "x",
+    "energy",
+    "gradient",
+)  # what the state of an attack holds of the current point, and of the best
+_GAINING_SHARE = 0.75  # of the steps between checkpoints; where fewer gained the step size is halved (APGD)
 
 
 class AttackEnergy(Energy):
@@ -45,7 +51,7 @@ class AttackEnergy(Energy):
         self.register_buffer("labels", labels)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Of perturbations `(B, C, H, W)`: `(B,)`."""
+        """Minus the loss of each image with its perturbation `(B, C, H, W)`: `(B,)`."""
         logits = self.logits(self.images + x)
         if self.loss == "cross-entropy":
             return -functional.cross_entropy(logits, self.labels, reduction="none")
@@ -92,7 +98,7 @@ class Attack(KernelSampler):
         require_flag("adaptive", self.adaptive)
 
     def kernel(self) -> Kernel:
-        """One step up the loss."""
+        """One step up the loss within the ball, from settings in units of pixels."""
         return AttackKernel(self.radius, self.norm, self.step_size * self.radius, self.adaptive)
 
     def rows(self) -> Tensor:
@@ -123,25 +129,28 @@ class AttackKernel:
     adaptive: bool
 
     def init(self, target: Target, x: Tensor) -> State:
-        """Where the attack starts, which is its best so far."""
+        """Where the attack starts, which is its best so far.
+
+        Returns:
+            "x", "energy" and "gradient" of the current point, and of the best so far the same three after "best_";
+            "before", the point before the current one; "step_size"; of the last checkpoint "checked_energy" and
+            "checked_step_size", the best energy and the step size then; "gains", steps since that lowered the energy.
+
+        """
         energy, gradient = target.value_and_gradient(x)
-        zero = torch.zeros_like(energy)
-        return {
-            "x": x,
-            "energy": energy,
-            "gradient": gradient.nan_to_num(0.0, 0.0, 0.0),
+        point = {"x": x, "energy": energy, "gradient": gradient.nan_to_num(0.0, 0.0, 0.0)}
+        step_size = torch.full_like(energy, self.step_size)
+        return point | {
+            **{f"best_{name}": value for name, value in point.items()},
             "before": x,
-            "best": x,
-            "best_energy": energy,
-            "best_gradient": gradient.nan_to_num(0.0, 0.0, 0.0),
-            "step_size": zero + self.step_size,
-            "gains": zero,
+            "step_size": step_size,
+            "gains": torch.zeros_like(energy),
             "checked_energy": energy,
-            "checked_step_size": zero + self.step_size,
+            "checked_step_size": step_size,
         }
 
     def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """None: an attack is random in where it starts alone."""
+        """No noise at all: an attack is random in where it starts alone."""
         return ()
 
     def step(
@@ -160,8 +169,8 @@ class AttackKernel:
         new = choose(accept, new, state)
         new["gains"] = state["gains"] + (new["energy"] < state["energy"])
         better = new["energy"] < state["best_energy"]
-        for name in ("x", "energy", "gradient"):
-            best = "best" if name == "x" else f"best_{name}"
+        for name in _POINT:
+            best = f"best_{name}"
             new[best] = torch.where(_column(better, new[name]), new[name], state[best])
         if self.adaptive:
             new = self._checked(new, checked)
@@ -169,23 +178,23 @@ class AttackKernel:
 
     def finish(self, target: Target, state: State) -> State:
         """The best perturbation of all steps."""
-        return state | {"x": state["best"], "energy": state["best_energy"]}
+        return state | {"x": state["best_x"], "energy": state["best_energy"]}
 
     def _checked(self, state: State, since: Tensor) -> State:
         """The two conditions of APGD: too few steps gained, or nothing was gained at an unchanged step size."""
-        few = state["gains"] < 0.75 * since
-        same = state["step_size"] == state["checked_step_size"]
-        none = state["best_energy"] >= state["checked_energy"]
-        now = since > 0
-        halve = now & (few | (same & none))
+        few_gains = state["gains"] < _GAINING_SHARE * since
+        same_size = state["step_size"] == state["checked_step_size"]
+        no_better = state["best_energy"] >= state["checked_energy"]
+        at_checkpoint = since > 0
+        halve = at_checkpoint & (few_gains | (same_size & no_better))
         new = dict(state)
         # Where nothing is halved a checkpoint has seen the size that there is.
-        new["checked_step_size"] = torch.where(now, state["step_size"], state["checked_step_size"])
-        new["checked_energy"] = torch.where(now, state["best_energy"], state["checked_energy"])
-        new["gains"] = torch.where(now, torch.zeros_like(state["gains"]), state["gains"])
+        new["checked_step_size"] = torch.where(at_checkpoint, state["step_size"], state["checked_step_size"])
+        new["checked_energy"] = torch.where(at_checkpoint, state["best_energy"], state["checked_energy"])
+        new["gains"] = torch.where(at_checkpoint, torch.zeros_like(state["gains"]), state["gains"])
         new["step_size"] = torch.where(halve, state["step_size"] / 2, state["step_size"])
-        for name in ("x", "energy", "gradient"):
-            best = state["best" if name == "x" else f"best_{name}"]
+        for name in _POINT:
+            best = state[f"best_{name}"]
             new[name] = torch.where(_column(halve, best), best, state[name])
         new["before"] = torch.where(_column(halve, new["x"]), new["x"], state["before"])
         return new
@@ -264,5 +273,5 @@ def _within_ball(x: Tensor, attack: Attack, generator: torch.Generator) -> Tenso
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:
-    """`(B,)` broadcast to samples."""
+    """Values `(B,)`, one for each sample, in a shape that broadcasts to the samples `like` `(B, *shape)`."""
     return values.reshape(-1, *[1] * (like.ndim - 1))

@@ -1,4 +1,4 @@
-"""Classifiers: by a conditional energy, with or without refinement, and the plain network beside it."""
+"""Classifiers: by a conditional energy, with or without refinement, and a plain network as a baseline."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Classifier:
 
     @torch.no_grad()
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
-        """Share of images `(N, C, H, W)` that are told right."""
+        """Share of images `(N, C, H, W)` with labels `(N,)` that are classified correctly."""
         return accuracy(self, images, labels)
 
 
@@ -156,10 +156,7 @@ def fit_classifier(
 
     def loss(drawn: Batch) -> Tensor:
         assert drawn.context is not None
-        x, labels = drawn.x, drawn.context.argmax(dim=1)
-        if noise:
-            level = noise * torch.rand((len(x), 1, 1, 1), generator=generator, device=x.device, dtype=x.dtype)
-            x = x + level * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        x, labels = _noised(drawn.x, noise, generator), drawn.context.argmax(dim=1)
         if perturb is not None:
             x = perturb(made, x, labels)
         return functional.cross_entropy(made(x), labels)
@@ -177,6 +174,14 @@ def fit_classifier(
     return made
 
 
+def _noised(x: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    """Images with Gaussian noise, of each a std drawn uniformly from 0 up to `noise`; 0 draws nothing."""
+    if not noise:
+        return x
+    level = noise * torch.rand((len(x), 1, 1, 1), generator=generator, device=x.device, dtype=x.dtype)
+    return x + level * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+
+
 @torch.no_grad()
 def accuracy(logits: Logits, images: Tensor, labels: Tensor, size: int = 512) -> float:
     """Share of images `(N, C, H, W)` whose greatest logit is that of their label `(N,)`."""
@@ -189,5 +194,5 @@ def accuracy(logits: Logits, images: Tensor, labels: Tensor, size: int = 512) ->
 
 
 def parameters_of(network: nn.Module) -> int:
-    """Number of weights."""
+    """Number of weights of a network."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -1,15 +1,14 @@
-"""Outliers: images that a model was not trained on, told by a score, and what they are told from."""
+"""Out-of-distribution detection: scores of images, and sets of outliers to judge them by."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,12 +16,25 @@ from ebm_control.checks import is_sequence, require, require_floats, require_num
 from ebm_control.energies.base import Energy
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.energies.noise import AtNoise
+from ebm_control.extras import import_extra
 from ebm_control.images.pixels import pixels
 from ebm_control.samplers.chain import evaluation_mode
 from ebm_control.samplers.kernel import norms
 
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
+
 Score = Callable[[Tensor], Tensor]  # images `(N, C, H, W)` to figures `(N,)`, high for outliers
 LEVELS = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0)
+# Which quarter comes upper left, upper right, lower left and lower right; numbered in that order, none in its place.
+QUARTER_ORDERS = {
+    "left and right swapped": (1, 0, 3, 2),
+    "0 <- 1 <- 2 <- 3 <- 0": (1, 2, 3, 0),
+    "turned clockwise": (2, 0, 3, 1),
+    "top and bottom swapped": (2, 3, 0, 1),
+    "diagonals swapped": (3, 2, 1, 0),
+    "0 <- 3 <- 2 <- 1 <- 0": (3, 0, 1, 2),
+}
 DENOISED = 0.1  # noise level below which what is denoised is but the image
 
 
@@ -130,7 +142,8 @@ class EnergyProfile:
         require(len(images) > least, "images", given=len(images), expected=f"over {least}")
         features = cls._features(energy, images, levels, grid)
         mean, std = features.mean(axis=0), features.std(axis=0) + 1e-9
-        mixture = GaussianMixture(components, reg_covar=ridge, random_state=seed)
+        density = import_extra("sklearn.mixture", "images", "EnergyProfile")
+        mixture = density.GaussianMixture(components, reg_covar=ridge, random_state=seed)
         mixture.fit((features - mean) / std)
         return cls(energy, mixture, mean, std, levels, grid)
 
@@ -148,26 +161,37 @@ class EnergyProfile:
     def _features(
         energy: ImageEnergy, images: Tensor, levels: tuple[float, ...], grid: int
     ) -> NDArray[np.float64]:
-        """`(N, levels * (2 + 3 * channels * grid²))`; denoised images at levels of `DENOISED` and above alone."""
+        """Columns of `_level_features` for each level in turn, `(N, columns)`, in double precision."""
 
         def of(part: Tensor) -> Tensor:
-            found = []
-            for level in levels:
-                with torch.enable_grad():
-                    x = part.detach().requires_grad_()
-                    value = AtNoise(energy, level)(x)
-                    (gradient,) = torch.autograd.grad(value.sum(), x)
-                scaled = level * gradient
-                # Energies of images far away grow without bound: a logarithm keeps the distance readable.
-                found += [value.detach().asinh()[:, None], norms(scaled).clamp(min=1e-12).log()[:, None]]
-                if grid:
-                    found += [_cells(scaled, grid), _cells(scaled.square(), grid).sqrt()]
-                if grid and level >= DENOISED:
-                    found.append(_cells(part - level * scaled, grid))
-            return torch.cat(found, dim=1).double()
+            columns = [_level_features(energy, part, level, grid) for level in levels]
+            return torch.cat(columns, dim=1).double()
 
         with evaluation_mode(energy):
             return in_parts(of, images).cpu().numpy()
+
+
+def _level_features(energy: ImageEnergy, images: Tensor, level: float, grid: int) -> Tensor:
+    """What is looked at of images `(N, C, H, W)` at one noise level.
+
+    Returns:
+        `(N, columns)`, columns in this order: the energy (1), the length of its gradient (1), and with a grid the means
+        over its cells of the gradient, of the root of its square, and, at levels of `DENOISED` and above, of the image
+        with its noise taken off (`C * grid²` each).
+
+    """
+    with torch.enable_grad():
+        x = images.detach().requires_grad_()
+        value = AtNoise(energy, level)(x)
+        (gradient,) = torch.autograd.grad(value.sum(), x)
+    scaled = level * gradient
+    # Energies of images far away grow without bound: a logarithm keeps the distance readable.
+    columns = [value.detach().asinh()[:, None], norms(scaled).clamp(min=1e-12).log()[:, None]]
+    if grid:
+        columns += [_cells(scaled, grid), _cells(scaled.square(), grid).sqrt()]
+        if level >= DENOISED:
+            columns.append(_cells(images - level * scaled, grid))
+    return torch.cat(columns, dim=1)
 
 
 def _cells(images: Tensor, grid: int) -> Tensor:
@@ -183,13 +207,14 @@ def auroc(inliers: Tensor, outliers: Tensor) -> float:
     scores = torch.cat([inliers, outliers]).nan_to_num(nan=torch.inf).double()
     finite = scores.clamp(-1e300, 1e300)
     labels = torch.cat([torch.zeros(len(inliers)), torch.ones(len(outliers))])
-    return float(roc_auc_score(labels.numpy(), finite.cpu().numpy()))
+    metrics = import_extra("sklearn.metrics", "images", "auroc")
+    return float(metrics.roc_auc_score(labels.numpy(), finite.cpu().numpy()))
 
 
 def outlier_sets(
     images: Tensor, generator: torch.Generator, other: Tensor | None = None
 ) -> Mapping[str, Tensor]:
-    """What inliers `(N, C, H, W)` in [0, 1] are to be told from, each `(N, C, H, W)` or as many as there are.
+    """Outliers for inliers `(N, C, H, W)` in [0, 1], each `(N, C, H, W)` or as many as there are.
 
     "uniform": uniform noise; "constant": images of one grey, each its own; "interpolated": means of two images;
     "rotated": turned by a quarter; "shuffled": their quarters in another order; "other": another set, if given.
@@ -218,9 +243,7 @@ def _shuffled(images: Tensor, generator: torch.Generator) -> Tensor:
     rows, columns = images.shape[2] // 2, images.shape[3] // 2
     whole = images[:, :, : 2 * rows, : 2 * columns]
     parts = [whole[:, :, r : r + rows, c : c + columns] for r in (0, rows) for c in (0, columns)]
-    orders = torch.tensor(
-        [(1, 0, 3, 2), (1, 2, 3, 0), (2, 0, 3, 1), (2, 3, 0, 1), (3, 2, 1, 0), (3, 0, 1, 2)]
-    )
+    orders = torch.tensor(list(QUARTER_ORDERS.values()))
     index = torch.randint(len(orders), (len(images),), generator=generator, device=generator.device)
     chosen = orders[index.cpu()].to(images.device)
     stacked = torch.stack(parts, dim=1)
@@ -233,6 +256,6 @@ def _shuffled(images: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def in_parts(of: Callable[[Tensor], Tensor], images: Tensor, size: int = 512) -> Tensor:
-    """`of` applied to images part by part, so that memory stays small."""
+    """`of` applied to images `(N, C, H, W)` in parts of `size`, so that memory stays small."""
     require_floats("images", images)
     return torch.cat([of(part) for part in images.split(size)])

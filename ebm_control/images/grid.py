@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
-import imageio.v3 as iio
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ebm_control.checks import require, require_number
@@ -44,8 +45,11 @@ def grid(images: Tensor, columns: int, *, gap: int = 1, scale: int = 1) -> Tenso
 
 def save_grid(path: Path | str, images: Tensor, columns: int, *, scale: int = 2) -> Path:
     """Write `grid` as a picture, making its folder where needed."""
-    path, picture = Path(path), grid(images, columns, scale=scale).numpy()
+    path, picture = Path(path), Image.fromarray(grid(images, columns, scale=scale).numpy())
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Encoded first: imageio writes to a full disk once more, and complains, when it is thrown away.
-    path.write_bytes(iio.imwrite("<bytes>", picture, extension=path.suffix, plugin="pillow"))
+    encoded = (
+        BytesIO()
+    )  # first: some formats write to a full disk once more, and complain, when they are thrown away
+    picture.save(encoded, Image.registered_extensions()[path.suffix.lower()])
+    path.write_bytes(encoded.getvalue())
     return path

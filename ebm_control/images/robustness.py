@@ -1,4 +1,4 @@
-"""Accuracy under attack."""
+"""Accuracy of classifiers on adversarial examples of growing radius."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Robustness:
         attack: "none", "pgd" or "apgd".
         norm: of the ball.
         radius: of the ball.
-        accuracy: share of images that are told right under the attack.
+        accuracy: share of images that are classified correctly under the attack.
 
     """
 
@@ -105,7 +105,7 @@ def withstood(
     restarts: int = 1,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Which images `(N,)` stay told right under an attack; an adaptive one climbs two losses."""
+    """Which images `(N,)` stay classified correctly under an attack; an adaptive one climbs two losses."""
     right = _right(logits, images, labels)
     for loss in ("cross-entropy", "dlr") if attack.adaptive else ("cross-entropy",):
         left = right.nonzero().squeeze(1)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require, require_number
+from ebm_control.checks import require_is, require_number
 from ebm_control.data.batch import Batch
 from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
@@ -47,14 +47,7 @@ def fit_base(
 
     """
     require_number("minimum", minimum, 0, above=True)
-    base = energy.base
-    require(
-        isinstance(base, RegressionBase),
-        "energy.base",
-        given=type(base).__name__,
-        expected="a RegressionBase",
-    )
-    assert isinstance(base, RegressionBase)
+    base = require_is(energy.base, RegressionBase, "energy.base")
     regress(
         base.parameters(),
         lambda batch: _squared_error(energy, base, batch).mean(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,8 +12,9 @@ from torch import Tensor
 from ebm_control.checks import as_python, require, require_flag, require_levels, require_number
 from ebm_control.energies.image import ImageEnergy, ResidualNetwork, SmallCNN, UNet
 from ebm_control.images.sampling import generate
+from ebm_control.models.loading import load_energy_model, with_tuples
 from ebm_control.samplers.chain import Sampler
-from ebm_control.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, one_line, save_model
+from ebm_control.training.checkpoint import Checkpoint, save_model
 from ebm_control.training.fitting import Training
 
 NETWORKS = {"small": SmallCNN, "residual": ResidualNetwork, "unet": UNet}
@@ -33,7 +34,7 @@ class ImageModelSettings:
 
     """
 
-    network: str = "auto"
+    network: Literal["auto", "small", "residual", "unet"] = "auto"
     width: int = 32
     conditional: bool = False
     spectral: bool = False
@@ -50,7 +51,7 @@ class ImageModelSettings:
             require_levels("noise", self.noise)
 
     def resolved(self) -> ImageModelSettings:
-        """The same with its network named."""
+        """The same settings with `network="auto"` replaced by the network that it stands for."""
         if self.network != "auto":
             return self
         return replace(self, network="unet" if self.noise else "small")
@@ -150,21 +151,14 @@ class ImageModel:
             CheckpointError: the checkpoint is not sound or not of an image model.
 
         """
-        checkpoint = load_checkpoint(path)
-        try:
-            known = checkpoint.settings
-            given: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in known["image_model"].items()
-            }
-            channels, height, width = known["shape"]
-            made = cls.create(
-                ImageModelSettings(**given), (channels, height, width), int(known["classes"]), known["data"]
-            )
-            made.energy.load_state_dict(dict(checkpoint.weights))
-        except Exception as error:  # settings made up by someone else can fail in any way
-            raise CheckpointError(
-                f"{path}: not a checkpoint of an image model ({one_line(error)})"
-            ) from error
-        made.energy.to(device).eval().requires_grad_(False)
-        return made
+        return load_energy_model(path, "an image model", cls._rebuild, device)
+
+    @classmethod
+    def _rebuild(cls, checkpoint: Checkpoint) -> ImageModel:
+        """An untrained model of the settings that `describe` gave."""
+        settings = checkpoint.settings
+        channels, height, width = settings["shape"]
+        model_settings = ImageModelSettings(**with_tuples(settings["image_model"]))
+        return cls.create(
+            model_settings, (channels, height, width), int(settings["classes"]), settings["data"]
+        )

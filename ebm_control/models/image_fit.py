@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 
@@ -20,7 +21,8 @@ from ebm_control.training.run_folder import LearnedFrom
 from ebm_control.training.sample_buffer import SampleBuffer, uniform
 from ebm_control.training.trainer import Trainer
 
-IMAGE_LOSSES = ("cd", "cd-kl", "dsm")
+ImageLoss = Literal["cd", "cd-kl", "dsm"]
+IMAGE_LOSSES: tuple[ImageLoss, ...] = get_args(ImageLoss)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class ImageTrainSettings(EnergyTrainSettings):
     """
 
     model: ImageModelSettings = field(default_factory=ImageModelSettings)
-    loss: str = "dsm"
+    loss: ImageLoss = "dsm"
     updates: int = 3000
     batch_size: int = 128
     learning_rate: float | None = None

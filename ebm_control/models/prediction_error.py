@@ -66,43 +66,47 @@ def prediction_error(
         require_number(name, value, 1, whole=True)
     require_seed("seed", seed)
     _require_fit(model, buffer, horizon)
-    settings = model.settings
-    known = 1 if settings.kind == "window" else settings.window - 1
-    observations, actions = buffer.sample_windows(
-        windows, known + horizon, settings.gaps[0], rng=np.random.default_rng(seed)
-    )
-    normalizer = model.normalizer
-    x = normalizer.normalize(torch.from_numpy(observations), torch.from_numpy(actions)).float()
-    data, layout = normalizer.layout, model.layout
-    given = data.actions(x)[:, known - 1 : -1] if layout.act_dim else None
-    context = (
-        torch.full((windows, 1), math.log2(settings.gaps[0]), dtype=x.dtype)
-        if len(settings.gaps) > 1
-        else None
-    )
+    x, known = _sampled_windows(model, buffer, horizon, windows, seed)
+    settings, layout = model.settings, model.layout
+    context = None
+    if len(settings.gaps) > 1:
+        context = torch.full((windows, 1), math.log2(settings.gaps[0]), dtype=x.dtype)
     prediction = predict(
         model.energy,
         x[:, :known, : layout.dim],
-        given,
+        model.normalizer.layout.actions(x)[:, known - 1 : -1] if layout.act_dim else None,
         horizon=horizon,
         samples=samples,
         sampler=sampler,
         context=context,
         generator=torch.Generator().manual_seed(int(seed)),
     )
-    truth = layout.states(x)[:, known:]
-    unit = normalizer.state_std.float()
+    states = layout.states(x)
+    unit = model.normalizer.state_std.float()
     # Periodic coordinates have no plain mean: average the errors, which do not wrap.
-    errors = layout.difference(prediction.states, truth[:, None]) / unit
-    still = layout.difference(layout.states(x)[:, known - 1 : known], truth) / unit
+    errors = layout.difference(prediction.states, states[:, None, known:]) / unit
+    still = layout.difference(states[:, known - 1 : known], states[:, known:]) / unit
     best = errors.square().mean(dim=-1).amin(dim=1)
     return PredictionError(
         errors.mean(dim=1).square().mean(dim=(0, 2)).sqrt(),
         best.mean(dim=0).sqrt(),
         still.square().mean(dim=(0, 2)).sqrt(),
         prediction,
-        truth,
+        states[:, known:],
     )
+
+
+def _sampled_windows(
+    model: TrajectoryModel, buffer: RolloutBuffer, horizon: int, windows: int, seed: int
+) -> tuple[Tensor, int]:
+    """Normalised windows `(N, history + horizon, D)` of the data, and the rows of the history that the model needs."""
+    settings = model.settings
+    history = 1 if settings.kind == "window" else settings.window - 1
+    observations, actions = buffer.sample_windows(
+        windows, history + horizon, settings.gaps[0], rng=np.random.default_rng(seed)
+    )
+    x = model.normalizer.normalize(torch.from_numpy(observations), torch.from_numpy(actions)).float()
+    return x, history
 
 
 def _require_fit(model: TrajectoryModel, buffer: RolloutBuffer, horizon: int) -> None:

@@ -47,7 +47,7 @@ class RewardNetwork(nn.Module):
         return value
 
     def raw(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
-        """The same in the environment's units."""
+        """Rewards `(...)` in the environment's own units, where the network is fitted in stds of the data."""
         return self(states, actions, after) * self.std + self.mean
 
 

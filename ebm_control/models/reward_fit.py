@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -63,16 +63,7 @@ def fit_reward(
         assert drawn.index is not None
         return (_value(network, drawn.x) - targets[drawn.index]).square().mean()
 
-    network.requires_grad_(True)
-    regress(
-        network.parameters(),
-        squared,
-        _drawn(pairs, batch_size, seed),
-        updates,
-        learning_rate=learning_rate,
-        gradient_clip=1.0,
-    )
-    network.requires_grad_(False)
+    _regress(network, squared, _drawn(pairs, batch_size, seed), updates, learning_rate)
     with torch.no_grad():
         return float(squared(next(_drawn(pairs, min(len(pairs), 1000), seed + 1))).sqrt())
 
@@ -119,17 +110,25 @@ def fit_ends(
             yield Batch(torch.cat([next(part).x for part in parts]))
 
     targets = torch.cat([torch.ones(batch_size // 2), torch.zeros(batch_size // 2)])
-    network.requires_grad_(True)
-    regress(
-        network.parameters(),
-        lambda drawn: binary_cross_entropy_with_logits(_value(network, drawn.x), targets),
-        both(),
-        updates,
-        learning_rate=learning_rate,
-        gradient_clip=1.0,
-    )
-    network.requires_grad_(False)
+
+    def cross_entropy(drawn: Batch) -> Tensor:
+        return binary_cross_entropy_with_logits(_value(network, drawn.x), targets)
+
+    _regress(network, cross_entropy, both(), updates, learning_rate)
     return count
+
+
+def _regress(
+    network: RewardNetwork | EndNetwork,
+    loss: Callable[[Batch], Tensor],
+    batches: Iterator[Batch],
+    updates: int,
+    learning_rate: float,
+) -> None:
+    """Train the network in place; its weights take gradients only meanwhile, as plans differentiate by states alone."""
+    network.requires_grad_(True)
+    regress(network.parameters(), loss, batches, updates, learning_rate=learning_rate, gradient_clip=1.0)
+    network.requires_grad_(False)
 
 
 def _value(network: RewardNetwork | EndNetwork, x: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,12 +24,13 @@ from ebm_control.energies.base_measure import BaseMeasure, GaussianBase, Regress
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import HEADS, MLP, FourierMLP, TemporalConvolution, Transformer
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
+from ebm_control.models.loading import load_energy_model, with_tuples
 from ebm_control.models.raw_units import in_raw_units, raw_history
 from ebm_control.models.recorded import RecordedRewards
 from ebm_control.prediction.predict import Prediction, predict
 from ebm_control.samplers.chain import Sampler
 from ebm_control.tensors import outside_inference_mode
-from ebm_control.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, one_line, save_model
+from ebm_control.training.checkpoint import Checkpoint, save_model
 from ebm_control.training.fitting import Training
 
 
@@ -247,27 +247,17 @@ class TrajectoryModel:
             CheckpointError: the checkpoint is not sound or not of a trajectory model.
 
         """
-        checkpoint = load_checkpoint(path)
-        try:
-            model = cls._rebuild(checkpoint.settings)
-            recorded = RecordedRewards.from_state(checkpoint.state)
-            model.energy.load_state_dict(dict(checkpoint.weights))
-        except Exception as error:  # settings made up by someone else can fail in any way
-            raise CheckpointError(
-                f"{path}: not a checkpoint of a trajectory model ({one_line(error)})"
-            ) from error
-        model.energy.to(device).eval().requires_grad_(False)
-        return replace(model, recorded=recorded)
+        return load_energy_model(path, "a trajectory model", cls._rebuild, device)
 
     @classmethod
-    def _rebuild(cls, settings: Mapping[str, Any]) -> TrajectoryModel:
-        given: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in settings["model"].items()
-        }
+    def _rebuild(cls, checkpoint: Checkpoint) -> TrajectoryModel:
+        """An untrained model of the settings that `describe` gave."""
+        settings = checkpoint.settings
+        model_settings = ModelSettings(**with_tuples(settings["model"]))
         normalizer = Normalizer.from_dict(settings["normalizer"])
         # The scale itself comes with the weights, as a buffer.
-        return cls.create(ModelSettings(**given), normalizer, torch.ones(normalizer.layout.obs_dim))
+        model = cls.create(model_settings, normalizer, torch.ones(normalizer.layout.obs_dim))
+        return replace(model, recorded=RecordedRewards.from_state(checkpoint.state))
 
 
 def _base(settings: ModelSettings, layout: TrajectoryLayout, inputs: int, outputs: int) -> BaseMeasure | None:

@@ -30,7 +30,7 @@ from ebm_control.training.checkpoint import load_checkpoint
 from ebm_control.training.guard import Guard
 from ebm_control.training.logger import Logger
 from ebm_control.training.negatives import Negatives, RandomNegatives
-from ebm_control.training.objectives import LOSSES, objective
+from ebm_control.training.objectives import LOSSES, Loss, objective
 from ebm_control.training.regression import seeded
 from ebm_control.training.run_folder import LearnedFrom
 from ebm_control.training.sample_buffer import SampleBuffer
@@ -65,7 +65,7 @@ class TrainSettings(EnergyTrainSettings):
     base_updates: int = 3000
     batch_size: int = 256
     learning_rate: float = 3e-4
-    loss: str = "cd"
+    loss: Loss = "cd"
     random_negatives: int = 0
     proposals: int = 8
     noise: tuple[float, float] = (0.03, 10.0)

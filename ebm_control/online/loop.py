@@ -28,9 +28,9 @@ from ebm_control.online.effort import scale_steps
 from ebm_control.online.experience import Experience
 from ebm_control.online.exploration.frontier import Goals
 from ebm_control.online.learner import Learner, Model
-from ebm_control.online.planner import Cost, MakePlanner, OnlinePlanner, Reward, planner_of
+from ebm_control.online.planner import Cost, MakePlanner, OnlinePlanner, Reward, usual_planner
 from ebm_control.online.progress import EpisodeEnd, Progress
-from ebm_control.online.recipe import env_with, learner_of
+from ebm_control.online.recipe import as_learner, env_with
 from ebm_control.online.regimes import Regime, heed_change
 from ebm_control.online.reward import LearnedReward
 from ebm_control.online.settings import OnlineSettings
@@ -117,7 +117,7 @@ class OnlineLearning:
     ) -> None:
         self.settings = OnlineSettings() if settings is None else settings
         self.learner, self.inverse_dynamics, self.goals = (
-            learner_of(learner, self.settings),
+            as_learner(learner, self.settings),
             inverse_dynamics,
             goals,
         )
@@ -134,7 +134,7 @@ class OnlineLearning:
             count,
             self.settings.memory,
         )
-        self.planner = planner_of(planner, cost, reward, goal_index, horizon)
+        self.planner = usual_planner(planner, cost, reward, goal_index, horizon)
         if isinstance(self.planner, OnlinePlanner):
             self.planner.bind(self)
         self.progress = Progress(next_round=self.settings.warm_up)

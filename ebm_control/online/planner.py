@@ -120,7 +120,7 @@ class OnlinePlanner:
         return self.goal_weight * GoalCost(model.layout, self.goal_index, smooth=0.02)
 
 
-def planner_of(
+def usual_planner(
     planner: MakePlanner | None,
     cost: Cost | None,
     reward: Reward | LearnedReward | None,

@@ -39,7 +39,7 @@ def make_learner(kind: str, transitions: int, seed: int = 0) -> Learner:
     return BaselineLearner(5, (128, 128), ROUND, seed=seed)
 
 
-def learner_of(learner: Learner | str, settings: OnlineSettings) -> Learner:
+def as_learner(learner: Learner | str, settings: OnlineSettings) -> Learner:
     """A learner as it is; of a word, one with a place for every transition of the run."""
     if not isinstance(learner, str):
         return learner

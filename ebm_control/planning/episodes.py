@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 
 class Agent(Protocol):
-    """Anything with Stable-Baselines3's `predict`."""
+    """Whatever chooses actions from observations by the `predict` of Stable-Baselines3."""
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
@@ -55,7 +55,7 @@ class Episodes:
 
     @property
     def mean(self) -> float:
-        """Mean return."""
+        """Mean over episodes of their undiscounted returns."""
         return float(self.returns.mean())
 
     @property

@@ -89,41 +89,53 @@ class Planner:
         terms = [costs] if isinstance(costs, Energy) else list(costs or ())
         self.sampler, self.first = sampler, first or sampler
         self.horizon, self.layout, self.chains = horizon, layout, chains
-        # A goal cost may sit inside the algebra: 20 * GoalCost(...) + ...
-        self.goal_costs = [part for term in terms for part in term.modules() if isinstance(part, GoalCost)]
-        self.goal_index = tuple(goal_index) or (tuple(self.goal_costs[0].index) if self.goal_costs else ())
-        self.fix_goal, self.restarts, self.context = fix_goal, restarts, context
-        if self.goal_index:
-            require_index("goal_index", self.goal_index, layout.obs_dim)
+        self.restarts, self.context = restarts, context
+        self._aim(terms, goal_index, fix_goal=fix_goal)
         self._hold(steady, rate)
-        self.spread = torch.as_tensor(spread, dtype=torch.float32).expand(layout.dim)
-        sound = bool((self.spread.isfinite() & (self.spread >= 0)).all())
-        require(sound, "spread", given=spread, expected="figures of at least 0")
+        self._scatter(spread, windings=windings)
+        # Composed once: an engine that compiles or captures keeps what it made for this very energy.
+        total = _composed(energy, weight, terms, dynamics)
+        self._rolled = None if dynamics is None else self._rolled_out(total, dynamics)
+        self.energy = self._rolled or total
+
+    def _aim(self, costs: Sequence[Energy], goal_index: Sequence[int], *, fix_goal: bool) -> None:
+        """Set what a goal names, and whether it is a cost, fixed, or both."""
+        # A goal cost may sit inside the algebra: 20 * GoalCost(...) + ...
+        self.goal_costs = [part for term in costs for part in term.modules() if isinstance(part, GoalCost)]
+        self.goal_index = tuple(goal_index) or (tuple(self.goal_costs[0].index) if self.goal_costs else ())
+        self.fix_goal = fix_goal
+        if self.goal_index:
+            require_index("goal_index", self.goal_index, self.layout.obs_dim)
         require(
             not fix_goal or len(self.goal_index) > 0,
             "goal_index",
             given=self.goal_index,
             expected="the coordinates that fix_goal holds",
         )
-        self.turning = [i for i in self.goal_index if i in layout.periodic] if windings else []
+
+    def _scatter(self, spread: Tensor | float, *, windings: bool) -> None:
+        """Set how far apart chains start, and the periodic goal coordinates that they go round either way."""
+        self.spread = torch.as_tensor(spread, dtype=torch.float32).expand(self.layout.dim)
+        sound = bool((self.spread.isfinite() & (self.spread >= 0)).all())
+        require(sound, "spread", given=spread, expected="figures of at least 0")
+        periodic = self.layout.periodic
+        self.turning = [i for i in self.goal_index if i in periodic] if windings else []
         require(
-            not windings or (fix_goal and len(self.turning) > 0),
+            not windings or (self.fix_goal and len(self.turning) > 0),
             "windings",
-            given=f"True, fix_goal={fix_goal}, goal_index={self.goal_index}",
-            expected=f"fix_goal, and a goal that names some of the periodic coordinates {layout.periodic}",
+            given=f"True, fix_goal={self.fix_goal}, goal_index={self.goal_index}",
+            expected=f"fix_goal, and a goal that names some of the periodic coordinates {periodic}",
         )
-        # Composed once: an engine that compiles or captures keeps what it made for this very energy.
-        total = _composed(energy, weight, terms, dynamics)
-        self._rolled: RolledOut | None = None
-        if dynamics is not None:
-            require(
-                layout.act_dim > 0 and dynamics.layout == layout and not fix_goal,
-                "dynamics",
-                given=f"{dynamics.layout}, fix_goal={fix_goal}",
-                expected=f"the planner's layout {layout} with actions, and a goal that is a cost",
-            )
-            self._rolled = RolledOut(total, dynamics)
-        self.energy = self._rolled or total
+
+    def _rolled_out(self, total: Energy, dynamics: Dynamics) -> RolledOut:
+        """The energy over actions alone, whose states follow from them."""
+        require(
+            self.layout.act_dim > 0 and dynamics.layout == self.layout and not self.fix_goal,
+            "dynamics",
+            given=f"{dynamics.layout}, fix_goal={self.fix_goal}",
+            expected=f"the planner's layout {self.layout} with actions, and a goal that is a cost",
+        )
+        return RolledOut(total, dynamics)
 
     @outside_inference_mode
     @torch.no_grad()

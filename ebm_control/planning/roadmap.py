@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 from ebm_control.checks import require, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.trajectory import TransitionEnergy
+
+_LEAST_LENGTH = 1e-6  # of an edge: 0 would mean none
 
 
 class Guide(Protocol):
@@ -206,43 +209,41 @@ class Roadmap:
         """
         count, size = len(start), len(self.nodes)
         ends = torch.cat([start, goal])
-        rows, columns, lengths, worst = self._rated(ends, *self._nearest(ends, self.neighbours))
-        # A state that no line leads from (close to a wall, say) is joined by the likeliest.
-        least = np.full(2 * count, np.inf)
-        np.minimum.at(least, rows, worst)
-        clear = worst <= np.maximum(level, least)[rows]
-        among = self._edges[3] <= level
-        direct = (self.clear.worst(start, goal) <= level).cpu().numpy()
-        nodes = self.nodes.to(ends)
-        if refused is not None:
-            clear &= ~self._nears(ends[rows], nodes[columns], refused)
-            among &= ~self._nears(nodes[self._edges[0]], nodes[self._edges[1]], refused)
-            direct &= ~self._nears(start, goal, refused)
-        here = np.arange(count)[direct] + size
-        straight = self.clear.length(start, goal).cpu().numpy()[direct].clip(1e-6)
-        graph = csr_array(
-            (
-                np.concatenate([self._edges[2][among], lengths[clear], straight]),
-                (
-                    np.concatenate([self._edges[0][among], rows[clear] + size, here]),
-                    np.concatenate([self._edges[1][among], columns[clear], here + count]),
-                ),
-            ),
-            shape=(size + 2 * count, size + 2 * count),
-        )
+        points = torch.cat([self.nodes.to(ends), ends])  # nodes, then starts, then goals
+        among = self._edges.of(self._edges.worst <= level)
+        joining = self._joining(ends, level)
+        direct = self._direct(start, goal, level)
+        edges = [edges.of(~self._nears(points, edges, refused)) for edges in (among, joining, direct)]
+        graph = _graph(edges, len(points))
         goals = size + count + np.arange(count)
         _, before = dijkstra(graph, directed=False, indices=goals, return_predecessors=True)
-        points = torch.cat([nodes, ends])
-        paths: list[Tensor | None] = []
-        for i in range(count):
-            path, node = [size + i], size + i
-            while node != goals[i] and before[i, node] >= 0:
-                node = int(before[i, node])
-                path.append(node)
-            paths.append(points[path] if node == goals[i] else None)
-        return paths
+        traces = [_traced(before[i], size + i, goals[i]) for i in range(count)]
+        return [None if trace is None else points[trace] for trace in traces]
 
-    def _nears(self, start: Tensor, end: Tensor, refused: Tensor) -> np.ndarray:
+    def _joining(self, ends: Tensor, level: float) -> _Edges:
+        """Edges from starts and goals `(2N, obs_dim)` to nodes, numbered from the nodes on, no worse than `level`.
+
+        A state that no such line leads from (close to a wall, say) is joined by the likeliest.
+        """
+        edges = self._rated(ends, *self._nearest(ends, self.neighbours))
+        least = np.full(len(ends), np.inf)
+        np.minimum.at(least, edges.start, edges.worst)
+        edges = edges.of(edges.worst <= np.maximum(level, least)[edges.start])
+        return edges._replace(start=edges.start + len(self.nodes))
+
+    def _direct(self, start: Tensor, goal: Tensor, level: float) -> _Edges:
+        """Edges from each start straight to its goal, no worse than `level`."""
+        count = len(start)
+        here = len(self.nodes) + np.arange(count)
+        length = self.clear.length(start, goal).cpu().numpy().clip(_LEAST_LENGTH)
+        edges = _Edges(here, here + count, length, self.clear.worst(start, goal).cpu().numpy())
+        return edges.of(edges.worst <= level)
+
+    def _nears(self, points: Tensor, edges: _Edges, refused: Tensor | None) -> np.ndarray:
+        """Boolean, one an edge between `points`: whether it comes near a refused place `(K, obs_dim)`."""
+        if refused is None:
+            return np.zeros(len(edges.start), dtype=bool)
+        start, end = points[edges.start], points[edges.end]
         return self.clear.nears(start, end, refused.expand(len(start), -1, -1)).cpu().numpy()
 
     def _nearest(self, states: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -251,21 +252,47 @@ class Roadmap:
         length, index = distance.topk(count, dim=1, largest=False)
         return index, length
 
-    def _rated(
-        self, states: Tensor, near: Tensor, length: Tensor
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Rows, columns, lengths and worst energies of the lines from `states` to nodes `near`."""
+    def _rated(self, states: Tensor, near: Tensor, length: Tensor) -> _Edges:
+        """Edges from `states` `(n, obs_dim)` to the nodes `near` `(n, k)`, at distances `length` `(n, k)`."""
         count = near.shape[1]
         ends = self.nodes.to(states)[near]
         worst = self.clear.worst(states.repeat_interleave(count, dim=0), ends.flatten(0, 1))
-        rows = np.repeat(np.arange(len(states)), count)
-        lengths = length.flatten().clamp_min(1e-6)  # 0 would mean no edge
-        return (
-            rows,
+        return _Edges(
+            np.repeat(np.arange(len(states)), count),
             near.flatten().cpu().numpy(),
-            lengths.double().cpu().numpy(),
+            length.flatten().clamp_min(_LEAST_LENGTH).double().cpu().numpy(),
             worst.double().cpu().numpy(),
         )
+
+
+class _Edges(NamedTuple):
+    """Lines of a roadmap, arrays `(E,)`: the points they join, their length and the energy of their worst piece."""
+
+    start: np.ndarray
+    end: np.ndarray
+    length: np.ndarray
+    worst: np.ndarray
+
+    def of(self, chosen: np.ndarray) -> _Edges:
+        """The edges where `chosen` `(E,)` is True."""
+        return _Edges(*(column[chosen] for column in self))
+
+
+def _graph(edges: Sequence[_Edges], size: int) -> csr_array:
+    """Matrix `(size, size)` of the lengths of all edges between `size` points."""
+    start, end, length, _ = (np.concatenate(column) for column in zip(*edges, strict=True))
+    return csr_array((length, (start, end)), shape=(size, size))
+
+
+def _traced(before: np.ndarray, start: int, goal: int) -> list[int] | None:
+    """Points on the way from `start` to `goal` by the predecessors `before` of a search from the goal; None without."""
+    path = [start]
+    while path[-1] != goal:
+        following = int(before[path[-1]])
+        if following < 0:
+            return None
+        path.append(following)
+    return path
 
 
 def straightened(clear: LineOfSight, routes: Tensor, refused: Tensor | None = None) -> Tensor:
@@ -274,32 +301,54 @@ def straightened(clear: LineOfSight, routes: Tensor, refused: Tensor | None = No
     The shortest way along each route that may skip points wherever the line between two is clear, of `refused` places
     `(N, K, obs_dim)` too; neighbours stay joined as they were.
 
+    Of a route A B C D round one corner, C, with clear lines from A to C but not to D: the shortest ways from A have
+    lengths `best = [0, AB, AC, AC + CD]` and come from the points `before = [A, A, A, C]`. Read backwards from D that
+    is D, C, A: the route A C D. Another problem of the batch, whose line from A to D is clear, reads D, A, A: without
+    the repeated start, and with a repeated goal, A D D.
+
     Returns:
         `(N, R', obs_dim)`, `R' <= R`, the last point repeated.
 
     """
-    count, rows = routes.shape[:2]
-    if count == 0 or rows < 3:
+    if len(routes) == 0 or routes.shape[1] < 3:
         return routes
+    before = _shortcuts(_leg_lengths(clear, routes, refused))
+    path = _shortest(before).to(routes.device)
+    return routes.take_along_dim(path[..., None], 1)
+
+
+def _leg_lengths(clear: LineOfSight, routes: Tensor, refused: Tensor | None) -> Tensor:
+    """Length `(N, R, R)` of the line from point i to a later point j of each route; infinite where it is not clear."""
+    count, rows = routes.shape[:2]
     i, j = torch.triu_indices(rows, rows, offset=1)
     starts, ends = routes[:, i].flatten(0, 1), routes[:, j].flatten(0, 1)
     away = None if refused is None else refused.repeat_interleave(len(i), dim=0)
     free = clear(starts, ends, away).unflatten(0, (count, -1)) | (j == i + 1)
+    line = torch.where(free, clear.length(starts, ends).unflatten(0, (count, -1)), torch.inf)
     length = torch.full((count, rows, rows), torch.inf)
-    length[:, i, j] = (
-        torch.where(free, clear.length(starts, ends).unflatten(0, (count, -1)), torch.inf).float().cpu()
-    )
+    length[:, i, j] = line.float().cpu()
+    return length
+
+
+def _shortcuts(length: Tensor) -> Tensor:
+    """The point `(N, R)` that comes before each on the shortest way from the first, by lengths `(N, R, R)` of lines."""
+    count, rows = length.shape[:2]
     best = torch.full((count, rows), torch.inf)
     best[:, 0] = 0
     before = torch.zeros(count, rows, dtype=torch.long)
     for k in range(1, rows):
         best[:, k], before[:, k] = (best[:, :k] + length[:, :k, k]).min(dim=1)
-    kept = [torch.full((count,), rows - 1)]
-    while bool((kept[-1] > 0).any()):
-        kept.append(before.gather(1, kept[-1][:, None])[:, 0])
-    # Backwards from the goal, so a short path ends in repeated starts: move them to the end as repeated goals.
-    path = torch.stack(kept[::-1], dim=1)
-    surplus = (path == 0).sum(dim=1, keepdim=True) - 1
-    place = (torch.arange(path.shape[1]) + surplus).clamp_max(path.shape[1] - 1)
-    index = path.gather(1, place).to(routes.device)
-    return routes.take_along_dim(index[..., None], 1)
+    return before
+
+
+def _shortest(before: Tensor) -> Tensor:
+    """Points `(N, R')` on the way to the last one, by what comes `before` `(N, R)` each; the last is repeated."""
+    count, rows = before.shape
+    backwards = [torch.full((count,), rows - 1)]
+    while bool((backwards[-1] > 0).any()):
+        backwards.append(before.gather(1, backwards[-1][:, None])[:, 0])
+    path = torch.stack(backwards[::-1], dim=1)
+    # A shorter one begins with repeated starts: leave out all but one, and repeat the goal at the end instead.
+    repeated = (path == 0).sum(dim=1, keepdim=True) - 1
+    place = (torch.arange(path.shape[1]) + repeated).clamp_max(path.shape[1] - 1)
+    return path.gather(1, place)

@@ -20,7 +20,7 @@ class Dynamics(Protocol):
 
     @property
     def layout(self) -> TrajectoryLayout:
-        """Meaning of the coordinates."""
+        """Meaning of the coordinates of its trajectories."""
         ...
 
     def rollout(self, x: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class ExpectedDynamics(nn.Module):
 
     @property
     def layout(self) -> TrajectoryLayout:
-        """The energy's."""
+        """Layout of the trajectories of its energy."""
         return self.energy.layout
 
     def rollout(self, x: Tensor) -> Tensor:

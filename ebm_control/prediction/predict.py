@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ebm_control.checks import require, require_finite, require_number, require_shape
-from ebm_control.energies.base import Energy
 from ebm_control.energies.base_measure import GaussianBase
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.noise import AtNoise
@@ -81,92 +80,112 @@ def predict(
 
     """
     layout, like = energy.layout, energy.displacement_scale
-
-    def cast(argument: str, value: Tensor | ArrayLike) -> Tensor:
-        return as_tensor(argument, value, like.dtype, like.device)
-
-    past = cast("history", history)
-    acted = None if actions is None else cast("actions", actions)
-    condition = None if context is None else cast("context", context)
-    box = None if bounds is None else (cast("bounds", bounds[0]), cast("bounds", bounds[1]))
+    past, acted, condition, box = _cast(like, history, actions, context, bounds)
     _check(energy, past, acted, condition, horizon, samples, box)
     generator = generator_on(like.device, generator)
     x = past.repeat_interleave(samples, dim=0)
     if acted is None:
         shape = (len(x), horizon, layout.act_dim)
-        given = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
+        future_actions = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
     else:
-        given = acted.repeat_interleave(samples, dim=0)
-    held = None if condition is None else condition.repeat_interleave(samples, dim=0)
-    roll = _stepwise if isinstance(energy, TransitionEnergy) else _by_window
+        future_actions = acted.repeat_interleave(samples, dim=0)
+    contexts = None if condition is None else condition.repeat_interleave(samples, dim=0)
+    rollout = _Rollout(sampler or trajectory_sampler(energy), contexts, generator, box)
     with torch.no_grad():
-        x, total = roll(
-            energy, x, given, horizon, sampler or trajectory_sampler(energy), held, generator, box
-        )
+        x, total = rollout.extend(energy, x, future_actions)
     future = x.unflatten(0, (len(past), samples))
-    known = past.shape[1]
+    history_rows = past.shape[1]
     return Prediction(
-        layout.states(future)[:, :, known:],
-        layout.actions(future)[:, :, known - 1 : -1],
+        layout.states(future)[:, :, history_rows:],
+        layout.actions(future)[:, :, history_rows - 1 : -1],
         total.unflatten(0, (len(past), samples)),
     )
 
 
-def _stepwise(
-    energy: Energy,
-    x: Tensor,
-    actions: Tensor,
-    horizon: int,
-    sampler: Sampler,
-    context: Tensor | None,
-    generator: torch.Generator,
-    bounds: tuple[Tensor, Tensor] | None,
-) -> tuple[Tensor, Tensor]:
-    """Trajectories and their energies."""
-    assert isinstance(energy, TransitionEnergy)
-    layout, past, spread = energy.layout, energy.window - 1, _spread(energy, sampler)
-    require(x.shape[1] >= past, "history", given=f"{x.shape[1]} rows", expected=f"at least {past}")
-    fixed = _known(layout, past, 1, x.device)
-    for t in range(horizon):
-        x = torch.cat([x[:, :-1], layout.join(layout.states(x)[:, -1:], actions[:, t, None])], dim=1)
-        start = torch.cat([x[:, -past:], layout.join(layout.states(x)[:, -1:])], dim=1)
-        start = energy.propose(start, context, generator, spread)
-        chain = sampler(energy, start, fixed=fixed, context=context, generator=generator)
-        x = torch.cat([x, _within(layout, chain.x[:, -1:], bounds)], dim=1)
-    whole = energy if energy.noise is None else AtNoise(energy, energy.noise[0])
-    return x, whole(x, context)
+def _cast(
+    like: Tensor,
+    history: Tensor | ArrayLike,
+    actions: Tensor | ArrayLike | None,
+    context: Tensor | ArrayLike | None,
+    bounds: tuple[Tensor | ArrayLike, Tensor | ArrayLike] | None,
+) -> tuple[Tensor, Tensor | None, Tensor | None, tuple[Tensor, Tensor] | None]:
+    """What `predict` was given as tensors of the dtype and on the device of `like`."""
+
+    def cast(argument: str, value: Tensor | ArrayLike) -> Tensor:
+        return as_tensor(argument, value, like.dtype, like.device)
+
+    return (
+        cast("history", history),
+        None if actions is None else cast("actions", actions),
+        None if context is None else cast("context", context),
+        None if bounds is None else (cast("bounds", bounds[0]), cast("bounds", bounds[1])),
+    )
 
 
-def _by_window(
-    energy: Energy,
-    x: Tensor,
-    actions: Tensor,
-    horizon: int,
-    sampler: Sampler,
-    context: Tensor | None,
-    generator: torch.Generator,
-    bounds: tuple[Tensor, Tensor] | None,
-) -> tuple[Tensor, Tensor]:
-    """Trajectories and energies: at once, or window after window where a base fixes their length."""
-    assert isinstance(energy, WindowEnergy)
-    layout, total = energy.layout, x.new_zeros(len(x))
-    known, length = (x.shape[1], horizon) if energy.window is None else (1, energy.window - 1)
-    fixed = _known(layout, known, length, x.device)
-    for begin in range(0, horizon, length):
-        given = actions[:, begin : begin + length]
-        wanted = given.shape[1]
-        # A last window that reaches beyond the horizon is sampled whole, under mean actions, and cut.
-        rest = given.new_zeros(len(x), length - wanted, layout.act_dim)
-        states = layout.states(x)[:, -known:]
-        states = torch.cat([states, states[:, -1:].expand(-1, length, -1)], dim=1)
-        start = layout.join(states, torch.cat([layout.actions(x)[:, -known:-1], given, rest], dim=1))
-        drawn = energy.propose(start[:, known - 1 :], context, generator, _spread(energy, sampler))
-        start = torch.cat([start[:, : known - 1], drawn], dim=1)
-        chain = sampler(energy, start, fixed=fixed, context=context, generator=generator)
-        new = _within(layout, chain.x[:, known : known + wanted], bounds)
-        x = torch.cat([x[:, :-1], chain.x[:, known - 1 : known], new], dim=1)
-        total = total + chain.energy
-    return x, total
+@dataclass(frozen=True)
+class _Rollout:
+    """How `predict` extends histories: the sampler with its noise, the context `(B, context_dim)`, and the bounds."""
+
+    sampler: Sampler
+    context: Tensor | None
+    generator: torch.Generator
+    bounds: tuple[Tensor, Tensor] | None
+
+    def extend(
+        self, energy: TransitionEnergy | WindowEnergy, x: Tensor, actions: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Histories `(B, h, D)` with a future under `actions` `(B, horizon, act_dim)`.
+
+        Returns:
+            trajectories `(B, h + horizon, D)` and their energies `(B,)`.
+
+        """
+        if isinstance(energy, TransitionEnergy):
+            return self._stepwise(energy, x, actions)
+        return self._by_window(energy, x, actions)
+
+    def _stepwise(self, energy: TransitionEnergy, x: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """State by state, each from the window that ends in it."""
+        layout, past = energy.layout, energy.window - 1
+        require(x.shape[1] >= past, "history", given=f"{x.shape[1]} rows", expected=f"at least {past}")
+        fixed = _known(layout, past, 1, x.device)
+        for t in range(actions.shape[1]):
+            x = torch.cat([x[:, :-1], layout.join(layout.states(x)[:, -1:], actions[:, t, None])], dim=1)
+            start = torch.cat([x[:, -past:], layout.join(layout.states(x)[:, -1:])], dim=1)
+            sampled, _ = self._sampled(energy, start, fixed)
+            x = torch.cat([x, _within(layout, sampled[:, -1:], self.bounds)], dim=1)
+        whole = energy if energy.noise is None else AtNoise(energy, energy.noise[0])
+        return x, whole(x, self.context)
+
+    def _by_window(self, energy: WindowEnergy, x: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """At once, or window after window where a base fixes their length; energies are summed over windows."""
+        layout, horizon, total = energy.layout, actions.shape[1], x.new_zeros(len(x))
+        known, length = (x.shape[1], horizon) if energy.window is None else (1, energy.window - 1)
+        fixed = _known(layout, known, length, x.device)
+        for begin in range(0, horizon, length):
+            window_actions = actions[:, begin : begin + length]
+            rows = window_actions.shape[1]
+            # A last window that reaches beyond the horizon is sampled whole, under mean actions, and cut.
+            padding = window_actions.new_zeros(len(x), length - rows, layout.act_dim)
+            states = layout.states(x)[:, -known:]
+            states = torch.cat([states, states[:, -1:].expand(-1, length, -1)], dim=1)
+            past_actions = layout.actions(x)[:, -known:-1]
+            start = layout.join(states, torch.cat([past_actions, window_actions, padding], dim=1))
+            sampled, energies = self._sampled(energy, start, fixed, before=known - 1)
+            future = _within(layout, sampled[:, known : known + rows], self.bounds)
+            x = torch.cat([x[:, :-1], sampled[:, known - 1 : known], future], dim=1)
+            total = total + energies
+        return x, total
+
+    def _sampled(
+        self, energy: TransitionEnergy | WindowEnergy, start: Tensor, fixed: Tensor, before: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Chains and their energies from a draw of the base in place of `start`, all but its `before` first rows."""
+        spread = _spread(energy, self.sampler)
+        proposed = energy.propose(start[:, before:], self.context, self.generator, spread)
+        start = torch.cat([start[:, :before], proposed], dim=1)
+        chain = self.sampler(energy, start, fixed=fixed, context=self.context, generator=self.generator)
+        return chain.x, chain.energy
 
 
 def _within(layout: TrajectoryLayout, x: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
@@ -177,7 +196,7 @@ def _within(layout: TrajectoryLayout, x: Tensor, bounds: tuple[Tensor, Tensor] |
 
 
 def _spread(energy: TransitionEnergy | WindowEnergy, sampler: Sampler) -> float:
-    """Of first states around those that the base expects, in its deviations: those of the sampler's temperature.
+    """Stds of the base that first states are drawn with around those it expects, by the sampler's temperature.
 
     Modes that a chain does not leave are met in the right shares only by chains that start in all of them: at draws
     from the base, to which annealed chains add noise that joins all modes. What follows cold dynamics starts at the

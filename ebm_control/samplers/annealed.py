@@ -15,7 +15,7 @@ from ebm_control.energies.base import Energy
 from ebm_control.samplers.chain import Bound, Chain, KernelSampler, broadcast, require_start
 from ebm_control.samplers.engines import Engine
 from ebm_control.samplers.kernel import Kernel
-from ebm_control.samplers.langevin import LangevinKernel
+from ebm_control.samplers.langevin import LangevinColumns, LangevinKernel, column
 from ebm_control.tensors import generator_on
 
 
@@ -65,26 +65,28 @@ class Annealed(KernelSampler):
 
     def kernel(self) -> Kernel:
         """A Langevin step, after which the noise level changes."""
-        return LangevinKernel("none", False, None, None, annealed=True)
+        return LangevinKernel(adapt="none", underdamped=False)
 
     def rows(self) -> Tensor:
-        """Figures of each step: those of a Langevin step, and the logarithm of the level after it."""
-        rows = []
+        """`(steps, 6)`, a column for each of `LangevinColumns`; the last holds the level after each step."""
+        step_sizes, noises, log_levels = [], [], []
+        heat = self.temperature**0.5
         for level, following in zip(self.levels, (*self.levels[1:], 0.0), strict=True):
             corrector, predictor = self.rate * level**2, level**2 - following**2
-            heat = self.temperature**0.5
-            stay = [corrector, heat * (2 * corrector) ** 0.5, 0.0, 0.0, 1.0, math.log(level)]
+            step_sizes += [*[corrector] * self.steps, predictor]
+            noises += [heat * (2 * corrector) ** 0.5] * self.steps
+            noises.append(heat * predictor**0.5 * following / level)
             # The last step's energy is that at the least level.
-            move = [
-                predictor,
-                heat * predictor**0.5 * following / level,
-                0.0,
-                0.0,
-                1.0,
-                math.log(following or level),
-            ]
-            rows += [*[stay] * self.steps, move]
-        return torch.tensor(rows, dtype=torch.float64)
+            log_levels += [*[math.log(level)] * self.steps, math.log(following or level)]
+        zeros = torch.zeros(len(step_sizes), dtype=torch.float64)
+        return LangevinColumns(
+            step_size=column(step_sizes),
+            noise=column(noises),
+            time_step=zeros,
+            momentum=zeros,
+            rms_bias=torch.ones_like(zeros),
+            log_level=column(log_levels),
+        ).stacked()
 
     def __call__(
         self,

@@ -124,7 +124,7 @@ def run_chain(
 
 
 def _factor(scale: Tensor | tuple[float, ...] | None, x: Tensor) -> Tensor:
-    """The preconditioner as a tensor."""
+    """The preconditioner, broadcastable to `x`; 1 for None."""
     if scale is None:
         return torch.ones((), device=x.device, dtype=x.dtype)
     factor = broadcast("scale", scale, x)
@@ -163,7 +163,7 @@ class KernelSampler(ABC):
 
     @abstractmethod
     def kernel(self) -> Kernel:
-        """One step."""
+        """One step of every chain under these settings, as pure functions of tensors."""
 
     @abstractmethod
     def rows(self) -> Tensor:

@@ -23,9 +23,8 @@ class Target:
     free: Tensor | None = None  # boolean, broadcastable to x; None: all coordinates are free
     low: Tensor | None = None  # bounds on free coordinates, broadcastable to x; both or neither
     high: Tensor | None = None
-    differentiable: bool = (
-        False  # gradients keep their graph, to the energy's parameters and to where a chain began
-    )
+    # Gradients keep their graph, to the energy's parameters and to where a chain began.
+    differentiable: bool = False
 
     @property
     def tensors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
@@ -64,8 +63,8 @@ class Target:
         """The same target with the last coordinate of every context set to `level`, a scalar."""
         context = self.context
         assert context is not None
-        told = level.to(context).expand(context.shape[0], 1)
-        changed = torch.cat([context[:, :-1], told], dim=1)
+        levels = level.to(context).expand(context.shape[0], 1)
+        changed = torch.cat([context[:, :-1], levels], dim=1)
         return Target(self.energy, changed, self.free, self.low, self.high, self.differentiable)
 
     def mask(self, move: Tensor) -> Tensor:
@@ -90,7 +89,7 @@ class Kernel(Protocol):
         ...
 
     def init(self, target: Target, x: Tensor) -> State:
-        """State before the first step."""
+        """State of chains that start at `x`, with their energies and what else the kernel carries."""
         ...
 
     def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:

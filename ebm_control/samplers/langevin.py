@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -75,20 +76,61 @@ class Langevin(KernelSampler):
                 require_number(name, value, 0, above=True)
 
     def kernel(self) -> Kernel:
-        """One Langevin step."""
-        return LangevinKernel(self.adapt, self.friction is not None, self.gradient_clip, self.delta_clip)
+        """One Langevin step of every chain, with the clips and the momentum of these settings."""
+        return LangevinKernel(
+            adapt=self.adapt,
+            underdamped=self.friction is not None,
+            gradient_clip=self.gradient_clip,
+            delta_clip=self.delta_clip,
+        )
 
     def rows(self) -> Tensor:
-        """Figures of each step: η, σ, time step h, momentum kept, bias of the running mean square."""
-        rows = []
+        """`(steps, 5)`, a column for each of `LangevinColumns` but the noise level."""
         step_sizes, temperatures = values(self.step_size, self.steps), values(self.temperature, self.steps)
-        noises = None if self.noise is None else values(self.noise, self.steps)
-        for i, (step_size, temperature) in enumerate(zip(step_sizes, temperatures, strict=True)):
-            sigma = math.sqrt(2 * step_size * temperature) if noises is None else noises[i]
-            h = math.sqrt(2 * step_size)
-            kept = 0.0 if self.friction is None else math.exp(-self.friction * h)
-            rows.append([step_size, sigma, h, kept, 1 - _RMS_DECAY ** (i + 1)])
-        return torch.tensor(rows, dtype=torch.float64).reshape(self.steps, 5)
+        if self.noise is None:
+            pairs = zip(step_sizes, temperatures, strict=True)
+            noises = [math.sqrt(2 * step_size * temperature) for step_size, temperature in pairs]
+        else:
+            noises = values(self.noise, self.steps)
+        time_steps = [math.sqrt(2 * step_size) for step_size in step_sizes]
+        friction = self.friction
+        return LangevinColumns(
+            step_size=column(step_sizes),
+            noise=column(noises),
+            time_step=column(time_steps),
+            momentum=column([0.0 if friction is None else math.exp(-friction * h) for h in time_steps]),
+            rms_bias=column([1 - _RMS_DECAY ** (i + 1) for i in range(self.steps)]),
+        ).stacked()
+
+
+class LangevinColumns(NamedTuple):
+    """Parameters of Langevin steps, `(steps,)` each for a whole chain, scalars for one step.
+
+    Attributes:
+        step_size: η.
+        noise: σ.
+        time_step: h, of underdamped dynamics.
+        momentum: share of the momentum that is kept, of underdamped dynamics.
+        rms_bias: what the running mean square of gradients is divided by, as it starts at 0.
+        log_level: logarithm of the noise level after the step, where the energy is conditioned on one.
+
+    """
+
+    step_size: Tensor
+    noise: Tensor
+    time_step: Tensor
+    momentum: Tensor
+    rms_bias: Tensor
+    log_level: Tensor | None = None
+
+    def stacked(self) -> Tensor:
+        """A matrix with a column for each that is given, `(steps, 5 or 6)`."""
+        return torch.stack([part for part in self if part is not None], dim=1)
+
+
+def column(figures: Sequence[float]) -> Tensor:
+    """A parameter of each step in double precision, `(steps,)`."""
+    return torch.tensor(figures, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -97,9 +139,8 @@ class LangevinKernel:
 
     adapt: str
     underdamped: bool
-    gradient_clip: float | None
-    delta_clip: float | None
-    annealed: bool = False  # rows end with what the context's last coordinate is from the next step on
+    gradient_clip: float | None = None
+    delta_clip: float | None = None
 
     def init(self, target: Target, x: Tensor) -> State:
         """Energy and gradient of the start, no momentum."""
@@ -121,7 +162,7 @@ class LangevinKernel:
         self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
     ) -> tuple[State, Info]:
         """One move of every chain, refused where it would end at a non-finite energy or gradient."""
-        step_size, sigma, h, kept, bias, *following = row.unbind(0)
+        step_size, sigma, h, kept, bias, log_level = LangevinColumns(*row.unbind(0))
         x, new, refused = state["x"], {}, state
         factor = scale
         if self.adapt == "rms":
@@ -138,8 +179,8 @@ class LangevinKernel:
             momentum = kick
             move = kick - drift
         new["x"] = target.hold(x + scale * move, x)
-        if self.annealed:
-            target = target.at(following[0])
+        if log_level is not None:
+            target = target.at(log_level)
         new["energy"], new["gradient"] = target.value_and_gradient(new["x"])
         if self.underdamped:
             after = self._drift(factor * new["gradient"], step_size)
@@ -155,7 +196,7 @@ class LangevinKernel:
         return choose(accept, new, refused), info
 
     def finish(self, target: Target, state: State) -> State:
-        """The state: its energy is known."""
+        """The state as it is: each step has evaluated the energy of where it ended."""
         return state
 
     def _drift(self, gradient: Tensor, step_size: Tensor) -> Tensor:

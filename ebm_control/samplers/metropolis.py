@@ -136,5 +136,5 @@ class HMCKernel:
         return choose(accept, new, state), info
 
     def finish(self, target: Target, state: State) -> State:
-        """The state: its energy is known."""
+        """The state as it is: each step has evaluated the energy of where it ended."""
         return state

@@ -54,7 +54,7 @@ class MPPI(KernelSampler):
         require_number("temperature", self.temperature, 0, above=True)
 
     def kernel(self) -> Kernel:
-        """One update of the mean."""
+        """One MPPI update: candidates around the mean, and the mean moved to their weighted mean."""
         return MPPIKernel(self.candidates, self.smooth)
 
     def rows(self) -> Tensor:
@@ -106,7 +106,7 @@ class CEM(KernelSampler):
         require_number("elites", self.elites, 2, self.candidates, whole=True)
 
     def kernel(self) -> Kernel:
-        """One refit."""
+        """One CEM refit: candidates around the mean, and mean and std fitted to the best of them."""
         return CEMKernel(self.candidates, self.smooth, self.elites, self.smoothing)
 
     def rows(self) -> Tensor:
@@ -154,7 +154,7 @@ class _PopulationKernel:
 
 @dataclass(frozen=True)
 class MPPIKernel(_PopulationKernel):
-    """One MPPI update."""
+    """One MPPI update; the fields are those of `MPPI`."""
 
     def step(
         self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
@@ -176,13 +176,13 @@ class MPPIKernel(_PopulationKernel):
         return new, {"energy": energies[:, 0], "rejected": rejected}
 
     def finish(self, target: Target, state: State) -> State:
-        """Evaluate the last mean."""
+        """The last mean with its own energy, which no step has evaluated."""
         return {"x": state["x"], "energy": target.value(state["x"])}
 
 
 @dataclass(frozen=True)
 class CEMKernel(_PopulationKernel):
-    """One CEM refit."""
+    """One CEM refit; the fields are those of `CEM`."""
 
     elites: int
     smoothing: float = 0.0

@@ -19,8 +19,8 @@ class Schedule(Protocol):
 
 
 @dataclass(frozen=True)
-class Linear:
-    """From `start` to `end` in a straight line."""
+class _Between:
+    """A schedule from one finite number to another."""
 
     start: float
     end: float
@@ -28,6 +28,11 @@ class Linear:
     def __post_init__(self) -> None:
         require_number("start", self.start)
         require_number("end", self.end)
+
+
+@dataclass(frozen=True)
+class Linear(_Between):
+    """From `start` to `end` in a straight line."""
 
     def __call__(self, done: float) -> float:
         """Value at `done` in [0, 1]."""
@@ -35,15 +40,8 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Cosine:
+class Cosine(_Between):
     """From `start` to `end` along half a cosine: slow at both ends."""
-
-    start: float
-    end: float
-
-    def __post_init__(self) -> None:
-        require_number("start", self.start)
-        require_number("end", self.end)
 
     def __call__(self, done: float) -> float:
         """Value at `done` in [0, 1]."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from ebm_control.checks import require_number
+from ebm_control.extras import MissingExtraError, import_extra
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 SUFFIX = ".ebm-control"  # of event files, so that those of this library are told from others
 
@@ -20,11 +24,14 @@ class Logger:
     """Writes figures, histograms and samples to TensorBoard, and drives one progress bar; a context manager.
 
     Args:
-        folder: for TensorBoard events; None writes none.
+        folder: for TensorBoard events; None writes none. Without the package tensorboard there are none either, which
+            the process says once.
         progress: show the bar.
         every: updates between two lines of figures.
 
     """
+
+    _said_missing = False  # of the whole process: a fit has several loggers
 
     def __init__(self, folder: Path | str | None = None, *, progress: bool = True, every: int = 50) -> None:
         require_number("every", every, 1, whole=True)
@@ -44,13 +51,24 @@ class Logger:
     def start(self, total: int, step: int = 0, name: str = "training") -> None:
         """Begin a run of `total` updates of which `step` are done: later events of an earlier run are purged."""
         if self.folder is not None:
-            self._writer = SummaryWriter(
-                str(self.folder), purge_step=step + 1 if step else None, filename_suffix=SUFFIX
-            )
+            self._writer = self._open(self.folder, step)
         for task in self._bar.task_ids:
             self._bar.remove_task(task)
         self._task = self._bar.add_task(name, total=total, completed=step, figures="")
         self._bar.start()
+
+    def _open(self, folder: Path, step: int) -> SummaryWriter | None:
+        """Writer of events after `step`; None without TensorBoard, which a run goes on without."""
+        try:
+            import_extra("tensorboard", "plots", "TensorBoard events, which are left out")
+        except MissingExtraError as error:
+            if not Logger._said_missing:
+                Logger._said_missing = True
+                self.note(str(error))
+            return None
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(folder), purge_step=step + 1 if step else None, filename_suffix=SUFFIX)
 
     def advance(self, step: int) -> None:
         """Move the bar to `step`."""
@@ -86,7 +104,7 @@ class Logger:
 
     def note(self, message: str) -> None:
         """Say something above the bar, in one line, and keep it with the events."""
-        self._bar.console.print(message, soft_wrap=True)
+        self._bar.console.print(message, soft_wrap=True, markup=False)  # brackets are text
         if self._writer is not None:
             self._writer.add_text("notes", message)
 

@@ -10,6 +10,14 @@ from ebm_envs import drawing
 from ebm_envs.arm import ArmEnv, model_of
 from ebm_envs.base import Array, box_space, checked_vector, wrap
 
+ENV = "ebm/Reacher-v0"
+
+GOAL = (0.7, 0.5)
+"""The default goal: angles / π."""
+
+SUCCESS = 0.1
+"""Largest final distance of an episode that counts as solved: wrapped L1 of the angles / π."""
+
 FRAME_SKIP = 2
 """Simulator steps of 0.01 s under one action."""
 
@@ -37,6 +45,17 @@ def physical_state(observation: ArrayLike) -> tuple[Array, Array]:
     """Angles in radians and velocities in radians per second, both (..., 2), of an observation (..., 4)."""
     observation = np.asarray(observation, np.float64)
     return observation[..., :2] * np.pi, observation[..., 2:] * VELOCITY_SCALE
+
+
+def spread_starts(rng: np.random.Generator, n: int) -> tuple[Array, Array]:
+    """Angles in radians and velocities in radians per second (n, 2) to collect data from.
+
+    Angles are uniform over the circle; velocities are normal, of a deviation that is itself uniform up to 8, so that
+    they cover those that planning meets.
+    """
+    angles = rng.uniform(-np.pi, np.pi, (n, 2))
+    speed = 8 * rng.uniform(0, 1, (n, 1))
+    return angles, speed * rng.standard_normal((n, 2))
 
 
 def checked_start(argument: str, value: ArrayLike) -> Array:
@@ -87,7 +106,7 @@ class ReacherEnv(ArmEnv):
     def __init__(
         self,
         start: ArrayLike = (0.0, 0.0),
-        goal: ArrayLike = (0.7, 0.5),
+        goal: ArrayLike = GOAL,
         start_noise: float = 0.1,
         render_mode: str | None = None,
     ) -> None:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from experiments.planning.report import trained
 from experiments.processes import as_program
+from experiments.records import load
 
 Row = dict[str, Any]
 ENOUGH = 0.95  # of the maze's cells
@@ -25,14 +26,14 @@ PANELS = {"Particle": "particle", "Reacher": "reacher", "Arm7": "arm7", "Maze, S
 COLOURS = {"EBM": "#1f5fa8", "feed-forward": "#d98324", "ensemble of 5": "#5a8f4e", "SAC": "#888888"}
 
 
-def curves(path: Path, rows: list[Row], folder: Path) -> Path:
+def curves(path: Path, rows: list[Row], others: list[Row]) -> Path:
     """One panel a problem: what is lost to the oracle, both axes logarithmic."""
     known = [name for name in PANELS if any(row["env"] == name and row.get("oracle") for row in rows)]
     figure, panels = plt.subplots(1, len(known), figsize=(3.6 * len(known), 3.2), squeeze=False)
     for panel, name in zip(panels[0], known, strict=True):
         draw(panel, name, [row for row in rows if row["env"] == name and row.get("oracle")])
         if not any(row["env"] == name and row["method"] == "SAC" for row in rows):
-            draw_sac(panel, name, rows, folder)
+            draw_sac(panel, name, rows, others)
         panel.set(title=name, xscale="log", yscale="log", xlabel="environment steps")
     panels[0][0].set_ylabel("return lost to the oracle")
     panels[0][0].legend(frameon=False, fontsize=8)
@@ -62,11 +63,11 @@ def draw(panel: Any, name: str, rows: list[Row]) -> None:
         panel.fill_between(steps, (lost - half).clip(1e-3), lost + half, color=colour, alpha=0.2, lw=0)
 
 
-def draw_sac(panel: Any, name: str, rows: list[Row], folder: Path) -> None:
+def draw_sac(panel: Any, name: str, rows: list[Row], others: list[Row]) -> None:
     """Returns of SAC while it trains, a line a seed."""
     oracle = next(row["oracle"] for row in rows if row["env"] == name and row.get("oracle"))
-    for i, file in enumerate(sorted(folder.glob(f"{PANELS[name]}-sac-100000-seed*.json"))):
-        curve = np.array(json.loads(file.read_text())["results"]["training_curve"])
+    for i, row in enumerate(row for row in others if row["job"] == f"{PANELS[name]}-sac-100000"):
+        curve = np.array(row["training_curve"])
         panel.plot(
             curve[:, 0],
             oracle - curve[:, 1],
@@ -100,8 +101,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
     out = parser.parse_args().out
     folder = Path("experiments/results")
-    found = json.loads((folder / "online.json").read_text())["results"]
-    print(curves(out / "online.png", found["rows"], folder / "reinforcement"))
+    found = load(folder / "online.json")["results"]
+    print(curves(out / "online.png", found["rows"], trained(folder)))
     print(exploration(out / "exploration.png", found["by_seed"]))
 
 

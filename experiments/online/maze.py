@@ -15,6 +15,7 @@ import numpy as np
 
 from ebm_control.online import OnlineLearning
 from experiments.online.exploration import explorer, frontier, place_of
+from experiments.online.methods import ENERGY, Method
 from experiments.planning import methods as m
 from experiments.planning.problems import MAZES
 from experiments.planning.rows import episodes
@@ -25,7 +26,7 @@ SPELL = 200  # steps at random
 QUANTILE = 0.92  # of the data's energies that lines may have: there are fewer states at walls than random starts give
 
 
-def maze(method: str, seed: int, quick: bool) -> list[Row]:
+def maze(method: Method, seed: int, quick: bool) -> list[Row]:
     """A row a checkpoint and goal."""
     place = place_of("maze")
     checkpoints = (1500,) if quick else CHECKPOINTS
@@ -41,27 +42,24 @@ def maze(method: str, seed: int, quick: bool) -> list[Row]:
     return rows
 
 
-def found(method: str, learning: OnlineLearning, seed: int) -> list[Row]:
+def found(method: Method, learning: OnlineLearning, seed: int) -> list[Row]:
     """Rows of both goals, from what is known now."""
     began = time.perf_counter()
     data = learning.experience.data
-    fine, coarse = (m.joint(data, seed, gap) if method == "EBM" else None for gap in (1, 4))
+    pair = m.fine_and_coarse(data, seed) if method.model == ENERGY.model else None
     rows = []
     for problem in MAZES:
-        env: Any = problem.make()
-        agent = (
-            m.guided_agent(problem, fine, coarse, data, env, quantile=QUANTILE, seed=seed)
-            if fine is not None and coarse is not None
-            else m.search_agent(
-                problem, m.Trained(learning.model, 0.0), env.action_space, "MPPI", horizon=25, seed=seed
-            )
+        planned = (
+            m.search_method(problem, m.Trained(learning.model, 0.0), m.BY_MPPI, horizon=25, seed=seed)
+            if pair is None
+            else m.guided_method(problem, *pair, data, quantile=QUANTILE, seed=seed)
         )
-        outcome = episodes(problem, agent, 1, seed)
+        outcome = episodes(problem, planned.agent, 1, seed)
         rows.append(
             {
                 "part": "maze",
                 "env": problem.name,
-                "method": method,
+                "method": method.name,
                 "seed": seed,
                 "episodes": 1,
                 "env_steps": learning.progress.step,

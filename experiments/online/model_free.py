@@ -9,15 +9,17 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from experiments.online.control import EPISODES, PROBLEMS, Row, evaluated
 from experiments.planning import reinforcement as rl
+from experiments.planning.problems import PROBLEMS as POSED
+from experiments.planning.problems import Problem
 
 STEPS = 20_000
 EVERY = 1000
 
 
-def model_free(problem: rl.ProblemName, seed: int, quick: bool) -> list[Row]:
+def model_free(problem: str, seed: int, quick: bool) -> list[Row]:
     """A row every 1,000 environment steps, all environments together; settings are those of the planning table."""
     steps = 2000 if quick else STEPS
-    posed = rl.PROBLEMS[problem]
+    posed = POSED[problem]
     model = rl.build(posed, rl.LEARNERS["sac"], seed, steps)
     assert isinstance(model, SAC)
     watch = Evaluations(problem, posed, seed)
@@ -28,7 +30,7 @@ def model_free(problem: rl.ProblemName, seed: int, quick: bool) -> list[Row]:
 class Evaluations(BaseCallback):
     """Evaluates at every multiple of 1,000 steps; `rows` are what came out."""
 
-    def __init__(self, problem: rl.ProblemName, posed: rl.Problem, seed: int) -> None:
+    def __init__(self, problem: str, posed: Problem, seed: int) -> None:
         super().__init__()
         self.problem, self.posed, self.seed = problem, posed, seed
         self.rows: list[Row] = []

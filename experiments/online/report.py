@@ -1,11 +1,7 @@
-"""Tables of online learning, for the terminal and for the documentation.
-
-`python -m experiments.online.report` prints what `experiments/results/online.json` holds, as Markdown.
-"""
+"""Tables of online learning, for the terminal and for the page of results."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +10,9 @@ import numpy as np
 from rich.table import Table
 
 from experiments import tables
-from experiments.processes import as_program
+from experiments.pages.sources import sources
+from experiments.planning.report import trained
+from experiments.records import load
 
 Row = dict[str, Any]
 KEYS = ("part", "env", "method", "stage", "checkpoint")
@@ -42,6 +40,7 @@ NAMES = {
     "Maze, one bend": "maze-bend",
     "Maze, S": "maze-s",
 }
+PLACES = {"exploration, maze": "Maze", "exploration, arm7": "Arm7"}
 
 
 def summarised(rows: list[Row]) -> list[Row]:
@@ -102,11 +101,11 @@ def sequential(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 
 def exploration(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
     """Cells of the parts "exploration"."""
-    for row in (row for row in rows if str(row["part"]).startswith("exploration")):
+    for row in (row for row in rows if row["part"] in PLACES):
         reached = row.get("steps_to_95_by_seed", [])
         seen = f"{row['visited']:.2f}" if row["visited"] <= 1 else f"{row['visited']:,.0f} voxels"
         yield (
-            row["part"].partition(", ")[2],
+            PLACES[row["part"]],
             row["method"],
             spread(row, "steps_to_95", 0),
             f"{len(reached)} of {row['seeds']}",
@@ -114,8 +113,11 @@ def exploration(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def levels(rows: Sequence[Row], folder: Path) -> Iterator[tuple[str, ...]]:
-    """First checkpoint at which every seed of a method is at a level, and at which its training episodes are."""
+def levels(rows: Sequence[Row], others: Sequence[Row]) -> Iterator[tuple[str, ...]]:
+    """First checkpoint at which every seed of a method is at a level, and at which its training episodes are.
+
+    `others` are trainings of reinforcement learning: their curves count where SAC was not evaluated.
+    """
     for env, level in LEVELS.items():
         here = [row for row in rows if row["env"] == env and row["part"] in ("control", "maze")]
         for method in dict.fromkeys(row["method"] for row in here):
@@ -130,12 +132,11 @@ def levels(rows: Sequence[Row], folder: Path) -> Iterator[tuple[str, ...]]:
                 first(there, last),
                 "–" if env.startswith("Maze") else first(acting, last),
             )
-        for file in sorted(folder.glob(f"{NAMES[env]}-sac-100000-seed*.json")):
-            if any(row["method"] == "SAC" for row in here):
-                continue
-            curve = json.loads(file.read_text())["results"]["training_curve"]
-            when = [step for step, value in curve if value >= level]
-            yield env, f"{level:.1f}", f"SAC, seed {file.stem[-1]}", "–", first(when, curve[-1][0])
+        for row in others if all(row["method"] != "SAC" for row in here) else ():
+            if row["job"] == f"{NAMES[env]}-sac-100000":
+                curve = row["training_curve"]
+                when = [step for step, value in curve if value >= level]
+                yield env, f"{level:.1f}", f"SAC, seed {row['seed']}", "–", first(when, curve[-1][0])
 
     for method in dict.fromkeys(row["method"] for row in rows if row["env"] == "Arm7" and row.get("oracle")):
         group = [row for row in rows if (row["env"], row["method"]) == ("Arm7", method) and row.get("oracle")]
@@ -148,12 +149,6 @@ def first(steps: Sequence[float], last: float) -> str:
     return f"{min(steps):,.0f}" if steps else f"not in {last:,.0f}"
 
 
-def markdown(titles: Sequence[str], lines: Iterator[tuple[str, ...]]) -> str:
-    """A table for the documentation; empty where there are no lines."""
-    body = list(lines)
-    return "\n".join(tables.lines(titles, body)) + "\n" if body else ""
-
-
 def table(rows: list[Row]) -> Table:
     """For the terminal."""
     made = Table(*CONTROL, title="Online learning")
@@ -162,15 +157,15 @@ def table(rows: list[Row]) -> Table:
     return made
 
 
-def main() -> None:
-    folder = Path("experiments/results")
-    rows = json.loads((folder / "online.json").read_text())["results"]["rows"]
-    print(markdown(CONTROL, control(rows)))
-    print(markdown(REACHED, levels(rows, folder / "reinforcement")))
-    print(markdown(SWITCH, switch(rows)))
-    print(markdown(SEQUENTIAL, sequential(rows)))
-    print(markdown(EXPLORATION, exploration(rows)))
-
-
-if __name__ == "__main__":
-    as_program(main)
+def page_tables(root: Path) -> dict[str, str]:
+    """The page's tables by slot."""
+    results = "experiments/results"
+    rows = load(root / results / "online.json")["results"]["rows"]
+    return {
+        "control": tables.markdown(CONTROL, control(rows)),
+        "levels": tables.markdown(REACHED, levels(rows, trained(root / results))),
+        "switch": tables.markdown(SWITCH, switch(rows)),
+        "sequential": tables.markdown(SEQUENTIAL, sequential(rows)),
+        "exploration": tables.markdown(EXPLORATION, exploration(rows)),
+        "sources": sources(root, (f"{results}/online.json", f"{results}/reinforcement.json")),
+    }

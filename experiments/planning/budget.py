@@ -8,9 +8,8 @@ those of the planning table.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import product
@@ -19,22 +18,33 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from gymnasium import spaces
-from rich.table import Table
 
-from ebm_control.control import planner_for
-from ebm_control.planning import MPCAgent, run_episodes
-from ebm_control.statistics import half_interval
+from ebm_control.planning import MPCAgent
+from ebm_control.samplers.engines import Engine
 from experiments import tables
 from experiments.planning import methods as m
 from experiments.planning.problems import PARTICLE, REACHER, Problem, data_of
+from experiments.planning.rows import Row, episodes
 from experiments.processes import as_program
 from experiments.runs import Experiment, Runs, carry_out
+from experiments.tables import Columns, number
 
-Row = dict[str, Any]
 LANGEVIN, SEARCH = (5, 10, 20, 40, 80, 160), (1, 2, 4, 8, 16, 32)  # updates of a plan
 EPISODES = 4
 WARM_UP, TIMED = 2, 20  # plans before the clock starts, and under it
+SETTING = ("env", "method", "planner", "updates")
+COLUMNS = Columns(
+    "Plan time against return",
+    {
+        "problem": "env",
+        "method": "method",
+        "planner": lambda row: ", ".join([row["planner"], *([row["engine"]] if "engine" in row else [])]),
+        "updates": "updates",
+        "p50, ms": number("plan_ms_p50", ".0f"),
+        "return": number("return"),
+        "success": number("success"),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class Case:
     base_updates: int
 
 
-PAIRS = replace(PARTICLE, name="Particle, random pairs", arguments=(("start", "random"), ("goal", "random")))
+PAIRS = replace(PARTICLE, name="Particle, random pairs", arguments={"start": "random", "goal": "random"})
 CASES = (Case(REACHER, 8, 6000), Case(PAIRS, 10, 1500))
 
 
@@ -56,6 +66,8 @@ class Budget(Runs):
 
     seeds: int = 3
     """Data sets, trainings and evaluations of each method."""
+    timing: bool = True
+    """Time plans at the end; without, the times that are recorded stay."""
 
 
 @dataclass(frozen=True)
@@ -73,94 +85,66 @@ class Job:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A method at every number of updates."""
+    """A method at every number of updates, and the engines that its plans are timed with."""
 
-    method: str
-    planner: str
+    method: m.Method
     updates: tuple[int, ...]
-    agent: MPCAgent
+    engines: tuple[Engine, ...] = ("eager",)
 
-    def at(self, updates: int, seed: int, engine: str = "eager") -> MPCAgent:
+    def at(self, updates: int, seed: int, engine: Engine = "eager") -> MPCAgent:
         """The agent with so many updates a plan, three times as many for a cold start.
 
         The energy stays the very same one, so that an engine which compiles does so once for all budgets.
         """
-        planner: Any = copy(self.agent.planner)
+        agent = self.method.agent
+        planner: Any = copy(agent.planner)
         planner.sampler = replace(planner.sampler, steps=updates, engine=engine)
         planner.first = replace(planner.sampler, steps=3 * updates)
-        return MPCAgent(planner, self.agent.normalizer, self.agent.action_space, seed=seed)
+        return MPCAgent(planner, agent.normalizer, agent.action_space, seed=seed)
+
+    def row(self, problem: Problem, updates: int) -> Row:
+        """What every row of a setting begins with."""
+        method = self.method
+        return dict(
+            zip(SETTING, (problem.name, method.trained[0].name, method.planner, updates), strict=True)
+        )
 
 
 def sweeps(case: Case, seed: int, quick: bool, barely: bool = False) -> list[Sweep]:
     """Every method on one problem; `barely` trained where only time counts."""
     problem, data = case.problem, data_of(case.problem.env, seed)
-    space: Any = problem.make().action_space
     base_updates = 100 if barely else case.base_updates // (2 if quick else 1)
     changes: dict[str, Any] = {"updates": 20} if barely else {}
     trained = m.energy(data, seed, base_updates=base_updates, **changes)
     forward = m.feed_forward(data, seed, quick or barely)
     langevin, search = (LANGEVIN[::2], SEARCH[::2]) if quick else (LANGEVIN, SEARCH)
-    made = [
-        Sweep(
-            "EBM",
-            "Langevin, states and actions",
-            langevin,
-            m.energy_agent(problem, trained, space),
-        )
+    searched = ((forward, m.BY_CEM), (forward, m.BY_MPPI), (trained, m.BY_MPPI))
+    return [
+        Sweep(m.energy_method(problem, trained), langevin, ("eager", "compile")),
+        *(
+            Sweep(m.search_method(problem, model, by, horizon=case.search_horizon), search)
+            for model, by in searched
+        ),
     ]
-    for name in m.SEARCHES:
-        agent = m.search_agent(problem, forward, space, name, horizon=case.search_horizon)
-        made.append(Sweep("feed-forward", f"{name}, actions", search, agent))
-    searched = base_search(problem, trained, space, "MPPI", case.search_horizon)
-    return [*made, Sweep("EBM", "MPPI, actions", search, searched)]
-
-
-def base_search(
-    problem: Problem, trained: m.Trained, space: spaces.Box, search: str, horizon: int
-) -> MPCAgent:
-    """The energy's own base measure, searched over actions as a baseline is."""
-    planner = planner_for(
-        trained.model,
-        m.costs_of(problem, trained, None),
-        horizon,
-        sampler=m.SEARCHES[search],
-        action_space=space,
-    )
-    return MPCAgent(planner, trained.model.normalizer, space)
-
-
-def jobs_of(seeds: Iterable[int], quick: bool) -> Iterator[Job]:
-    """Seed by seed, so that a run that is stopped has whole seeds."""
-    for seed, case in product(seeds, CASES):
-        yield Job(case, seed, quick)
 
 
 def returns(job: Job) -> list[Row]:
     """Rows of one problem and seed: mean return and success at every budget, from the same starts."""
-    case, seed, quick = job.case, job.seed, job.quick
-    problem, rows = case.problem, []
-    best: float | None = None
-    for sweep in sweeps(case, seed, quick):
+    problem, rows = job.case.problem, []
+    for sweep in sweeps(job.case, job.seed, job.quick):
         for updates in sweep.updates:
-            environments: list[Any] = [problem.make() for _ in range(2 if quick else EPISODES)]
-            found = run_episodes(sweep.at(updates, seed), environments, seed=10_000 + 1000 * seed)
-            if best is None:
-                starts = zip(found.observations[0], environments, strict=True)
-                best = float(np.mean([problem.oracle(s, env.unwrapped.goal, {}) for s, env in starts]))
+            found = episodes(problem, sweep.at(updates, job.seed), 2 if job.quick else EPISODES, job.seed)
             rows.append(
-                {
-                    "env": problem.name,
-                    "method": sweep.method,
-                    "planner": sweep.planner,
-                    "updates": updates,
-                    "seed": seed,
-                    "episodes": len(environments),
-                    "return": found.mean,
-                    "oracle": best,
-                    "success": float(np.mean(-found.last_rewards / problem.reward_unit <= problem.success)),
+                sweep.row(problem, updates)
+                | {
+                    "seed": job.seed,
+                    "episodes": len(found["returns"]),
+                    "return": float(np.mean(found["returns"])),
+                    "oracle": found["oracle"],
+                    "success": float(np.mean(found["solved"])),
                 }
             )
-            print(json.dumps(rows[-1]), flush=True)
+            print(rows[-1], flush=True)
     return rows
 
 
@@ -170,8 +154,7 @@ def times(case: Case, quick: bool) -> Iterator[Row]:
     Plans are warm-started. Time does not depend on how well a model is trained, so a few updates do.
     """
     for sweep in sweeps(case, 0, quick, barely=True):
-        engines = ("eager", "compile") if sweep.planner.startswith("Langevin") else ("eager",)
-        for engine, updates in product(engines, sweep.updates):
+        for engine, updates in product(sweep.engines, sweep.updates):
             agent, env = sweep.at(updates, 0, engine), case.problem.make()
             observation, _ = env.reset(seed=0)
             state, seconds = None, []
@@ -181,11 +164,7 @@ def times(case: Case, quick: bool) -> Iterator[Row]:
                 seconds.append(time.perf_counter() - began)
                 observation, *_ = env.step(action)
             p50, p95 = (1e3 * float(np.quantile(seconds[WARM_UP:], q)) for q in (0.5, 0.95))
-            yield {
-                "env": case.problem.name,
-                "method": sweep.method,
-                "planner": sweep.planner,
-                "updates": updates,
+            yield sweep.row(case.problem, updates) | {
                 "engine": engine,
                 "plan_ms_p50": p50,
                 "plan_ms_p95": p95,
@@ -193,27 +172,9 @@ def times(case: Case, quick: bool) -> Iterator[Row]:
             }
 
 
-SETTING = ("env", "method", "planner", "updates")
-
-
 def summarised(by_seed: list[Row]) -> list[Row]:
     """One row a setting: mean return over seeds, and its 95 % interval by Student's t."""
-    rows = []
-    for key in dict.fromkeys(tuple(row[name] for name in SETTING) for row in by_seed):
-        group = [row for row in by_seed if tuple(row[name] for name in SETTING) == key]
-        means = [row["return"] for row in group]
-        rows.append(
-            dict(zip(SETTING, key, strict=True))
-            | {
-                "seeds": len(group),
-                "episodes": sum(row["episodes"] for row in group),
-                "return_mean": float(np.mean(means)),
-                "return_ci95": half_interval(means),
-                "oracle": float(np.mean([row["oracle"] for row in group])),
-                "success": float(np.mean([row["success"] for row in group])),
-            }
-        )
-    return rows
+    return tables.summarised(by_seed, SETTING, ("return",), ("success",), of="episodes")
 
 
 def timed(rows: list[Row], times: list[Row]) -> list[Row]:
@@ -226,34 +187,21 @@ def timed(rows: list[Row], times: list[Row]) -> list[Row]:
     return [clock | found[tuple(clock[name] for name in SETTING)] for clock in known] or rows
 
 
-def table(rows: list[Row]) -> Table:
-    """For the terminal."""
-    made = Table(
-        "problem", "method", "planner", "updates", "return", "p50, ms", title="Plan time against return"
-    )
-    for row in rows:
-        time_of = f"{row['plan_ms_p50']:.0f}, {row['engine']}" if "engine" in row else "–"
-        spread = tables.spread(
-            {"mean": row["return_mean"], "mean_ci95": row["return_ci95"]}, "mean", ".2f", ".2f"
-        )
-        made.add_row(row["env"], row["method"], row["planner"], str(row["updates"]), spread, time_of)
-    return made
-
-
 def main() -> None:
     settings = tyro.cli(Budget)
 
     def measured() -> list[Row]:
         torch.set_num_threads(1)
-        return [row for case in CASES for row in times(case, settings.quick)]
+        return [row for case in CASES for row in times(case, settings.quick)] if settings.timing else []
 
-    jobs = list(jobs_of(settings.seed_range, settings.quick))
+    # Seed by seed, so that a run that is stopped has whole seeds.
+    jobs = [Job(case, seed, settings.quick) for seed, case in product(settings.seed_range, CASES)]
     experiment = Experiment(
         "planning.budget",
         jobs,
         returns,
         summarised,
-        table,
+        COLUMNS.table,
         record="budget.json",
         timing=measured,
         joined=timed,

@@ -6,7 +6,7 @@ as a cost (the same one for every method) or as another goal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -33,16 +33,14 @@ from experiments.planning.problems import (
     data_of,
     obstacle,
 )
-from experiments.planning.rows import Row, episodes, row, together
+from experiments.planning.rows import Row, each_alone, episodes, measured, row
 
 SPEED = 0.02  # largest displacement per axis and step under the speed limit; actions could do 0.05
 TOLERANCE = 1.05  # a step of up to this many limits keeps the limit
 HALF = 25  # steps before the goal moves
 MAZE_STEPS = 80
-SPEED_WEIGHT, SPEED_MARGIN = (
-    1e6,
-    0.97,
-)  # a penalty is soft and a sampler jitters: plans are held to a little less
+SPEED_WEIGHT = 1e6
+SPEED_MARGIN = 0.97  # a penalty is soft and a sampler jitters: plans are held to a little less
 SMOOTHNESS_WEIGHT = 1e3
 Path = NDArray[np.float64]
 
@@ -163,7 +161,7 @@ MAZE_BOX = Problem(
     0.05,
     _boxed,
     maze_obstacle,
-    arguments=(("max_episode_steps", MAZE_STEPS),),
+    arguments={"max_episode_steps": MAZE_STEPS},
 )
 MOVED = MovedGoals("Particle, goal moved halfway", "ebm/Particle-v0", (0, 1), 0.05, _halves, moved)
 SLOW = Problem("Particle, speed limit", "ebm/Particle-v0", (0, 1), 0.05, _slowly, far)
@@ -199,31 +197,23 @@ def smooth(layout: TrajectoryLayout) -> Energy:
 
 
 def with_terms(
-    agent: MPCAgent,
+    method: m.Method,
     problem: Problem,
-    fine: m.Trained,
+    planner: str,
     limit: torch.Tensor,
     terms: Energy,
     seed: int,
     steps: float = 1.0,
-) -> MPCAgent:
-    """The agent of states alone with other costs and another speed limit; its guide, if it has one, stays.
-
-    `steps` scales Langevin's: a hard limit is kept no better than to the last of them.
-    """
-    planner: Any = m.states_planner(fine.model, problem, limit, terms)
-    scale = tuple((4 * steps * limit).tolist())
-    planner.sampler, planner.first = (replace(s, scale=scale) for s in (planner.sampler, planner.first))
-    if isinstance(agent.planner, Guided):
-        guided = agent.planner
-        planner = Guided(planner, guided.guide, guided.sees, guided.reached, guided.lookahead)
-    return MPCAgent(
-        planner,
-        agent.normalizer,
-        agent.action_space,
-        inverse_dynamics=agent.inverse_dynamics,
-        seed=seed,
+) -> m.Method:
+    """The method of states alone with other costs and another speed limit; its guide, if it has one, stays."""
+    old, guided = method.agent, method.agent.planner
+    plans: Any = m.states_planner(method.trained[0].model, problem, limit, terms, steps=steps)
+    if isinstance(guided, Guided):
+        plans = Guided(plans, guided.guide, guided.sees, guided.reached, guided.lookahead, guided.index)
+    agent = MPCAgent(
+        plans, old.normalizer, old.action_space, inverse_dynamics=old.inverse_dynamics, seed=seed
     )
+    return replace(method, planner=planner, agent=agent)
 
 
 @dataclass(frozen=True)
@@ -234,137 +224,98 @@ class Models:
     fine: m.Trained
     coarse: m.Trained
     energy: m.Trained
-    baselines: dict[str, m.Trained]
+    baselines: tuple[m.Trained, ...]
 
     @classmethod
     def of(cls, seed: int, quick: bool) -> Models:
         data = data_of(PARTICLE.env, seed)
-        updates = 500 if quick else 1000
-        baselines = {"feed-forward": m.feed_forward(data, seed, True)}
-        if not quick:
-            baselines["ensemble of 5"] = m.ensemble(data, seed, True)
-        return cls(
-            data,
-            m.joint(data, seed, 1, updates=updates),
-            m.joint(data, seed, 4, updates=updates),
-            m.energy(data, seed, base_updates=1500),
-            baselines,
-        )
+        fine, coarse = m.fine_and_coarse(data, seed, updates=500 if quick else 1000)
+        energy = m.energy(data, seed, base_updates=1500)
+        fits = (m.feed_forward,) if quick else (m.feed_forward, m.ensemble)
+        return cls(data, fine, coarse, energy, tuple(fit(data, seed, True) for fit in fits))
+
+    def planning(self, problem: Callable[[m.Trained], Problem], seed: int) -> list[m.Method]:
+        """The energy over states and actions, and each baseline over actions, for a problem that may know of them."""
+        searches = (m.search_method(problem(one), one, m.BY_MPPI, seed=seed) for one in self.baselines)
+        return [m.energy_method(problem(self.energy), self.energy, seed=seed), *searches]
 
 
 def maze_box(seed: int, quick: bool) -> list[Row]:
     """A box in the corridor that no data knew of."""
-    data, env = data_of(MAZE_BOX.env, seed), MAZE_BOX.make()
-    fine, coarse = (m.joint(data, seed, gap) for gap in (1, 4))
+    data = data_of(MAZE_BOX.env, seed)
+    fine, coarse = m.fine_and_coarse(data, seed)
     count = 2 if quick else 4
     first = count * seed
     boxes = np.array([maze_obstacle(first + i)["obstacles"] for i in range(count)])
-    parts = []
-    for i in range(count):
-        agent = m.guided_agent(MAZE_BOX, fine, coarse, data, env, boxes=boxes[i], seed=seed)
-        parts.append(episodes(MAZE_BOX, agent, 1, seed, first=first + i))
-    found = together(parts)
-    rows = [row(MAZE_BOX, "EBM", "coarse to fine, closed form", seed, [fine, coarse], found)]
+    methods = [m.guided_method(MAZE_BOX, fine, coarse, data, boxes=box, seed=seed) for box in boxes]
+    found = each_alone(MAZE_BOX, (method.agent for method in methods), seed, first)
+    rows = [row(MAZE_BOX, methods[0], seed, found)]
     if quick:
         return rows
     baseline = m.ensemble(data, seed, True)
-    space: Any = env.action_space
-    agent = m.search_agent(MAZE_BOX, baseline, space, "MPPI", boxes=boxes, horizon=25, seed=seed)
-    searched = episodes(MAZE_BOX, agent, count, seed, first=first, oracle=False)
-    searched["oracle"] = found["oracle"]
-    return [*rows, row(MAZE_BOX, "ensemble of 5", "MPPI, actions", seed, [baseline], searched)]
+    method = m.search_method(MAZE_BOX, baseline, m.BY_MPPI, boxes=boxes, horizon=25, seed=seed)
+    searched = episodes(MAZE_BOX, method.agent, count, seed, first=first, oracle=False)
+    return [*rows, row(MAZE_BOX, method, seed, searched | {"oracle": found["oracle"]})]
 
 
 def moved_goal(models: Models, seed: int, count: int) -> list[Row]:
     """Another goal after half of the episode."""
-    env = MOVED.make()
-    space: Any = env.action_space
-    agents: list[tuple[str, str, m.Trained, MPCAgent]] = [
-        (
-            "EBM",
-            "Langevin, states and actions",
-            models.energy,
-            m.energy_agent(MOVED, models.energy, space, seed=seed),
-        )
-    ]
-    for name, trained in models.baselines.items():
-        agents.append(
-            (name, "MPPI, actions", trained, m.search_agent(MOVED, trained, space, "MPPI", seed=seed))
-        )
-    return [
-        row(MOVED, name, planner, seed, [trained], episodes(MOVED, agent, count, seed, first=count * seed))
-        for name, planner, trained, agent in agents
-    ]
+    methods = models.planning(lambda trained: MOVED, seed)
+    return [measured(MOVED, method, seed, count, count * seed) for method in methods]
 
 
 def speed_limit(models: Models, seed: int, count: int) -> list[Row]:
     """At most `SPEED` an axis and step, as a cost; success is to arrive and to have kept the limit all along."""
-    env = SLOW.make()
-    space: Any = env.action_space
-    plain = m.guided_agent(SLOW, models.fine, models.coarse, models.data, env, guided=False, seed=seed)
+    plain = m.guided_method(SLOW, models.fine, None, models.data, seed=seed)
     limit = slow_limit(models.fine)
-    terms = slowness(models.fine.model.layout, limit)
-    states = with_terms(plain, SLOW, models.fine, limit, terms, seed, steps=0.25)
-    both = m.energy_agent(slowed(models.energy), models.energy, space, seed=seed)
-    agents: list[tuple[str, str, m.Trained, MPCAgent]] = [
-        ("EBM", "Langevin, states, closed form", models.fine, states),
-        ("EBM", "Langevin, states and actions", models.energy, both),
-    ]
-    for name, trained in models.baselines.items():
-        agent = m.search_agent(slowed(trained), trained, space, "MPPI", seed=seed)
-        agents.append((name, "MPPI, actions", trained, agent))
-    rows = []
-    for name, planner, trained, agent in agents:
-        found = episodes(SLOW, agent, count, seed, first=count * seed)
+    terms, planner = slowness(models.fine.model.layout, limit), "Langevin, states, closed form"
+    rows, states = [], with_terms(plain, SLOW, planner, limit, terms, seed, steps=0.25)
+    for method in (states, *models.planning(slowed, seed)):
+        found = episodes(SLOW, method.agent, count, seed, first=count * seed)
         over = over_limit(found["observations"])
         found["solved"] = (np.array(found["solved"]) & ~over.any(0)).tolist()
-        rows.append(
-            row(SLOW, name, planner, seed, [trained], found, {"steps_over_limit": float(over.mean())})
-        )
+        rows.append(row(SLOW, method, seed, found, {"steps_over_limit": float(over.mean())}))
     return rows
 
 
 def composed(models: Models, seed: int, count: int) -> list[Row]:
     """Dynamics, a box and smoothness together, and the same without smoothness."""
-    env = COMPOSED.make()
-    space: Any = env.action_space
     first = UNSEEN_FIRST + count * seed
     boxes = np.array([obstacle(first + i)["obstacles"] for i in range(count)])
-    fine, layout = models.fine, models.fine.model.layout
-    limit = m.largest_displacement(env, fine.model.normalizer)
-    parts: dict[str, list[dict[str, Any]]] = {"without": [], "with": []}
-    for i in range(count):
-        agent = m.guided_agent(
+    fine, normalizer = models.fine, models.fine.model.normalizer
+    limit = m.largest_displacement(COMPOSED.make(), normalizer)
+    without = [
+        m.guided_method(
             COMPOSED,
             fine,
             models.coarse,
             models.data,
-            env,
-            boxes=boxes[i],
+            "coarse to fine, without smoothness",
+            boxes=box,
             quantile=0.995,
             goal=20.0,  # as in every other plan with smoothness
             seed=seed,
         )
-        parts["without"].append(episodes(COMPOSED, agent, 1, seed, first=first + i))
-        terms = box_cost(fine.model.normalizer, boxes[i]) + smooth(layout)
-        agent = with_terms(agent, COMPOSED, fine, limit, terms, seed)
-        parts["with"].append(episodes(COMPOSED, agent, 1, seed, first=first + i, oracle=False))
-    found: dict[str, dict[str, Any]] = {kind: together(part) for kind, part in parts.items()}
-    oracle = found["without"]["oracle"]
-    rows = []
-
-    def add(name: str, planner: str, trained: list[m.Trained], found: dict[str, Any]) -> None:
-        extra = {"jerkiness": jerkiness(found["observations"])}
-        rows.append(row(COMPOSED, name, planner, seed, trained, found | {"oracle": oracle}, extra))
-
-    for kind, episode in found.items():
-        add("EBM", f"coarse to fine, {kind} smoothness", [fine, models.coarse], episode)
-    trained = models.baselines["feed-forward"]
+        for box in boxes
+    ]
+    planner, extra = "coarse to fine, with smoothness", smooth(fine.model.layout)
+    smoothed = [
+        with_terms(method, COMPOSED, planner, limit, box_cost(normalizer, box) + extra, seed)
+        for method, box in zip(without, boxes, strict=True)
+    ]
+    runs = [
+        (methods[0], each_alone(COMPOSED, (method.agent for method in methods), seed, first, oracle=not i))
+        for i, methods in enumerate((without, smoothed))
+    ]
     for kind, problem in (("without", COMPOSED), ("with", replace(COMPOSED, further=smooth))):
-        agent = m.search_agent(problem, trained, space, "MPPI", boxes=boxes, horizon=25, seed=seed)
-        searched = episodes(problem, agent, count, seed, first=first, oracle=False)
-        add("feed-forward", f"MPPI, actions, {kind} smoothness", [trained], searched)
-    return rows
+        method = m.search_method(problem, models.baselines[0], m.BY_MPPI, boxes=boxes, horizon=25, seed=seed)
+        method = replace(method, planner=f"{method.planner}, {kind} smoothness")
+        runs.append((method, episodes(problem, method.agent, count, seed, first=first, oracle=False)))
+    oracle = {"oracle": runs[0][1]["oracle"]}
+    return [
+        row(COMPOSED, method, seed, found | oracle, {"jerkiness": jerkiness(found["observations"])})
+        for method, found in runs
+    ]
 
 
 def changes(seed: int, quick: bool) -> list[Row]:

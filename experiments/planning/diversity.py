@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
-from rich.table import Table
 from torch import Tensor
 
 from ebm_control.checks import require_number
@@ -38,10 +37,13 @@ from ebm_control.planning import Planner, side_of, winding
 from ebm_control.samplers import Langevin, Linear
 from ebm_envs.point import segments_blocked
 from ebm_envs.reacher import observe, physical_state
+from experiments import tables
 from experiments.planning.methods import energy
 from experiments.planning.problems import data_of, obstacle
+from experiments.planning.rows import Row
 from experiments.processes import as_program
 from experiments.runs import Experiment, Runs, carry_out
+from experiments.tables import Columns
 
 TOLERANCE = 0.1
 CHAINS = 32
@@ -66,17 +68,10 @@ def annealed(
     assert isinstance(model.energy, TransitionEnergy)
     assert isinstance(base, RegressionBase)
     scale = (*(4 * model.energy.displacement_scale).tolist(), *[1.0] * layout.act_dim)
-    generator = torch.Generator().manual_seed(seed)
-    chains = None
+    clamp = action_bounds(model.normalizer, layout, space)
+    generator, chains = torch.Generator().manual_seed(seed), None
     for weight, steps, sizes in STAGES:
-        sampler = Langevin(
-            steps,
-            sizes,
-            noise=0.0,
-            adapt="rms",
-            scale=scale,
-            clamp=action_bounds(model.normalizer, layout, space),
-        )
+        sampler = Langevin(steps, sizes, noise=0.0, adapt="rms", scale=scale, clamp=clamp)
         planner = Planner(
             model.energy,
             sampler,
@@ -109,31 +104,47 @@ def particle_paths(
     return np.stack(path, axis=1), reached & ~blocked
 
 
-def particle(model: TrajectoryModel, problems: int, seed: int, horizon: int = 45) -> NDArray[np.bool_]:
+def particle(model: TrajectoryModel, problems: int, seed: int) -> NDArray[np.bool_]:
     """Whether valid plans on both sides of the box are found, `(problems,)`."""
     env: Any = gym.make("ebm/Particle-v0").unwrapped
-    normalizer, std = model.normalizer, model.normalizer.obs_std
-    spread = torch.cat([0.4 / std, torch.ones(2)]).float()
-    edge = torch.tensor([0.97, 0.97], dtype=torch.float64)
-    low, high = (normalizer.normalize_observations(b).float() for b in (-edge, edge))
     found = []
     for block in np.array_split(np.arange(problems), max(1, problems // 5)):
         posed = [obstacle(1000 * seed + int(i)) for i in block]
-        start, goal, boxes = (
-            normalizer.normalize_observations(torch.from_numpy(np.array([p[name] for p in posed]))).float()
-            for name in ("start", "goal", "obstacles")
-        )
-        costs = [
-            400 * BoxObstacle(boxes, (0, 1), margin=float(0.03 / std.max())),
-            100 * BoundCost(low, high, (0, 1)),
+        chains = round_boxes(model, posed, env.action_space, seed)
+        found += [
+            set(sides(model, plans, one, env)) >= {1, -1} for plans, one in zip(chains, posed, strict=True)
         ]
-        chains = annealed(model, costs, horizon, env.action_space, start, goal, spread=spread, seed=seed)
-        actions = normalizer.denormalize_actions(model.layout.actions(chains)[:, :, :-1]).double().numpy()
-        for one, taken in zip(posed, actions, strict=True):
-            paths, valid = particle_paths(taken, one, env)
-            side = side_of(torch.from_numpy(paths), torch.from_numpy(np.mean(one["obstacles"][0], axis=0)))
-            found.append(set(side.numpy()[valid]) == {1, -1})
     return np.array(found)
+
+
+def box_of(model: TrajectoryModel, posed: Sequence[dict[str, Any]]) -> Energy:
+    """The boxes of N problems as a cost."""
+    boxes = torch.from_numpy(np.array([problem["obstacles"] for problem in posed]))
+    scaled = model.normalizer.normalize_observations(boxes).float()
+    return 400 * BoxObstacle(scaled, (0, 1), margin=float(0.03 / model.normalizer.obs_std.max()))
+
+
+def round_boxes(
+    model: TrajectoryModel, posed: Sequence[dict[str, Any]], space: gym.spaces.Box, seed: int
+) -> Tensor:
+    """Plans `(N, K, T, D)` of N problems on the plane, in normalised units."""
+    scaled, std = model.normalizer.normalize_observations, model.normalizer.obs_std
+    edge = torch.tensor([0.97, 0.97], dtype=torch.float64)
+    start, goal = (
+        scaled(torch.from_numpy(np.array([problem[name] for problem in posed]))).float()
+        for name in ("start", "goal")
+    )
+    costs = [box_of(model, posed), 100 * BoundCost(scaled(-edge).float(), scaled(edge).float(), (0, 1))]
+    spread = torch.cat([0.4 / std, torch.ones(2)]).float()
+    return annealed(model, costs, 45, space, start, goal, spread=spread, seed=seed)
+
+
+def sides(model: TrajectoryModel, plans: Tensor, problem: dict[str, Any], env: Any) -> NDArray[np.int64]:
+    """The side of the box that the true path of each plan `(K, T, D)` goes by, `(K,)`; 0 of plans that do not work."""
+    actions = model.normalizer.denormalize_actions(model.layout.actions(plans)[:, :-1]).double().numpy()
+    paths, valid = particle_paths(actions, problem, env)
+    middle = np.mean(problem["obstacles"][0], axis=0)
+    return np.where(valid, side_of(torch.from_numpy(paths), torch.from_numpy(middle)).numpy(), 0)
 
 
 def reacher(model: TrajectoryModel, problems: int, seed: int, horizon: int = 50) -> NDArray[np.bool_]:
@@ -191,7 +202,7 @@ class Job:
         return f"{self.problems} problems"
 
 
-def diversity(job: Job) -> list[dict[str, Any]]:
+def diversity(job: Job) -> list[Row]:
     """One row an environment: the share of problems in which valid plans of both classes are found.
 
     `seconds` are those of planning and checking; `quick` trains for half as long.
@@ -219,33 +230,23 @@ def diversity(job: Job) -> list[dict[str, Any]]:
     return rows
 
 
-def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row an environment: shares over all seeds together, and the least of a seed."""
-    merged = []
-    for env in dict.fromkeys(row["env"] for row in rows):
-        group = [row for row in rows if row["env"] == env]
-        problems = sum(row["problems"] for row in group)
-        share = sum(row["share"] * row["problems"] for row in group) / problems
-        fixed = {name: group[0][name] for name in ("env", "method", "planner", "measure", "chains")}
-        merged.append(
-            fixed
-            | {
-                "problems": problems,
-                "share": share,
-                "share_worst_seed": min(row["share"] for row in group),
-                "seeds": len(group),
-            }
-        )
-    return merged
+def summarised(rows: list[Row]) -> list[Row]:
+    """One row an environment: shares over all seeds together, and of each."""
+    return tables.summarised(
+        rows, ("env", "method", "planner", "measure"), ("share",), ("share",), of="problems"
+    )
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    """For the terminal."""
-    made = Table("problem", "both classes", "worst seed", "problems", "seeds", title="Diversity of plans")
-    for row in rows:
-        shares = (f"{row['share']:.2f}", f"{row['share_worst_seed']:.2f}")
-        made.add_row(row["env"], *shares, str(row["problems"]), str(row["seeds"]))
-    return made
+COLUMNS = Columns(
+    "Diversity of plans",
+    {
+        "problem": "env",
+        "both classes": lambda row: f"{row['share']:.2f}",
+        "worst seed": lambda row: f"{min(row['share_by_seed']):.2f}",
+        "problems": "problems",
+        "seeds": "seeds",
+    },
+)
 
 
 def main() -> None:
@@ -257,8 +258,8 @@ def main() -> None:
         "planning.diversity",
         jobs,
         diversity,
-        over_seeds,
-        table,
+        summarised,
+        COLUMNS.table,
         flags,
         record="diversity.json",
         alike=("--problems",),

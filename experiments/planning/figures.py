@@ -1,13 +1,11 @@
 """Pictures for the documentation: plans in the maze and round a box, returns, and what plan time buys.
 
 `python -m experiments.planning.figures [--results DIR] [--out docs/figures] [--only NAME ...]` trains for the first
-two and reads `DIR/planning.json`, `DIR/reinforcement/` and `DIR/budget.json` for the others.
+two and reads `DIR/planning.json`, `DIR/reinforcement.json` and `DIR/budget.json` for the others.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,16 +17,19 @@ import gymnasium as gym
 import matplotlib
 import numpy as np
 import torch
+import tyro
 from numpy.typing import NDArray
 from PIL import Image
 
-from ebm_control.energies import BoundCost, BoxObstacle, Energy
-from ebm_control.planning import Guided, run_episodes, side_of
+from ebm_control.energies import Energy
+from ebm_control.planning import Guided, run_episodes
 from ebm_envs.maze import MazeEnv
 from experiments.planning import methods as m
-from experiments.planning.diversity import annealed, particle_paths
-from experiments.planning.problems import MAZES, START, data_of, obstacle
-from experiments.planning.report import learned
+from experiments.planning.budget import summarised, timed
+from experiments.planning.diversity import box_of, round_boxes, sides
+from experiments.planning.problems import MAZES, PARTICLE, START, data_of, obstacle
+from experiments.planning.report import table_rows
+from experiments.planning.rows import Row
 
 matplotlib.use("Agg")  # pictures go to files; no screen is needed
 import matplotlib.pyplot as plt
@@ -36,28 +37,21 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
 from experiments.processes import as_program
+from experiments.records import read
+from experiments.runs import chosen
 
-Row = dict[str, Any]
 Array = NDArray[np.float64]
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
-BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
-    "#000000",
-    "#e69f00",
-    "#56b4e9",
-    "#009e73",
-    "#f0e442",
-    "#0072b2",
-    "#d55e00",
-    "#cc79a7",
-)
+BLACK, ORANGE, SKY, GREEN = "#000000", "#e69f00", "#56b4e9", "#009e73"
+YELLOW, BLUE, RED, PINK = "#f0e442", "#0072b2", "#d55e00", "#cc79a7"
 METHODS = {
     "EBM": (BLUE, "o"),
     "feed-forward": (ORANGE, "s"),
     "ensemble of 5": (GREEN, "D"),
     "PPO": (RED, "^"),
+    "SAC": (PINK, "v"),
 }
-METHODS["SAC"] = (PINK, "v")
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -72,12 +66,12 @@ STYLE: dict[Any, Any] = {
     "savefig.dpi": 110,
 }
 SMALL: dict[str, Any] = {"fontsize": 8, "color": "#444444"}
-LINES = {
-    ("EBM", "Langevin", "eager"): (BLUE, "o", "-"),
-    ("EBM", "Langevin", "compile"): (SKY, "o", "--"),
-    ("EBM", "MPPI", "eager"): (GREEN, "D", "-"),
-    ("feed-forward", "MPPI", "eager"): (RED, "s", "-"),
-    ("feed-forward", "CEM", "eager"): (ORANGE, "^", "-"),
+LINES = {  # by method, planner and engine
+    ("EBM", "Langevin, states and actions", "eager"): ("EBM, Langevin", BLUE, "o", "-"),
+    ("EBM", "Langevin, states and actions", "compile"): ("EBM, Langevin, compiled", SKY, "o", "--"),
+    ("EBM", "MPPI, actions", "eager"): ("EBM, MPPI", GREEN, "D", "-"),
+    ("feed-forward", "MPPI, actions", "eager"): ("feed-forward, MPPI", RED, "s", "-"),
+    ("feed-forward", "CEM, actions", "eager"): ("feed-forward, CEM", ORANGE, "^", "-"),
 }
 
 
@@ -138,8 +132,8 @@ class MazePlans:
 
 def plan_maze(seed: int = 0) -> MazePlans:
     """Train both energies on random data of the maze and run an episode of each fixed pair."""
-    data, env = data_of("ebm/Maze-v0", seed), MAZES[0].make()
-    fine, coarse = (m.joint(data, seed, gap) for gap in (1, 4))
+    data = data_of(MAZES[0].env, seed)
+    fine, coarse = m.fine_and_coarse(data, seed)
     normalizer = coarse.model.normalizer
 
     def scaled(places: Any) -> torch.Tensor:
@@ -147,9 +141,9 @@ def plan_maze(seed: int = 0) -> MazePlans:
 
     routes, paths, returns, oracles, threshold = [], [], [], [], 0.0
     for problem in MAZES:
-        agent = m.guided_agent(problem, fine, coarse, data, env, seed=seed)
+        agent = m.guided_method(problem, fine, coarse, data, seed=seed).agent
         assert isinstance(agent.planner, Guided)
-        goal = dict(problem.arguments)["goal"]
+        goal = problem.arguments["goal"]
         route = agent.planner.guide.routes(scaled(START), scaled(goal), torch.Generator())
         routes.append(normalizer.denormalize_observations(route[0]).double().numpy())
         found = run_episodes(agent, [problem.make()], seed=10_000 + 1000 * seed)
@@ -176,15 +170,11 @@ def maze_plans(path: Path, plans: MazePlans) -> Path:
         panel.contour(axis, axis, plans.energy, levels=[plans.threshold], colors=BLACK, linewidths=0.8)
         panel.plot([], [], color=BLACK, lw=0.8, label="limit of the roadmap's lines")
         for low, high in MazeEnv.walls[:2]:
-            panel.add_patch(
-                Rectangle(
-                    low, *(high - low), fill=False, hatch="///", edgecolor="#555555", lw=1.2, label="wall"
-                )
-            )
+            style: dict[str, Any] = {"hatch": "///", "edgecolor": "#555555", "lw": 1.2, "label": "wall"}
+            panel.add_patch(Rectangle(low, *(high - low), fill=False, **style))
         panel.plot(*route.T, "--", color=ORANGE, lw=1.6, marker=".", label="route of the roadmap")
         panel.plot(*driven.T, color=RED, lw=2.2, label="path driven")
-        goal = dict(problem.arguments)["goal"]
-        draw_ends(panel, START, goal)
+        draw_ends(panel, START, problem.arguments["goal"])
         draw_plane(panel, f"{problem.name}: return {minus(value)} (oracle {minus(best)})")
     axes[1].set_ylabel("")
     bar = figure.colorbar(shade, ax=axes, label="coarse energy at rest, above its median", shrink=0.9)
@@ -208,30 +198,19 @@ class BoxPlans:
     side: NDArray[np.int64]
 
 
-def plan_round_box(seed: int = 0, problem: int = 5, horizon: int = 45) -> BoxPlans:
+def plan_round_box(seed: int = 0, problem: int = 5) -> BoxPlans:
     """Train on the open plane, and plan round a box that no data knew of from many random curves."""
-    model = m.energy(data_of("ebm/Particle-v0", seed), seed, base_updates=3000).model
-    env: Any = gym.make("ebm/Particle-v0").unwrapped
-    normalizer, layout, std = model.normalizer, model.layout, model.normalizer.obs_std
-    posed = obstacle(problem)
-
-    def scaled(places: Any) -> torch.Tensor:
-        return normalizer.normalize_observations(torch.as_tensor(np.asarray(places))).float()
-
-    box = 400 * BoxObstacle(scaled(posed["obstacles"]), (0, 1), margin=float(0.03 / std.max()))
-    costs = [box, 100 * BoundCost(scaled([-0.97, -0.97]), scaled([0.97, 0.97]), (0, 1))]
-    start, goal = scaled([posed["start"]]), scaled([posed["goal"]])
-    spread = torch.cat([0.4 / std, torch.ones(2)]).float()
-    chains = annealed(model, costs, horizon, env.action_space, start, goal, spread=spread, seed=seed)[0]
-    actions = normalizer.denormalize_actions(layout.actions(chains)[:, :-1]).double().numpy()
-    true, valid = particle_paths(actions, posed, env)
-    side = side_of(torch.from_numpy(true), torch.from_numpy(np.mean(posed["obstacles"][0], axis=0))).numpy()
+    model = m.energy(data_of(PARTICLE.env, seed), seed, base_updates=3000).model
+    env: Any = gym.make(PARTICLE.env).unwrapped
+    normalizer, layout, posed = model.normalizer, model.layout, obstacle(problem)
+    (chains,) = round_boxes(model, [posed], env.action_space, seed)
     plans = normalizer.denormalize_observations(layout.states(chains)).double().numpy()
     axis, points = plane()
-    rows = layout.join(scaled(points), torch.zeros(len(points), layout.act_dim))
+    places = normalizer.normalize_observations(torch.as_tensor(points)).float()
+    rows = layout.join(places, torch.zeros(len(points), layout.act_dim))
     weight = 10 * float(model.energy.base.std.square().amin())
-    rated = at_rest(weight * model.energy + box, rows)
-    return BoxPlans(rated.reshape(len(axis), -1), posed, plans, np.where(valid, side, 0))
+    rated = at_rest(weight * model.energy + box_of(model, [posed]), rows)
+    return BoxPlans(rated.reshape(len(axis), -1), posed, plans, sides(model, chains, posed, env))
 
 
 def obstacle_plans(path: Path, found: BoxPlans) -> Path:
@@ -263,8 +242,7 @@ def obstacle_plans(path: Path, found: BoxPlans) -> Path:
 def label_of(row: Row) -> str:
     """A row's method and planner, short enough to stand beside its mark."""
     if row["method"] in ("PPO", "SAC"):
-        steps = int(row["planner"].split()[1].replace(",", ""))
-        return f"{row['method']}, {round(steps, -4):,} steps of its own"
+        return f"{row['method']}, {round(row['env_steps'], -4):,.0f} steps of its own"
     return f"{row['method']}: {row['planner']}"
 
 
@@ -281,12 +259,12 @@ def loss_axis(axis: Any, low: float, high: float, ticks: Sequence[float]) -> Non
 def lost(row: Row) -> tuple[float, float]:
     """Return lost against the oracle, as a share of the oracle's, and the half-width of its interval (0 for none)."""
     half = row["return_ci95"] or 0.0
-    return row["return_mean"] / row["oracle"] - 1, half / abs(row["oracle"])
+    return row["return"] / row["oracle"] - 1, half / abs(row["oracle"])
 
 
 def draw_returns(panel: Any, name: str, rows: Iterable[Row]) -> None:
     """Return lost in each row, best on top, its interval and success beside it."""
-    ordered, beside = sorted(rows, key=lambda row: row["return_mean"]), ("axes fraction", "data")
+    ordered, beside = sorted(rows, key=lambda row: row["return"]), ("axes fraction", "data")
     for y, row in enumerate(ordered):
         colour, marker = METHODS.get(row["method"], (BLACK, "x"))
         mean, half = lost(row)
@@ -306,7 +284,7 @@ def draw_returns(panel: Any, name: str, rows: Iterable[Row]) -> None:
 
 def returns(path: Path, rows: list[Row], columns: int = 2) -> Path:
     """Every problem and method that has an oracle: the return lost against it, a panel a problem."""
-    rated = [row for row in rows if row["oracle"] is not None]
+    rated = [row for row in rows if row.get("oracle") is not None]
     panels = {
         name: [row for row in rated if row["env"] == name] for name in sorted({r["env"] for r in rated})
     }
@@ -333,11 +311,9 @@ def budget(path: Path, rows: list[Row]) -> Path:
     figure, axes = plt.subplots(1, len(names), figsize=(5 * len(names), 4.4), sharey=True, squeeze=False)
     worst = max(sum(lost(row)) for row in rows)
     for panel, name in zip(axes[0], names, strict=True):
-        for (method, planner, engine), (colour, marker, dash) in LINES.items():
-            kind = (name, method, planner, engine)
-            line = [
-                r for r in rows if (r["env"], r["method"], r["planner"].split(",")[0], r["engine"]) == kind
-            ]
+        here = [row for row in rows if row["env"] == name]
+        for kind, (label, colour, marker, dash) in LINES.items():
+            line = [row for row in here if (row["method"], row["planner"], row["engine"]) == kind]
             line.sort(key=lambda row: row["updates"])
             means, halves = np.array([lost(row) for row in line]).reshape(-1, 2).T
             panel.errorbar(
@@ -349,12 +325,11 @@ def budget(path: Path, rows: list[Row]) -> Path:
                 linestyle=dash,
                 markersize=5,
                 elinewidth=1,
-                label=f"{method}, {planner}" + (", compiled" if engine == "compile" else ""),
+                label=label,
             )
         panel.axhline(0, color=BLACK, lw=1, ls=":")
-        oracle = next(row["oracle"] for row in rows if row["env"] == name)
         panel.set(xscale="log", xlabel="median time of a plan from one start, ms (one thread)")
-        panel.set_title(f"{name} (oracle {minus(oracle)})")
+        panel.set_title(f"{name} (oracle {minus(here[0]['oracle'])})")
         panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         loss_axis(panel.yaxis, -0.012, 1.3 * worst, (0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10))
     axes[0][0].set_ylabel("return lost against the oracle")
@@ -362,40 +337,41 @@ def budget(path: Path, rows: list[Row]) -> Path:
     return saved(figure, path)
 
 
-def table_rows(folder: Path) -> list[Row]:
-    """Rows of the planning table, reinforcement learning included."""
-    rows: list[Row] = json.loads((folder / "planning.json").read_text())["results"]["rows"]
-    oracles = {
-        row["env"]: row["oracle"]
-        for row in sorted(rows, key=lambda row: row.get("seeds", 1))
-        if row["oracle"] is not None
-    }
-    return rows + learned(folder / "reinforcement", oracles)
+def budget_rows(folder: Path) -> list[Row]:
+    """Rows of the budget's table, with their times."""
+    results = read(folder / "budget.json", "results")["results"]
+    return timed(summarised(results["by_seed"]), results["timing"])
+
+
+PICTURES: dict[str, Callable[[Path, Path], Path]] = {
+    "maze_plans": lambda path, _: maze_plans(path, plan_maze()),
+    "obstacle_plans": lambda path, _: obstacle_plans(path, plan_round_box()),
+    "returns": lambda path, results: returns(path, table_rows(results)),
+    "budget": lambda path, results: budget(path, budget_rows(results)),
+}
+
+
+@dataclass
+class Figures:
+    """Pictures for the documentation."""
+
+    results: Path = Path("experiments/results")
+    """Folder of the records."""
+    out: Path = Path("docs/figures")
+    """Folder of the pictures."""
+    only: tuple[str, ...] = tuple(PICTURES)
+    """Their names."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--results", type=Path, default=Path("experiments/results"))
-    parser.add_argument("--out", type=Path, default=Path("docs/figures"))
-    pictures: dict[str, Callable[[Path, Path], Path]] = {
-        "maze_plans": lambda path, _: maze_plans(path, plan_maze()),
-        "obstacle_plans": lambda path, _: obstacle_plans(path, plan_round_box()),
-        "returns": lambda path, results: returns(path, table_rows(results)),
-        "budget": lambda path, results: budget(
-            path, json.loads((results / "budget.json").read_text())["results"]["rows"]
-        ),
-    }
-    parser.add_argument("--only", nargs="+", choices=pictures, default=list(pictures))
-    given = parser.parse_args()
+    settings = tyro.cli(Figures)
     torch.set_num_threads(1)
     with plt.rc_context(STYLE):
-        for name in given.only:
+        for name in chosen("only", settings.only, PICTURES):
             began = time.perf_counter()
-            made = pictures[name](given.out / f"{name}.png", given.results)
-            print(
-                f"{made}: {made.stat().st_size / 1000:.0f} kB, {time.perf_counter() - began:.0f} s",
-                flush=True,
-            )
+            made = PICTURES[name](settings.out / f"{name}.png", settings.results)
+            took = time.perf_counter() - began
+            print(f"{made}: {made.stat().st_size / 1000:.0f} kB, {took:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

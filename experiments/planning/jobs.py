@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
 
-from ebm_control.baselines import BaselineSettings, fit_baseline
 from ebm_control.data import Normalizer
 from ebm_control.energies import BoundCost
 from ebm_control.planning import PlannedNegatives, run_episodes
@@ -31,86 +31,62 @@ from experiments.planning.problems import (
     data_of,
     obstacle,
 )
-from experiments.planning.rows import Row, episodes, row, together
+from experiments.planning.rows import Row, each_alone, measured, row
 
-COSTLY, COSTLY_SEEDS = ("ablations", "ensemble"), 2  # parts that have fewer seeds, and how many
-BASELINES = {"feed-forward": m.feed_forward, "ensemble of 5": m.ensemble}
-
-
-def run(
-    problem: Problem,
-    method: str,
-    planner: str,
-    seed: int,
-    trained: Sequence[m.Trained],
-    agent: Any,
-    count: int,
-    **options: Any,
-) -> Row:
-    """The row of `count` episodes."""
-    return row(problem, method, planner, seed, trained, episodes(problem, agent, count, seed, **options))
+ARM_LANGEVIN = m.Search("Langevin", Langevin(20, Linear(0.2, 0.01), noise=0.0, adapt="rms"))
 
 
 def particle(seed: int, quick: bool) -> list[Row]:
-    data, env = data_of("ebm/Particle-v0", seed), PARTICLE.make()
-    space: Any = env.action_space
+    data = data_of(PARTICLE.env, seed)
     trained = m.energy(data, seed, base_updates=1500)
-    agent = m.energy_agent(PARTICLE, trained, space, seed=seed)
-    rows = [run(PARTICLE, "EBM", "Langevin, states and actions", seed, [trained], agent, 2)]
-    fine, coarse = (m.joint(data, seed, gap) for gap in (1, 4))
-    for kind in ("closed form", "learned", "least squares"):
-        agent = m.guided_agent(PARTICLE, fine, coarse, data, env, inverse=kind, guided=False, seed=seed)
-        planner = f"Langevin, states, inverse dynamics {kind}"
-        rows.append(run(PARTICLE, "EBM", planner, seed, [fine], agent, 2))
+    methods = [m.energy_method(PARTICLE, trained, seed=seed)]
+    fine, coarse = m.fine_and_coarse(data, seed)
+    for name, inverse in (("closed form", None), ("learned", m.learned), ("least squares", m.least_squares)):
+        planner = f"Langevin, states, inverse dynamics {name}"
+        methods.append(m.guided_method(PARTICLE, fine, None, data, planner, inverse=inverse, seed=seed))
+    rows = [measured(PARTICLE, method, seed, 2) for method in methods]
     count = 4 if quick else 8
     first = UNSEEN_FIRST + count * seed
     boxes = np.array([obstacle(first + i)["obstacles"] for i in range(count)])
-    for name, guided in (("coarse to fine, closed form", True), ("ablation: fine alone", False)):
-        parts = []
-        for i in range(count):
-            agent = m.guided_agent(
-                UNSEEN, fine, coarse, data, env, guided=guided, boxes=boxes[i], quantile=0.995, seed=seed
-            )
-            parts.append(episodes(UNSEEN, agent, 1, seed, first=first + i))
-        rows.append(row(UNSEEN, "EBM", name, seed, [fine, coarse] if guided else [fine], together(parts)))
-    for name, fit in BASELINES.items():
+    for planner, sight in ((m.COARSE_TO_FINE, coarse), ("ablation: fine alone", None)):
+        knowing = [
+            m.guided_method(UNSEEN, fine, sight, data, planner, boxes=box, quantile=0.995, seed=seed)
+            for box in boxes
+        ]
+        found = each_alone(UNSEEN, (method.agent for method in knowing), seed, first)
+        rows.append(row(UNSEEN, knowing[0], seed, found))
+    for fit in (m.feed_forward, m.ensemble):
         baseline = fit(data, seed, True)
-        for search in m.SEARCHES:
-            if quick and search == "CEM":
-                continue
-            planner = f"{search}, actions"
-            agent = m.search_agent(PARTICLE, baseline, space, search, seed=seed)
-            rows.append(run(PARTICLE, name, planner, seed, [baseline], agent, 2))
-            agent = m.search_agent(UNSEEN, baseline, space, search, boxes=boxes, horizon=25, seed=seed)
-            rows.append(run(UNSEEN, name, planner, seed, [baseline], agent, count, first=first))
+        for search in (m.BY_MPPI,) if quick else m.SEARCHES:
+            rows.append(measured(PARTICLE, m.search_method(PARTICLE, baseline, search, seed=seed), seed, 2))
+            method = m.search_method(UNSEEN, baseline, search, boxes=boxes, horizon=25, seed=seed)
+            rows.append(measured(UNSEEN, method, seed, count, first))
     return rows
 
 
 def maze(seed: int, quick: bool) -> list[Row]:
-    data, env = data_of("ebm/Maze-v0", seed), MAZES[0].make()
-    space: Any = env.action_space
-    fine, coarse = (m.joint(data, seed, gap) for gap in (1, 4))
-    planner, both = "coarse to fine, closed form", [fine, coarse]
+    data = data_of("ebm/Maze-v0", seed)
+    fine, coarse = m.fine_and_coarse(data, seed)
     rows = []
     for problem in MAZES:
-        agent = m.guided_agent(problem, fine, coarse, data, env, seed=seed)
-        rows.append(run(problem, "EBM", planner, seed, both, agent, 1))
-        agent = m.guided_agent(problem, fine, coarse, data, env, guided=False, seed=seed)
-        rows.append(run(problem, "EBM", "ablation: fine alone", seed, [fine], agent, 1))
-    agent = m.guided_agent(MAZE_PAIRS, fine, coarse, data, env, seed=seed)
-    rows.append(run(MAZE_PAIRS, "EBM", planner, seed, both, agent, 8 if quick else 20))
+        method = m.guided_method(problem, fine, coarse, data, seed=seed)
+        rows.append(measured(problem, method, seed, 1))
+        method = m.guided_method(problem, fine, None, data, "ablation: fine alone", seed=seed)
+        rows.append(measured(problem, method, seed, 1))
+    method = m.guided_method(MAZE_PAIRS, fine, coarse, data, seed=seed)
+    rows.append(measured(MAZE_PAIRS, method, seed, 8 if quick else 20))
     baseline = m.ensemble(data, seed, True)
     for problem in MAZES:
-        agent = m.search_agent(problem, baseline, space, "MPPI", horizon=25, seed=seed)
-        rows.append(run(problem, "ensemble of 5", "MPPI, actions", seed, [baseline], agent, 1))
+        method = m.search_method(problem, baseline, m.BY_MPPI, horizon=25, seed=seed)
+        rows.append(measured(problem, method, seed, 1))
     return rows
 
 
 def ablations(seed: int, quick: bool) -> list[Row]:
     """The S with one part of the training left out, or put in, at a time."""
     problem = MAZES[1]
-    data, env = data_of("ebm/Maze-v0", seed), problem.make()
-    limit = m.largest_displacement(env, Normalizer.fit(data.observations, data.actions))
+    data = data_of(problem.env, seed)
+    limit = m.largest_displacement(problem.make(), Normalizer.fit(data.observations, data.actions))
     variants: dict[str, dict[str, Any]] = {
         "without a base measure": {"model": {"base": "none"}},
         "without Fourier features": {"model": {"frequencies": 0}},
@@ -123,69 +99,50 @@ def ablations(seed: int, quick: bool) -> list[Row]:
     }
     rows = []
     for name, variant in variants.items():
-        fine, coarse = (m.joint(data, seed, gap, **variant) for gap in (1, 4))
-        agent = m.guided_agent(problem, fine, coarse, data, env, seed=seed)
-        rows.append(run(problem, "EBM", f"ablation: {name}", seed, [fine, coarse], agent, 1))
+        fine, coarse = m.fine_and_coarse(data, seed, **variant)
+        method = m.guided_method(problem, fine, coarse, data, f"ablation: {name}", seed=seed)
+        rows.append(measured(problem, method, seed, 1))
     return rows
 
 
 def reacher(seed: int, quick: bool) -> list[Row]:
-    data = data_of("ebm/Reacher-v0", seed)
-    space: Any = REACHER.make().action_space
+    data = data_of(REACHER.env, seed)
     trained = m.energy(data, seed, quick=quick)
     rows = []
     for problem, count in ((REACHER, 10), (REACHER_GOALS, 10 if quick else 20)):
-        agent = m.energy_agent(problem, trained, space, seed=seed)
-        rows.append(run(problem, "EBM", "Langevin, states and actions", seed, [trained], agent, count))
-    for name, fit in BASELINES.items():
-        if quick and name != "feed-forward":
-            continue
+        rows.append(measured(problem, m.energy_method(problem, trained, seed=seed), seed, count))
+    for fit in (m.feed_forward,) if quick else (m.feed_forward, m.ensemble):
         baseline = fit(data, seed, quick)
         for search in m.SEARCHES:
-            agent = m.search_agent(REACHER, baseline, space, search, horizon=8, seed=seed)
-            rows.append(run(REACHER, name, f"{search}, actions", seed, [baseline], agent, 10))
+            method = m.search_method(REACHER, baseline, search, horizon=8, seed=seed)
+            rows.append(measured(REACHER, method, seed, 10))
     return rows
 
 
 def arm(seed: int, quick: bool) -> list[Row]:
-    data = data_of("ebm/Arm7-v0", seed)
-    space: Any = ARM.make().action_space
-    count = 4 if quick else 10
-    langevin: dict[str, Any] = {"horizon": 15, "chains": 2, "seed": seed}
-
-    def found(method: str, planner: str, trained: m.Trained, agent: Any) -> Row:
-        return run(ARM, method, planner, seed, [trained], agent, count)
-
-    trained = m.energy(data, seed)
-    agent = m.energy_agent(
-        kept_inside(trained), trained, space, steps=20, step_size=0.2, shooting=True, **langevin
-    )
-    rows = [found("EBM", "Langevin, actions", trained, agent)]
-    forward, sampler = m.feed_forward(data, seed), Langevin(20, Linear(0.2, 0.01), noise=0.0, adapt="rms")
-    agent = m.search_agent(kept_inside(forward), forward, space, "", sampler=sampler, **langevin)
-    rows.append(found("feed-forward", "Langevin, actions", forward, agent))
-    if quick:
-        return rows
-    agent = m.search_agent(kept_inside(forward), forward, space, "MPPI", horizon=15, seed=seed)
-    rows.append(found("feed-forward", "MPPI, actions", forward, agent))
-    collocation: dict[str, Any] = langevin | {"chains": 4}
-    agent = m.energy_agent(kept_inside(trained), trained, space, steps=60, step_size=0.2, **collocation)
-    return [*rows, found("EBM", "Langevin, states and actions", trained, agent)]
+    data = data_of(ARM.env, seed)
+    given: dict[str, Any] = {"horizon": 15, "seed": seed}
+    trained, forward = m.energy(data, seed), m.feed_forward(data, seed)
+    inside = kept_inside(trained)
+    methods = [
+        m.search_method(inside, trained, ARM_LANGEVIN, chains=2, **given),
+        m.search_method(kept_inside(forward), forward, ARM_LANGEVIN, chains=2, **given),
+    ]
+    if not quick:
+        methods += [
+            m.search_method(kept_inside(forward), forward, m.BY_MPPI, **given),
+            m.energy_method(inside, trained, steps=60, step_size=0.2, chains=4, **given),
+        ]
+    return [measured(ARM, method, seed, 4 if quick else 10) for method in methods]
 
 
 def arm_ensemble(seed: int, quick: bool) -> list[Row]:
     """The ensemble on Arm7, as wide as the energy's base: 5 networks in every search take their time."""
-    data = data_of("ebm/Arm7-v0", seed)
-    space: Any = ARM.make().action_space
-    settings = BaselineSettings("ensemble", hidden=(256, 256), updates=6000, seed=seed)
-    fitted = fit_baseline(data, settings, progress=False)
-    trained = m.Trained(fitted, fitted.training.seconds)
+    trained = m.ensemble(data_of(ARM.env, seed), seed, hidden=(256, 256), updates=6000)
     rows = []
-    for search, horizon in (("MPPI", 15), ("CEM", 10)):
-        agent = m.search_agent(kept_inside(trained), trained, space, search, horizon=horizon, seed=seed)
-        rows.append(
-            run(ARM, "ensemble of 5", f"{search}, actions", seed, [trained], agent, 4 if quick else 10)
-        )
+    for search, horizon in ((m.BY_MPPI, 15), (m.BY_CEM, 10)):
+        method = m.search_method(kept_inside(trained), trained, search, horizon=horizon, seed=seed)
+        rows.append(measured(ARM, method, seed, 4 if quick else 10))
     return rows
 
 
@@ -203,15 +160,53 @@ def kept_inside(trained: m.Trained) -> Problem:
     return replace(ARM, further=lambda layout: costs)
 
 
-JOBS: dict[str, Callable[[int, bool], list[Row]]] = {
-    "particle": particle,
-    "changes": changes,
-    "maze": maze,
-    "reacher": reacher,
-    "arm": arm,
-    "ablations": ablations,
-    "ensemble": arm_ensemble,
+@dataclass(frozen=True)
+class Part:
+    """A part of the table.
+
+    Attributes:
+        rows: of a seed; fewer or shorter episodes where it is quick.
+        quick: whether a quick run has it.
+        seeds: how many it has at most, where it is costly.
+
+    """
+
+    rows: Callable[[int, bool], list[Row]]
+    quick: bool = True
+    seeds: int | None = None
+
+
+PARTS = {
+    "maze": Part(maze),
+    "particle": Part(particle),
+    "arm": Part(arm),
+    "reacher": Part(reacher),
+    "changes": Part(changes, quick=False),
+    "ablations": Part(ablations, quick=False, seeds=2),
+    "ensemble": Part(arm_ensemble, quick=False, seeds=2),
 }
+
+
+@dataclass(frozen=True)
+class Job:
+    """A part of the table for one seed."""
+
+    name: str
+    seed: int
+    quick: bool
+
+
+def jobs_of(parts: Iterable[str], seeds: Iterable[int], quick: bool) -> Iterator[Job]:
+    """Seed by seed, so that a run that is stopped has whole seeds."""
+    for seed, name in product(seeds, parts):
+        part = PARTS[name]
+        if part.quick if quick else part.seeds is None or seed < part.seeds:
+            yield Job(name, seed, quick)
+
+
+def run(job: Job) -> list[Row]:
+    """Rows of a part and seed."""
+    return PARTS[job.name].rows(job.seed, job.quick)
 
 
 def timings(batches: Sequence[int]) -> list[Row]:
@@ -221,21 +216,19 @@ def timings(batches: Sequence[int]) -> list[Row]:
     """
     rows: list[Row] = []
     for problem in (PARTICLE, REACHER) if batches else ():
-        data = data_of(problem.env, 0)
-        trained = m.energy(data, 0, base_updates=500, updates=20)
-        space: Any = problem.make().action_space
+        trained = m.energy(data_of(problem.env, 0), 0, base_updates=500, updates=20)
         for starts in batches:
-            agent = m.energy_agent(problem, trained, space, engine="compile")
+            method = m.energy_method(problem, trained, engine="compile")
             environments = [problem.make() for _ in range(starts)]
             began = time.perf_counter()
-            run_episodes(agent, environments, seed=0)  # the first calls compile
+            run_episodes(method.agent, environments, seed=0)  # the first calls compile
             first = time.perf_counter() - began
-            seconds = run_episodes(agent, environments, seed=1).seconds[1:]
+            seconds = run_episodes(method.agent, environments, seed=1).seconds[1:]
             rows.append(
                 {
                     "env": problem.name,
-                    "method": "EBM",
-                    "planner": "Langevin, states and actions",
+                    "method": trained.name,
+                    "planner": method.planner,
                     "engine": "compile",
                     "threads": 1,
                     "starts": starts,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
 
 from ebm_control.baselines import BaselineSettings, fit_baseline
 from ebm_control.control import planner_for
 from ebm_control.data import Normalizer, RolloutBuffer
+from ebm_control.data.batch import Batch
 from ebm_control.energies import Energy, GoalCost, SpeedCost, TransitionEnergy
 from ebm_control.models import ModelSettings, TrainSettings, TrajectoryModel, batches_for, fit_model
 from ebm_control.planning import (
@@ -28,14 +28,8 @@ from ebm_control.planning import (
     Roadmap,
 )
 from ebm_control.samplers import CEM, MPPI, Geometric, Langevin, Linear
+from ebm_control.samplers.engines import Engine
 from experiments.planning.problems import Problem, box_cost
-
-# No fewer model evaluations than the energy: a plan of 80 Langevin steps and 2 chains is 160 evaluations with a
-# gradient, counted as 3 each; CEM and MPPI have 1024.
-SEARCHES: dict[str, CEM | MPPI] = {
-    "CEM": CEM(8, candidates=128, elites=12, noise=0.7, smoothing=0.1, smooth=False),
-    "MPPI": MPPI(16, candidates=64, noise=Geometric(0.5, 0.05), temperature=0.05, smooth=False),
-}
 
 
 @dataclass(frozen=True)
@@ -45,20 +39,58 @@ class Trained:
     Attributes:
         model: a `TrajectoryModel` or a `Baseline`.
         seconds: of training.
+        name: of its kind, as in the table.
 
     """
 
     model: Any
     seconds: float
+    name: str = "EBM"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table.
+
+    Attributes:
+        planner: how it plans, in words.
+        trained: what it was trained for; the first is the model that plans.
+        agent: what drives.
+
+    """
+
+    planner: str
+    trained: Sequence[Trained]
+    agent: MPCAgent
+
+
+@dataclass(frozen=True)
+class Search:
+    """A way to search over actions."""
+
+    name: str
+    sampler: CEM | MPPI | Langevin
+
+
+# No fewer model evaluations than the energy: a plan of 80 Langevin steps and 2 chains is 160 evaluations with a
+# gradient, counted as 3 each; CEM and MPPI have 1024.
+BY_CEM = Search("CEM", CEM(8, candidates=128, elites=12, noise=0.7, smoothing=0.1, smooth=False))
+BY_MPPI = Search("MPPI", MPPI(16, candidates=64, noise=Geometric(0.5, 0.05), temperature=0.05, smooth=False))
+SEARCHES = (BY_CEM, BY_MPPI)
 
 
 def energy(buffer: RolloutBuffer, seed: int, *, quick: bool = False, **changes: Any) -> Trained:
     """Transition energy with a regression base."""
-    began = time.perf_counter()
     settings = TrainSettings(
         ModelSettings(hidden=(128, 128)), updates=300, base_updates=3000 if quick else 6000, seed=seed
     )
-    model = fit_model(buffer, replace(settings, **changes), progress=False)
+    return fitted(buffer, replace(settings, **changes))
+
+
+def fitted(buffer: RolloutBuffer, settings: TrainSettings, **given: Any) -> Trained:
+    """A trajectory model."""
+    began = time.perf_counter()
+    model = fit_model(buffer, settings, progress=False, **given)
     return Trained(model, time.perf_counter() - began)
 
 
@@ -71,7 +103,6 @@ def joint(
     **changes: Any,
 ) -> Trained:
     """Joint energy over pairs of states `gap` steps apart: where data were, and how far they moved."""
-    began = time.perf_counter()
     model = ModelSettings(
         hidden=(128, 128),
         base="gaussian",
@@ -91,23 +122,36 @@ def joint(
         langevin_steps=10,
         seed=seed,
     )
-    trained = fit_model(buffer, replace(settings, **changes), extra_negatives=planned, progress=False)
-    return Trained(trained, time.perf_counter() - began)
+    return fitted(buffer, replace(settings, **changes), extra_negatives=planned)
+
+
+def fine_and_coarse(buffer: RolloutBuffer, seed: int, **changes: Any) -> tuple[Trained, Trained]:
+    """Joint energies over pairs of states one step and four steps apart."""
+    return joint(buffer, seed, 1, **changes), joint(buffer, seed, 4, **changes)
 
 
 def feed_forward(buffer: RolloutBuffer, seed: int, quick: bool = False) -> Trained:
     settings = BaselineSettings(hidden=(256, 256), updates=3000 if quick else 6000, seed=seed)
-    fitted = fit_baseline(buffer, settings, progress=False)
-    return Trained(fitted, fitted.training.seconds)
+    model = fit_baseline(buffer, settings, progress=False)
+    return Trained(model, model.training.seconds, "feed-forward")
 
 
-def ensemble(buffer: RolloutBuffer, seed: int, quick: bool = False) -> Trained:
-    settings = BaselineSettings("ensemble", hidden=(128, 128), updates=2000 if quick else 4000, seed=seed)
-    fitted = fit_baseline(buffer, settings, progress=False)
-    return Trained(fitted, fitted.training.seconds)
+def ensemble(
+    buffer: RolloutBuffer,
+    seed: int,
+    quick: bool = False,
+    *,
+    hidden: tuple[int, ...] = (128, 128),
+    updates: int = 4000,
+) -> Trained:
+    updates = updates // 2 if quick else updates
+    model = fit_baseline(
+        buffer, BaselineSettings("ensemble", hidden=hidden, updates=updates, seed=seed), progress=False
+    )
+    return Trained(model, model.training.seconds, "ensemble of 5")
 
 
-def costs_of(problem: Problem, trained: Trained, boxes: np.ndarray | None) -> list[Energy]:
+def costs_of(problem: Problem, trained: Trained, boxes: np.ndarray | None = None) -> list[Energy]:
     """What the plan is for: the same costs for every plan over actions, and over states and actions."""
     costs = [problem.goal_cost(trained.model.layout)]
     if boxes is not None:
@@ -115,58 +159,51 @@ def costs_of(problem: Problem, trained: Trained, boxes: np.ndarray | None) -> li
     return costs
 
 
-def energy_agent(
+def energy_method(
     problem: Problem,
     trained: Trained,
-    space: spaces.Box,
     *,
-    boxes: np.ndarray | None = None,
     horizon: int = 12,
     chains: int = 2,
     seed: int = 0,
-    engine: str = "auto",
+    engine: Engine = "auto",
     steps: int = 80,
     step_size: float = 0.1,
-    weight: float = 10.0,
-    shooting: bool = False,
-) -> MPCAgent:
-    """Langevin over states and actions; over actions alone with `shooting`."""
-    sampler = Langevin(steps, Linear(step_size, 0.01), noise=0.0, adapt="rms", engine=engine)  # type: ignore[arg-type]
+) -> Method:
+    """Langevin over states and actions."""
+    space = problem.action_space
     planner = planner_for(
         trained.model,
-        costs_of(problem, trained, boxes),
+        costs_of(problem, trained),
         horizon,
-        sampler=sampler,
+        sampler=Langevin(steps, Linear(step_size, 0.01), noise=0.0, adapt="rms", engine=engine),
         action_space=space,
         chains=chains,
-        weight=weight,
-        shooting=shooting,
     )
-    return MPCAgent(planner, trained.model.normalizer, space, seed=seed)
+    agent = MPCAgent(planner, trained.model.normalizer, space, seed=seed)
+    return Method("Langevin, states and actions", [trained], agent)
 
 
-def search_agent(
+def search_method(
     problem: Problem,
     trained: Trained,
-    space: spaces.Box,
-    search: str,
+    search: Search,
     *,
     boxes: np.ndarray | None = None,
     horizon: int = 10,
     chains: int = 1,
     seed: int = 0,
-    sampler: Langevin | None = None,
-) -> MPCAgent:
-    """A baseline's model, searched over actions by one of `SEARCHES`, or by gradients with a sampler of its own."""
-    planner = planner_for(
-        trained.model,
-        costs_of(problem, trained, boxes),
-        horizon,
-        sampler=sampler or SEARCHES[search],
-        action_space=space,
-        chains=chains,
+) -> Method:
+    """A search over actions under a baseline's model or an energy's own base measure."""
+    space, costs = problem.action_space, costs_of(problem, trained, boxes)
+    given: dict[str, Any] = {"sampler": search.sampler, "action_space": space, "chains": chains}
+    planner = (
+        planner_for(trained.model, costs, horizon, shooting=True, **given)
+        if isinstance(trained.model, TrajectoryModel)
+        else planner_for(trained.model, costs, horizon, **given)
     )
-    return MPCAgent(planner, trained.model.normalizer, space, seed=seed)
+    agent = MPCAgent(planner, trained.model.normalizer, space, seed=seed)
+    return Method(f"{search.name}, actions", [trained], agent)
 
 
 def largest_displacement(env: Any, normalizer: Normalizer) -> torch.Tensor:
@@ -179,13 +216,15 @@ def states_planner(
     problem: Problem,
     limit: torch.Tensor,
     box: Energy | None = None,
-    horizon: int = 10,
-    engine: str = "auto",
     goal: float = 20.0,
+    steps: float = 1.0,
 ) -> Planner:
-    """Langevin over states alone, displacements within what an action can do."""
-    scale = tuple((4 * limit).tolist())
-    sampler = Langevin(30, Linear(0.1, 0.01), noise=0.0, adapt="rms", scale=scale, engine=engine)  # type: ignore[arg-type]
+    """Langevin over states alone, displacements within `limit`: what an action can do, say.
+
+    `steps` scales Langevin's: a hard limit is kept no better than to the last of them.
+    """
+    scale = tuple((4 * steps * limit).tolist())
+    sampler = Langevin(30, Linear(0.1, 0.01), noise=0.0, adapt="rms", scale=scale)
     costs: list[Energy] = [
         goal * GoalCost(model.layout, problem.goal_index, norm=problem.norm, smooth=0.02),
         1e4 * SpeedCost(model.layout, limit),
@@ -194,7 +233,7 @@ def states_planner(
     return Planner(
         model.energy,
         sampler,
-        horizon,
+        10,
         costs,
         layout=model.layout,
         weight=3.0,
@@ -204,60 +243,72 @@ def states_planner(
     )
 
 
-def inverse_dynamics(
-    kind: str, buffer: RolloutBuffer, env: Any, model: TrajectoryModel, seed: int
-) -> InverseDynamics:
-    """Actions for planned states: "closed form", "learned" or "least squares" (recursive)."""
-    normalizer = model.normalizer
-    if kind == "closed form":
-        return ClosedForm(
-            env.unwrapped.inverse_dynamics, normalizer.denormalize_observations, normalizer.normalize_actions
-        )
-    layout, scale = normalizer.layout, model.energy.displacement_scale
-    plain = TrajectoryModel.create(ModelSettings(), normalizer, scale)
-    batches = batches_for(buffer, plain, 256, seed)
-    if kind == "learned":
-        torch.manual_seed(seed)
-        learned = LearnedInverse(layout, scale)
-        learned.fit(batches, 2000)
-        return learned
-    squares = RecursiveLeastSquares(layout, scale)
+def learned(buffer: RolloutBuffer, model: TrajectoryModel, seed: int) -> InverseDynamics:
+    """A network that tells actions from states."""
+    batches = transitions(buffer, model, seed)
+    torch.manual_seed(seed)
+    inverse = LearnedInverse(model.layout, model.energy.displacement_scale)
+    inverse.fit(batches, 2000)
+    return inverse
+
+
+def least_squares(buffer: RolloutBuffer, model: TrajectoryModel, seed: int) -> InverseDynamics:
+    """The same, linear in its features, by recursive least squares."""
+    layout, batches = model.layout, transitions(buffer, model, seed)
+    inverse = RecursiveLeastSquares(layout, model.energy.displacement_scale)
     for _ in range(8):
         x = next(batches).x
         states = layout.states(x)
-        squares.update(states[:, 0], layout.actions(x)[:, 0], states[:, 1])
-    return squares
+        inverse.update(states[:, 0], layout.actions(x)[:, 0], states[:, 1])
+    return inverse
 
 
-def guided_agent(
+def transitions(buffer: RolloutBuffer, model: TrajectoryModel, seed: int) -> Iterator[Batch]:
+    """Batches of transitions with their actions, which energies of states alone do not see."""
+    plain = TrajectoryModel.create(ModelSettings(), model.normalizer, model.energy.displacement_scale)
+    return batches_for(buffer, plain, 256, seed)
+
+
+COARSE_TO_FINE = "coarse to fine, closed form"
+
+
+def guided_method(
     problem: Problem,
     fine: Trained,
-    coarse: Trained,
+    coarse: Trained | None,
     buffer: RolloutBuffer,
-    env: Any,
+    planner: str = COARSE_TO_FINE,
     *,
-    inverse: str = "closed form",
-    guided: bool = True,
+    inverse: Callable[[RolloutBuffer, TrajectoryModel, int], InverseDynamics] | None = None,
     boxes: np.ndarray | None = None,
     quantile: float = 0.85,
     goal: float = 40.0,
     seed: int = 0,
-) -> MPCAgent:
+) -> Method:
     """Coarse to fine: a roadmap of replay states under the coarse energy, Langevin over states under the fine one.
 
-    `goal` weighs the goal's cost, twice what the searches have: the energy pushes back near walls.
+    Without a coarse energy there is no roadmap; without an inverse of its own, actions are those of the environment's
+    closed form. `goal` weighs the goal's cost, twice what the searches have: the energy pushes back near walls.
     """
+    env: Any = problem.make()
     normalizer, space = fine.model.normalizer, env.action_space
     limit = largest_displacement(env, normalizer)
     box = None if boxes is None else box_cost(normalizer, boxes)
-    planner: Any = states_planner(fine.model, problem, limit, box, goal=goal)
-    if guided:
+    plans: Any = states_planner(fine.model, problem, limit, box, goal=goal)
+    if coarse is not None:
         sight = coarse.model.energy
         assert isinstance(sight, TransitionEnergy)
         count = len(buffer.observations)
         pick = np.random.default_rng(seed).choice(count, min(count, 1500), replace=False)
         nodes = normalizer.normalize_observations(torch.from_numpy(buffer.observations[pick])).float()
         sees = LineOfSight.of_data(sight, nodes, quantile, cost=box)
-        planner = Guided(planner, Roadmap(sees, nodes), sees, reached=1.5)
-    actions = inverse_dynamics(inverse, buffer, env, fine.model, seed)
-    return MPCAgent(planner, normalizer, space, inverse_dynamics=actions, seed=seed)
+        plans = Guided(plans, Roadmap(sees, nodes), sees, reached=1.5)
+    actions: InverseDynamics = (
+        ClosedForm(
+            env.unwrapped.inverse_dynamics, normalizer.denormalize_observations, normalizer.normalize_actions
+        )
+        if inverse is None
+        else inverse(buffer, fine.model, seed)
+    )
+    agent = MPCAgent(plans, normalizer, space, inverse_dynamics=actions, seed=seed)
+    return Method(planner, [fine] if coarse is None else [fine, coarse], agent)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
@@ -11,16 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ebm_control.cli.demo import spread_starts
 from ebm_control.data import Normalizer, RolloutBuffer, collect, collect_mujoco
 from ebm_control.energies import BoxObstacle, Energy, GoalCost, TrajectoryLayout
-from ebm_envs import arm7
+from ebm_envs import arm7, reacher
 from ebm_envs.oracles import arm7_oracle, maze_oracle, particle_oracle, reacher_oracle
 
 TRANSITIONS = 100_000
-START = (-0.85, -0.85)
+START = (-0.85, -0.85)  # in the maze
 UNSEEN_FIRST = 1000  # settings were chosen on problems 0 to 15
-MAZE_GOALS = {"one bend": (-0.45, 0.8), "S": (0.7, -0.8)}
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,8 @@ class Problem:
         reward_unit: reward lost a step and unit of distance.
         norm: of the goal's distance, as in `GoalCost`.
         further: a cost that the goal's comes with, a speed limit say, given the layout of the plan.
+        gamma: discount of reinforcement learning; 0.98 for 50 steps an episode, 0.99 where episodes are longer.
+        evaluation: episodes that a policy is evaluated by.
 
     """
 
@@ -47,13 +47,21 @@ class Problem:
     success: float
     oracle: Callable[[NDArray[Any], NDArray[Any], dict[str, Any]], float]
     options: Callable[[int], dict[str, Any]] | None = None
-    arguments: tuple[tuple[str, Any], ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     reward_unit: float = 1.0
     norm: str = "l1"
     further: Callable[[TrajectoryLayout], Energy] | None = None
+    gamma: float = 0.98
+    evaluation: int = 20
 
     def make(self) -> gym.Env[Any, Any]:
-        return gym.make(self.env, **dict(self.arguments))
+        return gym.make(self.env, **self.arguments)
+
+    @property
+    def action_space(self) -> gym.spaces.Box:
+        space = self.make().action_space
+        assert isinstance(space, gym.spaces.Box)
+        return space
 
     def goal_cost(self, layout: TrajectoryLayout) -> Energy:
         goal = 20 * GoalCost(layout, self.goal_index, norm=self.norm, smooth=0.02)
@@ -62,12 +70,9 @@ class Problem:
 
 def data_of(env: str, seed: int) -> RolloutBuffer:
     """Random transitions, starts spread over the states."""
-    if env == "ebm/Reacher-v0":
-        return collect_mujoco(env, TRANSITIONS, episode_length=50, seed=seed, threads=1, starts=spread_starts)
-    if env == "ebm/Arm7-v0":
-        return collect_mujoco(
-            env, TRANSITIONS, episode_length=50, seed=seed, threads=1, starts=arm7.spread_starts
-        )
+    starts = {REACHER.env: reacher.spread_starts, ARM.env: arm7.spread_starts}.get(env)
+    if starts is not None:
+        return collect_mujoco(env, TRANSITIONS, episode_length=50, seed=seed, threads=1, starts=starts)
     return collect(
         lambda: gym.make(env, start="random", max_episode_steps=50), TRANSITIONS, seed=seed, progress=False
     )
@@ -109,29 +114,41 @@ def box_cost(normalizer: Normalizer, boxes: NDArray[Any]) -> Energy:
     return 400 * BoxObstacle(scaled, (0, 1), margin=margin, between=3)
 
 
-PARTICLE = Problem("Particle", "ebm/Particle-v0", (0, 1), 0.05, _particle)
-UNSEEN = Problem("Particle, unseen box", "ebm/Particle-v0", (0, 1), 0.05, _particle, obstacle)
-REACHER = Problem("Reacher", "ebm/Reacher-v0", (0, 1), 0.1, _reacher, arguments=(("goal", (0.7, 0.5)),))
-REACHER_GOALS = Problem(
-    "Reacher, random goals", "ebm/Reacher-v0", (0, 1), 0.1, _reacher, arguments=(("goal", "random"),)
+PARTICLE = Problem(
+    "Particle",
+    "ebm/Particle-v0",
+    (0, 1),
+    0.05,
+    _particle,
+    arguments={"start": (0.0, 0.0), "goal": (0.5, 0.5)},
 )
-ARM = Problem("Arm7", "ebm/Arm7-v0", (14, 15, 16), 0.05, _arm, reward_unit=10.0, norm="l2")
-MAZES = [
-    Problem(
-        f"Maze, {name}",
-        "ebm/Maze-v0",
-        (0, 1),
-        0.05,
-        _maze,
-        arguments=(("start", START), ("goal", goal)),
-    )
-    for name, goal in MAZE_GOALS.items()
-]
+UNSEEN = Problem("Particle, unseen box", PARTICLE.env, (0, 1), 0.05, _particle, obstacle)
+REACHER = Problem("Reacher", reacher.ENV, (0, 1), reacher.SUCCESS, _reacher, arguments={"goal": reacher.GOAL})
+REACHER_GOALS = replace(REACHER, name="Reacher, random goals", arguments={"goal": "random"})
+ARM = Problem(
+    "Arm7",
+    "ebm/Arm7-v0",
+    (14, 15, 16),
+    0.05,
+    _arm,
+    arguments={"goal": "random"},
+    reward_unit=10.0,
+    norm="l2",
+    gamma=0.99,
+    evaluation=100,
+)
 MAZE_PAIRS = Problem(
     "Maze, random pairs",
     "ebm/Maze-v0",
     (0, 1),
     0.05,
     _maze,
-    arguments=(("start", "random"), ("goal", "random")),
+    arguments={"start": "random", "goal": "random"},
+    gamma=0.99,
 )
+MAZES = [
+    replace(MAZE_PAIRS, name=f"Maze, {name}", arguments={"start": START, "goal": goal})
+    for name, goal in (("one bend", (-0.45, 0.8)), ("S", (0.7, -0.8)))
+]
+PROBLEMS = {"particle": PARTICLE, "reacher": REACHER, "maze-bend": MAZES[0], "maze-s": MAZES[1], "arm7": ARM}
+"""Those of reinforcement learning, by the names that its command line and its records have for them."""

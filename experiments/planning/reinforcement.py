@@ -1,26 +1,24 @@
-"""Reinforcement learning on the planning problems: SAC and PPO (Stable-Baselines3), one row file a finished run.
+"""Reinforcement learning on the planning problems: SAC and PPO (Stable-Baselines3).
 
 `python -m experiments.planning.reinforcement [--envs ...] [--algorithms ...] [--seeds N] [--out DIR]` writes
-`DIR/reinforcement/ENV-ALGORITHM-seedS.json` after each run; runs whose file is there are skipped, so the same
-command goes on where it was stopped. SAC keeps checkpoints (`--checkpoints`) and resumes from the last one.
+`DIR/reinforcement.json`, run by run, and with `--resume` goes on where it was stopped. SAC keeps checkpoints
+(`--checkpoints`) and goes on from the last one.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import stable_baselines3
-import torch
 import tyro
 from numpy.typing import NDArray
 from stable_baselines3 import PPO, SAC
@@ -28,45 +26,22 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
-import ebm_envs
-from ebm_control.checks import require, require_number
+from ebm_control.checks import InputError, require_number
 from ebm_control.interrupts import signal_waits, uninterrupted
-from ebm_control.locks import locked
 from ebm_control.planning import run_episodes
-from ebm_control.provenance import provenance, write_record
 from ebm_control.seeds import seeds
 from experiments.planning.checkpoints import Progress, load_checkpoint, save_checkpoint
-from experiments.processes import as_program
-from experiments.runs import chosen
-
-ProblemName = Literal["particle", "reacher", "maze-bend", "maze-s", "arm7"]
-LearnerName = Literal["sac", "ppo", "sac10x"]
+from experiments.planning.problems import PROBLEMS, Problem
+from experiments.planning.report import COLUMNS, learned, trained
+from experiments.planning.rows import Row
+from experiments.processes import as_program, stopping
+from experiments.runs import Experiment, Runs, carry_out, chosen
 
 EVALUATION_SEED = 10_000  # far from the training seeds, and the same for every method
 ENVIRONMENTS = 8  # side by side in training
 CHECKPOINT_EVERY = 100_000  # environment steps
-
-
-@dataclass(frozen=True)
-class Problem:
-    """An environment with its start and goal, and when an episode counts as solved."""
-
-    env: str
-    arguments: dict[str, Any]
-    success: float  # largest final distance
-    gamma: float = 0.98  # 50 steps an episode; 0.99 where episodes are longer
-    reward_unit: float = 1.0  # reward lost a step and unit of distance; training divides by it
-    episodes: int = 20  # of the evaluation
-
-
-START = (-0.85, -0.85)
-PROBLEMS: dict[ProblemName, Problem] = {
-    "particle": Problem("ebm/Particle-v0", {"start": (0.0, 0.0), "goal": (0.5, 0.5)}, 0.05),
-    "reacher": Problem("ebm/Reacher-v0", {"goal": (0.7, 0.5)}, 0.1),
-    "maze-bend": Problem("ebm/Maze-v0", {"start": START, "goal": (-0.45, 0.8)}, 0.05, gamma=0.99),
-    "maze-s": Problem("ebm/Maze-v0", {"start": START, "goal": (0.7, -0.8)}, 0.05, gamma=0.99),
-    "arm7": Problem("ebm/Arm7-v0", {"goal": "random"}, 0.05, gamma=0.99, reward_unit=10.0, episodes=100),
-}
+PATIENCE = 60.0  # seconds to write a checkpoint in
+QUICK_STEPS = 2000
 
 
 @dataclass(frozen=True)
@@ -90,7 +65,7 @@ def sac(updates_per_step: float) -> dict[str, Any]:
     }
 
 
-LEARNERS: dict[LearnerName, Learner] = {
+LEARNERS = {
     "sac": Learner(SAC, sac(updates_per_step=1.0)),
     # PPO's defaults, the 2,048 steps of a round shared among the environments, but for rate and batch: with 3e-4 and
     # 64 the last training episodes gave -5.4 on Particle and -5.8 on Reacher, so they gave -5.1 and -5.6 (seed 0).
@@ -104,23 +79,41 @@ LEARNERS: dict[LearnerName, Learner] = {
 
 
 @dataclass
-class Reinforcement:
-    """SAC and PPO on the planning problems."""
+class Reinforcement(Runs):
+    """SAC and PPO on the planning problems; quick: 2,000 steps."""
 
-    envs: tuple[ProblemName, ...] = get_args(ProblemName)
+    envs: tuple[str, ...] = tuple(PROBLEMS)
     """In this order."""
-    algorithms: tuple[LearnerName, ...] = ("sac", "ppo")
+    algorithms: tuple[str, ...] = ("sac", "ppo")
     """Each is run on every environment before the next; sac10x takes ten times the steps."""
     seeds: int = 1
-    """Trainings of each, seeds 0, 1, ..."""
+    """Trainings of each."""
     steps: int = 100_000
     """Environment steps of a training, all environments together."""
-    out: Path = Path("experiments/results")
-    """Row files go to its folder `reinforcement`."""
     checkpoints: Path = Path("runs/reinforcement")
     """Folder of unfinished SAC runs."""
     until: str | None = None
     """HH:MM, local time, next to come: when to stop, whatever is under way."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training."""
+
+    env: str
+    algorithm: str
+    seed: int
+    steps: int
+    checkpoints: Path
+    deadline: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.env}-{self.algorithm}-{self.steps}"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.checkpoints / f"{self.name}-seed{self.seed}.pt"
 
 
 def observation(problem: Problem, env: gym.Env[Any, Any]) -> Callable[[dict[str, Any]], NDArray[np.float32]]:
@@ -145,7 +138,7 @@ def make(
 
     `bare` makes its environment where that is not the problem's own.
     """
-    env = bare() if bare else gym.make(problem.env, **problem.arguments)
+    env = (bare or problem.make)()
     flat = observation(problem, env)
     size = flat(env.reset()[0]).size
     space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
@@ -176,7 +169,7 @@ def build(
 
 
 class Watch(BaseCallback):
-    """Keeps the progress, calls `save` every `CHECKPOINT_EVERY` steps, and ends training at `deadline` or a signal."""
+    """Keeps the progress, calls `save` every `CHECKPOINT_EVERY` steps, and ends at `deadline` or with the program."""
 
     def __init__(self, progress: Progress, total: int, deadline: float, save: Callable[[], None]) -> None:
         super().__init__()
@@ -195,7 +188,7 @@ class Watch(BaseCallback):
             self.progress.curve.append([now, float(np.mean(returns))])
         if now // CHECKPOINT_EVERY > before // CHECKPOINT_EVERY:
             self.save()
-        return time.time() < self.deadline and not signal_waits()
+        return time.time() < self.deadline and not signal_waits() and not stopping()
 
 
 def train(
@@ -236,7 +229,7 @@ class Deterministic:
 def evaluate(model: SAC | PPO, problem: Problem) -> dict[str, Any]:
     """Deterministic episodes, in the problem's own units."""
     outcome = run_episodes(
-        Deterministic(model), [make(problem) for _ in range(problem.episodes)], seed=EVALUATION_SEED
+        Deterministic(model), [make(problem) for _ in range(problem.evaluation)], seed=EVALUATION_SEED
     )
     distances = -outcome.last_rewards / problem.reward_unit
     return {
@@ -265,50 +258,20 @@ def hyperparameters(problem: Problem, learner: Learner) -> dict[str, Any]:
     }
 
 
-def one_run(
-    settings: Reinforcement, name: ProblemName, algorithm: LearnerName, seed: int, deadline: float
-) -> Path | None:
-    """Train, evaluate and write one row; None where the deadline came first, the path where it is there."""
-    steps = settings.steps * LEARNERS[algorithm].factor
-    path = settings.out / "reinforcement" / f"{name}-{algorithm}-{steps}-seed{seed}.json"
-    with locked(path.with_name(f".{path.name}.lock"), "out"):
-        if not path.exists():
-            return _one_run(settings, name, algorithm, seed, deadline, path)
-        check_finished(path, name, algorithm)
-        return path
-
-
-def check_finished(path: Path, name: str, algorithm: str) -> None:
-    """Raise `InputError` unless `path` holds the row of a finished run."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        whole = (found["results"]["problem"], found["results"]["method"]) == (name, algorithm)
-    except (ValueError, LookupError, TypeError, RecursionError):
-        whole = False
-    require(
-        whole, "out", given=f"{path}, which is damaged", expected=f"a row of {name}, {algorithm}, or none"
+def run(job: Job) -> list[Row]:
+    """The row of a training, or none where it was stopped."""
+    problem, learner = PROBLEMS[job.env], LEARNERS[job.algorithm]
+    model, progress = train(
+        problem, learner, job.seed, job.steps, checkpoint=job.checkpoint, deadline=job.deadline
     )
-
-
-def _one_run(
-    settings: Reinforcement, name: ProblemName, algorithm: LearnerName, seed: int, deadline: float, path: Path
-) -> Path | None:
-    problem, learner = PROBLEMS[name], LEARNERS[algorithm]
-    steps = settings.steps * learner.factor
-    checkpoint = settings.checkpoints / f"{path.stem}.pt"
-    # Taken before the run: the commit is that of the code which runs, whatever is committed meanwhile.
-    command = f"--envs {name} --algorithms {algorithm} --seeds {seed + 1} --steps {settings.steps}"
-    origin = provenance(f"python -m experiments.planning.reinforcement {command}", [seed], 0.0)
-    started = time.perf_counter()
-    model, progress = train(problem, learner, seed, steps, checkpoint=checkpoint, deadline=deadline)
-    if progress.steps < steps:
-        return None
+    if progress.steps < job.steps:
+        return []
     row = {
         "env": problem.env,
-        "problem": name,
+        "problem": job.env,
         "arguments": problem.arguments,
-        "method": algorithm,
-        "seeds": [seed],
+        "method": job.algorithm,
+        "seed": job.seed,
         **evaluate(model, problem),
         "env_steps": progress.steps,
         "train_seconds": progress.seconds,
@@ -316,20 +279,9 @@ def _one_run(
         "training_curve": progress.curve,
         "hyperparameters": hyperparameters(problem, learner),
     }
-    origin |= {"seconds": round(time.perf_counter() - started, 3)}
-    write_record(path, row, origin)
-    checkpoint.unlink(missing_ok=True)
-    print(
-        f"{datetime.now():%H:%M:%S}  {path.stem}  return {row['return_mean']:.2f}  success {row['success']:.2f}  "
-        f"{progress.seconds:.0f} s, {progress.cpu_seconds:.0f} s of a core",
-        flush=True,
-    )
-    return path
-
-
-def runs(settings: Reinforcement) -> Iterator[tuple[ProblemName, LearnerName, int]]:
-    for algorithm, seed, name in product(settings.algorithms, range(settings.seeds), settings.envs):
-        yield name, algorithm, seed
+    shown = ("return_mean", "success", "train_seconds", "train_cpu_seconds")
+    print(job.name, job.seed, {name: row[name] for name in shown}, flush=True)
+    return [row]
 
 
 def next_time(clock: str | None) -> float:
@@ -338,37 +290,43 @@ def next_time(clock: str | None) -> float:
         return float("inf")
     try:
         wanted = datetime.strptime(clock, "%H:%M")
-    except ValueError:
-        require(False, "until", given=repr(clock), expected="HH:MM")
-        raise
+    except ValueError as error:
+        raise InputError(f"until: expected HH:MM, got {clock!r}") from error
     now = datetime.now()
     when = now.replace(hour=wanted.hour, minute=wanted.minute, second=0, microsecond=0)
     return (when if when > now else when + timedelta(days=1)).timestamp()
 
 
-def train_all(settings: Reinforcement) -> list[Path]:
-    """Every run that is not there yet, up to the deadline; the row files that are there then."""
-    ebm_envs.register_envs()
-    require_number("seeds", settings.seeds, 1, whole=True)
+def train_all(settings: Reinforcement) -> None:
+    """Every run that is not recorded yet, up to the deadline; recorded runs need their checkpoints no longer."""
+    envs = chosen("envs", settings.envs, PROBLEMS)
+    algorithms = chosen("algorithms", settings.algorithms, LEARNERS)
     require_number("steps", settings.steps, 1, whole=True)
-    chosen("envs", settings.envs, PROBLEMS)
-    chosen("algorithms", settings.algorithms, LEARNERS)
-    deadline, written = next_time(settings.until), []
-    for name, algorithm, seed in runs(settings):
-        try:
-            path = one_run(settings, name, algorithm, seed, deadline)
-        except KeyboardInterrupt as stop:
-            where = f"within {name}, {algorithm}, seed {seed}; the same command goes on"
-            raise type(stop)(where) from stop
-        if path is None:
-            print(f"{datetime.now():%H:%M:%S}  stopped within {name}, {algorithm}, seed {seed}", flush=True)
-            break
-        written.append(path)
-    return written
+    steps = min(settings.steps, QUICK_STEPS) if settings.quick else settings.steps
+    where, deadline = settings.checkpoints, next_time(settings.until)
+    jobs = [
+        Job(env, algorithm, seed, steps * LEARNERS[algorithm].factor, where, deadline)
+        for algorithm, seed, env in product(algorithms, settings.seed_range, envs)
+    ]
+    flags = f" --envs {' '.join(envs)} --algorithms {' '.join(algorithms)} --steps {steps}"
+    experiment = Experiment(
+        "planning.reinforcement",
+        jobs,
+        run,
+        learned,
+        COLUMNS.table,
+        flags,
+        record="reinforcement.json",
+        patience=PATIENCE,
+    )
+    carry_out(settings, experiment)
+    done = {(row["job"], row["seed"]) for row in trained(settings.out)}
+    for job in jobs:
+        if (job.name, job.seed) in done:
+            job.checkpoint.unlink(missing_ok=True)
 
 
 def main() -> None:
-    torch.set_num_threads(1)  # small networks: a second thread costs more than it does
     train_all(tyro.cli(Reinforcement))
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ebm_control.planning import run_episodes
-from experiments.planning.methods import Trained
+from ebm_control.planning import MPCAgent, run_episodes
+from experiments.planning.methods import Method
 from experiments.planning.problems import TRANSITIONS, Problem
 
 Row = dict[str, Any]
@@ -30,14 +30,8 @@ def episodes(
         return {} if problem.options is None else problem.options(first + i)
 
     outcome = run_episodes(agent, environments, seed=begin + first, options=options)
-    best = (
-        [
-            best_return(problem, outcome.observations[0, i], goal_of(env), options(i))
-            for i, env in enumerate(environments)
-        ]
-        if oracle
-        else []
-    )
+    starts = zip(outcome.observations[0], environments, strict=True) if oracle else ()
+    best = [best_return(problem, start, goal_of(env), options(i)) for i, (start, env) in enumerate(starts)]
     return {
         "returns": outcome.returns.tolist(),
         "oracle": float(np.mean(best)) if best else None,
@@ -59,27 +53,25 @@ def goal_of(env: Any) -> NDArray[Any]:
     return np.asarray(env.unwrapped.goal)
 
 
+def measured(
+    problem: Problem, method: Method, seed: int, count: int, first: int = 0, *, oracle: bool = True
+) -> Row:
+    """The row of `count` episodes."""
+    return row(problem, method, seed, episodes(problem, method.agent, count, seed, first, oracle))
+
+
 def row(
     problem: Problem,
-    method: str,
-    planner: str,
+    method: Method,
     seed: int,
-    trained: Sequence[Trained],
     found: dict[str, Any],
     extra: dict[str, float] | None = None,
 ) -> Row:
     """A row of the table; `extra` figures, which only some rows have, under a key of their own."""
-    oracle = "not computed" if found["oracle"] is None else f"{found['oracle']:.2f}"
-    more = "".join(f", {name} {value:.3g}" for name, value in (extra or {}).items())
-    print(
-        f"{problem.name}, {method}, {planner}, seed {seed}: {np.mean(found['returns']):.2f} "
-        f"(oracle {oracle}), success {np.mean(found['solved']):.2f}{more}",
-        flush=True,
-    )
     made = {
         "env": problem.name,
-        "method": method,
-        "planner": planner,
+        "method": method.trained[0].name,
+        "planner": method.planner,
         "data": f"{TRANSITIONS:,} random transitions",
         "seed": seed,
         "episodes": len(found["returns"]),
@@ -87,10 +79,19 @@ def row(
         "oracle": found["oracle"],
         "success": float(np.mean(found["solved"])),
         "env_steps": TRANSITIONS,
-        "train_seconds": sum(t.seconds for t in trained),
+        "train_seconds": sum(trained.seconds for trained in method.trained),
         "batch_plan_ms_p50": found["milliseconds"],
     }
-    return made if extra is None else made | {"extra": extra}
+    made |= {} if extra is None else {"extra": extra}
+    print(made, flush=True)
+    return made
+
+
+def each_alone(
+    problem: Problem, agents: Iterable[MPCAgent], seed: int, first: int = 0, *, oracle: bool = True
+) -> dict[str, Any]:
+    """One episode of each agent, from `first` on: of those whose plans know of the box of that episode."""
+    return together([episodes(problem, agent, 1, seed, first + i, oracle) for i, agent in enumerate(agents)])
 
 
 def together(parts: list[dict[str, Any]]) -> dict[str, Any]:

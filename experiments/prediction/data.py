@@ -20,8 +20,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
 from ebm_control.checks import InputError, require
-from ebm_control.cli.demo import spread_starts
 from ebm_control.data import RolloutBuffer, collect, collect_mujoco
+from ebm_envs.reacher import spread_starts
 
 FOLDER = Path("runs/prediction/data")
 HELD_SEED = 10_000  # added to the seed: far from those of any training data

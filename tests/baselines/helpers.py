@@ -59,9 +59,5 @@ def cut(baseline, buffer, known, horizon, count=200):
     return x[:, :known, : layout.dim], given, layout.states(x)[:, known:]
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def fitted(buffer, kind, **settings):
     return fit_baseline(buffer, BaselineSettings(kind, **settings), progress=False)

@@ -10,8 +10,11 @@ from ebm_control.checks import InputError
 from ebm_control.data import RolloutBuffer
 from ebm_control.models import ModelSettings, TrainSettings, fit_model
 from ebm_control.training import CheckpointError, latest_checkpoint
-from tests.baselines.helpers import fitted, ring, rollouts, seeded
+from tests.baselines.helpers import fitted, ring, rollouts
+from tests.helpers import seeded
 from tests.training.helpers import resign
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_fitted_baseline_follows_the_true_dynamics(baseline):

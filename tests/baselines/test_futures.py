@@ -7,8 +7,8 @@ from ebm_control.baselines import Baseline, Ensemble, FeedForward, Recurrent, fu
 from ebm_control.checks import InputError
 from ebm_control.data import Normalizer
 from ebm_control.training.fitting import Training
-from tests.baselines.helpers import cut, fitted, seeded, swings
-from tests.rounding import assert_equal_up_to_rounding
+from tests.baselines.helpers import cut, fitted, swings
+from tests.helpers import assert_equal_up_to_rounding, seeded
 
 FITS = {
     "feed-forward": {"hidden": (32, 32), "updates": 400},
@@ -35,6 +35,7 @@ def given(count=4, rows=3, horizon=5):
     return x[:, :rows], x[:, rows:, 2:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("states_only", [False, True], ids=["actions", "states only"])
 @pytest.mark.parametrize("kind", FITS)
 def test_futures_of_a_linear_system_are_those_that_come(kind, states_only):

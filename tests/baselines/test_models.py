@@ -5,8 +5,7 @@ from torch import nn
 from ebm_control.baselines import Ensemble, FeedForward, TrajectorySampling
 from ebm_control.checks import InputError
 from ebm_control.energies import TrajectoryLayout
-from tests.baselines.helpers import seeded
-from tests.rounding import assert_equal_up_to_rounding
+from tests.helpers import assert_equal_up_to_rounding, seeded
 
 LAYOUT = TrajectoryLayout(2, 1, periods=(2.0, 0.0))
 SCALE = torch.tensor([0.5, 2.0])

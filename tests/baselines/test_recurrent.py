@@ -9,7 +9,10 @@ from ebm_control.data import RolloutBuffer
 from ebm_control.energies import GoalCost, TrajectoryLayout
 from ebm_control.planning import MPCAgent
 from ebm_control.samplers import CEM
-from tests.baselines.helpers import SPACE, cut, fitted, ring, seeded, swings
+from tests.baselines.helpers import SPACE, cut, fitted, ring, swings
+from tests.helpers import seeded
+
+pytestmark = pytest.mark.slow
 
 LAYOUT = TrajectoryLayout(2, 1, periods=(2.0, 0.0))
 SCALE = torch.tensor([0.5, 2.0])

@@ -40,6 +40,7 @@ sys.exit(main(Settings(out=Path({out!r}), seed=1), TINY))
 """
 
 
+@pytest.mark.slow
 def test_a_small_run_finds_no_fault(tmp_path):
     out = tmp_path / "survival.json"
     ended = subprocess.run(
@@ -137,6 +138,7 @@ def crash_or_hang(item):
     return item
 
 
+@pytest.mark.slow
 def test_what_crashes_or_hangs_costs_its_own_try_alone():
     items = ["a", "crash", "b", "hang", "c"]
     found = list(isolated(crash_or_hang, items, 2.0, lambda item, how: f"{item}: {how}"))
@@ -183,6 +185,7 @@ def count_of(folder):
     return int((folder / "count").read_text()) if (folder / "count").exists() else 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("go", "result"),
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 import pytest
 
 from ebm_control.cli import main
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
     "--train.updates", "4", "--train.base-updates", "20", "--train.batch-size", "32", "--train.langevin-steps", "2",
     "--train.model.hidden", "16", "--train.model.base-hidden", "16",
@@ -38,7 +37,6 @@ def refused(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> str:
 
 
 def process(arguments: list[str], program: str = PROGRAM, **options: Any) -> subprocess.Popen[str]:
-    """The command line in a process of its own, its output kept."""
+    """The command line in an interpreter of its own, its output kept."""
     given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", program, *arguments], env=environment, **given | options)
+    return subprocess.Popen([sys.executable, "-c", program, *arguments], **given | options)

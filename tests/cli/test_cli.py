@@ -10,16 +10,7 @@ from ebm_control.data import RolloutBuffer
 from ebm_control.models import TrajectoryModel
 from tests.cli.helpers import SMALL, read, refused
 
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Folder with data and a trained model of Particle."""
-    folder = tmp_path_factory.mktemp("runs")
-    main(
-        ["collect", "--env", "ebm/Particle-v0", "--steps", "600", "--out", str(folder / "data" / "data.npz")]
-    )
-    main(["train", "--data", str(folder / "data" / "data.npz"), "--out", str(folder / "train"), *SMALL])
-    return folder
+pytestmark = pytest.mark.slow
 
 
 def test_collect_leaves_rollouts_settings_and_summary(runs):

@@ -6,6 +6,8 @@ import pytest
 
 from ebm_control.cli import main
 
+pytestmark = pytest.mark.slow
+
 
 def run(tmp_path, *arguments):
     main(["continual", "--out", str(tmp_path), *map(str, arguments)])

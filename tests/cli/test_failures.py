@@ -11,27 +11,9 @@ from ebm_control.cli import main
 from ebm_control.data import RolloutBuffer
 from ebm_envs.particle import ParticleEnv
 from tests.cli.helpers import SMALL, process, read, refused
-from tests.training.helpers import full_disk
+from tests.helpers import full_disk
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory, one_thread):
-    """Folder with data, a trained model of Particle and one of digits."""
-    folder = tmp_path_factory.mktemp("runs")
-    data = str(folder / "data" / "data.npz")
-    main(["collect", "--env", "ebm/Particle-v0", "--steps", "600", "--out", data])
-    main(["train", "--data", data, "--out", str(folder / "train"), *SMALL])
-    main(["images", "train", "--out", str(folder / "digits"), "--train.updates", "1", "--train.batch-size", "8",
-          "--train.model.width", "4"])  # fmt: skip
-    return folder
-
+pytestmark = pytest.mark.slow
 
 LONG = [*SMALL, "--train.updates", "300"]
 COMMANDS = {

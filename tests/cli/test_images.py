@@ -7,6 +7,8 @@ import torch
 from ebm_control.cli import main
 from ebm_control.models import ImageModel
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     "--train.updates", "30", "--train.batch-size", "32", "--train.model.width", "4", "--train.model.conditional",
     "--train.classify", "1",
@@ -19,7 +21,8 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     main(["images", "train", "--out", str(folder / "digits"), *SMALL])
     for name in ("shape", "size"):
-        main(["images", "train", "--data", f"shapes-{name}", "--out", str(folder / name), *SMALL])
+        brief = [*SMALL, "--train.updates", "2"]  # a page is drawn of them, and nothing is measured
+        main(["images", "train", "--data", f"shapes-{name}", "--out", str(folder / name), *brief])
     return folder
 
 

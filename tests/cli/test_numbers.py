@@ -19,7 +19,7 @@ TRAJECTORIES = (Collect, Predict, Plan, Online, Continual, Demo)
 OF_A_MODEL = (Generate, Inpaint, Restore, Outliers, Robust)
 GIVEN = {"env": "ebm/Particle-v0", "checkpoint": Path("no/run"), "data": "no.npz"}
 # Where 0 or less means something.
-FREE = {("Predict", "temperature", 0.0), ("Continual", "kept", 0), ("Continual", "penalty", 0.0)}
+FREE = {("Predict", "temperature", 0.0), ("Continual", "memory_size", 0), ("Continual", "penalty", 0.0)}
 FREE |= {("Continual", name, 0.0) for name in ("dropout", "averaging")} | {("Robust", "level", 0.0)}
 BAD = {int: (0, -1), float: (-1.0, 0.0, float("nan"), float("inf"))}
 
@@ -54,15 +54,9 @@ def test_numbers_out_of_range_are_refused_before_anything_is_read_or_written(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    """A conditional model of digits, hardly trained."""
-    from ebm_control.cli import main
-
-    folder = tmp_path_factory.mktemp("digits")
-    main(["images", "train", "--out", str(folder), "--train.updates", "1", "--train.batch-size", "8",
-          "--train.model.width", "4", "--train.model.conditional"])  # fmt: skip
-    return folder
+@pytest.fixture
+def digits(runs):
+    return runs / "digits"
 
 
 @pytest.mark.parametrize(("command", "name", "value"), list(cases(OF_A_MODEL)))

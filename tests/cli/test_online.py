@@ -11,6 +11,8 @@ from ebm_envs.particle import ParticleEnv
 from tests.cli import helpers
 from tests.cli.helpers import read
 
+pytestmark = pytest.mark.slow
+
 SHORT = [
     "--online.steps", "400", "--online.warm-up", "200", "--online.every", "100", "--horizon", "6", "--evaluate", "1",
 ]  # fmt: skip
@@ -94,7 +96,7 @@ def test_without_goals_the_reward_is_learned_and_planned_for(tmp_path):
         "--online.replan-every",
         "4",
     ]
-    arguments += ["--online.warm-up", "400", "--online.every", "400", "--evaluate", "2"]
+    arguments += ["--online.warm-up", "400", "--online.every", "400", "--evaluate", "1"]
     summary = online(tmp_path, *arguments, "--online.steps", "1200", env="Pendulum-v1")
     assert summary["reward_error"] < 0.3
     assert summary["return_mean"] > -700  # random actions and the first plans are below -900

@@ -1,27 +1,17 @@
 """A run folder is one process's at a time, and what others wrote there stays as it is."""
 
-import subprocess
-import sys
-
 import pytest
 
 from ebm_control.checks import InputError
-from ebm_control.cli import main
 from ebm_control.cli.commands import Plan, Predict
 from ebm_control.cli.run_folder import RunFolder, whole_file
 from ebm_control.training import save_checkpoint
 from ebm_control.training.logger import SUFFIX, Logger
-from tests.cli.helpers import ROOT, SMALL, read, refused
+from tests.cli.helpers import read, refused
+from tests.helpers import ROOT, Forked
 from tests.training.helpers import small_checkpoint
 
 COMMAND = Predict(ROOT, "data.npz")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
 
 
 def files(folder):
@@ -35,8 +25,8 @@ def test_the_second_process_on_a_run_folder_is_refused(tmp_path):
             "from ebm_control.cli.commands import Predict\n"
             f"RunFolder({str(tmp_path)!r}, Predict(Path(), 'data.npz')).__enter__()"
         )
-        other = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-        assert "InputError: out: expected a folder that no other process writes to" in other.stderr
+        said = Forked(code).communicate()[1]
+        assert "InputError: out: expected a folder that no other process writes to" in said
     with RunFolder(tmp_path, COMMAND):
         pass
     assert set(files(tmp_path)) == {"settings.json"}
@@ -45,17 +35,15 @@ def test_the_second_process_on_a_run_folder_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "command", ["train", "collect", "online", "continual", "demo", "predict", "plan", "images train"]
 )
-def test_every_command_is_refused_a_folder_in_use(tmp_path, command, capfd):
+def test_every_command_is_refused_a_folder_in_use(runs, tmp_path, command, capfd):
+    data, model = str(runs / "data" / "data.npz"), str(runs / "train")
     given = {
-        "train": ["--data", str(tmp_path / "data.npz")],
+        "train": ["--data", data],
         "collect": ["--env", "ebm/Particle-v0", "--steps", "90"],
         "online": ["--env", "ebm/Particle-v0"],
-        "predict": ["--data", str(tmp_path / "data.npz"), "--checkpoint", str(tmp_path / "model")],
-        "plan": ["--env", "ebm/Particle-v0", "--checkpoint", str(tmp_path / "model")],
+        "predict": ["--data", data, "--checkpoint", model],
+        "plan": ["--env", "ebm/Particle-v0", "--checkpoint", model],
     }.get(command, [])
-    if command in ("train", "predict", "plan"):
-        main(["collect", "--env", "ebm/Particle-v0", "--steps", "300", "--out", str(tmp_path / "data.npz")])
-        main(["train", "--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "model"), *SMALL])
     run = tmp_path / "run"
     out = run / "data.npz" if command == "collect" else run
     with RunFolder(run, COMMAND):

@@ -5,12 +5,14 @@ import time
 
 import pytest
 
-from ebm_control.cli import main
 from ebm_control.data import RolloutBuffer
 from ebm_control.models import ImageModel, TrajectoryModel
 from ebm_control.training import latest_checkpoint
 from ebm_control.training.checkpoint import number_of
 from tests.cli.helpers import PROGRAM, SMALL, process, read
+from tests.helpers import Forked
+
+pytestmark = pytest.mark.slow
 
 BOTH = pytest.mark.parametrize(
     ("number", "status", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")]
@@ -36,24 +38,23 @@ from ebm_control.cli import main
 main(sys.argv[1:])
 """
 
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Folder with data and a trained model of Particle."""
-    folder = tmp_path_factory.mktemp("runs")
-    data = str(folder / "data" / "data.npz")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        main(["collect", "--env", "ebm/Particle-v0", "--steps", "600", "--out", data])
-        main(["train", "--data", data, "--out", str(folder / "train"), *SMALL])
-        main(["images", "train", "--out", str(folder / "digits"), "--train.updates", "1", "--train.batch-size", "8",
-              "--train.model.width", "4"])  # fmt: skip
-    return folder
+# A signal while the commands are imported, which takes seconds: here as soon as torch is looked for.
+AT_ONCE = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            os.kill(os.getpid(), int(sys.argv[1]))
+sys.meta_path.insert(0, Finder())
+from ebm_control.cli import main
+main(["collect", "--help"])
+"""
 
 
 def stopped(arguments, number, ready, program=PROGRAM, wait=0.0):
     """Status and lines of a command that gets a signal once `ready()`."""
-    victim = process(arguments, program)
+    victim = Forked(program, *arguments)
     deadline = time.monotonic() + 200
     while not ready():
         assert victim.poll() is None, victim.communicate()[1]
@@ -63,6 +64,13 @@ def stopped(arguments, number, ready, program=PROGRAM, wait=0.0):
     victim.send_signal(number)
     lines = victim.communicate(timeout=120)[1].strip().splitlines()
     return victim.returncode, [line for line in lines if line.strip()]
+
+
+@BOTH
+def test_a_signal_during_the_imports_leaves_one_line(number, status, name):
+    victim = process([str(int(number))], AT_ONCE)
+    out, err = victim.communicate(timeout=120)
+    assert (victim.returncode, out, err) == (status, "", f"stopped by {name}\n")
 
 
 @BOTH
@@ -144,7 +152,7 @@ def test_a_stopped_stream_keeps_the_tasks_that_were_done(tmp_path, number, statu
 def test_a_stopped_command_leaves_its_settings_and_nothing_half_written(runs, tmp_path, command, number):
     out = tmp_path / "run"
     arguments = [*command.format(run=runs).split(), "--out", str(out)]
-    found, lines = stopped(arguments, number, (out / "settings.json").exists, wait=1.0)
+    found, lines = stopped(arguments, number, (out / "settings.json").exists, wait=0.3)
     assert found == 128 + number
     assert len(lines) == 1
     assert lines[0].startswith("stopped by ")

@@ -9,6 +9,8 @@ from ebm_control.cli import main
 from ebm_envs.particle import ParticleEnv
 from tests.cli.helpers import SMALL, read, refused
 
+pytestmark = pytest.mark.slow
+
 
 class GoalLast(ParticleEnv):
     """A Particle whose position comes after a clock that stands still."""
@@ -66,9 +68,7 @@ def environments():
     made = {"test/GoalLast-v0": GoalLast, "test/Hidden-v0": Hidden, "test/Camera-v0": Camera}
     for name, kind in made.items():
         gym.register(name, entry_point=kind, max_episode_steps=20)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
+    yield
     for name in made:
         del gym.registry[name]
 

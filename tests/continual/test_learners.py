@@ -154,27 +154,34 @@ def accuracy(learner, stream, **given):
     return learn(learner, stream, **{"updates": 150, "batch_size": 64, "seed": 1} | given)
 
 
-def test_a_softmax_classifier_forgets_all_tasks_but_the_last(stream):
-    found = accuracy(Softmax(perceptron(), 10), stream)
-    assert found.accuracies[-1, -1] > 0.8
-    assert found.accuracies[-1, :-1].max() < 0.2
-    assert found.forgetting > 0.8
-    assert (found.accuracies.diagonal() > 0.8).all()
+@pytest.fixture(scope="module")
+def plain(stream):
+    """What a classifier knows that keeps nothing."""
+    return accuracy(Softmax(perceptron(), 10), stream)
 
 
-def test_replay_forgets_less(stream):
-    plain = accuracy(Softmax(perceptron(), 10), stream)
+@pytest.mark.slow
+def test_a_softmax_classifier_forgets_all_tasks_but_the_last(plain):
+    assert plain.accuracies[-1, -1] > 0.8
+    assert plain.accuracies[-1, :-1].max() < 0.2
+    assert plain.forgetting > 0.8
+    assert (plain.accuracies.diagonal() > 0.8).all()
+
+
+@pytest.mark.slow
+def test_replay_forgets_less(stream, plain):
     replayed = accuracy(Softmax(perceptron(), 10, memory=Memory(200)), stream)
     assert replayed.average > plain.average + 0.4
     assert replayed.forgetting < plain.forgetting - 0.4
 
 
-def test_the_discriminative_energy_forgets_less_than_a_classifier(stream):
-    plain = accuracy(Softmax(perceptron(), 10), stream)
+@pytest.mark.slow
+def test_the_discriminative_energy_forgets_less_than_a_classifier(stream, plain):
     energy = accuracy(Contrastive(gated(), learning_rate=3e-4), stream)
     assert energy.average > plain.average + 0.15
 
 
+@pytest.mark.slow
 def test_replay_helps_the_energy_too(stream):
     assert accuracy(Contrastive(gated(), learning_rate=1e-3, memory=Memory(200)), stream).average > 0.6
 
@@ -193,13 +200,14 @@ def test_energies_of_classes_share_nothing_and_are_told_by_their_context():
         energy(x, context[:, 1:])
 
 
+@pytest.mark.slow
 def test_what_other_classes_learn_takes_nothing_from_the_generative_energy(stream):
     learner = Generative(SHAPE, 10, width=32, seed=0)
-    batches = list(stream.batches(60, 64, seed=0))
-    for drawn in batches[:60]:
+    batches = list(stream.batches(20, 64, seed=0))
+    for drawn in batches[:20]:
         learner.observe(drawn)
     before = [p.detach().clone() for label in (0, 1) for p in learner.energy.of(label).parameters()]
-    for drawn in batches[60:]:
+    for drawn in batches[20:]:
         learner.observe(drawn)
     after = [p for label in (0, 1) for p in learner.energy.of(label).parameters()]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
@@ -270,9 +278,10 @@ def test_without_boundaries_a_memory_fills_as_images_come(stream):
     assert len(known.memory) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlap", [None, 0.5])
 def test_the_generative_energy_compares_classes_that_were_never_seen_together(stream, overlap):
-    found = accuracy(Generative(SHAPE, 10, width=32), stream, updates=200, overlap=overlap)
+    found = accuracy(Generative(SHAPE, 10, width=32), stream, updates=80, overlap=overlap)
     assert found.average > 0.75
     assert found.forgetting < 0.3
 
@@ -291,6 +300,7 @@ def test_a_learner_without_boundaries_is_never_told_of_an_end(stream):
     assert Told.ends == 5
 
 
+@pytest.mark.slow
 def test_streaming_discriminant_is_that_of_all_images_at_once(stream):
     learner = Discriminant(SHAPE, 10)
     images = torch.cat([task.part("train") for task in stream.tasks])
@@ -337,16 +347,18 @@ def test_chains_go_on_from_those_of_earlier_classes_as_ones_of_the_batch(shared)
     assert torch.cdist(seen["x"].flatten(1), ends.flatten(1)).min(dim=1).values.max() < 1e-5
 
 
+@pytest.mark.slow
 def test_energies_by_contrastive_divergence_tell_classes(stream):
     energy = ClassEnergies(SHAPE, 10, 32, noise=None)
     learner = Divergence(energy, learning_rate=1e-3, energy_l2=1.0, chains=2000, steps=5)
-    found = accuracy(learner, stream, updates=120)
+    found = accuracy(learner, stream, updates=70)
     assert found.accuracies[0, 0] > 0.9
     assert found.average > 0.4
     with pytest.raises(InputError, match=r"^energy: expected one of images as they are"):
         Divergence(ClassEnergies(SHAPE, 10, 32))
 
 
+@pytest.mark.slow
 def test_what_is_replayed_of_earlier_classes_was_drawn_and_never_seen(stream):
     source = Generative(SHAPE, 10, width=32)
     dreams = Dreams(source, 20)

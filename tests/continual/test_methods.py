@@ -21,7 +21,7 @@ from ebm_control.continual import (
     Softmax,
     make_learner,
 )
-from ebm_control.continual.methods import HIDING, NEED_BOUNDARIES, REFUSED, SUM_WEIGHT
+from ebm_control.continual.methods import HIDING, NEED_BOUNDARIES, SUM_WEIGHT, UNUSED
 from ebm_control.data.streams import StreamBatch
 
 SHAPE = (1, 8, 8)
@@ -91,7 +91,9 @@ def test_discriminative_learners_hide_pixels_and_average_weights(method):
     ],
 )
 def test_what_a_method_has_no_use_for_it_refuses(name, given, none):
-    _, methods, why = REFUSED[name]
+    default, why = UNUSED[name]
+    methods = [method for method in METHODS if name not in METHODS[method].uses]
+    assert default == none
     assert methods
     for method in methods:
         with pytest.raises(InputError, match=rf"^{name}: expected {none}: '{method}' {why}, got {given}"):

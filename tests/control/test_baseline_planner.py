@@ -8,7 +8,8 @@ from ebm_control.control import planner_for
 from ebm_control.energies import GoalCost
 from ebm_control.planning import MPCAgent
 from ebm_control.samplers import CEM, MPPI, Geometric, Langevin, Linear
-from tests.baselines.helpers import SPACE, fitted, ring, seeded
+from tests.baselines.helpers import SPACE, fitted, ring
+from tests.helpers import seeded
 
 GOALS = np.array([[0.4], [-0.5], [0.9]])
 SAMPLERS = {

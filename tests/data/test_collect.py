@@ -156,7 +156,9 @@ def test_without_a_count_there_are_8_environments_or_the_one_given(env):
 
 
 def test_bad_requests_are_named():
-    with pytest.raises(InputError, match="HalfCheetah-v5"):
+    with pytest.raises(
+        InputError, match=r"env: expected a registered .*'HalfCheeta-v5'.*close to HalfCheetah-v5"
+    ):
         collect("HalfCheeta-v5", 10)
     with pytest.raises(InputError, match=r"Discrete.*Box|Box.*Discrete"):
         collect("CartPole-v1", 10)

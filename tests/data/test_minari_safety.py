@@ -3,7 +3,6 @@
 import builtins
 import json
 import resource
-import subprocess
 import sys
 
 import gymnasium as gym
@@ -15,6 +14,7 @@ from minari.data_collector import EpisodeBuffer
 
 from ebm_control.checks import InputError
 from ebm_control.data import RolloutBuffer, collect_mujoco, from_minari, to_minari
+from tests.helpers import Forked
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Minari asks for an author and a code link
 RECORDER = """
@@ -293,7 +293,9 @@ data.add_episode(np.zeros((4, 3)), np.zeros((3, 1)))
 to_minari(data, "new/one-v0", "Pendulum-v1", num_episodes_average_score=1,
           expert_policy=lambda observation: os.kill(os.getpid(), 9))
 """
-    assert subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=False).returncode == -9
+    killed = Forked(script)
+    killed.communicate()
+    assert killed.returncode == -9
     (left,) = folder.iterdir()
     assert left.name.startswith("unfinished-")
     assert "new/one-v0" not in minari.list_local_datasets()

@@ -134,6 +134,26 @@ def test_flipped_byte_and_foreign_files_are_refused(tmp_path):
         RolloutBuffer.load(tmp_path / "none.npz")
 
 
+def test_a_file_with_a_nan_is_refused_as_an_episode_with_one_is(tmp_path):
+    path, message = (
+        tmp_path / "data.npz",
+        "observations: expected finite values only, got 1 non-finite, first nan",
+    )
+    buffer = counting_buffer([5, 5])
+    observations = np.zeros((6, 2))
+    observations[3, 1] = np.nan
+    with pytest.raises(InputError, match=rf"{message} at index \(3, 1\)"):
+        buffer.add_episode(observations, np.zeros((5, 2)))
+    assert buffer.num_episodes == 2
+    buffer.save(path)
+    with np.load(path) as file:
+        content = dict(file)
+    content["observations"][3, 1] = np.nan
+    np.savez(path, **content)
+    with pytest.raises(InputError, match=rf"path: .*data\.npz.*{message} at index \(3, 1\)"):
+        RolloutBuffer.load(path)
+
+
 def another_method(raw):
     """The raw file with a method of compression of its first entry that zip does not know."""
     at = raw.index(b"PK\x01\x02") + 10

@@ -9,10 +9,7 @@ import torch
 from ebm_control.checks import InputError
 from ebm_control.data import draw_shapes
 from ebm_control.data.shapes import ATTRIBUTES, SIDE
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+from tests.helpers import seeded
 
 
 @pytest.fixture(scope="module")

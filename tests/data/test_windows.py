@@ -1,19 +1,19 @@
-import sys
-
 import numpy as np
 import pytest
 import torch
 
 from ebm_control.checks import InputError
 from ebm_control.data import Normalizer, RolloutBuffer, window_batches
-
-RNG = np.random.default_rng(0)
+from tests.helpers import lines_of
 
 
 def random_buffer(lengths=(40, 25, 3), obs_dim=3, act_dim=2) -> RolloutBuffer:
-    buffer = RolloutBuffer(obs_dim, act_dim, periods=(2.0, *[0.0] * (obs_dim - 1)))
+    rng, buffer = (
+        np.random.default_rng(0),
+        RolloutBuffer(obs_dim, act_dim, periods=(2.0, *[0.0] * (obs_dim - 1))),
+    )
     for steps in lengths:
-        obs, act = RNG.normal(1, 2, (steps + 1, obs_dim)), RNG.normal(3, 1, (steps, act_dim))
+        obs, act = rng.normal(1, 2, (steps + 1, obs_dim)), rng.normal(3, 1, (steps, act_dim))
         buffer.add_episode(obs, act)
     return buffer
 
@@ -74,23 +74,6 @@ def test_equal_seeds_give_equal_batches_and_others_do_not():
     assert not torch.equal(first, next(c).x)
 
 
-def lines_of(call) -> int:
-    """Lines of Python that a call runs: a figure of its cost that no other process changes."""
-    count, before = 0, sys.gettrace()
-
-    def trace(frame, event, arg):
-        nonlocal count
-        count += event == "line"
-        return trace
-
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(before)
-    return count
-
-
 def test_a_batch_is_drawn_without_a_loop_over_its_windows_or_the_episodes():
     def lines(size, episodes):
         buffer = random_buffer((60,) * episodes)
@@ -127,3 +110,16 @@ def test_bad_requests_are_named():
         window_batches(buffer, buffer.normalizer(), 8, 2, gaps=())
     with pytest.raises(InputError, match="state"):
         window_batches(buffer, buffer.normalizer()).load_state_dict({"generator": torch.zeros(3).byte()})
+
+
+def test_windows_longer_than_the_data_are_refused():
+    buffer = random_buffer((20,) * 3)
+    message = (
+        "length: expected windows that fit the data, got 30 states .* take 29 steps.*longest episode has 20"
+    )
+    with pytest.raises(InputError, match=message):
+        buffer.sample_windows(4, 30, rng=np.random.default_rng(0))
+    with pytest.raises(InputError, match=message):
+        window_batches(buffer, buffer.normalizer(), 4, 30)
+    with pytest.raises(InputError, match="with gap 16, which take 32 steps; the longest episode has 20"):
+        window_batches(buffer, buffer.normalizer(), 4, 3, gaps=(1, 16))

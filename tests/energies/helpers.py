@@ -6,10 +6,6 @@ from torch import Tensor
 from ebm_control.energies import MLP, Energy
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 def network(inputs: int, outputs: int = 1, seed: int = 0) -> MLP:
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -17,7 +17,8 @@ from ebm_control.energies import (
     TransitionEnergy,
     mixture,
 )
-from tests.energies.helpers import Learned, gradient, network, normal
+from tests.energies.helpers import Learned, gradient, network
+from tests.helpers import normal
 
 X, CONTEXT = normal(5, 3), normal(5, 2, seed=1)
 A, B, C = (Learned(3, seed) for seed in range(3))

@@ -21,8 +21,7 @@ from ebm_control.energies import (
     TrajectoryLayout,
 )
 from ebm_control.energies.costs import distance
-from tests.energies.helpers import normal
-from tests.rounding import assert_equal_up_to_rounding
+from tests.helpers import assert_equal_up_to_rounding, normal
 
 PLANE = TrajectoryLayout(2, 1)
 RING = TrajectoryLayout(2, 1, periods=(2.0, 0.0))

@@ -10,7 +10,8 @@ import torch
 from ebm_control.checks import InputError
 from ebm_control.energies import Energy, Given, Observed
 from ebm_control.samplers import Annealed, noise_levels
-from tests.energies.helpers import gradient, network, normal
+from tests.energies.helpers import gradient, network
+from tests.helpers import normal
 
 CORRELATED = torch.tensor([[1.0, 0.72, 0.3], [0.72, 0.81, 0.2], [0.3, 0.2, 0.5]], dtype=torch.float64)
 LEVELS = noise_levels(0.02, 5.0, 60)
@@ -87,7 +88,7 @@ def test_given_can_be_given_within_given():
 
 def test_given_moves_with_its_energy_and_is_refused_in_another_shape():
     given = Given(Told(5), normal(2))
-    assert given.to(torch.float32).told.dtype == torch.float32
+    assert given.to(torch.float32).condition.dtype == torch.float32
     with pytest.raises(InputError, match=r"^condition: expected \(k,\) or \(B, k\), got shape \(1, 2, 3\)"):
         Given(Told(5), torch.zeros(1, 2, 3))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ebm_control.checks import InputError
 from ebm_control.energies import TrajectoryLayout
 from ebm_control.energies.layout import pick
-from tests.energies.helpers import normal
+from tests.helpers import normal
 
 LAYOUT = TrajectoryLayout(4, 2, periods=(2.0, 0.0, 2.0, math.pi))
 figures = st.floats(-50, 50)

@@ -18,16 +18,12 @@ from ebm_control.energies import (
     TransitionEnergy,
     WindowEnergy,
 )
-from tests.energies.helpers import gradient, network, normal
+from tests.energies.helpers import gradient, network
+from tests.helpers import Zero, normal
 
 LAYOUT = TrajectoryLayout(2, 1)
 SCALE = torch.tensor([0.5, 2.0])
 NOISE = (0.1, 5.0)
-
-
-class Zero(nn.Module):
-    def forward(self, x):
-        return 0 * x[..., :1]
 
 
 class ZeroWindow(nn.Module):

@@ -18,7 +18,8 @@ from ebm_control.energies import (
     TransitionEnergy,
     WindowEnergy,
 )
-from tests.energies.helpers import gradient, network, normal
+from tests.energies.helpers import gradient, network
+from tests.helpers import normal
 
 PERIODS = (2.0, 0.0)
 SCALE = torch.tensor([0.5, 2.0])
@@ -165,8 +166,9 @@ def test_each_sample_has_an_energy_of_its_own(energy: Energy) -> None:
         (X, None, r"context: expected .*\(3, 1\), got None"),
         (X, CONTEXT[:2], r"context: expected shape \(3, 1\), got shape \(2, 1\)"),
         (X, CONTEXT[:, 0], r"context: expected shape \(3, 1\), got shape \(3,\)"),
+        (X, CONTEXT.expand(3, 2), r"context: expected shape \(3, 1\), got shape \(3, 2\)"),
     ],
-    ids=["flat", "narrow", "no context", "few contexts", "flat context"],
+    ids=["flat", "narrow", "no context", "few contexts", "flat context", "wide context"],
 )
 def test_wrong_inputs_are_named(energy: Energy, x: Tensor, context: Tensor | None, message: str) -> None:
     with pytest.raises(InputError, match=message):

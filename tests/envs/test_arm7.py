@@ -8,7 +8,6 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
@@ -26,7 +25,7 @@ from ebm_envs.arm7 import (
     physical_state,
     spread_starts,
 )
-from tests.rounding import assert_equal_up_to_rounding
+from tests.helpers import assert_equal_up_to_rounding
 
 
 @pytest.fixture
@@ -39,13 +38,6 @@ def inertia(env: Arm7Env) -> np.ndarray:
     for unit, column in zip(np.eye(7), columns, strict=True):
         mujoco.mj_mulM(env.model, env.data, column, unit)
     return columns
-
-
-def test_gymnasium_finds_no_fault():
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", category=UserWarning)
-        warnings.filterwarnings("ignore", message=".*(infinity|normalized|check the environment).*")
-        check_env(gym.make("ebm/Arm7-v0", render_mode="rgb_array").unwrapped)
 
 
 def test_stable_baselines3_finds_no_fault(env):
@@ -206,6 +198,7 @@ def test_compute_reward_takes_any_leading_shape(env):
     assert_equal_up_to_rounding(rewards[2, 1], env.compute_reward(achieved[2, 1], desired[2, 1], {}))
 
 
+@pytest.mark.slow
 def test_hindsight_relabelling_takes_its_rewards():
     agent = SAC(
         "MultiInputPolicy",
@@ -266,6 +259,7 @@ def test_collection_covers_the_limits_and_speeds():
     assert np.all((speeds > 0.6) & (speeds < TOP_SPEED / 2))
 
 
+@pytest.mark.slow
 def test_bounded_torques_reach_goals(env):
     """Operational-space control (Khatib 1987): torques J' Λ a of a fingertip acceleration, clipped to the box."""
     jacobian = np.zeros((3, 7))

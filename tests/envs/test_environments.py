@@ -13,7 +13,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import ebm_envs
-from tests.rounding import assert_equal_up_to_rounding
+from tests.helpers import assert_equal_up_to_rounding
 
 NAMES = ["ebm/Particle-v0", "ebm/Maze-v0", "ebm/Reacher-v0"]
 
@@ -28,7 +28,7 @@ def rollout(env: gym.Env, seed: int, steps: int = 20) -> list[np.ndarray]:
     return seen
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "ebm/Arm7-v0"])
 def test_gymnasium_finds_no_fault(name):
     with warnings.catch_warnings():
         warnings.filterwarnings("error", category=UserWarning)
@@ -152,7 +152,7 @@ def test_reaching_the_goal_is_success():
     assert [info["is_success"] for info in infos] == [False, True]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "ebm/Fork-v0"])
 def test_the_picture_follows_the_state(name):
     env = gym.make(name, render_mode="rgb_array")
     env.reset(seed=0)

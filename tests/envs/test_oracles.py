@@ -9,20 +9,11 @@ import pytest
 from ebm_envs.oracles import OracleResult, maze_oracle, particle_oracle, reacher_oracle
 from ebm_envs.oracles.refine import refine
 from ebm_envs.point import segments_blocked
+from tests.envs.helpers import replay
+
+pytestmark = pytest.mark.slow
 
 BAR = [[[0.2, 0.1], [0.3, 0.5]]]
-
-
-def replay(name: str, actions: np.ndarray, **options) -> tuple[float, np.ndarray]:
-    """Return and observations of `actions`."""
-    env = gym.make(name).unwrapped
-    states = [env.reset(options=options)[0]["observation"]]
-    total = 0.0
-    for action in actions:
-        observation, reward, *_ = env.step(action)
-        states.append(observation["observation"])
-        total += reward
-    return total, np.array(states)
 
 
 def assert_replays(name: str, result: OracleResult, **options) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -10,20 +9,12 @@ import ebm_envs  # noqa: F401  (registers the environments)
 from ebm_envs.arm7 import LIMITS, NEUTRAL, joint_points
 from ebm_envs.oracles import OracleResult, arm7_oracle, reacher_oracle
 from ebm_envs.oracles.arm7 import arm7_problem
+from tests.envs.helpers import replay
+
+pytestmark = pytest.mark.slow
 
 GOAL = (0.3, 0.3, 0.2)
 STEPS = 50
-
-
-def replay(name: str, actions: np.ndarray, **options) -> tuple[float, np.ndarray]:
-    env = gym.make(name).unwrapped
-    states = [env.reset(options=options)[0]["observation"]]
-    total = 0.0
-    for action in actions:
-        observation, reward, *_ = env.step(action)
-        states.append(observation["observation"])
-        total += reward
-    return total, np.array(states)
 
 
 @pytest.fixture(scope="module")

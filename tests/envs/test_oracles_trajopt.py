@@ -15,6 +15,8 @@ from ebm_envs.oracles.problem import Problem
 from ebm_envs.oracles.reacher import reacher_problem
 from ebm_envs.oracles.trajopt import _box_qp, coloured_noise, coloured_noise_cem, hill_climb, ilqr, pursuit
 
+pytestmark = pytest.mark.slow
+
 REACH = (0.3, 0.3, 0.2)
 
 

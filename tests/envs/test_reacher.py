@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from ebm_envs.reacher import FRAME_SKIP, ReacherEnv, observe, physical_state
+from ebm_envs.reacher import FRAME_SKIP, ReacherEnv, observe, physical_state, spread_starts
 
 
 def test_random_actions_score_as_the_classic_arm():
@@ -92,3 +92,12 @@ def test_a_negative_start_noise_is_named():
 def test_an_action_lasts_two_simulator_steps():
     env = ReacherEnv()
     assert FRAME_SKIP * env.model.opt.timestep == pytest.approx(0.02)
+
+
+def test_spread_starts_cover_the_circle_and_speeds_from_rest():
+    angles, velocities = spread_starts(np.random.default_rng(0), 5000)
+    assert angles.shape == velocities.shape == (5000, 2)
+    assert np.abs(angles).max() <= np.pi < np.abs(angles).max() + 0.01
+    share_slow, share_fast = (np.abs(velocities) < 1).mean(), (np.abs(velocities) > 8).mean()
+    assert share_slow > 0.2
+    assert 0.01 < share_fast < 0.2

@@ -18,7 +18,7 @@ from ebm_envs.switch import (
     ScaledDamping,
     ScaledGear,
 )
-from tests.envs.switched import ARM7, MAZE, PARTICLE, REACHER, rollout, switched
+from tests.envs.helpers import ARM7, MAZE, PARTICLE, REACHER, rollout, switched
 
 # All but a cell around the usual start and a quarter around the usual goal.
 BOXES = [

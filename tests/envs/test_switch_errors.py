@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ebm_envs.switch import DynamicsSwitch, Obstacles, RotatedActions, ScaledDamping, ScaledGear
-from tests.envs.switched import MAZE, PARTICLE, REACHER, rollout, switched
+from tests.envs.helpers import MAZE, PARTICLE, REACHER, rollout, switched
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from ebm_control.data import collect
 from experiments.planning import methods as m
-from experiments.planning.budget import PAIRS, Sweep, base_search, summarised, table, timed
+from experiments.planning.budget import COLUMNS, PAIRS, Sweep, summarised, timed
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,7 @@ def sweep() -> Sweep:
     """MPPI over actions of a barely trained energy's base measure."""
     data = collect(lambda: gym.make(PAIRS.env, start="random"), 2000, seed=0, progress=False)
     trained = m.energy(data, 0, base_updates=100, updates=2)
-    space: Any = PAIRS.make().action_space
-    return Sweep("EBM", "MPPI, actions", (1, 3), base_search(PAIRS, trained, space, "MPPI", 5))
+    return Sweep(m.search_method(PAIRS, trained, m.BY_MPPI, horizon=5), (1, 3))
 
 
 def test_a_budget_changes_the_updates_and_nothing_else(sweep: Sweep) -> None:
@@ -29,8 +28,8 @@ def test_a_budget_changes_the_updates_and_nothing_else(sweep: Sweep) -> None:
     assert few.sampler == replace(many.sampler, steps=1)
     assert (few.first.steps, many.first.steps) == (3, 9)
     assert few.energy is many.energy  # compiled once for all budgets
-    untouched: Any = sweep.agent.planner
-    assert untouched.sampler.steps == m.SEARCHES["MPPI"].steps
+    untouched: Any = sweep.method.agent.planner
+    assert untouched.sampler.steps == m.BY_MPPI.sampler.steps
 
 
 def test_equal_seeds_and_budgets_give_equal_actions(sweep: Sweep) -> None:
@@ -75,11 +74,15 @@ def test_a_timed_setting_gets_the_returns_of_its_own_budget() -> None:
     ]
     times = [name | {"updates": 10, "engine": engine, "plan_ms_p50": 2.0} for engine in ("eager", "compile")]
     eager, compiled = timed(summarised(by_seed), times)
-    assert (eager["return_mean"], eager["seeds"], eager["episodes"]) == (-16.0, 3, 15)
+    assert (eager["return"], eager["seeds"], eager["episodes"]) == (-16.0, 3, 15)
     assert eager["return_ci95"] == pytest.approx(4.3027 / np.sqrt(3), rel=1e-4)  # t of 2 degrees of freedom
     assert compiled == eager | {"engine": "compile"}
-    assert table([eager, compiled]).row_count == 2
+    assert [cells[2:5] for cells in COLUMNS.cells([eager, compiled])] == [
+        [f"Langevin, states and actions, {engine}", "10", "2"] for engine in ("eager", "compile")
+    ]
     untimed = timed(summarised(by_seed), [])
     assert [row["updates"] for row in untimed] == [5, 10]
-    assert table(untimed).row_count == 2
+    assert [cells[2:5] for cells in COLUMNS.cells(untimed)] == [
+        ["Langevin, states and actions", updates, "–"] for updates in ("5", "10")
+    ]
     assert timed(summarised(by_seed[:1]), [times[0] | {"updates": 5}])[0]["return_ci95"] is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from ebm_envs.oracles import maze_oracle
 from experiments.planning import changes as c
 from experiments.planning import methods as m
 from experiments.planning.problems import PARTICLE
-from experiments.planning.rows import episodes, row, together
+from experiments.planning.rows import each_alone, episodes, row, together
 
 
 class Straight:
@@ -89,11 +90,13 @@ def test_a_further_cost_reaches_the_plans_of_every_method() -> None:
 
 def test_other_costs_keep_the_guide_and_slow_the_plan() -> None:
     data = collect(PARTICLE.make, 3000, seed=0, progress=False)
-    fine, coarse = (m.joint(data, 0, gap, updates=3) for gap in (1, 4))
-    env = c.SLOW.make()
-    plain = m.guided_agent(c.SLOW, fine, coarse, data, env, seed=0)
-    limit = c.slow_limit(fine)
-    slow = c.with_terms(plain, c.SLOW, fine, limit, c.slowness(fine.model.layout, limit), 0, steps=0.25)
+    fine, coarse = m.fine_and_coarse(data, 0, updates=3)
+    env, limit = c.SLOW.make(), c.slow_limit(fine)
+    guided = m.guided_method(c.SLOW, fine, coarse, data, seed=0)
+    terms = c.slowness(fine.model.layout, limit)
+    held = c.with_terms(guided, c.SLOW, "slower", limit, terms, 0, steps=0.25)
+    assert (held.planner, held.trained) == ("slower", guided.trained)
+    plain, slow = guided.agent, held.agent
     assert isinstance(plain.planner, Guided)
     assert isinstance(slow.planner, Guided)
     assert slow.planner.guide is plain.planner.guide
@@ -103,13 +106,18 @@ def test_other_costs_keep_the_guide_and_slow_the_plan() -> None:
 
 
 def test_episodes_run_one_at_a_time_make_one_row() -> None:
-    parts = [
-        episodes(c.SLOW, Straight(0.02), 1, seed=900_000, first=900_000 + i, oracle=i == 0) for i in range(2)
+    straight: Any = [Straight(0.02)] * 2
+    found = each_alone(c.SLOW, straight, 900_000, 900_000)
+    apart = [
+        episodes(c.SLOW, straight[0], 1, seed=900_000, first=900_000 + i, oracle=i == 0) for i in range(2)
     ]
-    found = together(parts)
-    made = row(c.SLOW, "EBM", "straight", 0, [], found, {"jerkiness": c.jerkiness(found["observations"])})
+    assert found["returns"] == [part["returns"][0] for part in apart]
+    method = m.Method("straight", [m.Trained(None, 2.0, "none"), m.Trained(None, 3.0)], straight[0])
+    made = row(c.SLOW, method, 0, together(apart), {"jerkiness": c.jerkiness(found["observations"])})
     assert found["observations"].shape == (51, 2, 2)
+    assert (made["method"], made["planner"], made["train_seconds"]) == ("none", "straight", 5.0)
     assert made["oracle"] is None  # one part has none
-    assert made["return"] == pytest.approx(np.mean([part["returns"][0] for part in parts]))
+    assert found["oracle"] is not None
+    assert made["return"] == pytest.approx(np.mean(found["returns"]))
     assert made["extra"]["jerkiness"] > 0
-    assert "extra" not in row(c.SLOW, "EBM", "straight", 0, [], found)
+    assert "extra" not in row(c.SLOW, method, 0, found)

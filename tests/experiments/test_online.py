@@ -15,6 +15,7 @@ from experiments.online.control import PROBLEMS, evaluated
 from experiments.online.report import first, levels, summarised
 from experiments.online.switch import EPISODES, returned
 from experiments.planning import reinforcement as rl
+from experiments.planning.problems import PROBLEMS as POSED
 from experiments.planning.problems import REACHER_GOALS
 
 
@@ -45,9 +46,7 @@ def test_reinforcement_learning_meets_the_episodes_that_planners_meet(problem: A
             return np.zeros((2, 2), np.float32), state
 
     plain = evaluated(PROBLEMS[problem], Rest(), 2, seed=3)
-    flat = evaluated(
-        PROBLEMS[problem], Rest(), 2, 3, lambda env: rl.make(rl.PROBLEMS[problem], bare=lambda: env)
-    )
+    flat = evaluated(PROBLEMS[problem], Rest(), 2, 3, lambda env: rl.make(POSED[problem], bare=lambda: env))
     same = ("return", "oracle", "success", "episodes")
     assert {k: plain[k] for k in same} == pytest.approx({k: flat[k] for k in same}, rel=1e-5)
     assert plain["return"] < plain["oracle"] - 10
@@ -60,13 +59,13 @@ def test_a_change_of_dynamics_is_the_same_for_reinforcement_learning() -> None:
         def predict(self, observation: Any, state: Any = None, *_: Any, **__: Any) -> Any:
             return np.full((EPISODES, 2), 0.3, np.float32), state
 
-    returns = [[returned(Push(), method, regime, 0) for method in ("EBM", "SAC")] for regime in (0, 1)]
+    returns = [[returned(Push(), flat, regime, 0) for flat in (False, True)] for regime in (0, 1)]
     assert returns[0][0] == pytest.approx(returns[0][1], rel=1e-5)
     assert returns[1][0] == pytest.approx(returns[1][1], rel=1e-5)
     assert abs(returns[0][0] - returns[1][0]) > 1
 
 
-def test_a_level_is_reached_when_every_seed_is_there(tmp_path: Any) -> None:
+def test_a_level_is_reached_when_every_seed_is_there() -> None:
     plain = {"part": "control", "env": "Reacher", "oracle": -5.3, "success": 1.0, "stage": None}
     rows = [
         plain
@@ -75,12 +74,16 @@ def test_a_level_is_reached_when_every_seed_is_there(tmp_path: Any) -> None:
         for step, values in ((400, (-7.0, -8.0)), (1000, (-7.0, -7.4)), (2000, (-6.0, -6.0)))
         for seed, value in enumerate(values)
     ]
-    (line,) = levels(summarised(rows), tmp_path)
+    (line,) = levels(summarised(rows), [])
     assert line == ("Reacher", "-7.5", "EBM", "1,000", "1,000")
+    sac = {"job": "reacher-sac-100000", "seed": 1, "training_curve": [[5000, -8.0], [10_000, -7.0]]}
+    others = [sac, sac | {"job": "reacher-ppo-100000"}]
+    _, trained = levels(summarised(rows), others)
+    assert trained == ("Reacher", "-7.5", "SAC, seed 1", "–", "10,000")
     assert first([], 2000) == "not in 2,000"
 
 
-@pytest.mark.parametrize("seen", [None, lambda env: rl.make(rl.PROBLEMS["reacher"], bare=lambda: env)])
+@pytest.mark.parametrize("seen", [None, lambda env: rl.make(POSED["reacher"], bare=lambda: env)])
 def test_the_oracle_is_that_of_the_starts_that_were_met(seen):
     met = []
 

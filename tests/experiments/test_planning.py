@@ -10,11 +10,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from ebm_control.provenance import write_record
 from ebm_envs.oracles import particle_oracle
-from experiments.planning.__main__ import NOT_QUICK, jobs_of, summarised, timed
-from experiments.planning.jobs import COSTLY, COSTLY_SEEDS, JOBS
+from experiments.planning import diversity
+from experiments.planning.jobs import PARTS, jobs_of
 from experiments.planning.problems import UNSEEN, obstacle
-from experiments.planning.report import markdown
+from experiments.planning.report import COLUMNS, TIMES, extras, summarised, table_rows, timed
 
 
 def row(
@@ -38,10 +39,10 @@ def row(
 
 def test_intervals_are_students_over_the_means_of_seeds() -> None:
     (merged,) = summarised([row(seed, value, None) for seed, value in enumerate((-5.0, -6.0, -7.0))])
-    assert merged["return_mean"] == -6.0
+    assert merged["return"] == -6.0
     assert merged["return_ci95"] == pytest.approx(4.3027 / np.sqrt(3), rel=1e-4)  # t of 2 degrees of freedom
     assert merged["seeds"] == 3
-    assert merged["oracle"] is None
+    assert merged.get("oracle") is None
 
 
 def test_success_counts_episodes_and_one_seed_has_no_interval() -> None:
@@ -50,7 +51,7 @@ def test_success_counts_episodes_and_one_seed_has_no_interval() -> None:
     assert merged["oracle"] == -4.0
     (single,) = summarised([row(0, -5.0, -4.0)])
     assert single["return_ci95"] is None
-    assert "| Reacher | EBM | Langevin | -5.00 | -4.00 | 1.00 | 1 | 10 |" in markdown([single], [])
+    assert "| Reacher | EBM | Langevin | -5.00 | -4.00 | 1.00 | 1 | 10 |" in COLUMNS.markdown([single])
 
 
 def test_unseen_boxes_block_the_straight_line_and_leave_a_way() -> None:
@@ -78,11 +79,53 @@ def test_plan_times_stand_in_the_rows_of_what_was_timed() -> None:
 
 
 def test_costly_parts_have_fewer_seeds_and_a_quick_run_has_none_of_them() -> None:
-    jobs = [(job.name, job.seed) for job in jobs_of(JOBS, range(4), quick=False)]
+    jobs = [(job.name, job.seed) for job in jobs_of(PARTS, range(4), quick=False)]
     assert len(set(jobs)) == len(jobs)
-    assert {name for name, seed in jobs if seed == COSTLY_SEEDS} == set(JOBS) - set(COSTLY)
-    assert {name for name, seed in jobs if seed == 0} == set(JOBS)
-    assert {job.name for job in jobs_of(JOBS, range(1), quick=True)} == set(JOBS) - set(NOT_QUICK)
+    assert {name for name, seed in jobs if seed == 2} == set(PARTS) - {"ablations", "ensemble"}
+    assert (
+        {name for name, seed in jobs if seed == 1} == {name for name, seed in jobs if seed == 0} == set(PARTS)
+    )
+    quick = {job.name for job in jobs_of(PARTS, range(1), quick=True)}
+    assert quick == set(PARTS) - {"changes", "ablations", "ensemble"}
+
+
+def recorded(path: Path, rows: list[dict[str, Any]], **results: Any) -> None:
+    rows = [{"job": "some", **row} for row in rows]
+    write_record(path, {"rows": [], "by_seed": rows, **results}, {"command": "of some"})
+
+
+def test_rows_of_reinforcement_learning_join_the_table(tmp_path: Path) -> None:
+    recorded(tmp_path / "planning.json", [row(seed, -5.0, -4.0) for seed in (0, 1)])
+    assert [row["method"] for row in table_rows(tmp_path)] == ["EBM"]
+    run = {"problem": "reacher", "env_steps": 100_352, "success": 1.0, "train_cpu_seconds": 9.0}
+    runs = [
+        run | {"method": method, "seed": seed, "return_mean": value}
+        for method, seed, value in (("sac10x", 0, -5.5), ("ppo", 0, -6.5), ("ppo", 1, -5.5))
+    ]
+    recorded(tmp_path / "reinforcement.json", runs)
+    ours, ppo, sac = table_rows(tmp_path)
+    assert (ours["method"], ppo["method"], ppo["oracle"], ppo["return"]) == ("EBM", "PPO", -4.0, -6.0)
+    assert (sac["method"], sac["seeds"], sac["planner"]) == ("SAC", 1, "none; 100,352 steps of its own")
+    assert ppo["return_ci95"] == pytest.approx(12.706 * 0.5, rel=1e-4)  # t of 1 degree of freedom
+
+
+def test_the_report_has_every_table_that_there_are_records_of(tmp_path: Path) -> None:
+    clock = {
+        "env": "Reacher",
+        "starts": 64,
+        "plan_ms_p50": 3.0,
+        "plan_ms_p95": 4.0,
+        "plans_per_second": 133.4,
+    }
+    recorded(tmp_path / "planning.json", [row(0, -5.0, None) | {"extra": {"jerkiness": 0.5}}], timing=[clock])
+    rows = table_rows(tmp_path)
+    assert "| Reacher | EBM | Langevin | -5.00 |  | 1.00 | 1 | 10 |" in COLUMNS.markdown(rows)
+    assert "| Reacher | 64 | 3.0 | 4.0 | 133 |" in TIMES.markdown([clock])
+    assert "| Reacher | EBM | Langevin | 0.5 | 1 |" in extras(rows)
+    found = {"method": "EBM", "planner": "any", "seed": 0, "share": 0.75, "problems": 20, "measure": "both"}
+    shares = [found | {"env": "Reacher"}, found | {"env": "Reacher", "seed": 1, "share": 1.0, "problems": 60}]
+    shown = diversity.COLUMNS.markdown(diversity.summarised(shares))
+    assert "| Reacher | 0.94 | 0.75 | 80 | 2 |" in shown
 
 
 PAGES = sorted(Path(__file__).parents[2].glob("docs/*.md"))

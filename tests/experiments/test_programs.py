@@ -16,6 +16,7 @@ RECORDS = {
     "planning.__main__": "planning.json",
     "planning.budget": "budget.json",
     "planning.diversity": "diversity.json",
+    "planning.reinforcement": "reinforcement.json",
     "reacher": "reacher.json",
 }
 CHOICES = [
@@ -62,10 +63,20 @@ CHOICES = [
         ["--cases", "fork, actions given"],
         "cases: expected some of .*, got 'fork, actions given'",
     ),
-    ("planning.__main__", ["--parts", "mazes"], "parts: expected some of 'particle', .*, got 'mazes'"),
+    ("planning.__main__", ["--parts", "mazes"], "parts: expected some of 'maze', .*, got 'mazes'"),
     ("planning.__main__", ["--timing", "0"], "timing: expected a whole number of at least 1, got 0"),
     ("planning.__main__", ["--quick", "--parts", "ensemble"], "planning: expected a choice that has runs"),
     ("planning.diversity", ["--problems", "0"], "problems: expected a whole number of at least 1, got 0"),
+    ("planning.reinforcement", ["--steps", "-5"], "steps: expected a whole number of at least 1, got -5"),
+    ("planning.reinforcement", ["--envs"], "envs: expected some of 'particle', .*, got none"),
+    ("planning.reinforcement", ["--envs", "nowhere"], "envs: expected some of 'particle', .*, got 'nowhere'"),
+    (
+        "planning.reinforcement",
+        ["--algorithms", "sac", "dqn"],
+        "algorithms: expected some of 'sac', 'ppo', 'sac10x', got 'dqn'",
+    ),
+    ("planning.reinforcement", ["--until", "noon"], "until: expected HH:MM, got 'noon'"),
+    ("planning.figures", ["--only", "all"], "only: expected some of 'maze_plans', .*, got 'all'"),
     ("reacher", ["--episodes", "-2"], "episodes: expected a whole number of at least 1, got -2"),
 ]
 BENCHMARKS = ["collection", "continual", "planning", "samplers"]

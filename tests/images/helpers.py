@@ -4,14 +4,11 @@ import torch
 from torch import nn
 
 from ebm_control.energies import ImageEnergy
+from tests.helpers import Zero, seeded
 
 SHAPE = (1, 8, 8)
 NOISE = (0.02, 4.0)
 DEVIATION = 0.05  # of pixels around their means: the data's, not the noise's
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def images(*shape, seed=0):
@@ -21,17 +18,6 @@ def images(*shape, seed=0):
 def at(level, count):
     """The context of a noise level."""
     return torch.full((count, 1), level).log()
-
-
-class Zero(nn.Module):
-    """No tilt: the base is the energy."""
-
-    def __init__(self, outputs=1):
-        super().__init__()
-        self.outputs = outputs
-
-    def forward(self, x, told):
-        return x.new_zeros(len(x), self.outputs)
 
 
 class Mixtures(nn.Module):

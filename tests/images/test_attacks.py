@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy, logsigmoid
 from ebm_control.checks import InputError
 from ebm_control.images import Attack, attacked
 from ebm_control.images.attacks import AttackEnergy, _checkpoints, _within_ball
-from tests.images.helpers import SHAPE, LinearLogits, images, seeded
+from tests.helpers import seeded
+from tests.images.helpers import SHAPE, LinearLogits, images
 
 PIXELS = math.prod(SHAPE)
 KINDS = pytest.mark.parametrize("adaptive", [False, True], ids=["pgd", "apgd"])

@@ -13,7 +13,10 @@ from ebm_control.images import (
     random_pixels,
 )
 from ebm_control.images.autoencoders import reconstruction_score, samples_of
-from tests.images.helpers import SHAPE, images, seeded
+from tests.helpers import seeded
+from tests.images.helpers import SHAPE, images
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = AutoencoderSettings(code=12, width=8, updates=250, batch_size=64, learning_rate=4e-3)
 

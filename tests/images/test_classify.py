@@ -10,8 +10,8 @@ from ebm_control.checks import InputError
 from ebm_control.energies import ImageEnergy, SmallCNN
 from ebm_control.images import Attack, accuracy, energy_logits, fit_classifier, refined_logits, withstood
 from ebm_control.images.classify import parameters_of
-from tests.images.helpers import DEVIATION, SHAPE, at, bowls, gaussian, gaussians, greys, images, seeded
-from tests.rounding import assert_equal_up_to_rounding
+from tests.helpers import assert_equal_up_to_rounding, seeded
+from tests.images.helpers import DEVIATION, SHAPE, at, bowls, gaussian, gaussians, greys, images
 
 
 @pytest.mark.parametrize("level", [0.02, 0.3])

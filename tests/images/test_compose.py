@@ -7,8 +7,8 @@ from torch.nn.functional import one_hot
 from ebm_control.checks import InputError
 from ebm_control.energies import mixture
 from ebm_control.images import all_of, anything, compose, has
-from tests.images.helpers import DEVIATION, SHAPE, at, bowls, gaussian, gaussians, greys, images, seeded
-from tests.rounding import assert_equal_up_to_rounding
+from tests.helpers import assert_equal_up_to_rounding, seeded
+from tests.images.helpers import DEVIATION, SHAPE, at, bowls, gaussian, gaussians, greys, images
 
 TONES = (0.3, 0.7)
 

@@ -23,8 +23,8 @@ from ebm_control.images import (
 from ebm_control.images.classify import accuracy
 from ebm_control.images.detect import in_parts
 from ebm_control.images.grid import grid, save_grid
-from tests.images.helpers import DEVIATION, SHAPE, at, bowls, gaussian, images, seeded
-from tests.rounding import assert_equal_up_to_rounding
+from tests.helpers import assert_equal_up_to_rounding, seeded
+from tests.images.helpers import DEVIATION, SHAPE, at, bowls, gaussian, images
 
 
 def test_areas_are_chances_that_an_inlier_scores_less():

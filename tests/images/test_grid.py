@@ -1,8 +1,5 @@
 """Pages of images are written from memory: a disk that is full is one error, and no second one later."""
 
-import subprocess
-import sys
-
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -10,6 +7,7 @@ import torch
 
 from ebm_control.cli.figures import animation
 from ebm_control.images.grid import grid, save_grid
+from tests.helpers import Forked
 
 IMAGES = torch.linspace(0, 1, 4 * 3 * 8 * 8).reshape(4, 3, 8, 8)
 
@@ -51,9 +49,8 @@ for write in (
 
 
 def test_where_the_disk_is_full_there_is_one_error_and_no_second_one(tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=False
-    )
+    run = Forked(FULL, str(tmp_path))
+    said, complained = run.communicate()
     assert run.returncode == 0
-    assert run.stdout.split() == ["27"] * 3  # EFBIG
-    assert run.stderr == ""
+    assert said.split() == ["27"] * 3  # EFBIG
+    assert complained == ""

@@ -7,7 +7,8 @@ from torch.nn import functional
 from ebm_control.checks import InputError
 from ebm_control.images import feature_distance, feature_frechet, nearest, precision_recall
 from ebm_control.images.metrics import features
-from tests.images.helpers import SHAPE, images, seeded
+from tests.helpers import seeded
+from tests.images.helpers import SHAPE, images
 
 
 def spoilt(x, std, seed=0):

@@ -17,6 +17,7 @@ from ebm_control.images import (
     suspects,
 )
 from ebm_control.samplers import image_sampler
+from tests.helpers import seeded
 from tests.images.helpers import (
     DEVIATION,
     SHAPE,
@@ -27,7 +28,6 @@ from tests.images.helpers import (
     greys,
     images,
     mirror,
-    seeded,
 )
 
 UPPER = bottom_half(SHAPE)
@@ -202,11 +202,11 @@ def test_masks_know_the_upper_half_or_a_share_of_the_pixels():
 def test_what_does_not_fit_is_named():
     energy, x = gaussian(), images(2, *SHAPE)
     for std in (0.01, 4.5):
-        with pytest.raises(InputError, match=r"^deviation: expected a number from 0.02 to 4"):
+        with pytest.raises(InputError, match=r"^std: expected a number from 0.02 to 4"):
             denoise(energy, x, std)
     with pytest.raises(InputError, match=r"^(deviation|level): expected a number from"):
         restore(energy, x, level=5.0)
-    with pytest.raises(InputError, match=r"^deviation: expected a number above 0"):
+    with pytest.raises(InputError, match=r"^std: expected a number above 0"):
         denoise(mirror(), x, 0.0)
     with pytest.raises(InputError, match=r"^known: expected a boolean mask"):
         inpaint(energy, x, UPPER.float())

@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from ebm_control.images import Attack, accuracy, attacked, robustness, transferred, withstood
-from tests.images.helpers import LinearLogits, seeded
+from tests.helpers import seeded
+from tests.images.helpers import LinearLogits
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from ebm_control.checks import InputError
 from ebm_control.images import accuracy, generate
 from ebm_control.images.sampling import labelled, starts_for
 from ebm_control.samplers import Langevin, image_sampler
+from tests.helpers import seeded
 from tests.images.helpers import (
     DEVIATION,
     NOISE,
@@ -19,7 +20,6 @@ from tests.images.helpers import (
     gaussians,
     greys,
     images,
-    seeded,
 )
 
 

@@ -11,7 +11,10 @@ from ebm_control.checks import InputError
 from ebm_control.data import load_images
 from ebm_control.models import ImageModel, ImageModelSettings, ImageTrainSettings, fit_images
 from ebm_control.training import CheckpointError, load_checkpoint, save_checkpoint
-from tests.training.helpers import same, small_checkpoint
+from tests.helpers import same
+from tests.training.helpers import small_checkpoint
+
+pytestmark = pytest.mark.slow
 
 LOSSES = ("cd", "cd-kl", "dsm")
 DIGITS = load_images("digits")

@@ -17,6 +17,8 @@ from ebm_control.models import ModelSettings, TrainSettings, TrajectoryModel, fi
 from ebm_control.training import RandomNegatives, scattered, uniform
 from ebm_control.training.negatives import drawn_from, load_states, states_of
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = TrainSettings(
     ModelSettings(
         hidden=(64, 64),

@@ -7,7 +7,7 @@ from ebm_control.data import Normalizer, RolloutBuffer
 from ebm_control.energies import GaussianBase, RegressionBase, TransitionEnergy
 from ebm_control.models import ModelSettings, TrajectoryModel, prediction_error
 from ebm_control.samplers import Langevin, trajectory_sampler
-from tests.prediction.helpers import Zero
+from tests.helpers import Zero
 
 STEP, TURN = 0.1, 0.5  # how far the first coordinate moves in a step, and the second turns (period 2π)
 

@@ -7,7 +7,8 @@ from ebm_control.data import RolloutBuffer, collect
 from ebm_control.energies import TransitionEnergy
 from ebm_control.models import ModelSettings, TrainSettings, TrajectoryModel, fit_base, fit_model
 from ebm_control.models.trajectory_fit import batches_for, trainer_for
-from tests.training.helpers import linear_buffer, same, tiny
+from tests.helpers import same
+from tests.training.helpers import linear_buffer, tiny
 
 
 @pytest.fixture(scope="module")

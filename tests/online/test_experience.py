@@ -4,8 +4,8 @@ import pytest
 from ebm_control.checks import InputError
 from ebm_control.online import Experience, bounded_normalizer
 from ebm_control.online.experience import Parts
+from tests.helpers import assert_equal_up_to_rounding
 from tests.online.helpers import BOX, rollouts, windows
-from tests.rounding import assert_equal_up_to_rounding
 
 
 class Walk:

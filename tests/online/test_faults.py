@@ -32,7 +32,11 @@ from ebm_control.online import (
 )
 from ebm_control.online.units import outgrown
 from ebm_control.planning import run_episodes
+from ebm_control.samplers import Langevin
 from tests.data.environments import Broken, Point
+from tests.helpers import normal
+
+pytestmark = pytest.mark.slow
 
 TINY = TrainSettings(
     ModelSettings(hidden=(8,), base_hidden=(16,)), updates=2, base_updates=20, batch_size=32, langevin_steps=2
@@ -43,10 +47,12 @@ def learner(kind="energy", transitions=2000):
     return EnergyLearner(TINY, transitions) if kind == "energy" else BaselineLearner(1, (16,), 20, 32)
 
 
-def plan(model, step):
-    space = Box(-1, 1, (model.layout.act_dim,), np.float32)
+def plan(model, step, space=None):
+    """Two steps over actions: what is planned does not matter here."""
+    space = space or Box(-1, 1, (model.layout.act_dim,), np.float32)
     cost = RewardCost(model.layout, lambda s, a, after: -after.abs().sum(-1))
-    return planner_for(model, cost, 2, action_space=space, shooting=True, preset="online")
+    sampler = Langevin(3, 0.2, noise=0.0, adapt="rms")
+    return planner_for(model, cost, 2, sampler=sampler, action_space=space, chains=1, shooting=True)
 
 
 def online(env=Point, kind="energy", *, folder=None, resume=False, about=None, model=None, **settings):
@@ -317,8 +323,7 @@ def test_actions_are_those_of_the_space(low, high, dtype):
         return env
 
     def plan_in(model, step):
-        cost = RewardCost(model.layout, lambda s, a, after: -after.abs().sum(-1))
-        return planner_for(model, cost, 2, action_space=make().action_space, shooting=True, preset="online")
+        return plan(model, step, make().action_space)
 
     settings = OnlineSettings(steps=150, environments=2, warm_up=100, every=50, growth=0.0, noise=0.1)
     run = OnlineLearning(make, learner(), plan_in, settings, progress=False)
@@ -396,7 +401,7 @@ def test_without_ends_nothing_changes_and_with_them_rewards_stop():
     reward, ends = RewardNetwork(layout, (8,)), EndNetwork(layout, (8,))
     reward.mean.fill_(2.0)
     reward.std.fill_(0.5)
-    s, a = torch.randn(3, 5, 1), torch.zeros(3, 5, 1)
+    s, a = normal(3, 5, 1, dtype=torch.float32), torch.zeros(3, 5, 1)
     plain = reward(s, a, s) + 4.0
     none = RewardUntilEnd(reward, ends)(s, a, s)
     assert torch.allclose(none[:, :-1], plain[:, :-1])

@@ -12,6 +12,8 @@ from ebm_control.models import ModelSettings
 from ebm_control.online import PlannedWindows
 from tests.online.helpers import SETTINGS, baseline_learner, begun, energy_learner, rollouts, windows
 
+pytestmark = pytest.mark.slow
+
 NO_PLANS = torch.empty(0)
 HELD = rollouts(6, seed=1)
 LEARNERS = {

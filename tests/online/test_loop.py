@@ -12,6 +12,8 @@ from ebm_envs.oracles import particle_oracle
 from ebm_envs.switch import DynamicsSwitch, RotatedActions
 from tests.online.helpers import PARTICLE, baseline_learner, energy_learner, online, plan, windows
 
+pytestmark = pytest.mark.slow
+
 
 class Diary(gym.Wrapper):
     """The particle, and every transition `(s, a, s')` that was executed in it."""

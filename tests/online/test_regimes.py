@@ -8,6 +8,8 @@ from ebm_control.online.regimes import heed_change
 from ebm_envs.switch import DynamicsSwitch, RotatedActions
 from tests.online.helpers import BOX, PARTICLE, baseline_learner, energy_learner, online, rollouts, windows
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENTS, STAGE = 20, 400  # steps under one dynamics
 LEARNERS = {"energy": energy_learner, "feed-forward": baseline_learner}
 every_learner = pytest.mark.parametrize("make", LEARNERS.values(), ids=LEARNERS)

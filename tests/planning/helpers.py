@@ -10,6 +10,7 @@ from ebm_control.energies import GoalCost, RegressionBase, TransitionEnergy
 from ebm_control.models import ModelSettings, TrajectoryModel
 from ebm_control.planning import Planner
 from ebm_control.samplers import Langevin, Linear
+from tests.helpers import Zero, seeded
 
 STEP = 0.05  # largest displacement of the particle
 SPACE = gym.make("ebm/Particle-v0").action_space
@@ -23,13 +24,6 @@ NORMALIZER = Normalizer(
 LAYOUT = NORMALIZER.layout
 SCALE = NORMALIZER.act_std / NORMALIZER.obs_std  # of one displacement
 DESCENT = Langevin(80, Linear(0.1, 0.01), noise=0.0, adapt="rms", scale=(*(4 * SCALE).tolist(), 1.0, 1.0))
-
-
-class Zero(nn.Module):
-    """No tilt: the base is the energy."""
-
-    def forward(self, x):
-        return 0 * x[..., :1]
 
 
 class Displacement(nn.Module):
@@ -66,10 +60,6 @@ def plain_planner(sampler=DESCENT, horizon=15, costs=None, **given):
         costs,
         **{"layout": LAYOUT, "weight": 0.1, "spread": spread} | given,
     )
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def drive(plan, start, obstacles=None, problem=0):

@@ -8,8 +8,8 @@ from ebm_control.checks import InputError
 from ebm_control.energies import GoalCost, RewardCost
 from ebm_control.planning import MPCAgent, Planner
 from ebm_control.samplers import Langevin
+from tests.helpers import assert_equal_up_to_rounding
 from tests.planning.helpers import LAYOUT, NORMALIZER, SPACE, plain_planner
-from tests.rounding import assert_equal_up_to_rounding
 
 GOAL = np.array([0.2, -0.1])
 BATCH = np.array([[0.0, 0.0], [0.5, 0.5], [-0.3, 0.4]])
@@ -114,6 +114,14 @@ def test_a_reward_needs_no_goal_where_the_environment_has_one():
     agent = MPCAgent(plain_planner(QUICK, 5, reward), NORMALIZER, SPACE)
     actions, _ = agent.predict(goals(BATCH))
     assert actions.shape == (3, 2)
+
+
+@pytest.mark.parametrize("goal", [[0.5], [0.5, 0.1, 0.2], [[0.1, 0.2]] * 3])
+def test_goals_that_do_not_fit_are_refused(goal):
+    with pytest.raises(InputError, match=r"goal: expected shape \(\d, 2\), got shape"):
+        quick_agent(goal=goal).predict(BATCH[0])
+    with pytest.raises(InputError, match=r"goal: expected shape \(1, 2\), got shape"):
+        quick_agent(goal=None).predict({"observation": BATCH[0], "desired_goal": np.array(goal)})
 
 
 @pytest.mark.parametrize(

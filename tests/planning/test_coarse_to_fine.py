@@ -6,8 +6,9 @@ from ebm_control.energies import BoxObstacle, GaussianBase, GoalCost, Trajectory
 from ebm_control.planning import CoarseToFine, Planner
 from ebm_control.planning.plan import bridged, refined
 from ebm_control.samplers import Langevin, Linear
+from tests.helpers import Zero, seeded
 from tests.planning import walls
-from tests.planning.helpers import DESCENT, LAYOUT, Zero, drive, goal_cost, particle_energy, seeded
+from tests.planning.helpers import DESCENT, LAYOUT, drive, goal_cost, particle_energy
 from tests.planning.walls import WALL, crosses
 
 LEFT, RIGHT = torch.tensor([[-0.7, -0.6]]), torch.tensor([[0.7, -0.6]])

@@ -8,6 +8,7 @@ import torch
 from ebm_control.control import planner_for
 from ebm_control.energies import BoundCost, BoxObstacle, GoalCost, RewardCost, SmoothnessCost
 from ebm_envs.point import segments_blocked
+from tests.helpers import seeded
 from tests.planning.helpers import (
     LAYOUT,
     NORMALIZER,
@@ -17,7 +18,6 @@ from tests.planning.helpers import (
     goal_cost,
     particle_model,
     plain_planner,
-    seeded,
 )
 
 BOX = np.array([[[0.15, -0.12], [0.35, 0.1]]])

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from ebm_control.checks import InputError
-from ebm_control.energies import BoxObstacle, GaussianBase, TrajectoryLayout, TransitionEnergy
+from ebm_control.energies import (
+    BoxObstacle,
+    GaussianBase,
+    GoalCost,
+    SpeedCost,
+    TrajectoryLayout,
+    TransitionEnergy,
+)
 from ebm_control.planning import (
     ClosedForm,
     CoarseToFine,
@@ -24,18 +31,22 @@ from ebm_control.planning import (
     run_episodes,
 )
 from ebm_control.samplers import Langevin, Linear
-from tests.planning.helpers import Zero, seeded
+from tests.helpers import Zero, seeded
 from tests.planning.walls import (
     LAYOUT,
     PILLAR,
     PLAIN,
     STEP,
+    WALL,
     Solid,
+    crosses,
     energy_of,
     fine_planner,
     free_nodes,
     sight,
 )
+
+pytestmark = pytest.mark.slow
 
 START, GOAL = torch.tensor([[-0.8, 0.0]]), torch.tensor([[0.8, 0.1]])
 
@@ -237,3 +248,89 @@ def test_bad_input_is_named(planner: Guided) -> None:
     other = LineOfSight(TransitionEnergy(TrajectoryLayout(3)), 1.0)
     with pytest.raises(InputError, match="sees"):
         Guided(planner.planner, planner.guide, other)
+
+
+class Plane(nn.Module):
+    """Tilt over positions and velocities that looks at the positions alone: 8 where they end inside the wall."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        end = x[..., :2] + x[..., 4:6] * STEP
+        depth = torch.minimum(end - WALL[0], WALL[1] - end).amin(dim=-1, keepdim=True)
+        return 8 * torch.sigmoid(depth / 0.02)
+
+
+POINT_MASS = TrajectoryLayout(4)  # positions and velocities
+
+
+def point_mass_planner(reach: float = 0.2) -> Planner:
+    """Four steps ahead for a mass whose position moves by its velocity, which no energy bounds but a speed limit."""
+    scale = torch.cat([STEP, STEP])
+    energy = TransitionEnergy(POINT_MASS, Plane(), base=GaussianBase(4, 1.2), displacement_scale=scale)
+    goal = GoalCost(POINT_MASS, (0, 1), smooth=0.02)
+    limit = SpeedCost(POINT_MASS, torch.full((4,), reach / 4))
+    sampler = Langevin(15, 0.05, noise=0.0, adapt="rms", scale=(0.2,) * 4)
+    return Planner(energy, sampler, 4, [20 * goal, 1e4 * limit], layout=POINT_MASS, chains=2, spread=0.05)
+
+
+def followed(planner: Planner | Guided, start: Tensor, steps: int) -> Tensor:
+    """States `(steps + 1, obs_dim)` of a walk that takes the first step of each plan, in the world of the energy."""
+    generator, plan, states = seeded(), None, [start]
+    for _ in range(steps):
+        plan = planner.plan(states[-1], torch.tensor([[0.7, -0.6]]), warm=plan, generator=generator)
+        states.append(plan.states[:, 1])
+    return torch.cat(states)
+
+
+def test_a_guide_over_positions_leads_a_point_mass_with_velocities_round_a_wall() -> None:
+    sees = sight(WALL)
+    fine = point_mass_planner()
+    guided = Guided(fine, Roadmap(sees, free_nodes(sees)), sees, index=(0, 1))
+    start = torch.tensor([[-0.7, -0.6, 0.3, -0.2]])
+    alone, led = followed(fine, start, 80), followed(guided, start, 80)
+    goal = torch.tensor([0.7, -0.6])
+    assert (led[-1, :2] - goal).norm() < 0.1 < (alone[-1, :2] - goal).norm()
+    assert not crosses(led[:, :2])
+    plan = guided.plan(start, goal, generator=seeded())
+    assert plan.states.shape == (1, 5, 4)
+    assert plan.route.shape[2] == plan.refused.shape[2] == 2
+    assert torch.equal(plan.route[0, 0], start[0, :2])
+
+
+def test_the_coordinates_of_a_guide_may_stand_in_another_order() -> None:
+    """The layout is velocities first: way-points still name the goal's coordinates."""
+    sees = sight(WALL)
+    layout = TrajectoryLayout(3)
+    energy = TransitionEnergy(layout, Zero(), base=GaussianBase(3), displacement_scale=torch.full((3,), 0.1))
+    sampler = Langevin(200, 0.05, noise=0.0, adapt="rms", scale=(0.2,) * 3)
+    goal = 20 * GoalCost(layout, (2, 1), smooth=0.02)
+    fine = Planner(energy, sampler, 8, goal, layout=layout, chains=2, spread=0.05)
+    guided = Guided(fine, Roadmap(sees, free_nodes(sees)), sees, index=(1, 2))
+    start = torch.tensor([[0.0, 0.6, -0.7]])  # the position is (0.6, -0.7), right of the wall
+    plan = guided.plan(start, torch.tensor([[0.8, 0.3]]), generator=seeded())  # of coordinates 2 and 1
+    assert torch.equal(plan.route[0, [0, -1]], torch.tensor([[0.6, -0.7], [0.3, 0.8]]))
+    assert (plan.states[0, -1, 1:] - torch.tensor([0.3, 0.8])).norm() < 0.1
+
+
+def test_all_coordinates_by_index_are_all_coordinates(planner: Guided) -> None:
+    named = Guided(planner.planner, planner.guide, planner.sees, index=(0, 1))
+    first = [guided.plan(START, GOAL, generator=seeded()) for guided in (planner, named)]
+    second = [
+        guided.plan(plan.states[:, 1], GOAL, warm=plan, generator=seeded())
+        for guided, plan in zip((planner, named), first, strict=True)
+    ]
+    for one, other in (first, second):
+        for name in ("chains", "route", "passed"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+
+
+def test_coordinates_that_do_not_fit_the_guide_are_named() -> None:
+    sees = sight(WALL)
+    roadmap, fine = Roadmap(sees, free_nodes(sees)), point_mass_planner()
+    with pytest.raises(InputError, match=r"sees: expected the planner's 4, got lines in 2 coordinates"):
+        Guided(fine, roadmap, sees)
+    with pytest.raises(InputError, match=r"sees: expected those of the index, 3, got lines in 2 coordinates"):
+        Guided(fine, roadmap, sees, index=(0, 1, 2))
+    with pytest.raises(InputError, match=r"index: expected coordinates in 0\.\.3"):
+        Guided(fine, roadmap, sees, index=(0, 4))
+    with pytest.raises(InputError, match="index: expected the coordinates of the planner's goal among them"):
+        Guided(fine, roadmap, sees, index=(0, 2))

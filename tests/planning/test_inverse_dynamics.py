@@ -106,6 +106,7 @@ def test_periodic_states_are_compared_modulo_their_period():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["closed form", "learned"])
 def test_energy_over_states_alone_drives_with_inverse_dynamics(rollouts, kind):
     settings = TrainSettings(

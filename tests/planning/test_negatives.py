@@ -10,7 +10,8 @@ from ebm_control.energies import GoalCost
 from ebm_control.models import ModelSettings, TrainSettings, fit_model
 from ebm_control.planning import PlannedNegatives, Planner
 from ebm_control.samplers import Langevin
-from tests.planning.helpers import LAYOUT, plain_planner, seeded
+from tests.helpers import seeded
+from tests.planning.helpers import LAYOUT, plain_planner
 
 PLANNER = plain_planner(Langevin(0), 6, chains=2)
 
@@ -89,6 +90,7 @@ def planned_for(model, **given):
     return PlannedNegatives(planner, **{"count": 128, "every": 5, "problems": 16} | given)
 
 
+@pytest.mark.slow
 def test_training_on_plans_raises_their_energy(rollouts):
     kind = ModelSettings(base="gaussian", hidden=(32, 32))
     settings = TrainSettings(kind, updates=150, langevin_steps=5, learning_rate=2e-3, ema=0, energy_l2=0.01)

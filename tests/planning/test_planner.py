@@ -10,6 +10,7 @@ from ebm_control.models import ModelSettings, TrajectoryModel
 from ebm_control.planning import ExpectedDynamics, Plan, Planner, RolledOut
 from ebm_control.planning.plan import shifted
 from ebm_control.samplers import CEM, MPPI, Langevin
+from tests.helpers import assert_equal_up_to_rounding, seeded
 from tests.planning.helpers import (
     LAYOUT,
     NORMALIZER,
@@ -20,9 +21,7 @@ from tests.planning.helpers import (
     particle_energy,
     particle_model,
     plain_planner,
-    seeded,
 )
-from tests.rounding import assert_equal_up_to_rounding
 
 SAMPLERS = {
     "langevin": Langevin(5, 0.01),
@@ -54,6 +53,7 @@ def test_fixed_goal_is_the_same_to_the_bit_in_all_chains(sampler, index):
         assert plan.chains[:, :, -1, 0].std(dim=1).min() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["langevin", "mppi", "cem"])
 def test_one_word_changes_the_sampler_and_each_reaches_its_own_goals(name):
     planner = planner_for(particle_model(), goal_cost(), 10, sampler=name, action_space=SPACE, chains=2)
@@ -297,7 +297,8 @@ def test_initial_chains_of_another_shape_are_refused():
 
 def test_sampler_of_no_name_is_refused():
     with pytest.raises(
-        InputError, match=r"sampler: expected one of \['cem', 'langevin', 'mppi'\], got 'hmc'"
+        InputError,
+        match=r"sampler: expected one of \['cem', 'langevin', 'mppi'\] or a sampler of plans, got 'hmc'",
     ):
         planner_for(particle_model(), goal_cost(), sampler="hmc")
 

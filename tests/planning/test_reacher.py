@@ -1,11 +1,14 @@
 import gymnasium as gym
 import numpy as np
+import pytest
 import torch
 
 from ebm_control.control import planner_for
 from ebm_control.energies import GoalCost
 from ebm_control.planning import MPCAgent, run_episodes
 from ebm_envs.oracles import reacher_oracle
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_trained_model_drives_reacher_to_its_goal(reacher):

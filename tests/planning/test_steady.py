@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from ebm_control.models import ModelSettings, TrainSettings, TrajectoryModel, fi
 from ebm_control.planning import MPCAgent, run_episodes
 from ebm_control.planning.stiffness import moved_by_actions, tempered
 from tests.data.environments import Point
+
+pytestmark = pytest.mark.slow
 
 EXTRAS = {
     "none": lambda env: [],
@@ -33,7 +36,7 @@ class Cart(Point):
     """Noisy position and velocity of one axis, beside coordinates that no action moves."""
 
     def __init__(self, extra):
-        super().__init__(dim=1, limit=60)
+        super().__init__(dim=1, limit=25)
         self.extra, self.own, self.s, self.t = EXTRAS[extra], 0.0, np.zeros(2), 0
         self.observation_space = Box(-np.inf, np.inf, self.seen().shape, np.float64)
 
@@ -62,33 +65,30 @@ SETTINGS = TrainSettings(
 )
 
 
-@pytest.fixture(scope="module")
-def models():
-    made = {}
-
-    def model(extra):
-        if extra not in made:
-            data = collect(lambda: Cart(extra), 4000, progress=False)
-            made[extra] = fit_model(data, SETTINGS, progress=False)
-        return made[extra]
-
-    return model
+@cache
+def model_of(extra):
+    data = collect(lambda: Cart(extra), 4000, progress=False)
+    return fit_model(data, SETTINGS, progress=False)
 
 
-def returns(model, extra):
-    space = Cart(extra).action_space
-    planner = planner_for(model, 20 * GoalCost(model.layout, (0,), smooth=0.02), 8, action_space=space)
-    agent = MPCAgent(planner, model.normalizer, space, goal=np.array([0.5]))
-    return run_episodes(agent, [Cart(extra) for _ in range(8)], seed=50).returns, planner
+def steady_planner(extra):
+    model = model_of(extra)
+    costs = 20 * GoalCost(model.layout, (0,), smooth=0.02)
+    return planner_for(model, costs, 8, action_space=Cart(extra).action_space)
+
+
+@cache
+def mean_return(extra):
+    space, normalizer = Cart(extra).action_space, model_of(extra).normalizer
+    agent = MPCAgent(steady_planner(extra), normalizer, space, goal=np.array([0.5]))
+    return run_episodes(agent, [Cart(extra) for _ in range(8)], seed=50).mean
 
 
 @pytest.mark.parametrize("extra", [name for name in EXTRAS if name != "none"])
-def test_the_return_is_that_without_them(models, extra):
-    plain, _ = returns(models("none"), "none")
-    found, _ = returns(models(extra), extra)
+def test_the_return_is_that_without_them(extra):
     # The same starts and noise: what differs is training alone.
-    assert np.mean(found) == pytest.approx(np.mean(plain), abs=0.15 * abs(np.mean(plain)))
-    energy = models(extra).energy
+    assert mean_return(extra) == pytest.approx(mean_return("none"), rel=0.15)
+    energy = model_of(extra).energy
     assert moved_by_actions(energy).tolist() == [True, True] + [False] * (energy.layout.obs_dim - 2)
     assert energy.steady.tolist()[2:] == [extra != "phase"] * (energy.layout.obs_dim - 2)
     softened, stiffest = tempered(energy)
@@ -96,17 +96,15 @@ def test_the_return_is_that_without_them(models, extra):
     assert (softened.base.std >= stiffest).all()
 
 
-def test_steady_coordinates_are_planned_where_they_will_be(models):
-    model = models("clock")
-    _, planner = returns(model, "clock")
-    env = Cart("clock")
+def test_steady_coordinates_are_planned_where_they_will_be():
+    model, env = model_of("clock"), Cart("clock")
     start = model.normalizer.normalize_observations(torch.as_tensor(env.reset(seed=0)[0])).float()
-    plan = planner.plan(start[None], torch.zeros(1))
+    plan = steady_planner("clock").plan(start[None], torch.zeros(1))
     raw = model.normalizer.denormalize_observations(plan.states[0])[:, 2]
     assert torch.allclose(raw.double(), torch.arange(9).double() / 60, atol=1e-4)
 
 
-def test_what_is_steady_survives_saving_and_older_checkpoints_load(models, tmp_path):
+def test_what_is_steady_survives_saving_and_older_checkpoints_load(tmp_path):
     data = collect(lambda: Cart("clock"), 400, progress=False)
     tiny = TrainSettings(
         ModelSettings(hidden=(8,), base_hidden=(8,)), updates=1, base_updates=1, langevin_steps=1

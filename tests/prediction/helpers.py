@@ -6,6 +6,7 @@ from torch import nn
 from ebm_control.energies import RegressionBase, TransitionEnergy
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.samplers.schedules import values
+from tests.helpers import Zero
 
 LAYOUT = TrajectoryLayout(2, 1)
 SCALE = torch.tensor([0.5, 2.0])
@@ -13,13 +14,6 @@ DEVIATION = torch.tensor([0.3, 0.1])  # of the noise, in units of SCALE
 DRIFT = torch.tensor([[-0.3, 0.2], [-0.1, -0.2]])  # of the state
 PUSH = torch.tensor([[0.5], [1.0]])  # of the action
 MEMORY = 0.4  # of the displacement before, with window 3
-
-
-class Zero(nn.Module):
-    """No tilt: the base is the energy."""
-
-    def forward(self, x):
-        return 0 * x[..., :1]
 
 
 class Linear(nn.Module):

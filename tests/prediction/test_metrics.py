@@ -12,6 +12,7 @@ from torch import tensor
 from ebm_control.checks import InputError
 from ebm_control.energies import TrajectoryLayout
 from ebm_control.prediction import metrics as m
+from tests.helpers import normal, seeded
 
 NAN, INF = float("nan"), float("inf")
 LINE, PLAIN, ONE = TrajectoryLayout(1), TrajectoryLayout(2), torch.ones(2)
@@ -19,14 +20,6 @@ TURNING = TrajectoryLayout(3, periods=(0.0, 4.0, 0.0))  # a period of 4: no unit
 UNITS = {"state_unit": ONE, "displacement_unit": ONE}
 DISTANCES = m.frechet_distance, m.energy_distance
 ERRORS = m.rmse_of_mean, m.rmse_of_sample, m.rmse_best_of
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def rotation(dim, seed):
@@ -216,15 +209,15 @@ def test_a_future_that_broke_down_is_infinitely_far_and_never_the_best(broken):
 def test_ranks_count_the_futures_below_at_the_step_asked_for():
     futures = tensor([[[5.0, 1.0], [5.0, 5.0], [5.0, 9.0]], [[0.0, 2.0], [0.0, 6.0], [0.0, 9.0]]])[..., None]
     truth = tensor([[[0.0], [7.0]], [[9.0], [1.0]]])
-    assert m.rank_histogram(futures, truth, 1, generator())[:, 0].tolist() == [1, 0, 1, 0]
-    assert m.rank_histogram(futures, truth, 0, generator())[:, 0].tolist() == [1, 0, 0, 1]
+    assert m.rank_histogram(futures, truth, 1, seeded())[:, 0].tolist() == [1, 0, 1, 0]
+    assert m.rank_histogram(futures, truth, 0, seeded())[:, 0].tolist() == [1, 0, 0, 1]
 
 
 def ranks_of(std, shift=0.0, n=4000, k=7):
     """Histogram where the truth is standard normal about a case's own place, futures have a `deviation`."""
     place = normal(n, 1, 1, 20, seed=2)
     futures = place + shift + std * normal(n, k, 1, 20)
-    return m.rank_histogram(futures, place[:, 0] + normal(n, 1, 20, seed=1), 0, generator())
+    return m.rank_histogram(futures, place[:, 0] + normal(n, 1, 20, seed=1), 0, seeded())
 
 
 def test_exchangeable_futures_have_uniform_ranks():
@@ -248,7 +241,7 @@ def test_overconfident_timid_and_shifted_futures_have_ranks_of_their_own_shape()
 
 def test_ties_are_split_evenly_among_the_ranks_they_touch():
     futures = tensor([-1.0, 0.0, 0.0, 0.0, 2.0]).reshape(1, 5, 1, 1).expand(4000, -1, -1, -1)
-    histogram = m.rank_histogram(futures, torch.zeros(4000, 1, 1), 0, generator())[:, 0]
+    histogram = m.rank_histogram(futures, torch.zeros(4000, 1, 1), 0, seeded())[:, 0]
     assert histogram[[0, 5]].tolist() == [0, 0]
     assert scipy.stats.chisquare(histogram[1:5].numpy()).pvalue > 1e-3
 
@@ -317,7 +310,7 @@ GOOD = {
     **{distance: {"a": SAMPLE, "b": SAMPLE} for distance in DISTANCES},
     m.segment_features: {"states": TRUTH, "layout": PLAIN, "end": 4, **UNITS},
     **{rmse: {"futures": FUTURES, "truth": TRUTH, "layout": PLAIN, "unit": ONE} for rmse in ERRORS},
-    m.rank_histogram: {"futures": FUTURES, "truth": TRUTH, "at": 3, "generator": generator()},
+    m.rank_histogram: {"futures": FUTURES, "truth": TRUTH, "at": 3, "generator": seeded()},
     m.calibration_error: {"histogram": tensor([[1], [2]])},
     m.mode_coverage: {"labels": tensor([[0, 1, -1]]), "probabilities": tensor([[0.5, 0.5]])},
     m.finite_and_in_range: {"states": TRUTH, "low": -ONE, "high": ONE},

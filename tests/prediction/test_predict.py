@@ -8,13 +8,10 @@ from ebm_control.checks import InputError
 from ebm_control.energies import RegressionBase, TransitionEnergy, WindowEnergy
 from ebm_control.prediction import predict
 from ebm_control.samplers import Langevin, trajectory_sampler
-from tests.prediction.helpers import DEVIATION, LAYOUT, SCALE, Zero, chain_variance, linear_energy, moments
+from tests.helpers import Zero, seeded
+from tests.prediction.helpers import DEVIATION, LAYOUT, SCALE, chain_variance, linear_energy, moments
 
 COUNT = 8000
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def history(rows, count=1):
@@ -38,6 +35,7 @@ def assert_moments(states, mean, covariance):
     assert ((found - covariance) / error).abs().max() < 4.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [2, 3])
 @pytest.mark.parametrize("given", [True, False])
 def test_futures_of_a_linear_system_have_its_mean_and_covariance(window, given):
@@ -62,6 +60,7 @@ def test_own_sampler_has_the_right_spread_within_its_known_bias():
     assert ((variance - expected).abs() / (expected * math.sqrt(2 / COUNT))).max() < 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("energy", [linear_energy(), whole_energy()], ids=["transition", "whole"])
 def test_actions_that_are_not_given_are_standard_normal(energy):
     sampler = None if isinstance(energy, TransitionEnergy) else Langevin(1, 0.01)
@@ -112,6 +111,7 @@ def test_both_modes_of_a_future_appear_in_equal_shares():
     assert second.mean().abs() < 4 / math.sqrt(4000)
 
 
+@pytest.mark.slow
 def test_unequal_modes_have_their_shares_where_chains_mix():
     sampler = Langevin(300, 0.1, scale=(*(DEVIATION * SCALE).tolist(), 1.0))
     first = residuals(2.0, 0.8, sampler)[:, 0]
@@ -245,6 +245,7 @@ def test_noised_transitions_have_the_mean_and_deviation_of_their_base():
     assert torch.allclose(first.std(0), (DEVIATION * SCALE), rtol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("energy", [linear_energy(), marching()], ids=["step by step", "by window"])
 def test_states_are_put_back_into_their_bounds_before_the_next(energy):
     low, high = torch.tensor([-0.2, -5.0]), torch.tensor([0.2, 5.0])

@@ -8,19 +8,11 @@ from ebm_control.checks import InputError
 from ebm_control.energies import TransitionEnergy, WindowEnergy
 from ebm_control.prediction import predict
 from ebm_control.samplers import Langevin
+from tests.helpers import FORMS
 from tests.prediction.helpers import LAYOUT, SCALE
 
 PAST = torch.tensor([[[0.5, -0.25, 0.0]], [[1.0, 0.5, 0.0]]])
 ACTIONS = torch.tensor([[[0.5], [-1.0]], [[0.0], [0.25]]])
-FORMS = {
-    "float64": lambda x: x.double(),
-    "float16": lambda x: x.half(),
-    "array": lambda x: x.numpy(),
-    "big-endian array": lambda x: x.numpy().astype(">f8"),
-    "reversed view": lambda x: x.flip(0).numpy()[::-1],
-    "list": lambda x: x.tolist(),
-    "with a gradient": lambda x: x.clone().requires_grad_(),
-}
 
 
 def made(kind):
@@ -36,7 +28,8 @@ def future(energy, form=lambda x: x, **given):
         "generator": torch.Generator().manual_seed(0),
         "sampler": Langevin(3, 0.1),
     }
-    return predict(energy, form(PAST), form(ACTIONS), horizon=2, samples=2, **(told | given))
+    actions = given.pop("actions", form(ACTIONS))
+    return predict(energy, form(PAST), actions, horizon=2, samples=2, **(told | given))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -73,6 +66,8 @@ def test_whole_numbers_are_read_as_floats_and_predictions_come_in_the_energy_s_p
         ({"bounds": ([0.0], [1.0])}, "bounds: expected shape"),
         ({"bounds": ([0.0, np.nan], [1.0, 1.0])}, "bounds: expected no NaN"),
         ({"context": [[None], [1.0]]}, "context: expected"),
+        ({"actions": torch.zeros(2, 1, 1)}, r"actions: .* \(2, 2, 1\), got shape \(2, 1, 1\)"),
+        ({"actions": torch.zeros(2, 2, 2)}, r"actions: .* \(2, 2, 1\), got shape \(2, 2, 2\)"),
     ],
 )
 def test_what_does_not_fit_is_one_line(given, message):
@@ -84,7 +79,9 @@ def test_what_does_not_fit_is_one_line(given, message):
 @pytest.mark.parametrize(
     ("past", "message"),
     [
-        (torch.zeros(2, 3), "history: expected shape"),
+        (torch.zeros(2, 3), r"history: expected shape \(any, any, 3\), got shape \(2, 3\)"),
+        (torch.zeros(2, 1, 2), r"history: expected shape \(any, any, 3\), got shape \(2, 1, 2\)"),
+        (torch.full((2, 1, 3), torch.nan), "history: expected finite values only, got 6"),
         (torch.zeros(2, 0, 3), "history: expected at least 1, got no rows"),
         (torch.zeros(2, 1, 3, dtype=torch.complex64), "history: expected real numbers"),
         ([[["a", "b", "c"]]], "history: expected"),

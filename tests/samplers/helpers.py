@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ebm_control.energies import MLP, Energy, TrajectoryLayout, TransitionEnergy
 from ebm_control.samplers import CEM, HMC, MALA, MPPI, Langevin, effective_sample_size
 from ebm_control.samplers.chain import Sampler
+from tests.helpers import normal, seeded
 
 THRESHOLD = 4.5  # of |z|: for some 200 scores in all, a right sampler passes 99.9 % of all seeds
 
@@ -26,14 +27,6 @@ SAMPLERS: dict[str, Sampler] = {
     "cem": CEM(steps=5, candidates=8, elites=3),
 }
 """One of each kind, for what every sampler promises."""
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, generator=generator(seed), dtype=dtype)
 
 
 class Function(Energy):
@@ -174,7 +167,7 @@ def z_scores(
         `(k,)` z-scores: the standard errors are those of the effective sample size of each statistic.
 
     """
-    trace = sampler(energy, start, generator=generator(seed), trace=1).trace
+    trace = sampler(energy, start, generator=seeded(seed), trace=1).trace
     assert trace is not None
     values = statistic(trace[warm_up:])
     std = values.flatten(0, 1).std(dim=0)

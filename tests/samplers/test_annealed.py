@@ -11,6 +11,7 @@ import torch
 from ebm_control.checks import InputError
 from ebm_control.energies import AtNoise, Energy
 from ebm_control.samplers import Annealed, Langevin, noise_levels
+from tests.helpers import seeded
 
 COUNT = 8000
 LEVELS = noise_levels(0.02, 10.0, 30)
@@ -28,10 +29,6 @@ class NoisedMixture(Energy):
         right = math.log(self.share) - (x[:, 0] - self.apart) ** 2 / (2 * variance)
         left = math.log(1 - self.share) - (x[:, 0] + self.apart) ** 2 / (2 * variance)
         return -torch.logaddexp(right, left) + 0.5 * x[:, 1:].square().sum(dim=1) / variance
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3])

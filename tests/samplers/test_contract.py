@@ -21,15 +21,8 @@ from ebm_control.samplers.kernel import Kernel, Target
 from ebm_control.samplers.langevin import LangevinKernel
 from ebm_control.samplers.metropolis import HMCKernel
 from ebm_control.samplers.population import CEMKernel, MPPIKernel
-from tests.samplers.helpers import (
-    SAMPLERS,
-    Conditioned,
-    Function,
-    generator,
-    normal,
-    quadratic,
-    spectral_transition_energy,
-)
+from tests.helpers import normal, seeded
+from tests.samplers.helpers import SAMPLERS, Conditioned, Function, quadratic, spectral_transition_energy
 
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 
@@ -38,7 +31,7 @@ every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLE
 def test_fixed_coordinates_are_equal_to_the_bit_after_1000_steps_and_free_ones_move(sampler: Any) -> None:
     x = 3 * normal(4, 3, 2)  # fixed values far outside the clamped sampler's bounds too
     fixed = normal(4, 3, 2, seed=1) > 0
-    chain = replace(sampler, steps=1000)(Conditioned(2), x, fixed=fixed, generator=generator())
+    chain = replace(sampler, steps=1000)(Conditioned(2), x, fixed=fixed, generator=seeded())
     assert torch.equal(chain.x[fixed], x[fixed])
     assert (chain.x[~fixed] != x[~fixed]).all()
 
@@ -47,7 +40,7 @@ def test_fixed_coordinates_are_equal_to_the_bit_after_1000_steps_and_free_ones_m
 def test_mask_broadcasts_over_chains_and_coordinates(sampler: Sampler) -> None:
     x = normal(4, 3, 2)
     fixed = torch.tensor([True, False, False])[:, None]
-    chain = sampler(Function(quadratic), x, fixed=fixed, generator=generator())
+    chain = sampler(Function(quadratic), x, fixed=fixed, generator=seeded())
     assert torch.equal(chain.x[:, 0], x[:, 0])
     assert (chain.x[:, 1:] != x[:, 1:]).all()
 
@@ -55,7 +48,7 @@ def test_mask_broadcasts_over_chains_and_coordinates(sampler: Sampler) -> None:
 @every_sampler
 def test_equal_seeds_give_equal_chains_and_other_seeds_others(sampler: Sampler) -> None:
     first, second, other = (
-        sampler(Conditioned(), normal(6, 3), generator=generator(seed)) for seed in (7, 7, 8)
+        sampler(Conditioned(), normal(6, 3), generator=seeded(seed)) for seed in (7, 7, 8)
     )
     assert torch.equal(first.x, second.x)
     assert torch.equal(first.energy, second.energy)
@@ -64,7 +57,7 @@ def test_equal_seeds_give_equal_chains_and_other_seeds_others(sampler: Sampler) 
 
 @every_sampler
 def test_consecutive_calls_draw_fresh_noise_from_one_generator(sampler: Sampler) -> None:
-    source, x = generator(), normal(6, 3)
+    source, x = seeded(), normal(6, 3)
     assert not torch.equal(
         sampler(Conditioned(), x, generator=source).x, sampler(Conditioned(), x, generator=source).x
     )
@@ -73,7 +66,7 @@ def test_consecutive_calls_draw_fresh_noise_from_one_generator(sampler: Sampler)
 @every_sampler
 def test_global_random_state_is_untouched_with_and_without_a_generator(sampler: Sampler) -> None:
     before = torch.get_rng_state()
-    sampler(Conditioned(), normal(6, 3), generator=generator())
+    sampler(Conditioned(), normal(6, 3), generator=seeded())
     first, second = (sampler(Conditioned(), normal(6, 3)) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), before)
     assert not torch.equal(first.x, second.x)
@@ -91,7 +84,7 @@ def test_energy_and_input_are_left_as_they_were(sampler: Sampler) -> None:
     flags, modes = [p.requires_grad for p in parameters], [m.training for m in modules]
     x, context = normal(6, 4, 3), normal(6, 1, seed=1)
     given = x.clone()
-    sampler(energy, x, context=context, generator=generator())
+    sampler(energy, x, context=context, generator=seeded())
     assert [p.requires_grad for p in parameters] == flags
     assert all(p.grad is None for p in parameters)
     assert [m.training for m in modules] == modes
@@ -113,7 +106,7 @@ def test_modes_come_back_after_an_error() -> None:
 def test_output_is_detached_and_keeps_shape_and_dtype(sampler: Sampler, dtype: torch.dtype) -> None:
     x = normal(6, 4, 3, dtype=dtype).requires_grad_()
     energy = Conditioned(3, dtype)
-    chain = sampler(energy, x, generator=generator(), trace=2)
+    chain = sampler(energy, x, generator=seeded(), trace=2)
     assert chain.trace is not None
     assert chain.x.shape == x.shape
     assert chain.energy.shape == (6,)
@@ -127,9 +120,7 @@ def test_output_is_detached_and_keeps_shape_and_dtype(sampler: Sampler, dtype: t
 @every_sampler
 def test_trace_keeps_every_nth_state_and_changes_nothing(sampler: Sampler) -> None:
     x = normal(6, 3)
-    without, full, third = (
-        sampler(Conditioned(), x, generator=generator(), trace=every) for every in (0, 1, 3)
-    )
+    without, full, third = (sampler(Conditioned(), x, generator=seeded(), trace=every) for every in (0, 1, 3))
     assert without.trace is None
     assert full.trace is not None
     assert third.trace is not None
@@ -143,7 +134,7 @@ def test_trace_keeps_every_nth_state_and_changes_nothing(sampler: Sampler) -> No
 @every_sampler
 def test_zero_steps_give_back_the_start_with_its_energy(sampler: Any) -> None:
     x = normal(6, 3)
-    chain = replace(sampler, steps=0)(Conditioned(), x, generator=generator(), trace=1)
+    chain = replace(sampler, steps=0)(Conditioned(), x, generator=seeded(), trace=1)
     assert torch.equal(chain.x, x)
     assert chain.x.data_ptr() != x.data_ptr()
     assert chain.trace is None
@@ -154,9 +145,9 @@ def test_zero_steps_give_back_the_start_with_its_energy(sampler: Any) -> None:
 @every_sampler
 def test_samplers_run_under_inference_by_callers_without_gradients(sampler: Sampler) -> None:
     with torch.no_grad():
-        quiet = sampler(Conditioned(), normal(6, 3), generator=generator())
+        quiet = sampler(Conditioned(), normal(6, 3), generator=seeded())
         assert not torch.is_grad_enabled()
-    assert torch.equal(quiet.x, sampler(Conditioned(), normal(6, 3), generator=generator()).x)
+    assert torch.equal(quiet.x, sampler(Conditioned(), normal(6, 3), generator=seeded()).x)
 
 
 @every_sampler
@@ -167,7 +158,7 @@ def test_context_steers_each_chain_of_its_own(sampler: Any) -> None:
     for weight in energy.network.parameters():
         weight.zero_()
     x = torch.zeros(80, 1, dtype=torch.float64)
-    chain = replace(sampler, steps=60)(energy, x, context=context, generator=generator())
+    chain = replace(sampler, steps=60)(energy, x, context=context, generator=seeded())
     means = chain.x.reshape(40, 2).mean(dim=0)
     assert means[0] < -0.15
     assert means[1] > 0.15
@@ -196,7 +187,7 @@ def test_loop_reads_no_value_back_from_the_device(kernel: Kernel, figures: int) 
     def empty(*shape: int) -> Tensor:
         return torch.empty(*shape, device="meta", dtype=torch.float64)
 
-    x, noise = empty(6, 4, 3), [tuple(n.to("meta") for n in kernel.draw(normal(6, 4, 3), generator()))] * 3
+    x, noise = empty(6, 4, 3), [tuple(n.to("meta") for n in kernel.draw(normal(6, 4, 3), seeded()))] * 3
     free = torch.empty(4, 1, device="meta", dtype=torch.bool)
     target = Target(energy, empty(6, 1), free, empty(3), empty(3))
     with torch.no_grad(), RefuseHostData():
@@ -254,7 +245,7 @@ def test_bad_calls_name_the_argument_the_given_and_the_expected(
 
 def test_generator_of_another_device_is_named() -> None:
     with pytest.raises(InputError, match=r"generator: expected on meta, got on cpu"):
-        Langevin(steps=1)(Conditioned(), torch.empty(6, 3, device="meta"), generator=generator())
+        Langevin(steps=1)(Conditioned(), torch.empty(6, 3, device="meta"), generator=seeded())
 
 
 @pytest.mark.parametrize("sampler", [Langevin(steps=2), MALA(steps=2)], ids=["langevin", "mala"])
@@ -334,13 +325,13 @@ def test_a_coordinate_whose_bounds_are_equal_stays_there_and_the_others_move(sam
     low, high = torch.tensor([-2.0, 0.3, -2.0]), torch.tensor([2.0, 0.3, 2.0])
     x = 0.1 * normal(6, 3, dtype=torch.float32)
     noisy = Function(lambda x: (x - 1).square().sum(dim=1))
-    chain = replace(sampler, clamp=(low, high))(noisy, x, generator=generator())
+    chain = replace(sampler, clamp=(low, high))(noisy, x, generator=seeded())
     assert torch.equal(chain.x[:, 1], torch.full((6,), 0.3))
     assert (chain.x[:, [0, 2]] != x[:, [0, 2]]).all()
     assert chain.x.isfinite().all()
     if not isinstance(sampler, Annealed | Attack):
         further = replace(sampler, clamp=(low, high)).differentiable_step(
-            noisy, x, generator=generator(), steps=2
+            noisy, x, generator=seeded(), steps=2
         )
         assert torch.equal(further[:, 1], torch.full((6,), 0.3))
 
@@ -379,7 +370,7 @@ def test_scales_and_bounds_of_arrays_lists_and_tensors_are_the_same() -> None:
     figures = np.array([0.5, 1.0, 2.0])
     chains = [
         Langevin(steps=3, scale=make(figures), clamp=(make(-figures), make(figures)))(
-            Conditioned(), normal(6, 3), generator=generator()
+            Conditioned(), normal(6, 3), generator=seeded()
         ).x
         for make in (tuple, np.asarray, torch.from_numpy)
     ]

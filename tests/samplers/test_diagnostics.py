@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ebm_control.checks import InputError
 from ebm_control.samplers import effective_sample_size, split_rhat
-from tests.samplers.helpers import normal
+from tests.helpers import normal
 
 
 def autoregressive(rho: float, n: int = 4000, chains: int = 16, seed: int = 0) -> Tensor:

@@ -12,7 +12,10 @@ import torch
 from ebm_control.energies import Energy
 from ebm_control.samplers import CEM, HMC, MALA, MPPI, Chain, Langevin
 from ebm_control.samplers.engines import Engine
-from tests.samplers.helpers import Conditioned, generator, normal, spectral_transition_energy, walled
+from tests.helpers import normal, seeded
+from tests.samplers.helpers import Conditioned, spectral_transition_energy, walled
+
+pytestmark = pytest.mark.slow
 
 gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 LANGEVIN = Langevin(steps=8, step_size=0.05, friction=0.5, adapt="rms", gradient_clip=1.0, clamp=(-2, 2))
@@ -69,7 +72,7 @@ def test_compiled_chain_is_the_eager_chain_also_after_weights_change_in_place(sa
 def test_compiled_chain_refuses_non_finite_moves_like_the_eager_one() -> None:
     x = -normal(64, 2).abs()
     eager, compiled = (
-        Langevin(steps=20, step_size=0.2, engine=engine)(walled(torch.nan), x, generator=generator())
+        Langevin(steps=20, step_size=0.2, engine=engine)(walled(torch.nan), x, generator=seeded())
         for engine in ("eager", "compile")
     )
     assert eager.info["rejected"].sum() > 20

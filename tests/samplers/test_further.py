@@ -7,13 +7,12 @@ import torch
 
 from ebm_control.checks import InputError
 from ebm_control.samplers import Annealed, Langevin
-from tests.energies.helpers import Learned, normal
-from tests.rounding import assert_equal_up_to_rounding
-from tests.samplers.helpers import generator
+from tests.energies.helpers import Learned
+from tests.helpers import assert_equal_up_to_rounding, normal, seeded
 
 
 def moved(energy, sampler, x, **given):
-    return sampler.differentiable_step(energy, x, generator=generator(), **given)
+    return sampler.differentiable_step(energy, x, generator=seeded(), **given)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +22,7 @@ def test_it_is_the_step_that_a_chain_would_make(sampler):
     energy, x = Learned(2), normal(6, 2)
     one = Langevin(1, 0.1, gradient_clip=sampler.gradient_clip, scale=sampler.scale)
     # A gradient that keeps its graph is made of other operations than one that does not.
-    assert_equal_up_to_rounding(moved(energy, sampler, x).detach(), one(energy, x, generator=generator()).x)
+    assert_equal_up_to_rounding(moved(energy, sampler, x).detach(), one(energy, x, generator=seeded()).x)
 
 
 def test_its_gradient_is_that_of_finite_differences():
@@ -69,7 +68,7 @@ def test_annealed_chains_have_one_too():
 
 def test_several_steps_are_those_that_a_chain_ends_with_and_their_gradient_reaches_where_they_began():
     energy, x, sampler = Learned(2), normal(4, 2), Langevin(3, 0.3)
-    whole = sampler(energy, x, generator=generator()).x
+    whole = sampler(energy, x, generator=seeded()).x
     assert torch.allclose(moved(energy, sampler, x, steps=3).detach(), whole, atol=1e-12)
     begun = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(moved(energy, sampler, begun, steps=3).sin().sum(), begun)

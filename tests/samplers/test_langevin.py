@@ -14,7 +14,8 @@ from torchebm.samplers import LangevinDynamics
 from ebm_control.energies import MLP
 from ebm_control.samplers import HMC, MALA, Cosine, Geometric, Langevin, Linear
 from ebm_control.samplers.schedules import values
-from tests.samplers.helpers import Conditioned, Function, Gaussian, correlated_precision, generator, normal
+from tests.helpers import normal, seeded
+from tests.samplers.helpers import Conditioned, Function, Gaussian, correlated_precision
 
 ENERGY = Conditioned()
 
@@ -31,8 +32,8 @@ def slope(height: float) -> Function:
 
 def test_seed_papers_update_is_one_line_to_write() -> None:
     """x - λ/2 ∇E + ω with ω ~ N(0, λ): Du & Mordatch 2019, eq. 2."""
-    lam, x, source = 0.1, normal(8, 3), generator(3)
-    chain = Langevin(steps=20, step_size=lam / 2)(ENERGY, x, generator=generator(3))
+    lam, x, source = 0.1, normal(8, 3), seeded(3)
+    chain = Langevin(steps=20, step_size=lam / 2)(ENERGY, x, generator=seeded(3))
     for _ in range(20):
         noise = torch.randn(8, 3, generator=source, dtype=torch.float64)
         x = x - lam / 2 * gradient(x) + math.sqrt(lam) * noise
@@ -41,9 +42,9 @@ def test_seed_papers_update_is_one_line_to_write() -> None:
 
 def test_cold_practice_is_one_line_to_write() -> None:
     chain = Langevin(steps=20, step_size=10.0, noise=0.005, gradient_clip=0.01, clamp=(0, 1))(
-        ENERGY, normal(8, 3), generator=generator(3)
+        ENERGY, normal(8, 3), generator=seeded(3)
     )
-    x, source = normal(8, 3), generator(3)
+    x, source = normal(8, 3), seeded(3)
     for _ in range(20):
         noise = torch.randn(8, 3, generator=source, dtype=torch.float64)
         x = (x - 10.0 * gradient(x).clamp(-0.01, 0.01) + 0.005 * noise).clamp(0, 1)
@@ -68,9 +69,9 @@ def test_chain_equals_torchebms_step_for_step(clamp: tuple[float, float] | None)
     model = TorchEBMModel(network)
     theirs = LangevinDynamics(
         model, step_size=0.05, noise_scale=0.8, clamp=clamp, device="cpu", dtype=torch.float64
-    ).sample(x=x.clone(), n_steps=60, return_trajectory=True, generator=generator(5))
+    ).sample(x=x.clone(), n_steps=60, return_trajectory=True, generator=seeded(5))
     ours = Langevin(steps=60, step_size=0.05, temperature=0.8**2, clamp=clamp)(
-        Function(lambda x: network(x).squeeze(-1)), x, generator=generator(5), trace=1
+        Function(lambda x: network(x).squeeze(-1)), x, generator=seeded(5), trace=1
     )
     assert isinstance(theirs, Tensor)
     assert ours.trace is not None
@@ -124,10 +125,10 @@ def test_noise_follows_its_schedule_or_that_of_step_size_and_temperature(
     """σ, or sqrt(2 η T): on a flat energy a move is noise alone."""
     x = torch.zeros(500, 8, dtype=torch.float64)
     sampler = Langevin(**({"steps": 3, "step_size": 0.1} | settings))
-    chain = sampler(slope(0.0), x, generator=generator(), trace=1)
+    chain = sampler(slope(0.0), x, generator=seeded(), trace=1)
     assert chain.trace is not None
     moves = torch.cat([x[None], chain.trace]).diff(dim=0)
-    source = generator()
+    source = seeded()
     noise = [torch.randn(500, 8, generator=source, dtype=torch.float64) for _ in range(3)]
     expected = torch.stack([d * n for d, n in zip(deviations, noise, strict=True)])
     torch.testing.assert_close(moves, expected, rtol=1e-9, atol=1e-9)
@@ -147,7 +148,7 @@ def test_delta_clip_bounds_the_drift_and_not_the_noise(friction: float | None) -
     x = torch.zeros(100, 2, dtype=torch.float64)
     settings = {"steps": 1, "step_size": 0.5, "delta_clip": 0.05, "friction": friction}
     still = Langevin(noise=0.0, **settings)(slope(100.0), x).x  # type: ignore[arg-type]
-    noisy = Langevin(noise=1.0, **settings)(slope(100.0), x, generator=generator()).x  # type: ignore[arg-type]
+    noisy = Langevin(noise=1.0, **settings)(slope(100.0), x, generator=seeded()).x  # type: ignore[arg-type]
     torch.testing.assert_close(still, torch.full_like(x, -0.05))
     torch.testing.assert_close(noisy - still, normal(100, 2, seed=0))
 
@@ -156,7 +157,7 @@ def test_delta_clip_bounds_the_drift_and_not_the_noise(friction: float | None) -
 def test_clamp_bounds_every_state_coordinate_by_coordinate(friction: float | None) -> None:
     low, high = (-0.5, -1.0, -2.0), torch.tensor([0.5, 1.0, 2.0])
     sampler = Langevin(steps=40, step_size=1.0, clamp=(low, high), friction=friction)
-    trace = sampler(slope(0.0), 5 * normal(8, 3), generator=generator(), trace=1).trace
+    trace = sampler(slope(0.0), 5 * normal(8, 3), generator=seeded(), trace=1).trace
     assert trace is not None
     assert (trace.abs() <= high).all()
     assert (trace.abs() == high).any(dim=(0, 1)).all()
@@ -176,8 +177,8 @@ SCALED = {
 def test_constant_preconditioner_is_running_in_scaled_coordinates(sampler: Any) -> None:
     scale, x = torch.tensor([0.3, 1.0, 2.5], dtype=torch.float64), normal(8, 3)
     settings = {name: getattr(sampler, name) for name in sampler.__dataclass_fields__}
-    given = type(sampler)(**(settings | {"scale": (0.3, 1.0, 2.5)}))(ENERGY, x, generator=generator())
-    turned = sampler(Function(lambda y: ENERGY(scale * y)), x / scale, generator=generator())
+    given = type(sampler)(**(settings | {"scale": (0.3, 1.0, 2.5)}))(ENERGY, x, generator=seeded())
+    turned = sampler(Function(lambda y: ENERGY(scale * y)), x / scale, generator=seeded())
     torch.testing.assert_close(given.x, scale * turned.x, rtol=1e-9, atol=1e-9)
 
 
@@ -203,7 +204,7 @@ def test_first_rms_step_is_one_step_size_whatever_the_scale() -> None:
 def test_infinite_friction_is_the_overdamped_chain() -> None:
     free, thick = (
         Langevin(steps=50, step_size=0.1, temperature=0.5, friction=friction)(
-            ENERGY, normal(8, 3), generator=generator()
+            ENERGY, normal(8, 3), generator=seeded()
         )
         for friction in (None, 1e6)
     )

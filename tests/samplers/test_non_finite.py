@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ebm_control.samplers import CEM, HMC, MALA, MPPI, Langevin
-from tests.samplers.helpers import Function, generator, normal, quadratic, walled
+from tests.helpers import normal, seeded
+from tests.samplers.helpers import Function, quadratic, walled
 
 CHAINS = {
     "overdamped": Langevin(steps=200, step_size=0.1),
@@ -42,7 +43,7 @@ WALLS = {
 @every_chain
 @pytest.mark.parametrize("wall", WALLS.values(), ids=WALLS)
 def test_chains_never_enter_and_refused_moves_are_counted(sampler: Any, wall: Function) -> None:
-    chain = sampler(wall, -normal(32, 2).abs(), generator=generator(), trace=1)
+    chain = sampler(wall, -normal(32, 2).abs(), generator=seeded(), trace=1)
     assert (chain.trace[..., 0] <= 0.5).all()
     assert torch.isfinite(chain.energy).all()
     assert 0 < chain.info["rejected"].sum() < 0.5 * 200 * 32
@@ -52,7 +53,7 @@ def test_chains_never_enter_and_refused_moves_are_counted(sampler: Any, wall: Fu
 
 @every_chain
 def test_nothing_is_refused_where_all_is_finite(sampler: Any) -> None:
-    chain = sampler(Function(quadratic), normal(32, 2), generator=generator())
+    chain = sampler(Function(quadratic), normal(32, 2), generator=seeded())
     assert chain.info["rejected"].sum() == 0
 
 
@@ -60,7 +61,7 @@ def test_nothing_is_refused_where_all_is_finite(sampler: Any) -> None:
 @pytest.mark.parametrize("wall", WALLS.values(), ids=WALLS)
 def test_chains_that_start_inside_can_leave(sampler: Any, wall: Function) -> None:
     start = torch.full((16, 2), 0.7, dtype=torch.float64)
-    chain = sampler(wall, start, generator=generator(1))
+    chain = sampler(wall, start, generator=seeded(1))
     assert (chain.x[:, 0] <= 0.5).all()
     assert torch.isfinite(chain.energy).all()
 
@@ -70,9 +71,9 @@ def test_a_refused_chain_leaves_the_others_alone() -> None:
     x = normal(8, 2)
     x[:, 0] = -3 - x[:, 0].abs()
     sampler = Langevin(steps=5, step_size=0.01)
-    calm = sampler(walled(math.nan), x, generator=generator())
+    calm = sampler(walled(math.nan), x, generator=seeded())
     x[3, 0] = 0.7  # inside
-    disturbed = sampler(walled(math.nan), x, generator=generator())
+    disturbed = sampler(walled(math.nan), x, generator=seeded())
     others = torch.arange(8) != 3
     assert torch.equal(disturbed.x[others], calm.x[others])
 
@@ -81,7 +82,7 @@ def test_underdamped_chain_turns_round_at_a_wall() -> None:
     """With little friction, momentum kept at a refused move would press a chain against the wall for long."""
     flat = Function(lambda x: torch.where(x[:, 0].abs() < 1, 0 * x[:, 0], x.new_tensor(math.nan)))
     x = torch.zeros(64, 1, dtype=torch.float64)
-    chain = Langevin(steps=600, step_size=0.005, friction=0.01)(flat, x, generator=generator(), trace=1)
+    chain = Langevin(steps=600, step_size=0.005, friction=0.01)(flat, x, generator=seeded(), trace=1)
     assert chain.info["rejected"][100:].double().mean() < 0.1 * 64
     assert chain.trace is not None
     assert abs(chain.trace[100:].square().mean().item() - 1 / 3) < 0.03  # uniform between the walls
@@ -91,7 +92,7 @@ def test_underdamped_chain_turns_round_at_a_wall() -> None:
 def test_searches_rank_every_non_finite_energy_as_infinity(search: Any) -> None:
     """The same search, to the bit, whichever way an energy is not finite."""
     ends = [
-        search(walled(inside), 0.3 - normal(8, 2).abs(), generator=generator())
+        search(walled(inside), 0.3 - normal(8, 2).abs(), generator=seeded())
         for inside in (math.inf, math.nan, -math.inf)
     ]
     assert ends[0].info["rejected"].sum() > 0
@@ -109,14 +110,14 @@ def test_searches_find_the_best_beside_a_region_of_nan(search: Any) -> None:
             x[:, 0] < 0.5, (x - torch.tensor([1.0, 0.3])).square().sum(dim=1), x.new_tensor(math.nan)
         )
     )
-    chain = search(beyond, torch.zeros(8, 2, dtype=torch.float64), generator=generator())
+    chain = search(beyond, torch.zeros(8, 2, dtype=torch.float64), generator=seeded())
     assert torch.isfinite(chain.energy).all()
     assert (chain.x - torch.tensor([0.5, 0.3])).abs().max() < 0.1
 
 
 @every_search
 def test_searches_that_start_inside_leave(search: Any) -> None:
-    chain = search(walled(math.nan), torch.full((8, 2), 0.7, dtype=torch.float64), generator=generator())
+    chain = search(walled(math.nan), torch.full((8, 2), 0.7, dtype=torch.float64), generator=seeded())
     assert torch.isfinite(chain.energy).all()
     assert chain.x.norm(dim=1).max() < 0.3
 
@@ -125,7 +126,7 @@ def test_searches_that_start_inside_leave(search: Any) -> None:
 def test_searches_stay_where_no_candidate_is_finite(search: Any) -> None:
     nowhere = Function(lambda x: torch.full_like(x[:, 0], math.nan))
     x = normal(8, 2)
-    chain = replace(search, steps=3)(nowhere, x, generator=generator())
+    chain = replace(search, steps=3)(nowhere, x, generator=seeded())
     assert torch.equal(chain.x, x)
     assert not torch.isfinite(chain.energy).any()
     assert chain.info["rejected"].tolist() == [8 * 128] * 3
@@ -138,6 +139,6 @@ def test_cem_fits_only_elites_of_finite_energy() -> None:
     )
     x = torch.zeros(16, 2, dtype=torch.float64)
     search = CEM(steps=6, candidates=64, elites=20, noise=0.3, smoothing=0)  # the fit alone
-    chain = search(sliver, x, generator=generator(), trace=1)
+    chain = search(sliver, x, generator=seeded(), trace=1)
     assert chain.trace is not None
     assert ((chain.trace[2:, :, 0] - 0.5).abs() < 0.05).all()

@@ -11,7 +11,8 @@ from ebm_control.energies import GoalCost, SmoothnessCost, TrajectoryLayout
 from ebm_control.samplers import CEM, MPPI, Geometric
 from ebm_control.samplers.kernel import Target
 from ebm_control.samplers.population import CEMKernel, MPPIKernel, smooth_factor
-from tests.samplers.helpers import Conditioned, Function, generator, normal
+from tests.helpers import normal, seeded
+from tests.samplers.helpers import Conditioned, Function
 
 SEARCHES: dict[str, Any] = {
     "mppi": MPPI(steps=100, candidates=128, noise=Geometric(0.5, 0.02)),
@@ -24,7 +25,7 @@ every_search = pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES
 def test_search_finds_the_optimum_of_a_quadratic(search: Any) -> None:
     wanted = normal(8, 3, seed=1).clamp(-1, 1)
     energy = Function(lambda x: (x - wanted.repeat_interleave(len(x) // 8, dim=0)).square().sum(dim=1))
-    chain = search(energy, torch.zeros(8, 3, dtype=torch.float64), generator=generator())
+    chain = search(energy, torch.zeros(8, 3, dtype=torch.float64), generator=seeded())
     assert (chain.x - wanted).abs().max() < 0.03
     assert chain.energy.max() < 1e-3
 
@@ -46,7 +47,7 @@ def test_search_finds_the_optimum_of_a_trajectory_cost(search: Any) -> None:
     zero = torch.zeros(22, dtype=torch.float64)
     slope = torch.func.grad(cost)(zero)
     optimum = -torch.linalg.solve(torch.func.hessian(cost)(zero), slope).reshape(11, 2)
-    chain = search(energy, x, fixed=fixed, generator=generator())
+    chain = search(energy, x, fixed=fixed, generator=seeded())
     assert (chain.x[:, 1:] - optimum).abs().max() < 0.1
     assert (chain.energy < 1.02 * cost(optimum.flatten())).all()
 
@@ -57,7 +58,7 @@ def test_problems_of_one_batch_have_goals_of_their_own(search: Any) -> None:
     goal = GoalCost(TrajectoryLayout(1), [0], norm="squared", last_only=True)
     goal.set_goal(torch.tensor([[-0.5], [0.5]]))
     x = torch.zeros(4, 3, 1, dtype=torch.float64)
-    ends = search(goal.double(), x, generator=generator()).x[:, -1, 0]
+    ends = search(goal.double(), x, generator=seeded()).x[:, -1, 0]
     torch.testing.assert_close(ends, torch.tensor([-0.5, -0.5, 0.5, 0.5]).double(), atol=0.03, rtol=0)
 
 
@@ -68,7 +69,7 @@ def test_bounds_and_scales_hold_coordinate_by_coordinate(search: Any) -> None:
     bounded = type(search)(**(settings | {"clamp": (-1.0, (0.2, 0.9))}))
     x = torch.zeros(4, 2, dtype=torch.float64)
     torch.testing.assert_close(
-        bounded(away, x, generator=generator()).x, torch.tensor([[0.2, 0.9]] * 4).double(), atol=0.02, rtol=0
+        bounded(away, x, generator=seeded()).x, torch.tensor([[0.2, 0.9]] * 4).double(), atol=0.02, rtol=0
     )
 
 
@@ -80,7 +81,7 @@ def test_scale_of_every_chain_and_coordinate_is_taken(search: Any) -> None:
     scale[0] = 1e-9
     settings = {name: getattr(search, name) for name in search.__dataclass_fields__}
     scaled = type(search)(**(settings | {"scale": scale, "steps": 3}))
-    moved = (scaled(Conditioned(2), x, generator=generator()).x - x).abs()
+    moved = (scaled(Conditioned(2), x, generator=seeded()).x - x).abs()
     assert moved[0].max() < 1e-6
     assert moved[1:].amax(dim=(1, 2)).min() > 1e-2
 
@@ -93,7 +94,7 @@ def test_cem_ends_at_the_best_candidate_seen() -> None:
         seen.append(float(value.min()))
         return value
 
-    chain = CEM(steps=10, candidates=16, elites=4)(Function(noted), normal(1, 3), generator=generator())
+    chain = CEM(steps=10, candidates=16, elites=4)(Function(noted), normal(1, 3), generator=seeded())
     assert float(chain.energy) == min(seen)
 
 
@@ -104,7 +105,7 @@ def test_cem_keeps_its_deviation_where_nothing_selects() -> None:
     kernel = CEMKernel(4000, True, 2000)
     target = Target(Function(lambda x: 0 * x.flatten(1).sum(dim=1)), None)
     x = torch.zeros(1, 9, 1, dtype=torch.float64)
-    state, source, row = kernel.init(target, x), generator(), torch.tensor([0.3, 0.006], dtype=torch.float64)
+    state, source, row = kernel.init(target, x), seeded(), torch.tensor([0.3, 0.006], dtype=torch.float64)
     first = state["std"].clone()
     for _ in range(6):
         state, _ = kernel.step(target, state, kernel.draw(x, source), row, torch.ones(()).double())
@@ -129,8 +130,8 @@ def test_cem_refit_keeps_the_smoothed_share_of_its_mean_and_variance() -> None:
 def test_mppi_weighs_candidates_by_their_energy() -> None:
     """Weights exp(-(E - min) / (λ rms)), written out for one update."""
     x, sampler = normal(2, 3), MPPI(steps=1, candidates=5, noise=0.4, temperature=0.5)
-    chain = sampler(Conditioned(), x, generator=generator())
-    (noise,) = MPPIKernel(5, True).draw(x, generator())
+    chain = sampler(Conditioned(), x, generator=seeded())
+    (noise,) = MPPIKernel(5, True).draw(x, seeded())
     candidates = x[:, None] + 0.4 * noise
     energies = Conditioned()(candidates.flatten(0, 1)).reshape(2, 5).detach()
     above = energies - energies.amin(dim=1, keepdim=True)
@@ -146,18 +147,18 @@ def test_smooth_noise_has_the_inverse_squared_second_difference_for_its_covarian
     wanted = wanted / wanted.diagonal().max()
     factor = smooth_factor(n, torch.zeros((), dtype=torch.float64))
     torch.testing.assert_close(factor @ factor.T, wanted)
-    (noise,) = MPPIKernel(20_000, True).draw(torch.zeros(1, n, 2, dtype=torch.float64), generator())
+    (noise,) = MPPIKernel(20_000, True).draw(torch.zeros(1, n, 2, dtype=torch.float64), seeded())
     for coordinate in range(2):
         torch.testing.assert_close(noise[0, ..., coordinate].T.cov(), wanted, rtol=0, atol=0.05)
 
 
 @pytest.mark.parametrize("kernel", [MPPIKernel(6, True), CEMKernel(6, True, 2)], ids=["mppi", "cem"])
 def test_first_candidate_is_the_mean_itself(kernel: Any) -> None:
-    (noise,) = kernel.draw(normal(3, 5, 2), generator())
+    (noise,) = kernel.draw(normal(3, 5, 2), seeded())
     assert torch.equal(noise[:, 0], torch.zeros(3, 5, 2, dtype=torch.float64))
     assert (noise[:, 1:] != 0).all()
 
 
 def test_noise_is_independent_where_smoothness_is_not_asked_for() -> None:
-    (noise,) = MPPIKernel(20_000, False).draw(torch.zeros(1, 4, 1, dtype=torch.float64), generator())
+    (noise,) = MPPIKernel(20_000, False).draw(torch.zeros(1, 4, 1, dtype=torch.float64), seeded())
     torch.testing.assert_close(noise[0, ..., 0].T.cov(), torch.eye(4).double(), rtol=0, atol=0.05)

@@ -5,15 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import resource
-import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -155,17 +151,6 @@ def tiny(**changes: Any) -> TrainSettings:
     return TrainSettings(model=model, **quick | changes)
 
 
-def same(a: Any, b: Any) -> bool:
-    """Equal to the bit, all through containers of tensors and numbers."""
-    if isinstance(a, Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, Mapping):
-        return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return bool(a == b)
-
-
 def small_checkpoint(value: float = 1.0) -> Checkpoint:
     """About 70 kB: enough for a full disk to be met in the middle of a file."""
     weights = {"w": torch.full((64, 64), value), "b": torch.arange(3, dtype=torch.float64)}
@@ -189,41 +174,3 @@ class Payload:
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return os.mkdir, (str(self.proof),)
-
-
-@contextmanager
-def full_disk(kind: str, folder: Path, room: int = 60_000) -> Iterator[None]:
-    """Within it about `room` bytes can be written in `folder`: on a real small disk, or by a limit on files.
-
-    A disk takes the right to mount one; the limit works for any user.
-    """
-    if kind == "file size limit":
-        old = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room // 2, old[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, old)
-        return
-    filler = folder / "filler"
-    free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_bsize
-    filler.write_bytes(bytes(free - room))
-    try:
-        yield
-    finally:
-        filler.unlink()
-
-
-@contextmanager
-def small_disk(folder: Path, size: str = "1m") -> Iterator[None]:
-    """A file system of its own at `folder`; skips the test where mounting is not allowed."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("may not mount a file system")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)

@@ -17,16 +17,14 @@ from ebm_control.training import (
     load_checkpoint,
     save_checkpoint,
 )
+from tests.helpers import full_disk, same, small_disk
 from tests.training.helpers import (
     Payload,
     Planted,
     Resampled,
     TiltedGaussian,
-    full_disk,
     resign,
-    same,
     small_checkpoint,
-    small_disk,
     toy_trainer,
     two_modes,
 )

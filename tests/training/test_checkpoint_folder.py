@@ -9,7 +9,8 @@ from ebm_control.checks import InputError
 from ebm_control.models import ImageModel, TrajectoryModel, fit_model
 from ebm_control.training import CheckpointError, latest_checkpoint, load_checkpoint, save_checkpoint
 from ebm_control.training.checkpoint import number_of, remove_checkpoints
-from tests.training.helpers import linear_buffer, resign, same, small_checkpoint, tiny
+from tests.helpers import same
+from tests.training.helpers import linear_buffer, resign, small_checkpoint, tiny
 from tests.training.test_checkpoint import names
 
 

@@ -26,12 +26,12 @@ from ebm_control.training import (
 )
 from ebm_control.training.objectives.kl import ImprovedContrastiveDivergence
 from ebm_control.training.objectives.score_matching import DenoisingScoreMatching
+from tests.helpers import same
 from tests.training.helpers import (
     ConvolutionEnergy,
     Resampled,
     TiltedGaussian,
     linear_buffer,
-    same,
     tiny,
     toy_trainer,
     two_modes,

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,12 +14,12 @@ from ebm_control.models import fit_images, fit_model
 from ebm_control.training import Guard, latest_checkpoint, load_checkpoint
 from ebm_control.training.checkpoint import number_of
 from ebm_control.training.run_folder import folder_of_one
-from tests.training.helpers import Resampled, linear_buffer, same, tiny, toy_trainer, two_modes
-from tests.training.test_kill import ROOT
+from tests.helpers import Forked, same
+from tests.training.helpers import Resampled, linear_buffer, tiny, toy_trainer, two_modes
+
+pytestmark = pytest.mark.slow
 
 VICTIM = """
-import torch
-torch.set_num_threads(1)
 from ebm_control.models import fit_model
 from tests.training.helpers import linear_buffer
 from tests.training.test_interrupted import SETTINGS
@@ -109,9 +107,7 @@ def test_without_a_folder_a_stopped_run_leaves_nothing():
 def test_a_process_that_gets_ctrl_c_is_resumed_to_the_same_weights_to_the_bit(tmp_path):
     whole = fit_model(linear_buffer(), SETTINGS, folder=tmp_path / "whole", progress=False)
     folder = tmp_path / "stopped"
-    victim = subprocess.Popen(
-        [sys.executable, "-c", VICTIM.format(folder=str(folder))], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
+    victim = Forked(VICTIM.format(folder=str(folder)))
     deadline = time.monotonic() + 90
     while latest_checkpoint(folder / "checkpoints") is None:
         assert victim.poll() is None, "the run ended before its first checkpoint"
@@ -152,7 +148,9 @@ def test_the_lock_of_a_killed_run_locks_nothing(tmp_path):
         "import os, signal\nfrom pathlib import Path\nfrom ebm_control.training.run_folder import folder_of_one\n"
         f"with folder_of_one(Path({str(tmp_path)!r})): os.kill(os.getpid(), signal.SIGKILL)"
     )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -signal.SIGKILL
+    killed = Forked(code)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
     assert Path(tmp_path / "checkpoints" / ".run.lock").exists()
     with folder_of_one(tmp_path):
         pass

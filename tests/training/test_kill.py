@@ -1,8 +1,6 @@
 """A run that is killed, at any moment, and goes on as if nothing had happened."""
 
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,9 +9,11 @@ import torch
 
 from ebm_control.models import TrajectoryModel, fit_model
 from ebm_control.training import latest_checkpoint, load_checkpoint
-from tests.training.helpers import linear_buffer, same, tiny
+from tests.helpers import Forked, same
+from tests.training.helpers import linear_buffer, tiny
 
-ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
+
 SETTINGS = tiny(updates=300, checkpoint_every=10)
 VICTIM = """
 from ebm_control.models import fit_model
@@ -29,17 +29,18 @@ def killed_run(folder: Path, at: int, share: float) -> None:
     It dies a `share` of the way from one checkpoint to the next at its own pace, so that a fast and a slow
     machine kill at the same point, far from the end.
     """
-    victim = subprocess.Popen([sys.executable, "-c", VICTIM.format(folder=str(folder))], cwd=ROOT)
+    victim = Forked(VICTIM.format(folder=str(folder)))
     try:
         began, first = when_reached(1, folder, victim)
         now, step = when_reached(at, folder, victim)
         time.sleep(share * (now - began) / max(step - first, 1) * SETTINGS.checkpoint_every)
     finally:
-        victim.kill()
-    assert victim.wait() == -signal.SIGKILL, "the run ended before it was killed"
+        victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    assert victim.returncode == -signal.SIGKILL, "the run ended before it was killed"
 
 
-def when_reached(at: int, folder: Path, victim: subprocess.Popen) -> tuple[float, int]:
+def when_reached(at: int, folder: Path, victim: Forked) -> tuple[float, int]:
     """Time at which a checkpoint of update `at` or a later one is there, and its update."""
     while True:
         newest = latest_checkpoint(folder / "checkpoints")

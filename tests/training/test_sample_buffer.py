@@ -8,10 +8,7 @@ from hypothesis import strategies as st
 from ebm_control.checks import InputError
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.training import SampleBuffer, displaced, gaussian, scattered, uniform
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.helpers import seeded
 
 
 def full_buffer(capacity: int, **given) -> SampleBuffer:

@@ -19,6 +19,7 @@ from ebm_control.training import (
     gaussian,
     uniform,
 )
+from tests.helpers import same
 from tests.training.helpers import (
     BASE_STD,
     ConvolutionEnergy,
@@ -27,7 +28,6 @@ from tests.training.helpers import (
     TiltedGaussian,
     grid,
     mixture_density,
-    same,
     total_variation,
     toy_trainer,
     two_modes,
@@ -100,7 +100,7 @@ def test_planned_negatives_raise_the_energy_where_they_lie():
     hole = torch.tensor([0.8, -2.0])
 
     def height(planned: Planted | None) -> float:
-        trainer = toy_trainer(learning_rate=3e-3, extra_negatives=[planned])
+        trainer = toy_trainer(learning_rate=3e-3, extra_negatives=[] if planned is None else [planned])
         trainer.fit(Resampled(two_modes()), 60)
         with torch.no_grad():
             return float(trainer.energy(hole[None]) - trainer.energy(two_modes(200)).mean())
@@ -162,7 +162,7 @@ def test_update_is_no_longer_than_the_gradient_clip(clip):
     energy = TiltedGaussian()
     before = copy.deepcopy(list(energy.parameters()))
     trainer = toy_trainer(energy, optimizer=torch.optim.SGD(energy.parameters(), lr=1.0), gradient_clip=clip)
-    norm = trainer.fit(Resampled(two_modes()), 1).figures["gradient_norm"]
+    norm = trainer.fit(Resampled(two_modes()), 1).metrics["gradient_norm"]
     moved = torch.cat([(a - b).flatten() for a, b in zip(energy.parameters(), before, strict=True)]).norm()
     assert norm > 1e-2
     assert moved.item() == pytest.approx(min(norm, clip), rel=1e-3)

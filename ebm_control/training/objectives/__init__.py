@@ -1,6 +1,6 @@
 """Objectives: contrastive, contrastive with its KL term, score matching, classification; chosen by one word."""
 
-from ebm_control.training.objectives.by_name import LOSSES, objective
+from ebm_control.training.objectives.by_name import LOSSES, Loss, objective
 from ebm_control.training.objectives.classification import Classified
 from ebm_control.training.objectives.contrastive import (
     ContrastiveDivergence,
@@ -24,6 +24,7 @@ __all__ = [
     "ImprovedContrastiveDivergence",
     "InfoNCE",
     "LogSumExp",
+    "Loss",
     "LossTerms",
     "Objective",
     "Softplus",

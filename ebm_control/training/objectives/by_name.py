@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from torch import Tensor
 
 from ebm_control.checks import require
@@ -15,11 +17,12 @@ from ebm_control.training.objectives.contrastive import (
 from ebm_control.training.objectives.kl import ImprovedContrastiveDivergence
 from ebm_control.training.objectives.score_matching import DenoisingScoreMatching
 
-LOSSES = ("cd", "cd-kl", "infonce", "dsm", "softplus", "logsumexp")
+Loss = Literal["cd", "cd-kl", "infonce", "dsm", "softplus", "logsumexp"]
+LOSSES: tuple[Loss, ...] = get_args(Loss)
 
 
 def objective(
-    loss: str,
+    loss: Loss,
     *,
     energy_l2: float = 0.1,
     noise: tuple[float, float] = (0.03, 10.0),

@@ -87,8 +87,8 @@ def coloured_noise_cem(
         population: plans rolled out an iteration, all in one native call.
         elites: best plans that the Gaussian is fitted to.
         exponent: colour of the noise, see `coloured_noise`.
-        deviation: of the noise at first, in control units.
-        momentum: weight of the old mean and deviation in the new.
+        std: of the noise at first, in control units.
+        momentum: weight of the old mean and std in the new.
 
     Returns:
         The plan found (steps, m), or `start` where that is better.
@@ -97,12 +97,8 @@ def coloured_noise_cem(
         ValueError: elites outside 1..population; commit outside 1..horizon; a bad start.
 
     """
-    for name, value, limit, most in (
-        ("elites", elites, "population", population),
-        ("commit", commit, "horizon", horizon),
-    ):
-        if not 1 <= value <= most:
-            raise ValueError(f"{name}: expected 1 to {limit} ({most}), got {value}")
+    _require_at_most("elites", elites, "population", population)
+    _require_at_most("commit", commit, "horizon", horizon)
     first = problem.idle() if start is None else problem.checked("start", start)
     plan, state = first.copy(), problem.start
     for t in range(0, problem.steps, commit):
@@ -119,6 +115,12 @@ def coloured_noise_cem(
         ahead[:] = kept[0]
         state = paths[best[0], min(commit, len(ahead)) - 1]
     return plan if problem.score(plan) > problem.score(first) else first
+
+
+def _require_at_most(name: str, value: int, limit: str, most: int) -> None:
+    """Raise `ValueError` unless `value` is from 1 to `most`, the value of the argument `limit`."""
+    if not 1 <= value <= most:
+        raise ValueError(f"{name}: expected 1 to {limit} ({most}), got {value}")
 
 
 def hill_climb(

@@ -9,7 +9,8 @@ from ebm_control.energies import BoundCost, TrajectoryLayout
 from ebm_control.online.exploration.disagreement import DisagreementCost
 from ebm_control.planning import Planner
 from ebm_control.samplers import CEM, Langevin
-from tests.baselines.helpers import fitted, seeded
+from tests.baselines.helpers import fitted
+from tests.helpers import seeded
 
 LAYOUT = TrajectoryLayout(2, 1, periods=(2.0, 0.0))
 

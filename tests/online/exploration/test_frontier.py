@@ -166,6 +166,7 @@ def test_the_way_to_a_goal_far_off_is_one_that_was_gone():
     assert apart(last, new)[0, 0] < 0.6
 
 
+@pytest.mark.slow
 def test_nearly_all_of_the_maze_is_covered_by_a_team(maze):
     goals, grid = explorer(stalled=2), Occupancy([-1, -1], [1, 1], 20)
     free = ~segments_blocked(grid.centres, grid.centres, maze.walls)
@@ -195,6 +196,7 @@ def test_equal_seeds_give_equal_goals(plane):
     assert not np.array_equal(walks[0], walks[2])
 
 
+@pytest.mark.slow
 def test_the_maze_is_covered_far_faster_than_at_random(maze):
     start = np.array([[-0.85, -0.85]])
     grid = Occupancy([-1, -1], [1, 1], 20)

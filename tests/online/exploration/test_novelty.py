@@ -14,7 +14,8 @@ from ebm_control.checks import InputError
 from ebm_control.energies import SpeedCost, TrajectoryLayout
 from ebm_control.online.exploration.novelty import NoveltyCost
 from ebm_control.samplers import Langevin
-from tests.energies.helpers import gradient, normal
+from tests.energies.helpers import gradient
+from tests.helpers import normal
 
 PLANE = TrajectoryLayout(2, 1)
 RING = TrajectoryLayout(2, 1, periods=(2.0, 0.0))

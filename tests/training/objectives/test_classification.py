@@ -12,7 +12,8 @@ from ebm_control.energies import ImageEnergy, SmallCNN
 from ebm_control.models import ImageModelSettings, ImageTrainSettings, fit_images
 from ebm_control.training import Classified, LossTerms
 from ebm_control.training.objectives.score_matching import DenoisingScoreMatching
-from tests.training.helpers import TiltedGaussian, same
+from tests.helpers import same
+from tests.training.helpers import TiltedGaussian
 
 SHAPE, CLASSES = (1, 8, 8), 4
 NOISE = (0.1, 2.0)

@@ -60,6 +60,7 @@ def trainer(energy, loss, sampler=None):
     return Trainer(energy, sampler or Langevin(20, 0.05), buffer, loss, optimizer, ema=0.99)
 
 
+@pytest.mark.slow
 def test_score_matching_learns_both_clusters_in_their_shares():
     made = trainer(Scored(), DenoisingScoreMatching(0.05, 5.0))
     made.fit(Batches(), 1500)
@@ -187,6 +188,7 @@ def test_entropy_grows_as_samples_spread_and_sees_free_coordinates_alone():
     assert entropy_of(far, far, fixed) == entropy_of(x, x, fixed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [ImprovedContrastiveDivergence(0.1), ContrastiveDivergence(0.1)])
 def test_with_the_kl_term_the_density_is_that_of_the_data_too(loss):
     made = trainer(TiltedGaussian(1), loss)
@@ -209,6 +211,7 @@ def proposing(context_dim=0):
         )
 
 
+@pytest.mark.slow
 def test_against_draws_from_the_base_the_density_is_that_of_the_data():
     """The normaliser included: an energy of a base of mass 1 comes out of mass 1 but for a constant."""
 

@@ -1,0 +1,123 @@
+"""Dispatch of `ebm-control`, and one line for every error a user can mend."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Annotated
+
+import rich
+import torch
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from ebm_control.checks import InputError
+from ebm_control.cli.commands import Collect, Plan, Predict, Train, use_threads
+from ebm_control.cli.continual import Continual
+from ebm_control.cli.demo import Demo
+from ebm_control.cli.images import Images
+from ebm_control.cli.online import Online
+from ebm_control.interrupts import exit_status, signal_name, termination_raises
+from ebm_control.training.checkpoint import CheckpointError, one_line
+from ebm_control.training.guard import DivergenceError
+
+Command = (
+    Annotated[Collect, tyro.conf.subcommand("collect")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Predict, tyro.conf.subcommand("predict")]
+    | Annotated[Plan, tyro.conf.subcommand("plan")]
+    | Annotated[Online, tyro.conf.subcommand("online")]
+    | Annotated[Images, tyro.conf.subcommand("images")]
+    | Annotated[Continual, tyro.conf.subcommand("continual")]
+    | Annotated[Demo, tyro.conf.subcommand("demo")]
+)
+
+
+BROKEN_PIPE = 141  # what a shell shows of a process whose reader has gone
+CORES = 4  # for the networks of images
+
+
+def dispatch(arguments: Sequence[str]) -> None:
+    """Parse, run, print what was measured.
+
+    Exits with 2 and one line where input, files or memory are at fault, with 130 and 143 and one line after Ctrl-C and
+    SIGTERM.
+    """
+    try:
+        with termination_raises(), _one_error_alone():
+            try:
+                _run(arguments)
+            finally:
+                sys.stdout.flush()  # a reader that has gone is met here, not at the end of the process
+    except KeyboardInterrupt as stop:
+        _say(f"stopped by {signal_name(stop)}", stop)
+        sys.exit(exit_status(stop))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
+    except (InputError, CheckpointError, DivergenceError) as error:
+        _say(f"error: {error}", error)
+    except OSError as error:
+        place = "" if error.filename is None else f"{error.filename}: "
+        _say(f"error: {place}{error.strerror or error}", error)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        _say(f"error: memory: expected enough of it, got {one_line(error)}; ask for less at once", error)
+    else:
+        return
+    sys.exit(2)
+
+
+def _run(arguments: Sequence[str]) -> None:
+    command = tyro.cli(
+        Command,
+        prog="ebm-control",
+        description="Energy-based models for control: collect rollouts, train an energy, predict, plan, learn online; "
+        "images by the same sampler; classes that arrive one task at a time. "
+        "`ebm-control --version` prints the version.",
+        args=arguments,
+    )
+    rich.reconfigure(stderr=True)  # for bars of progress: what is written to stdout is the summary alone
+    use_threads(CORES if isinstance(command, Images | Continual) else 1)
+    summary = command.run()
+    if not isinstance(command, Demo):
+        Console().print_json(data={k: v for k, v in summary.items() if isinstance(v, int | float | str)})
+
+
+@contextmanager
+def _one_error_alone() -> Iterator[None]:
+    """Leave out what threads and finalisers say of files: it follows from the error that the command ends with."""
+    in_threads, in_finalisers = threading.excepthook, sys.unraisablehook
+
+    def of_thread(found: threading.ExceptHookArgs) -> None:
+        if not issubclass(found.exc_type, OSError):
+            in_threads(found)
+
+    def of_finaliser(found: sys.UnraisableHookArgs) -> None:
+        if not isinstance(found.exc_value, OSError):
+            in_finalisers(found)
+
+    threading.excepthook, sys.unraisablehook = of_thread, of_finaliser
+    try:
+        yield
+    finally:
+        threading.excepthook, sys.unraisablehook = in_threads, in_finalisers
+
+
+def _say(words: str, error: BaseException) -> None:
+    """One line on stderr: `words`, and what was noted with the error on its way."""
+    line = " ".join("; ".join([words, *getattr(error, "__notes__", [])]).split())
+    head, _, rest = line.partition(":") if line.startswith("error:") else ("", "", line)
+    with suppress(OSError):  # nobody may be there to read it
+        mark = f"[bold red]{head}:[/]" if head else ""
+        Console(stderr=True).print(f"{mark}{escape(rest)}", highlight=False, soft_wrap=True)
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    # torch says so of a device by a class of its own, of the CPU by words alone.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
