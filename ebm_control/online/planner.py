@@ -135,7 +135,7 @@ def usual_planner(
     """
     if planner is None:
         return OnlinePlanner(horizon, cost=cost, reward=reward, goal_index=goal_index)
-    for name, value in (("cost", cost), ("reward", reward)):
+    for name, value in (("cost", cost), ("reward", reward), ("goal_index", goal_index)):
         require(
             value is None, name, given="one beside a planner", expected="None, as the planner has its own"
         )
