@@ -51,10 +51,10 @@ def provenance(command: str, seeds: Sequence[int], seconds: float) -> dict[str, 
 
 
 def write_record(path: str | Path, results: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
-    """Write `results` and their `provenance` to `path` as indented JSON, making its folder where needed.
+    """Write `results` and their `provenance` to `path` as JSON, making its folder where needed.
 
-    In one piece: the text is written aside, to the disk, and then put in place of what was there before. `sha256` of
-    the record is the `checksum` of all else that it holds.
+    In one piece, see `write_whole`. `sha256` of the record is the `checksum` of all else that it holds. A row of a
+    table takes one line.
 
     Raises:
         OSError: it could not be written (a full disk, a link to itself); what was there before is untouched.
@@ -62,7 +62,19 @@ def write_record(path: str | Path, results: Mapping[str, Any], origin: Mapping[s
 
     """
     record = {"results": results, "provenance": origin}
-    text = json.dumps(record | {"sha256": checksum(record)}, indent=2) + "\n"
+    text = laid_out(json.loads(json.dumps(record | {"sha256": checksum(record)}))) + "\n"
+    write_whole(path, text.encode())
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a file of a record in one piece, making its folder where needed.
+
+    The content is written aside, to the disk, and then put in place of what was there before.
+
+    Raises:
+        OSError: it could not be written (a full disk, a link to itself); what was there before is untouched.
+
+    """
     path = Path(path)
     place = Path(os.path.realpath(path))  # a link stays a link
     draft = place.with_name(f".{place.name}.{secrets.token_hex(8)}.draft")
@@ -70,8 +82,8 @@ def write_record(path: str | Path, results: Mapping[str, Any], origin: Mapping[s
         if leads_nowhere(path):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         place.parent.mkdir(parents=True, exist_ok=True)
-        with open(draft, "x", encoding="utf-8") as file:
-            file.write(text)
+        with open(draft, "xb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(place)
@@ -81,6 +93,20 @@ def write_record(path: str | Path, results: Mapping[str, Any], origin: Mapping[s
     finally:
         with contextlib.suppress(OSError):  # gone already, or its folder is none
             draft.unlink()
+
+
+def laid_out(value: Any, indent: str = "") -> str:
+    """JSON with a line for each entry, but with lists and dictionaries of plain values on one line."""
+    inner = list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(value, dict | list) or not any(isinstance(part, dict | list) for part in inner):
+        return json.dumps(value)
+    names = [f"{json.dumps(name)}: " for name in value] if isinstance(value, dict) else [""] * len(value)
+    deeper = indent + " "
+    body = ",\n".join(
+        f"{deeper}{name}{laid_out(part, deeper)}" for name, part in zip(names, inner, strict=True)
+    )
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return f"{opening}\n{body}\n{indent}{closing}"
 
 
 def checksum(record: Mapping[str, Any]) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 from ebm_control.checks import InputError, require
 from ebm_control.locks import locked
-from ebm_control.provenance import checksum, leads_nowhere, write_record
+from ebm_control.provenance import checksum, leads_nowhere
+from experiments.storage import DamagedError, by_seed_path, whole_results, write
 
 Row = dict[str, Any]
 
@@ -43,15 +44,22 @@ def claimed(path: Path, *, resume: bool | None = None, argument: str = "out") ->
         require(
             resume or not path.exists(), argument, given=f"{path}, which holds earlier runs", expected=ways
         )
+        rows = by_seed_path(path)
+        require(
+            path.exists() or not rows.exists(),
+            argument,
+            given=f"{rows}, whose record {path.name} is missing",
+            expected="a record with both its files, or none",
+        )
         yield
 
 
-def read(path: Path, argument: str) -> Row:
-    """The record at `path`: `{"results": {"by_seed": [rows], ...}, "provenance": {"command": ..., ...}}`.
+def load(path: Path, argument: str = "record") -> Row:
+    """The record at `path`, `{"results": ..., "provenance": ...}`, its rows of single seeds included.
 
     Raises:
-        InputError: it is damaged (what it holds is not what its checksum was taken of), or no record of runs of several
-            seeds.
+        InputError: it is missing or damaged: what it holds is not what its checksum was taken of, or the compressed
+            file beside it is not the one that it names.
 
     """
 
@@ -64,15 +72,36 @@ def read(path: Path, argument: str) -> Row:
         raise refuse(f"which is no JSON ({error})") from error
     except OSError as error:
         raise refuse(f"which cannot be read ({error.strerror})") from error
+    if not isinstance(record, dict) or not {"results", "provenance"} <= record.keys():
+        raise refuse("which has no results, or no word on where they come from")
+    # Earlier records have no checksum; nothing but one may stand beside results and provenance.
+    if len(record) > 3 or (len(record) == 3 and record.get("sha256") != checksum(record)):
+        raise refuse("which was changed since it was written: its checksum is of something else")
+    try:
+        return {"results": whole_results(path, record["results"]), "provenance": record["provenance"]}
+    except DamagedError as error:
+        raise refuse(str(error)) from error
+    except OSError as error:
+        raise refuse(f"whose rows of single seeds cannot be read ({error.strerror})") from error
+
+
+def read(path: Path, argument: str) -> Row:
+    """The record at `path`: `{"results": {"by_seed": [rows], ...}, "provenance": {"command": ..., ...}}`.
+
+    Raises:
+        InputError: it is damaged, see `load`, or no record of runs of several seeds.
+
+    """
+    record = load(path, argument)
     match record:
         case {"results": {"by_seed": [*rows]}, "provenance": {"command": str()} as origin} if all(
             _is_row(row) for row in rows
         ) and all(_has_command(part) for part in parts_of(origin)):
-            # Earlier records have no checksum; nothing but one may stand beside results and provenance.
-            if len(record) == 2 or (len(record) == 3 and record.get("sha256") == checksum(record)):
-                return record
-            raise refuse("which was changed since it was written: its checksum is of something else")
-    raise refuse("which has no rows that each name their job and seed, or no word on where they come from")
+            return record
+    raise InputError(
+        f"{argument}: expected a whole record of runs, got {path}, which has no rows that each name their job and "
+        "seed, or no word on where they come from"
+    )
 
 
 def _is_row(row: Any) -> bool:
@@ -113,7 +142,7 @@ def put_together(
                 {json.dumps(part): part for origin in origins for part in parts_of(origin)}.values()
             ),
         }
-        write_record(record, {"rows": summarised(rows), "by_seed": rows}, whole)
+        write(record, {"rows": summarised(rows), "by_seed": rows}, whole)
 
 
 def merged(parts: Sequence[Path], names: Sequence[str]) -> list[Row]:

@@ -14,9 +14,10 @@ from rich.table import Table
 
 from ebm_control.checks import InputError, require, require_number
 from ebm_control.interrupts import uninterrupted
-from ebm_control.provenance import provenance, write_record
+from ebm_control.provenance import provenance
 from experiments.processes import whole, workers
 from experiments.records import Row, claimed, parts_of, read
+from experiments.storage import write
 
 
 class Job(Protocol):
@@ -301,4 +302,4 @@ class _Record:
         took = self.origin | {"seconds": round(self.seconds, 3)}
         origin = took | ({"parts": [*self.before, took]} if self.before else {})
         timing = {"timing": self.timing} if self.timing else {}
-        write_record(self.path, {"rows": self.summary(), **timing, "by_seed": self.rows}, origin)
+        write(self.path, {"rows": self.summary(), **timing, "by_seed": self.rows}, origin)

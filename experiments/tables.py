@@ -42,14 +42,37 @@ def summarised(
     return made
 
 
-def spread(row: Row, name: str, form: str = ".3g", of_half: str = ".2g") -> str:
-    """Mean ± half its interval."""
+def number(value: float, digits: int = 3) -> str:
+    """So many significant digits, large numbers without an exponent."""
+    text = f"{value:.{digits}g}"
+    return f"{float(text):,.0f}" if "e+" in text else text
+
+
+def spread(row: Row, name: str, form: str | None = None, of_half: str | None = None) -> str:
+    """Mean ± half its interval; of two seeds, whose interval says little, both values.
+
+    Args:
+        row: with the mean as `name`, `name_ci95` and `name_by_seed` where there are any.
+        name: of the figure.
+        form: of numbers, three significant digits without.
+        of_half: of half the interval, two significant digits without.
+
+    """
+
+    def text(value: float) -> str:
+        return number(value) if form is None else f"{value:{form}}"
+
     if row.get(name) is None:
         return "–"
+    each = [text(value) for value in row.get(f"{name}_by_seed") or ()]
+    if len(each) == 2:
+        return f"{' and '.join(dict.fromkeys(each))} (2 seeds)"
     half = row.get(f"{name}_ci95")
-    if half is not None and half < 1e-9 * max(1.0, abs(row[name])):
+    if half is None:
+        return text(row[name])
+    if half < 1e-9 * max(1.0, abs(row[name])):
         half = 0.0  # equal runs, but for rounding
-    return f"{row[name]:{form}}" + ("" if half is None else f" ± {half:{of_half}}")
+    return f"{text(row[name])} ± {number(half, 2) if of_half is None else f'{half:{of_half}}'}"
 
 
 def lines(columns: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
@@ -58,11 +81,15 @@ def lines(columns: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
     return [*head, *("| " + " | ".join(row) + " |" for row in body)]
 
 
-def number(
-    name: str, form: str = ".2f", of_half: str | None = None, *, missing: str = "–"
-) -> Callable[[Row], str]:
-    """Text of a cell: the figure `name`, with half its interval, written alike, where the row has one."""
-    return lambda row: missing if row.get(name) is None else spread(row, name, form, of_half or form)
+def markdown(columns: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """A Markdown table as text; empty where it has no rows."""
+    rows = list(body)
+    return "\n".join(lines(columns, rows)) if rows else ""
+
+
+def cell(name: str, form: str | None = ".2f") -> Callable[[Row], str]:
+    """Text of a cell: the figure `name`, see `spread`, with half its interval written alike."""
+    return lambda row: spread(row, name, form, form)
 
 
 @dataclass(frozen=True)
@@ -92,4 +119,4 @@ class Columns:
 
     def markdown(self, rows: Iterable[Row]) -> str:
         """For the documentation."""
-        return "\n".join(lines(tuple(self.columns), self.cells(rows))) + "\n"
+        return markdown(tuple(self.columns), self.cells(rows))

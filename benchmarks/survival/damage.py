@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.survival.kills import ONLINE, OWN, call
 from benchmarks.survival.material import (
     RECORD,
+    ROWS,
     buffer_of,
     contents,
     experiment,
@@ -262,7 +263,7 @@ SUBJECTS = (
     Subject(
         "online", _learn, (*_EACH, "experience/*/*.npz"), _read_learning, 0.16, ("experience", "learner")
     ),
-    Subject("record", _save_record, (RECORD,), _read_record, 0.1, ("record", "resume")),
+    Subject("record", _save_record, (RECORD, ROWS), _read_record, 0.1, ("record", "resume")),
     Subject("Minari data set", _save_dataset, ("**/*.hdf5", "**/*.json"), _read_dataset, 0.18, ("dataset",)),
 )
 IDX = tuple(

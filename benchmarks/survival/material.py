@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -27,9 +25,12 @@ from ebm_control.training import (
     fit_model,
 )
 from experiments.processes import as_program
+from experiments.records import load
 from experiments.runs import Experiment, Runs, carry_out
+from experiments.storage import BY_SEED
 
 RECORD = "survival.json"
+ROWS = f"survival{BY_SEED}"
 JOBS = 12
 Row = dict[str, Any]
 
@@ -145,7 +146,7 @@ def experiment_as_program(folder: Path, again: bool, jobs: int = JOBS) -> None:
 
 def record_of(folder: Path) -> list[Row]:
     """Runs that are recorded, less where they came from."""
-    record: Mapping[str, Any] = json.loads((folder / RECORD).read_text())
+    record = load(folder / RECORD)
     return [{name: row[name] for name in ("job", "seed", "figure")} for row in record["results"]["by_seed"]]
 
 

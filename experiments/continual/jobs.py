@@ -16,9 +16,25 @@ from ebm_control.data import ImageSet, load_images
 from ebm_control.data.images import NAMES
 from ebm_control.data.streams import TaskStream, permuted_stream, split_stream
 
+
+@dataclass(frozen=True)
+class Stream:
+    """Tasks of a set of images: classes apart, or all classes with permuted pixels."""
+
+    data: str
+    permuted: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of the rows."""
+        return f"{'permuted' if self.permuted else 'split'}-{self.data}"
+
+
+KNOWN_STREAMS = {
+    stream.name: stream for stream in (Stream(data, permuted) for permuted in (False, True) for data in NAMES)
+}
 STREAMS = ("split-mnist", "split-fashion-mnist", "permuted-mnist")
 QUICK_STREAMS = ("split-digits",)
-KNOWN_STREAMS = tuple(f"{kind}-{data}" for kind in ("split", "permuted") for data in NAMES)
 # Of a task; without boundaries ten passes over the smallest (Li et al. 2022).
 UPDATES, UPDATES_FREE = 2000, 880
 UPDATES_PERMUTED = 1000  # of a task, of which there are twice as many
@@ -105,9 +121,9 @@ def jobs_of(
 
 def stream_of(name: str, seed: int, data_dir: Path | None = None) -> TaskStream:
     """By its name; permutations differ between seeds."""
-    kind, _, data = name.partition("-")
-    images = load_images(data, data_dir)
-    return split_stream(images) if kind == "split" else permuted_stream(images, seed=seed)
+    stream = KNOWN_STREAMS[name]
+    images = load_images(stream.data, data_dir)
+    return permuted_stream(images, seed=seed) if stream.permuted else split_stream(images)
 
 
 def held_out(stream: TaskStream, share: int = 10) -> TaskStream:
@@ -126,7 +142,7 @@ def run(job: Job) -> list[dict[str, Any]]:
     stream = stream_of(job.stream, job.seed, job.data_dir)
     stream = shown = held_out(stream) if job.held_out else stream
     updates = UPDATES_FREE if job.free else UPDATES
-    if job.stream.startswith("permuted"):
+    if KNOWN_STREAMS[job.stream].permuted:
         updates = UPDATES_PERMUTED
     updates = round(updates * SHARES.get(job.learner, 1.0) * (0.1 if job.quick else 1.0))
     # A tenth of the updates is too few at the rate of the literature.

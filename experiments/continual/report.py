@@ -1,12 +1,11 @@
-"""Tables and figures of continual learning.
+"""Tables of continual learning, for the terminal and for the page of results, and its figures.
 
-`python -m experiments.continual.report` prints what `experiments/results/continual.json` holds, as Markdown, and draws
-accuracy matrices and the energy's landscape.
+`python -m experiments.continual.report --figures DIR` draws accuracy matrices and the energy's landscape; with `--parts
+FILE ...` it puts records of several runs together first.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from ebm_control.checks import require
 from ebm_control.continual.figures import draw_accuracies, draw_landscape
 from experiments import tables
 from experiments.continual.jobs import QUICK_STREAMS, STREAMS, jobs_of
+from experiments.pages.sources import sources
 from experiments.processes import as_program
-from experiments.records import put_together
-from experiments.tables import lines, spread
+from experiments.records import load, put_together
+from experiments.tables import spread
 
 Row = dict[str, Any]
 KEYS = ("stream", "boundaries", "method")
@@ -40,6 +40,8 @@ def cells(row: Row) -> list[str]:
 
 
 def _times(value: Any, factor: float) -> Any:
+    if isinstance(value, list):
+        return [_times(part, factor) for part in value]
     return value * factor if isinstance(value, float) else value
 
 
@@ -56,19 +58,51 @@ def table(rows: list[Row]) -> Table:
     return made
 
 
-def markdown(rows: list[Row]) -> str:
-    """One table a stream, with boundaries and without side by side."""
-    columns, parts = ["accuracy, %", "forgetting", "minutes", "seeds"], []
+def of_stream(rows: list[Row], stream: str) -> str:
+    """The table of a stream, with boundaries and without side by side."""
+    columns = ["accuracy, %", "forgetting", "minutes", "seeds"]
     head = ["method", *columns, *(f"{name}, no boundaries" for name in columns)]
-    for stream in dict.fromkeys(row["stream"] for row in rows):
-        found = {(row["method"], row["boundaries"]): row for row in rows if row["stream"] == stream}
-        methods = dict.fromkeys(method for method, _ in found)
-        body = []
-        for method in methods:
-            known, unknown = (found.get((method, way)) for way in ("known", "unknown"))
-            body.append([method, *_figures(known), *_figures(unknown)])
-        parts += [f"### {stream}", "", *lines(head, body), ""]
-    return "\n".join(parts)
+    found = {(row["method"], row["boundaries"]): row for row in rows if row["stream"] == stream}
+    body = []
+    for method in dict.fromkeys(method for method, _ in found):
+        known, unknown = (found.get((method, way)) for way in ("known", "unknown"))
+        body.append([method, *_figures(known), *_figures(unknown)])
+    return tables.markdown(head, body)
+
+
+def weights(rows: list[Row], stream: str) -> str:
+    """The table of how many weights each method has."""
+    found = {(row["method"], row["boundaries"]): row for row in rows if row["stream"] == stream}
+    body = []
+    for method in dict.fromkeys(method for method, _ in found):
+        of = [found.get((method, way)) for way in ("known", "unknown")]
+        body.append([method, *("–" if row is None else f"{row['parameters']:,.0f}" for row in of)])
+    return tables.markdown(("method", "weights", "weights, no boundaries"), body)
+
+
+def beside_avalanche(rows: list[Row]) -> str:
+    """The table of methods that Avalanche has too."""
+    body = (
+        (
+            row["method"],
+            *(f"{100 * row[name]:.2f}" for name in ("ours", "avalanche")),
+            *(f"{row[name]:.2f}" for name in ("minutes", "avalanche_minutes")),
+        )
+        for row in rows
+    )
+    columns = ("method", "accuracy, %", "accuracy of Avalanche, %", "minutes", "minutes of Avalanche")
+    return tables.markdown(columns, body)
+
+
+def page_tables(root: Path) -> dict[str, str]:
+    """The page's tables by slot."""
+    records = ["experiments/results/continual.json", "benchmarks/results/continual.json"]
+    rows, beside = (load(root / record)["results"]["rows"] for record in records)
+    return {stream.replace("-", "_"): of_stream(rows, stream) for stream in STREAMS} | {
+        "weights": weights(rows, STREAMS[0]),
+        "avalanche": beside_avalanche(beside),
+        "sources": sources(root, records),
+    }
 
 
 def _figures(row: Row | None) -> list[str]:
@@ -119,8 +153,7 @@ def main() -> None:
     if asked.parts:
         jobs = jobs_of((*QUICK_STREAMS, *STREAMS), (0,), quick=False)
         put_together(asked.parts, asked.record, [job.name for job in jobs], summarised)
-    results = json.loads(asked.record.read_text())["results"]
-    print(markdown(results["rows"]))
+    results = load(asked.record)["results"]
     if asked.figures is not None:
         matrices(results["by_seed"], asked.stream, asked.methods, asked.figures / "matrices.png")
         for row in results["by_seed"]:

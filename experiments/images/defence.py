@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,24 @@ from experiments.images.trained import trained
 Row = dict[str, Any]
 BALL = 0.2  # that adversarial training learns from, and that refinement moves within
 LEVELS = (0.2, 0.4)  # noise levels that the energy's classes are read at
-METHODS = ("energy", "classifier", "classifier, noise", "adversarial training")
+
+
+@dataclass(frozen=True)
+class Defence:
+    """A classifier that is attacked: `name` of its rows, std of the noise it is trained with, or attacks."""
+
+    name: str
+    noise: float = 0.0
+    adversarial: bool = False
+
+
+ENERGY = "energy"
+CLASSIFIERS = {
+    "classifier": Defence("classifier"),
+    "classifier, noise": Defence("classifier, trained with noise", noise=2 * LEVELS[-1]),
+    "adversarial training": Defence("classifier, adversarial training", adversarial=True),
+}
+METHODS = (ENERGY, *CLASSIFIERS)
 
 
 def defence_rows(data: ImageSet, method: str, seed: int, size: Size, folder: Path) -> list[Row]:
@@ -59,29 +77,29 @@ def fitted(
     data: ImageSet, method: str, seed: int, size: Size, folder: Path
 ) -> tuple[dict[str, Logits], float | None]:
     """A method's classifiers by name (an energy has several, by noise level and refinement), seconds of training."""
-    if method == "energy":
+    if method == ENERGY:
         made = trained(data, classifier_settings(size, seed), folder / f"{data.name}-classes-{seed}")
         energy = made.model.energy
         found = {f"energy at noise {level}": tasks.energy_logits(energy, level) for level in LEVELS}
         name = f"energy at noise {LEVELS[-1]}, refined"
         return found | {name: tasks.refined_logits(energy, BALL, level=LEVELS[-1])}, made.seconds
-    given: dict[str, Any] = {"updates": size.classifier}
-    match method:
-        case "classifier":
-            name = "classifier"
-        case "classifier, noise":
-            name, given = "classifier, trained with noise", given | {"noise": 2 * LEVELS[-1]}
-        case _:
-            attack = tasks.Attack(BALL, 7, step_size=0.3)
+    defence = CLASSIFIERS[method]
+    attack = tasks.Attack(BALL, 7, step_size=0.3)
 
-            def perturb(logits: Logits, images: Tensor, labels: Tensor) -> Tensor:
-                return tasks.attacked(logits, images, labels, attack)
+    def perturb(logits: Logits, images: Tensor, labels: Tensor) -> Tensor:
+        return tasks.attacked(logits, images, labels, attack)
 
-            name = "classifier, adversarial training"
-            given = {"updates": size.adversarial, "perturb": perturb}
     began = time.perf_counter()
-    classifier = tasks.fit_classifier(data, width=size.width, seed=seed, device=data.images.device, **given)
-    return {name: classifier}, time.perf_counter() - began
+    classifier = tasks.fit_classifier(
+        data,
+        width=size.width,
+        updates=size.adversarial if defence.adversarial else size.classifier,
+        noise=defence.noise,
+        perturb=perturb if defence.adversarial else None,
+        seed=seed,
+        device=data.images.device,
+    )
+    return {defence.name: classifier}, time.perf_counter() - began
 
 
 def checks(name: str, logits: Logits, other: Logits, images: Tensor, labels: Tensor, size: Size) -> list[Row]:

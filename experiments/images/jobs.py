@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.images import baselines, composition, defence, density
-from experiments.images.settings import FULL, QUICK, UPDATES, loaded
+from torch import Tensor
 
+from ebm_control.data import ImageSet
+from experiments.images import baselines, composition, defence, density
+from experiments.images.settings import FULL, QUICK, UPDATES, Size, loaded
+
+Row = dict[str, Any]
 PARTS = ("density", "robustness", "compose")
-SETS = ("mnist", "fashion-mnist")
-BASELINES = ("variational autoencoder", "denoising autoencoders", "autoencoder and classifier", "no learning")
-ROBUST_SET = "mnist"
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is trained, and what makes the rows of its tasks."""
+
+    name: str
+    rows: Callable[[Job], list[Row]]
 
 
 @dataclass(frozen=True)
@@ -22,7 +32,7 @@ class Job:
 
     part: str
     data: str
-    method: str
+    trained: Method
     seed: int
     quick: bool
     runs: Path
@@ -30,8 +40,86 @@ class Job:
     device: str = "cpu"
 
     @property
+    def method(self) -> str:
+        return self.trained.name
+
+    @property
     def name(self) -> str:
         return f"{self.part}, {self.data}: {self.method}"
+
+    @property
+    def size(self) -> Size:
+        """How much of everything."""
+        return QUICK if self.quick else FULL
+
+    @property
+    def folder(self) -> Path:
+        """Of checkpoints and pictures."""
+        return self.runs / ("quick" if self.quick else "full")
+
+    def images(self) -> ImageSet:
+        """The set."""
+        return loaded(self.data, self.data_dir, self.device)
+
+    def other(self) -> Tensor | None:
+        """Test images of the set that outliers are taken from, if there is one."""
+        if self.data not in density.OTHER:
+            return None
+        return loaded(density.OTHER[self.data], self.data_dir, self.device).part("test")
+
+
+def _energy(loss: str, job: Job) -> list[Row]:
+    return density.energy_rows(job.images(), job.other(), loss, job.seed, job.size, job.folder)
+
+
+def _variational(job: Job) -> list[Row]:
+    return baselines.variational_rows(job.images(), job.seed, job.size, job.folder)
+
+
+def _denoising(job: Job) -> list[Row]:
+    return baselines.denoising_rows(job.images(), job.seed, job.size, job.folder)
+
+
+def _plain(job: Job) -> list[Row]:
+    return baselines.plain_rows(job.images(), job.other(), job.seed, job.size)
+
+
+def _simple(job: Job) -> list[Row]:
+    return baselines.simple_rows(job.images(), job.seed, job.size, job.folder)
+
+
+def _defence(method: str, job: Job) -> list[Row]:
+    return defence.defence_rows(job.images(), method, job.seed, job.size, job.folder)
+
+
+def _shapes(job: Job) -> list[Row]:
+    return composition.shapes_rows(job.seed, job.size, job.folder, job.device)
+
+
+def _strokes(job: Job) -> list[Row]:
+    return composition.strokes_rows(job.images(), job.seed, job.size, job.folder)
+
+
+DENSITY = (
+    *(Method(f"energy, {loss}", partial(_energy, loss)) for loss in UPDATES),
+    Method("variational autoencoder", _variational),
+    Method("denoising autoencoders", _denoising),
+    Method("autoencoder and classifier", _plain),
+    Method("no learning", _simple),
+)
+ROBUSTNESS = tuple(Method(name, partial(_defence, name)) for name in defence.METHODS)
+SHAPES, STROKES = Method("energies", _shapes), Method("energies", _strokes)
+# Of each part, its sets and what is run on each; on scikit-learn's digits where it is quick.
+WORK = {
+    "density": {"mnist": DENSITY, "fashion-mnist": DENSITY},
+    "robustness": {"mnist": ROBUSTNESS},
+    "compose": {"shapes": (SHAPES,), "mnist": (STROKES,)},
+}
+QUICK_WORK = {
+    "density": {"digits": DENSITY},
+    "robustness": {"digits": ROBUSTNESS},
+    "compose": {"shapes": (SHAPES,)},
+}
 
 
 def jobs_of(
@@ -43,49 +131,15 @@ def jobs_of(
     device: str = "cpu",
 ) -> Iterator[Job]:
     """Seed by seed, so that a run that is stopped has whole seeds."""
-    sets = ("digits",) if quick else SETS
     chosen = tuple(parts)
     for seed in seeds:
-        found: list[tuple[str, str, str]] = []
-        if "density" in chosen:
-            found += [
-                ("density", name, method)
-                for name in sets
-                for method in (*(f"energy, {loss}" for loss in UPDATES), *BASELINES)
-            ]
-        if "robustness" in chosen:
-            found += [("robustness", "digits" if quick else ROBUST_SET, name) for name in defence.METHODS]
-        if "compose" in chosen:
-            found.append(("compose", "shapes", "energies"))
-            found += [] if quick else [("compose", "mnist", "energies")]
-        for part, name, method in found:
-            yield Job(part, name, method, seed, quick, runs, data_dir, device)
+        for part, sets in (QUICK_WORK if quick else WORK).items():
+            for data, methods in sets.items() if part in chosen else ():
+                for method in methods:
+                    yield Job(part, data, method, seed, quick, runs, data_dir, device)
 
 
-def run(job: Job) -> list[dict[str, Any]]:
+def run(job: Job) -> list[Row]:
     """Rows of a job."""
-    size, runs = (QUICK if job.quick else FULL), job.runs / ("quick" if job.quick else "full")
     about = {"data": job.data, "method": job.method, "seed": job.seed}
-    if job.part == "compose" and job.data == "shapes":
-        return [about | row for row in composition.shapes_rows(job.seed, size, runs, job.device)]
-    data = loaded(job.data, job.data_dir, job.device)
-    if job.part == "compose":
-        return [about | row for row in composition.strokes_rows(data, job.seed, size, runs)]
-    if job.part == "robustness":
-        return [about | row for row in defence.defence_rows(data, job.method, job.seed, size, runs)]
-    other = None
-    if job.data in density.OTHER:
-        other = loaded(density.OTHER[job.data], job.data_dir, job.device).part("test")
-    match job.method:
-        case "variational autoencoder":
-            rows = baselines.variational_rows(data, job.seed, size, runs)
-        case "denoising autoencoders":
-            rows = baselines.denoising_rows(data, job.seed, size, runs)
-        case "autoencoder and classifier":
-            rows = baselines.plain_rows(data, other, job.seed, size)
-        case "no learning":
-            rows = baselines.simple_rows(data, job.seed, size, runs)
-        case _:
-            loss = job.method.removeprefix("energy, ")
-            rows = density.energy_rows(data, other, loss, job.seed, size, runs)
-    return [about | row for row in rows]
+    return [about | row for row in job.trained.rows(job)]

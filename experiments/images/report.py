@@ -1,11 +1,10 @@
-"""Tables of images, for the terminal and for the documentation.
+"""Tables of images, for the terminal and for the page of results.
 
-`python -m experiments.images.report` prints what `experiments/results/images.json` holds, as Markdown.
+`python -m experiments.images.report --parts FILE ...` puts records of several runs together.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,10 @@ import tyro
 from rich.table import Table
 
 from experiments import tables
+from experiments.pages.sources import sources
 from experiments.processes import as_program
-from experiments.records import put_together
-from experiments.tables import lines, spread
+from experiments.records import load, put_together
+from experiments.tables import spread
 
 Row = dict[str, Any]
 KEYS = (
@@ -45,7 +45,13 @@ TASKS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
 }
 FIGURES = tuple(dict.fromkeys(name for _, figures in TASKS.values() for name in figures))
 TRAINING = ("job", "on", "minutes", "seeds")
-TITLES = {"outliers": "Outliers (area under the ROC curve)", "compose": "Composition"}
+LABELS = {
+    "frechet": "Fréchet distance",
+    "frechet_floor": "of other true images",
+    "mse": "MSE",
+    "mse_of_mean": "MSE of the mean",
+    "mse_given": "MSE given",
+}
 
 
 def summarised(rows: list[Row]) -> list[Row]:
@@ -73,17 +79,13 @@ def table(rows: list[Row]) -> Table:
     return made
 
 
-def markdown(rows: list[Row]) -> str:
-    """One table a task."""
-    parts = []
-    for task, (keys, figures) in TASKS.items():
-        body = cells(rows, task)
-        columns = [name.replace("_", " ") for name in (*keys, *figures, "seeds")]
-        if task == "robustness":
-            columns, body = withstood(rows)
-        if body:
-            parts += [f"### {TITLES.get(task, task.capitalize())}", "", *lines(columns, body), ""]
-    return "\n".join(parts)
+def of_task(rows: list[Row], task: str) -> str:
+    """The table of a task."""
+    if task == "robustness":
+        return tables.markdown(*withstood(rows))
+    keys, figures = TASKS[task]
+    columns = [LABELS.get(name, name.replace("_", " ")) for name in (*keys, *figures, "seeds")]
+    return tables.markdown(columns, cells(rows, task))
 
 
 def minutes(rows: list[Row]) -> list[list[str]]:
@@ -121,23 +123,29 @@ def withstood(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     return [*columns, "transferred, linf 0.2", "linf 1", "seeds"], body
 
 
+def page_tables(root: Path) -> dict[str, str]:
+    """The page's tables by slot."""
+    record = "experiments/results/images.json"
+    results = load(root / record)["results"]
+    return {task: of_task(results["rows"], task) for task in TASKS} | {
+        "minutes": tables.markdown(TRAINING, minutes(results["by_seed"])),
+        "sources": sources(root, [record]),
+    }
+
+
 @dataclass
 class Report:
-    """Tables of what the record holds."""
+    """Put records of runs on other cores or days together."""
 
+    parts: tuple[Path, ...]
+    """Records, later ones counting."""
     record: Path = Path("experiments/results/images.json")
-    """Written by `experiments.images`."""
-    parts: tuple[Path, ...] = ()
-    """Records of runs on other cores or days: put together, later ones counting, and written to `record`."""
+    """That they are written to."""
 
 
 def main() -> None:
     asked = tyro.cli(Report)
-    if asked.parts:
-        put_together(asked.parts, asked.record, (), summarised)
-    results = json.loads(asked.record.read_text())["results"]
-    print(markdown(results["rows"]))
-    print("\n".join(["### Minutes of training", "", *lines(TRAINING, minutes(results["by_seed"]))]))
+    put_together(asked.parts, asked.record, (), summarised)
 
 
 if __name__ == "__main__":

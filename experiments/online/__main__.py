@@ -20,7 +20,7 @@ from experiments.runs import Experiment, MethodRuns, carry_out, chosen
 class Online(MethodRuns):
     """Every part, every method, every seed."""
 
-    parts: tuple[str, ...] = PARTS
+    parts: tuple[str, ...] = tuple(PARTS)
     """In this order."""
 
 

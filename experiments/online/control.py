@@ -12,7 +12,7 @@ import numpy as np
 from ebm_control.online import OnlineLearning, OnlineSettings
 from ebm_control.planning import run_episodes
 from ebm_control.planning.episodes import Agent
-from experiments.online.methods import learner_of, planners
+from experiments.online.methods import ENSEMBLE, Method, learner_of, planners
 from experiments.planning.problems import ARM, PARTICLE, REACHER, Problem
 from experiments.planning.rows import best_return, goal_of
 
@@ -23,24 +23,23 @@ PROBLEMS = {"particle": PARTICLE, "reacher": REACHER, "arm7": ARM}
 # better than one network from 1,000 steps on, take 10,000.
 LONG = {"reacher": (50_000, 5), "particle": (50_000, 5), "arm7": (20_000, 2)}
 STEPS = 10_000
-EFFORT, EFFORT_STEPS = ", up to three times the steps", 2100  # of a plan, where the energy gap calls for them
+EFFORT_STEPS = 2100  # of a run with more sampler steps a plan
 EPISODES = {"particle": 2, "reacher": 5, "arm7": 10}
 CHECKPOINTS = (400, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 
 
-def control(problem: str, method: str, seed: int, quick: bool) -> list[Row]:
+def control(problem: str, method: Method, seed: int, quick: bool) -> list[Row]:
     """A row a checkpoint: the return of an agent that replans at every step, without noise."""
     case, count = PROBLEMS[problem], 2 if quick else EPISODES[problem]
     long, seeds = LONG[problem]
-    total = 2000 if quick else long if seed < seeds and "ensemble" not in method else STEPS
-    model, effort = method.removesuffix(EFFORT), 1.0
-    if method.endswith(EFFORT):
-        total, effort = EFFORT_STEPS, 3.0
+    total = 2000 if quick else long if seed < seeds and method.model != ENSEMBLE.model else STEPS
+    if method.effort > 1:
+        total = EFFORT_STEPS
     learning = OnlineLearning(
         case.make,
-        learner_of(model, seed, total),
-        planners(model, case, case.make().action_space),
-        OnlineSettings(steps=total, environments=20, noise=0.1, growth=0.2, effort=effort, seed=seed),
+        learner_of(method, seed, total),
+        planners(case, case.make().action_space, shooting=method.shooting),
+        OnlineSettings(steps=total, environments=20, noise=0.1, growth=0.2, effort=method.effort, seed=seed),
         progress=False,
     )
     rows: list[Row] = []
@@ -57,7 +56,7 @@ def control(problem: str, method: str, seed: int, quick: bool) -> list[Row]:
         clock["evaluating"] += time.perf_counter() - paused
         rows[-1] |= {
             "part": "control",
-            "method": method,
+            "method": method.name,
             "seed": seed,
             "train_seconds": time.perf_counter() - began - clock["evaluating"],
             "acting_return": _acting(run),

@@ -27,7 +27,7 @@ from ebm_control.planning import Planner
 from ebm_control.seeds import stream
 from ebm_envs.point import segments_blocked
 from experiments.online.bonus import CountBonus, counting_sac
-from experiments.online.methods import learner_of, planners
+from experiments.online.methods import Method, learner_of, planners
 from experiments.planning.problems import ARM, MAZES, Problem
 
 Row = dict[str, Any]
@@ -137,19 +137,17 @@ class Watched:
         return self.enough is not None
 
 
-def exploration(name: str, method: str, seed: int, quick: bool) -> list[Row]:
+def exploration(name: str, method: Method, seed: int, quick: bool) -> list[Row]:
     """One row: steps until 95 % of the cells were visited (None: not within the run), and the curve."""
     place, began = place_of(name), time.perf_counter()
-    if method == "random":
-        watched = random_walk(place, seed, quick)
-    elif method.startswith("SAC"):
-        watched = rewarded(place, seed, quick)
-    else:
+    if method.model is not None:
         watched = learned(place, method, seed, quick)
+    else:
+        watched = (rewarded if method.model_free else random_walk)(place, seed, quick)
     row: Row = {
         "part": f"exploration, {name}",
         "env": place.problem.env,
-        "method": method,
+        "method": method.name,
         "seed": seed,
         "checkpoint": 0,
         "env_steps": watched.steps,
@@ -176,10 +174,10 @@ def random_walk(place: Place, seed: int, quick: bool) -> Watched:
     return watched
 
 
-def learned(place: Place, method: str, seed: int, quick: bool) -> Watched:
+def learned(place: Place, method: Method, seed: int, quick: bool) -> Watched:
     """Goals at the frontier, or actions on whose outcome the members of an ensemble disagree most."""
-    model, _, how = method.partition(", ")
-    watched = Watched(place, frontier(place, seed) if how == "frontier" else None)
+    to_frontier = method.explores == "frontier"
+    watched = Watched(place, frontier(place, seed) if to_frontier else None)
     space: Any = place.make().action_space
 
     def curious(learner: Model, step: int) -> Planner:
@@ -189,7 +187,7 @@ def learned(place: Place, method: str, seed: int, quick: bool) -> Watched:
         return planner_of(learner, cost, place.horizon, action_space=space)
 
     learning = explorer(
-        place, model, seed, 600 if quick else place.steps, watched, curious if how != "frontier" else None
+        place, method, seed, 600 if quick else place.steps, watched, None if to_frontier else curious
     )
     learning.run(report=lambda step, run: watched.done)
     return watched
@@ -231,7 +229,7 @@ def frontier(place: Place, seed: int, spell: int = 0) -> FrontierGoals:
 
 def explorer(
     place: Place,
-    model: str,
+    method: Method,
     seed: int,
     steps: int,
     goals: Goals,
@@ -239,11 +237,10 @@ def explorer(
     **changes: Any,
 ) -> OnlineLearning:
     """A run that explores, all models planning over actions; `plan` where it is not towards goals."""
-    method = "EBM, actions" if model == "EBM" else model
     return OnlineLearning(
         place.make,
         learner_of(method, seed, steps),
-        plan or planners(method, place.problem, place.make().action_space, place.horizon),
+        plan or planners(place.problem, place.make().action_space, place.horizon, shooting=True),
         # Side by side they head for different places; noise frees one that leans against a wall.
         replace(
             OnlineSettings(

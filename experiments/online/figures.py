@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 
 from experiments.planning.report import trained
 from experiments.processes import as_program
+from experiments.records import load
 
 Row = dict[str, Any]
 ENOUGH = 0.95  # of the maze's cells
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
     out = parser.parse_args().out
     folder = Path("experiments/results")
-    found = json.loads((folder / "online.json").read_text())["results"]
+    found = load(folder / "online.json")["results"]
     print(curves(out / "online.png", found["rows"], trained(folder)))
     print(exploration(out / "exploration.png", found["by_seed"]))
 

@@ -2,45 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
-from experiments.online.control import EFFORT, control
+from experiments.online import sequential as in_order
+from experiments.online import switch as changing
+from experiments.online.control import control
 from experiments.online.exploration import exploration
 from experiments.online.maze import maze
-from experiments.online.model_free import model_free
-from experiments.online.sequential import METHODS as IN_ORDER
-from experiments.online.sequential import sequential
-from experiments.online.switch import MEMORY, switch
-from experiments.online.switch import model_free as switched_sac
-
-EXPLORERS = (
-    "random",
-    "EBM, frontier",
-    "feed-forward, frontier",
-    "ensemble of 5, disagreement",
-    "SAC, count bonus",
+from experiments.online.methods import (
+    ENERGY,
+    ENERGY_OVER_ACTIONS,
+    ENSEMBLE,
+    FEED_FORWARD,
+    MODELS,
+    SAC,
+    Method,
 )
+from experiments.online.model_free import model_free
 
-MODELS = ("EBM", "feed-forward", "ensemble of 5")
+Row = dict[str, Any]
+Run = Callable[[Method, int, bool], list[Row]]
 CONTRAST_SEEDS = 2  # of what is there to be compared with and takes long
-METHODS = {
-    "reacher": (*MODELS, "SAC", f"EBM{EFFORT}"),
-    "particle": (*MODELS, "SAC"),
-    # On Arm7 the energy plans over actions, as in the planning table, which has SAC too.
-    "arm7": ("EBM, actions", *MODELS[1:]),
-    "maze": MODELS,
-    "switch": (
-        *(f"{model}{way}" for way in ("", ", regimes", f", last {MEMORY:,}") for model in MODELS),
-        "SAC",
+EFFORT = replace(ENERGY, name="EBM, up to three times the steps", effort=3.0)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A method in a part.
+
+    Attributes:
+        method: the method.
+        seeds: that have to do, where it is there to be compared with and takes long; None for as many as asked for.
+        quick: whether a quick run has it: the energy and the plainest baselines.
+
+    """
+
+    method: Method
+    seeds: int | None = None
+    quick: bool = True
+
+    def wanted(self, seed: int, quick: bool) -> bool:
+        """Whether it is run for a seed."""
+        return self.quick if quick else self.seeds is None or seed < self.seeds
+
+
+@dataclass(frozen=True)
+class Part:
+    """A table: what is run for a method, a seed, and a quick run or a whole one."""
+
+    run: Run
+    compared: tuple[Compared, ...]
+
+
+def contrast(method: Method) -> Compared:
+    """Two seeds have to do, and a quick run is without it."""
+    return Compared(method, CONTRAST_SEEDS, quick=False)
+
+
+def full(method: Method) -> Compared:
+    """As many seeds as asked for; a quick run is without it."""
+    return Compared(method, quick=False)
+
+
+def controlled(problem: str, method: Method, seed: int, quick: bool) -> list[Row]:
+    """Rows of control from nothing."""
+    if method.model_free:
+        return model_free(problem, seed, quick)
+    return control(problem, method, seed, quick)
+
+
+def switched(method: Method, seed: int, quick: bool) -> list[Row]:
+    """Rows of dynamics that change."""
+    return changing.model_free(seed, quick) if method.model_free else changing.switch(method, seed, quick)
+
+
+def _switching() -> Iterator[Compared]:
+    yield from (contrast(model) for model in MODELS)
+    for model in MODELS:
+        method = replace(model, name=f"{model.name}, regimes", regimes=True)
+        yield contrast(method) if model is ENSEMBLE else Compared(method)
+    for model in MODELS:
+        yield contrast(replace(model, name=f"{model.name}, last {changing.MEMORY:,}", memory=changing.MEMORY))
+    yield contrast(SAC)
+
+
+def _exploring(quick: bool) -> tuple[Compared, ...]:
+    random = Method("random", None)
+    energy = replace(ENERGY_OVER_ACTIONS, name="EBM, frontier", explores="frontier")
+    others = (
+        replace(FEED_FORWARD, name="feed-forward, frontier", explores="frontier"),
+        replace(ENSEMBLE, name="ensemble of 5, disagreement", explores="disagreement"),
+        replace(SAC, name="SAC, count bonus"),
+    )
+    return (*(Compared(method, quick=quick) for method in (random, energy)), *map(contrast, others))
+
+
+PARTS = {
+    "reacher": Part(
+        partial(controlled, "reacher"),
+        (Compared(ENERGY), Compared(FEED_FORWARD), full(ENSEMBLE), Compared(SAC), full(EFFORT)),
     ),
-    "sequential": IN_ORDER,
-    "exploration, maze": EXPLORERS,
-    "exploration, arm7": EXPLORERS,
+    "particle": Part(
+        partial(controlled, "particle"),
+        (Compared(ENERGY), Compared(FEED_FORWARD), full(ENSEMBLE), Compared(SAC)),
+    ),
+    # On Arm7 the energy plans over actions, as in the planning table, which has SAC too.
+    "arm7": Part(
+        partial(controlled, "arm7"),
+        (Compared(ENERGY_OVER_ACTIONS), Compared(FEED_FORWARD), contrast(ENSEMBLE)),
+    ),
+    "maze": Part(maze, (Compared(ENERGY), contrast(FEED_FORWARD), contrast(ENSEMBLE))),
+    "switch": Part(switched, tuple(_switching())),
+    "sequential": Part(in_order.sequential, tuple(map(Compared, in_order.METHODS))),
+    "exploration, maze": Part(partial(exploration, "maze"), _exploring(quick=True)),
+    "exploration, arm7": Part(partial(exploration, "arm7"), _exploring(quick=False)),
 }
-PARTS = tuple(METHODS)
 
 
 @dataclass(frozen=True)
@@ -48,9 +128,13 @@ class Job:
     """One run."""
 
     part: str
-    method: str
+    compared: Compared
     seed: int
     quick: bool
+
+    @property
+    def method(self) -> str:
+        return self.compared.method.name
 
     @property
     def name(self) -> str:
@@ -60,34 +144,11 @@ class Job:
 def jobs_of(parts: Iterable[str], seeds: Iterable[int], quick: bool) -> Iterator[Job]:
     """Seed by seed, so that a run that is stopped has whole seeds; a quick one has the plainest baseline only."""
     for part, seed in product(parts, seeds):
-        for method in METHODS[part]:
-            left_out = contrast(part, method) or "ensemble" in method or part == "exploration, arm7"
-            left_out |= method.endswith(EFFORT)
-            if not left_out if quick else seed < CONTRAST_SEEDS or not contrast(part, method):
-                yield Job(part, method, seed, quick)
+        for compared in PARTS[part].compared:
+            if compared.wanted(seed, quick):
+                yield Job(part, compared, seed, quick)
 
 
-def contrast(part: str, method: str) -> bool:
-    """Whether two seeds have to do."""
-    if part == "switch":
-        return not method.endswith("regimes") or "ensemble" in method
-    if part.startswith("exploration"):
-        return method not in ("random", "EBM, frontier")
-    return (part == "maze" and method != "EBM") or (part == "arm7" and method == "ensemble of 5")
-
-
-def run(job: Job) -> list[dict[str, Any]]:
+def run(job: Job) -> list[Row]:
     """Rows of a job."""
-    if job.part == "switch" and job.method == "SAC":
-        return switched_sac(job.seed, job.quick)
-    if job.part == "switch":
-        return switch(job.method, job.seed, job.quick)
-    if job.part == "sequential":
-        return sequential(job.method, job.seed, job.quick)
-    if job.part == "maze":
-        return maze(job.method, job.seed, job.quick)
-    if job.part.startswith("exploration"):
-        return exploration(job.part.partition(", ")[2], job.method, job.seed, job.quick)
-    if job.method == "SAC":
-        return model_free(job.part, job.seed, job.quick)
-    return control(job.part, job.method, job.seed, job.quick)
+    return PARTS[job.part].run(job.compared.method, job.seed, job.quick)

@@ -15,6 +15,7 @@ import numpy as np
 
 from ebm_control.online import OnlineLearning
 from experiments.online.exploration import explorer, frontier, place_of
+from experiments.online.methods import ENERGY, Method
 from experiments.planning import methods as m
 from experiments.planning.problems import MAZES
 from experiments.planning.rows import episodes
@@ -25,7 +26,7 @@ SPELL = 200  # steps at random
 QUANTILE = 0.92  # of the data's energies that lines may have: there are fewer states at walls than random starts give
 
 
-def maze(method: str, seed: int, quick: bool) -> list[Row]:
+def maze(method: Method, seed: int, quick: bool) -> list[Row]:
     """A row a checkpoint and goal."""
     place = place_of("maze")
     checkpoints = (1500,) if quick else CHECKPOINTS
@@ -41,11 +42,11 @@ def maze(method: str, seed: int, quick: bool) -> list[Row]:
     return rows
 
 
-def found(method: str, learning: OnlineLearning, seed: int) -> list[Row]:
+def found(method: Method, learning: OnlineLearning, seed: int) -> list[Row]:
     """Rows of both goals, from what is known now."""
     began = time.perf_counter()
     data = learning.experience.data
-    pair = m.fine_and_coarse(data, seed) if method == "EBM" else None
+    pair = m.fine_and_coarse(data, seed) if method.model == ENERGY.model else None
     rows = []
     for problem in MAZES:
         planned = (
@@ -58,7 +59,7 @@ def found(method: str, learning: OnlineLearning, seed: int) -> list[Row]:
             {
                 "part": "maze",
                 "env": problem.name,
-                "method": method,
+                "method": method.name,
                 "seed": seed,
                 "episodes": 1,
                 "env_steps": learning.progress.step,

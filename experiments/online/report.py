@@ -1,11 +1,7 @@
-"""Tables of online learning, for the terminal and for the documentation.
-
-`python -m experiments.online.report` prints what `experiments/results/online.json` holds, as Markdown.
-"""
+"""Tables of online learning, for the terminal and for the page of results."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +10,10 @@ import numpy as np
 from rich.table import Table
 
 from experiments import tables
+from experiments.pages.sources import RESULTS, sources
+from experiments.planning.problems import PROBLEMS
 from experiments.planning.report import trained
-from experiments.processes import as_program
+from experiments.records import load
 
 Row = dict[str, Any]
 KEYS = ("part", "env", "method", "stage", "checkpoint")
@@ -37,12 +35,7 @@ SAC_SHOWN = (1000, 5000, 10_000, 20_000, 50_000)  # it was evaluated every 1,000
 EXPLORATION = ("place", "method", "steps to 95 %", "seeds that got there", "visited at the end")
 LEVELS = {"Particle": -5.5, "Reacher": -7.5, "Maze, one bend": -28.55 * 1.3, "Maze, S": -73.82 * 1.3}
 WITHIN = 0.75  # of Arm7's goals within 5 cm, mean over seeds
-NAMES = {
-    "Particle": "particle",
-    "Reacher": "reacher",
-    "Maze, one bend": "maze-bend",
-    "Maze, S": "maze-s",
-}
+PLACES = {"exploration, maze": "Maze", "exploration, arm7": "Arm7"}
 
 
 def summarised(rows: list[Row]) -> list[Row]:
@@ -103,11 +96,11 @@ def sequential(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 
 def exploration(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
     """Cells of the parts "exploration"."""
-    for row in (row for row in rows if str(row["part"]).startswith("exploration")):
+    for row in (row for row in rows if row["part"] in PLACES):
         reached = row.get("steps_to_95_by_seed", [])
         seen = f"{row['visited']:.2f}" if row["visited"] <= 1 else f"{row['visited']:,.0f} voxels"
         yield (
-            row["part"].partition(", ")[2],
+            PLACES[row["part"]],
             row["method"],
             spread(row, "steps_to_95", 0),
             f"{len(reached)} of {row['seeds']}",
@@ -118,7 +111,7 @@ def exploration(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 def levels(rows: Sequence[Row], others: Sequence[Row]) -> Iterator[tuple[str, ...]]:
     """First checkpoint at which every seed of a method is at a level, and at which its training episodes are.
 
-    `others` are trainings of reinforcement learning.
+    `others` are reinforcement-learning runs; where SAC was not evaluated on its way its training curve is taken.
     """
     for env, level in LEVELS.items():
         here = [row for row in rows if row["env"] == env and row["part"] in ("control", "maze")]
@@ -134,11 +127,13 @@ def levels(rows: Sequence[Row], others: Sequence[Row]) -> Iterator[tuple[str, ..
                 first(there, last),
                 "–" if env.startswith("Maze") else first(acting, last),
             )
-        for row in others if all(row["method"] != "SAC" for row in here) else ():
-            if row["job"] == f"{NAMES[env]}-sac-100000":
-                curve = row["training_curve"]
+        if any(row["method"] == "SAC" for row in here):
+            continue
+        for run in others:
+            if (PROBLEMS[run["problem"]].name, run["method"]) == (env, "sac"):
+                curve = run["training_curve"]
                 when = [step for step, value in curve if value >= level]
-                yield env, f"{level:.1f}", f"SAC, seed {row['seed']}", "–", first(when, curve[-1][0])
+                yield env, f"{level:.1f}", f"SAC, seed {run['seed']}", "–", first(when, curve[-1][0])
 
     for method in dict.fromkeys(row["method"] for row in rows if row["env"] == "Arm7" and row.get("oracle")):
         group = [row for row in rows if (row["env"], row["method"]) == ("Arm7", method) and row.get("oracle")]
@@ -151,12 +146,6 @@ def first(steps: Sequence[float], last: float) -> str:
     return f"{min(steps):,.0f}" if steps else f"not in {last:,.0f}"
 
 
-def markdown(titles: Sequence[str], lines: Iterator[tuple[str, ...]]) -> str:
-    """A table for the documentation; empty where there are no lines."""
-    body = list(lines)
-    return "\n".join(tables.lines(titles, body)) + "\n" if body else ""
-
-
 def table(rows: list[Row]) -> Table:
     """For the terminal."""
     made = Table(*CONTROL, title="Online learning")
@@ -165,15 +154,15 @@ def table(rows: list[Row]) -> Table:
     return made
 
 
-def main() -> None:
-    folder = Path("experiments/results")
-    rows = json.loads((folder / "online.json").read_text())["results"]["rows"]
-    print(markdown(CONTROL, control(rows)))
-    print(markdown(REACHED, levels(rows, trained(folder))))
-    print(markdown(SWITCH, switch(rows)))
-    print(markdown(SEQUENTIAL, sequential(rows)))
-    print(markdown(EXPLORATION, exploration(rows)))
-
-
-if __name__ == "__main__":
-    as_program(main)
+def page_tables(root: Path) -> dict[str, str]:
+    """The page's tables by slot."""
+    results = root / RESULTS
+    rows = load(results / "online.json")["results"]["rows"]
+    return {
+        "control": tables.markdown(CONTROL, control(rows)),
+        "levels": tables.markdown(REACHED, levels(rows, trained(results))),
+        "switch": tables.markdown(SWITCH, switch(rows)),
+        "sequential": tables.markdown(SEQUENTIAL, sequential(rows)),
+        "exploration": tables.markdown(EXPLORATION, exploration(rows)),
+        "sources": sources(root, (f"{RESULTS}/online.json", f"{RESULTS}/reinforcement.json")),
+    }

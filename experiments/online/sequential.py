@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,12 +21,12 @@ from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.planning import MPCAgent, run_episodes
 from ebm_control.training import ModelSettings, TrainSettings, TrajectoryModel, batches_for, trainer_for
 from ebm_control.training.regression import regress, seeded
-from experiments.online.methods import planners
+from experiments.online.methods import ENERGY, FEED_FORWARD, Method, planners
 from experiments.planning.problems import PARTICLE, data_of
 
 Row = dict[str, Any]
 TRANSITIONS, REPEATS = 100, 100
-METHODS = ("feed-forward", "EBM", "EBM, no regression")
+METHODS = (FEED_FORWARD, ENERGY, replace(ENERGY, name="EBM, no regression", base=False))
 
 
 class InOrder(Iterator[Batch]):
@@ -43,7 +44,7 @@ class InOrder(Iterator[Batch]):
         return Batch(self.x[i : i + 1], None, torch.tensor([i]))
 
 
-def sequential(method: str, seed: int, quick: bool) -> list[Row]:
+def sequential(method: Method, seed: int, quick: bool) -> list[Row]:
     """Rows of the same transitions in order and shuffled: one-step error elsewhere, and the return of a planner."""
     transitions = 30 if quick else TRANSITIONS
     env: Any = PARTICLE.make()
@@ -54,7 +55,7 @@ def sequential(method: str, seed: int, quick: bool) -> list[Row]:
         began = time.perf_counter()
         model = _trained(method, stream, elsewhere, shuffled, seed)
         agent = MPCAgent(
-            planners("EBM" if method.startswith("EBM") else method, PARTICLE, env.action_space)(model, 0),
+            planners(PARTICLE, env.action_space)(model, 0),
             model.normalizer,
             env.action_space,
             seed=seed,
@@ -64,7 +65,7 @@ def sequential(method: str, seed: int, quick: bool) -> list[Row]:
             {
                 "part": "sequential",
                 "env": PARTICLE.name,
-                "method": method,
+                "method": method.name,
                 "stage": "shuffled" if shuffled else "in order",
                 "seed": seed,
                 "checkpoint": transitions,
@@ -78,7 +79,7 @@ def sequential(method: str, seed: int, quick: bool) -> list[Row]:
 
 
 def _trained(
-    method: str, stream: RolloutBuffer, elsewhere: RolloutBuffer, shuffled: bool, seed: int
+    method: Method, stream: RolloutBuffer, elsewhere: RolloutBuffer, shuffled: bool, seed: int
 ) -> TrajectoryModel | Baseline:
     normalizer = elsewhere.normalizer()  # units are no part of the test
     layout = normalizer.layout
@@ -89,7 +90,7 @@ def _trained(
     ]  # the second row's action is never looked at
     x = torch.stack(rows, dim=1).float()
     updates = len(x) * REPEATS
-    if method == "feed-forward":
+    if method.model == FEED_FORWARD.model:
         with seeded(seed):
             network = FeedForward(layout, scale, (128, 128))
         regress(
@@ -101,9 +102,7 @@ def _trained(
         )
         network.requires_grad_(False)
         return Baseline(network, normalizer, updates, 0.0, torch.ones(layout.obs_dim))
-    kind = ModelSettings(
-        hidden=(128, 128), base="gaussian" if method.endswith("no regression") else "regression"
-    )
+    kind = ModelSettings(hidden=(128, 128), base="regression" if method.base else "gaussian")
     settings = TrainSettings(kind, updates=updates, langevin_steps=5, ema=0.0, seed=seed)
     with seeded(seed):
         model = TrajectoryModel.create(settings.model, normalizer, scale)

@@ -17,7 +17,8 @@ from ebm_control.online import OnlineLearning, OnlineSettings
 from ebm_control.planning import run_episodes
 from ebm_control.planning.episodes import Agent
 from ebm_envs.switch import DynamicsSwitch, ScaledGear
-from experiments.online.methods import learner_of, planners
+from experiments.online.methods import SAC as MODEL_FREE
+from experiments.online.methods import Method, learner_of, planners
 from experiments.planning import reinforcement as rl
 from experiments.planning.problems import REACHER
 
@@ -34,23 +35,22 @@ def switching(each: int) -> gym.Env[Any, Any]:
     return DynamicsSwitch(REACHER.make(), {each: ScaledGear(-1.0), 2 * each: None})
 
 
-def switch(method: str, seed: int, quick: bool) -> list[Row]:
+def switch(method: Method, seed: int, quick: bool) -> list[Row]:
     """A row a round of training: return in the dynamics of now, and in those of the other regime."""
-    model, _, way = method.partition(", ")
     stage = 1200 if quick else 2000
     total = 3 * stage
     learning = OnlineLearning(
         lambda: switching(stage // ENVIRONMENTS),
-        learner_of(model, seed, total),
-        planners(model, REACHER, REACHER.make().action_space),
+        learner_of(method, seed, total),
+        planners(REACHER, REACHER.make().action_space),
         OnlineSettings(
             steps=total,
             environments=ENVIRONMENTS,
             noise=0.1,
             every=400,
             growth=0.0,
-            memory=MEMORY if way.startswith("last") else None,
-            change=CHANGE if way == "regimes" else None,
+            memory=method.memory,
+            change=CHANGE if method.regimes else None,
             seed=seed,
         ),
         progress=False,
@@ -88,7 +88,7 @@ def model_free(seed: int, quick: bool) -> list[Row]:
             step = self.num_timesteps
             if step % SAC_EVERY == 0:
                 last = step % stage == 0
-                rows.append(row_of("SAC", rl.Deterministic(model), step, stage, seed, last=last))
+                rows.append(row_of(MODEL_FREE, rl.Deterministic(model), step, stage, seed, last=last))
                 rows[-1]["seconds"] = time.perf_counter() - began
                 print(rows[-1], flush=True)
             return True
@@ -97,33 +97,35 @@ def model_free(seed: int, quick: bool) -> list[Row]:
     return rows
 
 
-def row_of(method: str, agent: Agent, step: int, stage: int, seed: int, *, last: bool) -> Row:
+def row_of(method: Method, agent: Agent, step: int, stage: int, seed: int, *, last: bool) -> Row:
     """Returns in the dynamics of now and, at the end of a stage, in those that are not in force."""
     now = min(2, (step - 1) // stage)
-    other = returned(agent, method, regime=1 - now % 2, seed=seed) if last and now else None
+    other = returned(agent, method.model_free, regime=1 - now % 2, seed=seed) if last and now else None
     return {
         "part": "switch",
         "env": REACHER.name,
-        "method": method,
+        "method": method.name,
         "seed": seed,
         "stage": STAGES[now],
         "env_steps": step,
         "checkpoint": step,
         "since_change": step - now * stage,
-        "return": returned(agent, method, regime=now % 2, seed=seed),
+        "return": returned(agent, method.model_free, regime=now % 2, seed=seed),
         "return_other": other,
     }
 
 
-def returned(agent: Agent, method: str, regime: int, seed: int) -> float:
-    """Mean return of episodes under one regime, replanned at every step, without noise."""
+def returned(agent: Agent, flat: bool, regime: int, seed: int) -> float:
+    """Mean return of episodes under one regime, replanned at every step, without noise.
+
+    `flat`: whether the agent is shown one vector, as SAC is.
+    """
 
     def bare() -> gym.Env[Any, Any]:
         env = switching(1)
         env.switch_to(regime)  # type: ignore[attr-defined]
         return env
 
-    flat = method == "SAC"
     environments = [rl.make(REACHER, bare=bare) if flat else bare() for _ in range(EPISODES)]
     found = run_episodes(agent, environments, seed=20_000 + 1000 * seed)
     return float(np.mean(found.returns))

@@ -1,24 +1,16 @@
-"""The tables of planning, for the terminal and for the documentation.
-
-`python -m experiments.planning.report [--results DIR]` prints what `DIR` holds, reinforcement learning included, as
-Markdown.
-"""
+"""Tables of planning, for the terminal and for the page of results."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
-from experiments import tables
+from experiments import reacher, tables
+from experiments.pages.sources import RESULTS, sources
 from experiments.planning import budget, diversity
 from experiments.planning.problems import PROBLEMS
 from experiments.planning.rows import Row
-from experiments.processes import as_program
 from experiments.records import read
-from experiments.tables import Columns, number
+from experiments.tables import Columns, cell
 
 KEYS = ("env", "method", "planner")
 COLUMNS = Columns(
@@ -27,21 +19,11 @@ COLUMNS = Columns(
         "problem": "env",
         "method": "method",
         "planner": "planner",
-        "return": number("return"),
-        "oracle": number("oracle", missing=""),
-        "success": number("success"),
+        "return": cell("return"),
+        "oracle": cell("oracle"),
+        "success": cell("success"),
         "seeds": "seeds",
-        "training, s": number("train_seconds", ".0f"),
-    },
-)
-TIMES = Columns(
-    "Time of a plan",
-    {
-        "problem": "env",
-        "starts": "starts",
-        "p50, ms": number("plan_ms_p50", ".1f"),
-        "p95, ms": number("plan_ms_p95", ".1f"),
-        "plans/s": number("plans_per_second", ".0f"),
+        "training, s": cell("train_seconds", ".0f"),
     },
 )
 EXTRAS = {
@@ -88,7 +70,7 @@ def learned(rows: list[Row]) -> list[Row]:
 
 def table_rows(folder: Path) -> list[Row]:
     """Rows of the whole table: those of reinforcement learning have the oracle of the planners' starts."""
-    rows = summarised(read(folder / "planning.json", "results")["results"]["by_seed"])
+    rows = summarised(read(folder / "planning.json", "record")["results"]["by_seed"])
     known = [row for row in rows if row.get("oracle") is not None]
     oracles = {row["env"]: row["oracle"] for row in sorted(known, key=lambda row: row["seeds"])}
     rows += [row | {"oracle": oracles.get(row["env"])} for row in learned(trained(folder))]
@@ -98,39 +80,29 @@ def table_rows(folder: Path) -> list[Row]:
 def trained(folder: Path) -> list[Row]:
     """Every run of reinforcement learning, where there are any."""
     record = folder / "reinforcement.json"
-    return read(record, "results")["results"]["by_seed"] if record.exists() else []
+    return read(record, "record")["results"]["by_seed"] if record.exists() else []
 
 
-def pages(folder: Path) -> Iterator[str]:
-    """Every table that the records in `folder` make."""
-    rows = table_rows(folder)
-    yield COLUMNS.markdown(rows)
-    timing = read(folder / "planning.json", "results")["results"].get("timing", [])
-    if timing:
-        yield TIMES.markdown(timing)
-    for name, title in EXTRAS.items():
-        having = [row for row in rows if name in row]
-        heads = {"problem": "env", "method": "method", "planner": "planner"}
-        if having:
-            yield Columns(title, {**heads, title: number(name, ".3g"), "seeds": "seeds"}).markdown(having)
-    for name, shown in (("diversity", diversity), ("budget", budget)):
-        if (folder / f"{name}.json").exists():
-            results = read(folder / f"{name}.json", "results")["results"]
-            found = shown.summarised(results["by_seed"])
-            yield shown.COLUMNS.markdown(shown.timed(found, results["timing"]) if name == "budget" else found)
+def page_tables(root: Path) -> dict[str, str]:
+    """The page's tables by slot."""
+    results = root / RESULTS
+    rows, names = table_rows(results), ("planning", "budget", "diversity", "reacher", "reinforcement")
+    found = {
+        name: read(results / f"{name}.json", "record")["results"]
+        for name in ("budget", "diversity", "reacher")
+    }
+    budgets = budget.timed(budget.summarised(found["budget"]["by_seed"]), found["budget"]["timing"])
+    return {
+        "returns": COLUMNS.markdown(rows),
+        "extras": "\n\n".join(extra(rows, name, title) for name, title in EXTRAS.items()),
+        "diversity": diversity.COLUMNS.markdown(diversity.summarised(found["diversity"]["by_seed"])),
+        "budget": budget.COLUMNS.markdown(budgets),
+        "reacher": reacher.COLUMNS.markdown(reacher.summarised(found["reacher"]["by_seed"])),
+        "sources": sources(root, [f"{RESULTS}/{name}.json" for name in names]),
+    }
 
 
-@dataclass
-class Report:
-    """Tables of what the records hold."""
-
-    results: Path = Path("experiments/results")
-    """Folder of the records."""
-
-
-def main() -> None:
-    print("\n".join(pages(tyro.cli(Report).results)))
-
-
-if __name__ == "__main__":
-    as_program(main)
+def extra(rows: list[Row], name: str, title: str) -> str:
+    """A table of a measure that some rows have."""
+    heads = {"problem": "env", "method": "method", "planner": "planner", title: cell(name, None)}
+    return Columns(title, {**heads, "seeds": "seeds"}).markdown(row for row in rows if name in row)

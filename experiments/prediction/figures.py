@@ -7,7 +7,6 @@ beside true ones.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from experiments.prediction.evaluate import Row
 from experiments.prediction.jobs import CASES
 from experiments.prediction.methods import METHODS, Fitted
 from experiments.processes import as_program
+from experiments.records import load
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -119,7 +119,7 @@ def predicted(fitted: Fitted, seed: int) -> np.ndarray[Any, Any]:
 
 
 def main() -> None:
-    rows = json.loads(Path("experiments/results/prediction.json").read_text())["results"]["rows"]
+    rows = load(Path("experiments/results/prediction.json"))["results"]["rows"]
     print(distances(rows, FOLDER / "prediction.png"))
     print(fork(FOLDER / "fork.png"))
 

@@ -16,7 +16,8 @@ from ebm_envs.fork import transition
 from experiments.prediction.evaluate import Case, modes, scored
 from experiments.prediction.jobs import CASES, COMPARED, QUICK_CASES, jobs_of
 from experiments.prediction.methods import METHODS, REGRESSIONS, Fitted, Setting
-from experiments.prediction.report import markdown, summarised
+from experiments.prediction.report import cases, summarised
+from experiments.prediction.report import modes as modes_table
 
 
 def walk(episodes: int, seed: int) -> RolloutBuffer:
@@ -138,14 +139,24 @@ def test_quick_runs_need_no_trained_policy_and_all_methods_are_compared_somewher
 
 def test_tables_have_means_and_intervals_over_seeds():
     rows = [
-        {"case": "fork", "env": "ebm/Fork-v0", "policy": "random", "actions": "given", "method": "EBM"}
+        {
+            "case": "fork, actions given",
+            "env": "ebm/Fork-v0",
+            "policy": "random",
+            "actions": "given",
+            "method": "EBM",
+        }
         | {"objective": "dsm", "horizon": 10, "seed": seed, "frechet": 1.0 + seed, "frechet_floor": 0.5}
         | {"coverage": 1.0, "total_variation": 0.04, "train_seconds": 60.0}
-        for seed in range(2)
+        for seed in range(3)
     ]
     (row,) = summarised(rows)
-    assert row["frechet"] == 1.5
-    assert row["frechet_ci95"] == pytest.approx(6.353, abs=0.01)
-    text = markdown([row])
-    assert "| 10 | EBM | dsm | 1.5 ± 6.4 |" in text
-    assert "### Modes of Fork" in text
+    assert row["frechet"] == 2.0
+    assert row["frechet_ci95"] == pytest.approx(2.484, abs=0.01)
+    text = cases([row])
+    assert "| 10 | EBM | dsm | 2 ± 2.5 |" in text
+    assert (
+        "### fork, actions given\n\nFréchet distance of other true segments: 0.5 at 10. **Intervals are"
+        in text
+    )
+    assert "| EBM | dsm | 1 ± 0 | 0.04 ± 0 | – | – | 3 |" in modes_table([row])

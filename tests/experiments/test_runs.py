@@ -15,7 +15,8 @@ from rich.table import Table
 
 from ebm_control.checks import InputError
 from ebm_control.locks import locked
-from experiments.records import merged, put_together
+from ebm_control.provenance import write_record
+from experiments.records import load, merged, put_together
 from experiments.runs import Experiment, MethodRuns, Runs, carry_out, chosen
 from experiments.tables import lines, spread, summarised
 
@@ -53,7 +54,7 @@ def experiment(settings, folder, methods=("a", "b"), run=run, **more):
 
 def carried_out(settings, folder, methods=("a", "b"), **more):
     carry_out(settings, experiment(settings, folder, methods, **more))
-    return json.loads((settings.out / "some.json").read_text())["results"]
+    return load(settings.out / "some.json")["results"]
 
 
 def marks(folder):
@@ -69,7 +70,7 @@ def recorded(tmp_path):
 
 
 def test_a_resumed_run_keeps_what_is_recorded_and_does_the_rest(recorded, tmp_path):
-    first = json.loads(recorded.read_text())["results"]
+    first = load(recorded)["results"]
     assert [(row["job"], row["seed"]) for row in first["by_seed"]] == [("place: a", 0), ("place: a", 1)]
     second = carried_out(MethodRuns(seeds=2, out=tmp_path, resume=True), tmp_path)
     assert len(second["by_seed"]) == 4
@@ -156,7 +157,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize("kind", DAMAGED)
 def test_damaged_records_and_others_are_refused_in_one_line_and_left_alone(recorded, tmp_path, kind):
-    earlier = {name: part for name, part in json.loads(recorded.read_text()).items() if name != "sha256"}
+    earlier = load(recorded)  # in one file, as earlier records were
     text = DAMAGED[kind](json.dumps(earlier, indent=2) + "\n")  # a checksum would tell of all of them alike
     before, ran = text if isinstance(text, bytes) else text.encode(), marks(tmp_path)
     recorded.write_bytes(before)
@@ -167,6 +168,10 @@ def test_damaged_records_and_others_are_refused_in_one_line_and_left_alone(recor
     assert marks(tmp_path) == ran
 
 
+def as_arguments(record):
+    return {"results": record["results"], "origin": record["provenance"]}
+
+
 def changed(record, place, value):
     *path, last = place
     for name in path:
@@ -174,21 +179,36 @@ def changed(record, place, value):
     record[last] = value
 
 
+TAMPERED = [
+    (("provenance", "seconds"), 1e9),
+    (("sha256",), "0" * 64),
+    (("sha256",), None),
+    (("sha257",), "0" * 64),
+]
+IN_ONE = [
+    (("results", "by_seed", 0, "figure"), 7.25),
+    (("results", "by_seed", 1, "seed"), 2),
+    (("results", "by_seed", 0, "job"), "place: b"),
+    (("results", "rows", 0, "figure"), 7.25),
+]
+IN_TWO = [
+    (("results", "rows", 0, "rows", 0, 2), 7.25),
+    (("results", "rows", 0, "columns", 0), "way"),
+    (("results", "by_seed", "sha256"), "0" * 64),
+    (("results", "by_seed", "file"), "other.by-seed.json.xz"),
+]
+
+
 @pytest.mark.parametrize(
-    ("place", "value"),
-    [
-        (("results", "by_seed", 0, "figure"), 7.25),
-        (("results", "by_seed", 1, "seed"), 2),
-        (("results", "by_seed", 0, "job"), "place: b"),
-        (("results", "rows", 0, "figure"), 7.25),
-        (("provenance", "seconds"), 1e9),
-        (("sha256",), "0" * 64),
-        (("sha256",), None),
-        (("sha257",), "0" * 64),
-    ],
+    ("in_one", "place", "value"),
+    [(True, *case) for case in TAMPERED + IN_ONE] + [(False, *case) for case in TAMPERED + IN_TWO],
     ids=str,
 )
-def test_a_record_that_is_still_json_but_not_what_was_written_is_refused(recorded, tmp_path, place, value):
+def test_a_record_that_is_still_json_but_not_what_was_written_is_refused(
+    recorded, tmp_path, in_one, place, value
+):
+    if in_one:
+        write_record(recorded, **as_arguments(load(recorded)))
     record = json.loads(recorded.read_text())
     changed(record, place, value)
     recorded.write_text(json.dumps(record, indent=2))
@@ -202,9 +222,8 @@ def test_a_record_that_is_still_json_but_not_what_was_written_is_refused(recorde
 
 
 def test_a_record_of_before_there_were_checksums_is_gone_on_with(recorded, tmp_path):
-    record = json.loads(recorded.read_text())
-    del record["sha256"]
-    recorded.write_text(json.dumps(record))
+    recorded.write_text(json.dumps(load(recorded)))
+    (tmp_path / "some.by-seed.json.xz").unlink()
     assert len(carried_out(MethodRuns(seeds=3, out=tmp_path, resume=True), tmp_path)["by_seed"]) == 6
     assert json.loads(recorded.read_text())["sha256"]
 
@@ -241,7 +260,8 @@ def test_a_failed_write_keeps_what_was_recorded_and_is_one_error(recorded, tmp_p
         carried_out(MethodRuns(seeds=2, out=tmp_path, resume=True), tmp_path)
     monkeypatch.undo()
     assert recorded.read_bytes() == before
-    assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ""}
+    assert {path.name for path in tmp_path.glob("*.*")} == {"some.json", "some.by-seed.json.xz"}
+    assert not list(tmp_path.glob(".*"))
     assert len(carried_out(MethodRuns(seeds=2, out=tmp_path, resume=True), tmp_path)["by_seed"]) == 4
 
 
@@ -254,7 +274,7 @@ def fails_at_b(job):
 def test_what_fails_costs_nothing_but_itself_and_is_named_at_the_end(tmp_path):
     with pytest.raises(RuntimeError, match=r"^2 of 6 failed, all else is in .*some\.json; place: b, seed"):
         carried_out(Runs(seeds=2, out=tmp_path), tmp_path, "abc", run=fails_at_b)
-    kept = json.loads((tmp_path / "some.json").read_text())["results"]["by_seed"]
+    kept = load(tmp_path / "some.json")["results"]["by_seed"]
     assert [(row["method"], row["seed"]) for row in kept] == [("a", 0), ("c", 0), ("a", 1), ("c", 1)]
 
 
@@ -373,7 +393,7 @@ def test_a_signal_ends_every_process_and_keeps_the_runs_that_are_done(tmp_path, 
     said = process.communicate(timeout=30)[1]
     assert process.returncode == status
     wait_for(lambda: not any(lives(worker) for worker in workers), 15)
-    rows = json.loads(record.read_text())["results"]["by_seed"]
+    rows = load(record)["results"]["by_seed"]
     assert {row["job"] for row in rows} == {"place: a"}
     if number == signal.SIGKILL:
         assert said == ""
@@ -449,6 +469,7 @@ def test_a_program_that_is_refused_says_so_in_one_line(recorded, tmp_path):
 def test_records_that_are_put_together_do_not_replace_another(recorded, tmp_path):
     other = tmp_path / "other.json"
     shutil.copy(recorded, other)
+    before = load(recorded)
     for part, said in ((recorded, r"^record: expected another --record, or the old"), (other, None)):
         if said is None:
             put_together([part], other, ["a"], summary)
@@ -467,7 +488,7 @@ def test_records_are_put_together_and_the_later_run_counts(tmp_path):
         )
     parts = [tmp_path / "old", tmp_path / "new"]
     put_together(parts, tmp_path / "all.json", ["a", "b", "c"], list)
-    record = json.loads((tmp_path / "all.json").read_text())
+    record = load(tmp_path / "all.json")
     assert [part["command"] for part in record["provenance"]["parts"]] == ["old", "new"]
     assert record["provenance"]["seeds"] == [0]
     rows = merged(parts, ["a", "b", "c"])
@@ -482,13 +503,17 @@ def test_records_are_put_together_and_the_later_run_counts(tmp_path):
     ]
 
 
-def test_a_spread_of_one_seed_has_no_interval():
-    one, two = (
-        summary([{"method": "a", "seed": 0, "figure": 1.0}]),
-        summary([{"method": "a", "seed": seed, "figure": float(seed)} for seed in (0, 1)]),
+def test_a_spread_of_one_seed_has_no_interval_and_of_two_both_values():
+    one, two, three = (
+        summary([{"method": "a", "seed": seed, "figure": float(seed)} for seed in seeds])
+        for seeds in ((1,), (0, 1), (0, 1, 2))
     )
     assert spread(one[0], "figure") == "1"
-    assert spread(two[0], "figure") == "0.5 ± 6.4"
+    assert spread(two[0], "figure") == "0 and 1 (2 seeds)"
+    assert spread(two[0] | {"figure_by_seed": [1.0, 1.001]}, "figure") == "1 (2 seeds)"
+    assert spread(three[0], "figure") == "1 ± 2.5"
+    assert spread(three[0] | {"figure": 1234.5, "figure_ci95": 234.0}, "figure") == "1,230 ± 230"
+    assert spread(three[0], "figure", ".2f", ".1f") == "1.00 ± 2.5"
     assert spread(two[0], "missing") == "–"
     assert spread({"figure": 81.2, "figure_ci95": 4e-14}, "figure") == "81.2 ± 0"
     assert lines(("a", "b"), [("1", "2")]) == ["| a | b |", "|---|---|", "| 1 | 2 |"]
