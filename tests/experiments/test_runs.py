@@ -430,7 +430,7 @@ def test_a_run_that_is_stopped_has_its_time_to_save_what_it_has_and_is_not_recor
         path.name for path in tmp_path.glob("saved-*")
     }
     record = tmp_path / "some.json"
-    rows = json.loads(record.read_text())["results"]["by_seed"] if record.exists() else []
+    rows = load(record)["results"]["by_seed"] if record.exists() else []
     assert {row["job"] for row in rows} <= {"place: a"}
     assert len(carried_out(Runs(seeds=3, out=tmp_path, resume=record.exists()), tmp_path)["by_seed"]) == 6
 
