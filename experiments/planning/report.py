@@ -104,5 +104,14 @@ def page_tables(root: Path) -> dict[str, str]:
 
 def extra(rows: list[Row], name: str, title: str) -> str:
     """A table of a measure that some rows have."""
-    heads = {"problem": "env", "method": "method", "planner": "planner", title: cell(name, None)}
-    return Columns(title, {**heads, "seeds": "seeds"}).markdown(row for row in rows if name in row)
+    columns = Columns(
+        title,
+        {
+            "problem": "env",
+            "method": "method",
+            "planner": "planner",
+            title: cell(name, None),
+            "seeds": "seeds",
+        },
+    )
+    return columns.markdown(row for row in rows if name in row)
