@@ -12,6 +12,7 @@ import pytest
 
 from ebm_control.checks import InputError
 from experiments import report
+from experiments.planning.report import table_rows, trained
 from experiments.records import load
 from experiments.report import PAGES, ROOT, TEMPLATES
 
@@ -79,6 +80,17 @@ def test_intervals_that_are_too_narrow_are_marked_in_the_table_they_are_of() -> 
         assert ("**Intervals are too narrow**" in first_line) == narrow
     for name in ("planning", "online", "prediction"):
         assert "**Shared streams.**" in page(name)
+
+
+def test_reinforcement_learning_is_grouped_by_problem_learner_and_steps() -> None:
+    results = ROOT / "experiments" / "results"
+    runs, rows = trained(results), table_rows(results)
+    assert sum(row["seeds"] for row in rows if row["method"] in ("SAC", "PPO")) == len(runs)
+    [ppo] = [row for row in rows if (row["env"], row["method"]) == ("Reacher", "PPO")]
+    own = [run for run in runs if (run["problem"], run["method"]) == ("reacher", "ppo")]
+    assert ppo["return_by_seed"] == [run["return_mean"] for run in own]
+    [ours] = [row for row in rows if (row["env"], row["method"]) == ("Reacher", "EBM")]
+    assert ppo["oracle"] == ours["oracle"]
 
 
 def test_the_command_writes_the_pages_that_are_asked_for(
