@@ -35,12 +35,6 @@ SAC_SHOWN = (1000, 5000, 10_000, 20_000, 50_000)  # it was evaluated every 1,000
 EXPLORATION = ("place", "method", "steps to 95 %", "seeds that got there", "visited at the end")
 LEVELS = {"Particle": -5.5, "Reacher": -7.5, "Maze, one bend": -28.55 * 1.3, "Maze, S": -73.82 * 1.3}
 WITHIN = 0.75  # of Arm7's goals within 5 cm, mean over seeds
-NAMES = {
-    "Particle": "particle",
-    "Reacher": "reacher",
-    "Maze, one bend": "maze-bend",
-    "Maze, S": "maze-s",
-}
 PLACES = {"exploration, maze": "Maze", "exploration, arm7": "Arm7"}
 
 
@@ -162,8 +156,8 @@ def table(rows: list[Row]) -> Table:
 
 def page_tables(root: Path) -> dict[str, str]:
     """The page's tables by slot."""
-    results = "experiments/results"
-    rows = load(root / results / "online.json")["results"]["rows"]
+    results = root / RESULTS
+    rows = load(results / "online.json")["results"]["rows"]
     return {
         "control": tables.markdown(CONTROL, control(rows)),
         "levels": tables.markdown(REACHED, levels(rows, trained(results))),

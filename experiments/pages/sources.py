@@ -39,6 +39,10 @@ def _rows(record: Record) -> list[Record]:
     return rows if isinstance(rows, list) else []
 
 
+def _runs(record: Record) -> int:
+    return len({(row["job"], row["seed"]) for row in _rows(record)}) or 1
+
+
 def _short(commit: str) -> str:
     number, _, changed = commit.partition("-")
     return number[:7] + (" with changes" if changed else "")

@@ -12,8 +12,6 @@ from experiments.planning.rows import Row
 from experiments.records import read
 from experiments.tables import Columns, cell
 
-RESULTS = "experiments/results"
-RECORDS = ("planning", "reinforcement", "budget", "diversity", "reacher")
 KEYS = ("env", "method", "planner")
 COLUMNS = Columns(
     "Planning, 100,000 random transitions",

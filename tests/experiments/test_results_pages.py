@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,8 @@ from ebm_control.checks import InputError
 from experiments import report
 from experiments.planning.report import table_rows, trained
 from experiments.records import load
-from experiments.report import PAGES, ROOT, TEMPLATES
+from experiments.report import PAGES, ROOT, TEMPLATES, page
 
-page = lru_cache(report.page)
 WRITTEN = ROOT / "docs" / "results"
 
 
@@ -109,13 +107,13 @@ def test_the_command_writes_the_pages_that_are_asked_for(
 def test_a_damaged_record_makes_no_page(tmp_path: Path) -> None:
     for place in ("experiments/results", "benchmarks/results"):
         shutil.copytree(ROOT / place, tmp_path / place)
-    assert report.page("online", tmp_path) == page("online")
+    assert page("online", tmp_path) == page("online")
     data = tmp_path / "experiments" / "results" / "online.by-seed.json.xz"
     data.write_bytes(data.read_bytes()[:-1])
     with pytest.raises(
         InputError, match=r"^record: expected a whole record of runs, got .*online\.json, whose rows"
     ):
-        report.page("online", tmp_path)
+        page("online", tmp_path)
 
 
 @pytest.mark.parametrize(
