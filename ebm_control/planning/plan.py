@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Protocol, Self
 
 import torch
@@ -49,6 +49,11 @@ class Plan:
         states, actions = shifted(self.states), shifted(self.actions)
         states = torch.cat([start.to(states)[:, None], states[:, 1:]], dim=1)
         return replace(self, states=states, actions=actions, chains=shifted(self.chains), age=self.age + 1)
+
+    def select(self, problems: Tensor) -> Self:
+        """The plans of some problems alone, by their indices `(n,)`."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: x[problems] for name, x in parts.items() if isinstance(x, Tensor)})
 
     def sample(self, layout: TrajectoryLayout, generator: torch.Generator, temperature: float) -> Plan:
         """A plan drawn from the chains by `exp(-energy / temperature)` instead of the best."""

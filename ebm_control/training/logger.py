@@ -7,11 +7,12 @@ from pathlib import Path
 from types import TracebackType
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from ebm_control.checks import require_number
+from ebm_control.progress import Bar
 
 SUFFIX = ".ebm-control"  # of event files, so that those of this library are told from others
 
@@ -21,7 +22,7 @@ class Logger:
 
     Args:
         folder: for TensorBoard events; None writes none.
-        progress: show the bar.
+        progress: show the bar; where there is no terminal, a line a minute on stderr.
         every: updates between two lines of figures.
 
     """
@@ -30,13 +31,13 @@ class Logger:
         require_number("every", every, 1, whole=True)
         self.folder = None if folder is None else Path(folder)
         self.every = every
-        self._bar = Progress(
+        self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}"),
-            disable=not progress,
+            show=progress,
             transient=True,
         )
         self._writer: SummaryWriter | None = None
