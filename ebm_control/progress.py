@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 INTERVAL = 60.0
 """Seconds between two lines."""
@@ -51,7 +58,11 @@ class Lines:
         while not self._stopped.wait(INTERVAL):
             if _under_way[-1] is self:
                 with suppress(OSError, ValueError):  # nobody may be there to read it, or stderr is closed
-                    print(f"{self._text()}, {_duration(time.monotonic() - self._began)}", file=sys.stderr, flush=True)
+                    print(
+                        f"{self._text()}, {_duration(time.monotonic() - self._began)}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
 
 
 class Bar(Progress):

@@ -13,24 +13,24 @@ import torch
 from matplotlib.figure import Figure
 
 from ebm_control.checks import require, require_seed
-from ebm_control.cli.commands import Plan, require_new
-from ebm_control.cli.limits import require_counts, require_numbers, watched
+from ebm_control.cli.commands import require_new
+from ebm_control.cli.environment import EnvironmentSettings
+from ebm_control.cli.limits import require_counts, require_numbers
+from ebm_control.cli.plan import GoalSettings, outcome_of
 from ebm_control.cli.run_folder import RunFolder, plain, read_settings, whole_file
 from ebm_control.cli.world import World
 from ebm_control.control import planner_for
-from ebm_control.data.environments import make_env
 from ebm_control.energies.base import Energy
-from ebm_control.energies.costs import GoalCost
 from ebm_control.online import FrontierGoals, LearnedReward, OnlineLearning, OnlineSettings, make_learner
 from ebm_control.online.learner import Model
 from ebm_control.online.progress import Progress
-from ebm_control.planning import Episodes, Planner, run_episodes
+from ebm_control.planning import Episodes, Planner, evaluate
 from ebm_control.provenance import provenance
 from ebm_control.training import latest_checkpoint
 
 
 @dataclass
-class Online:
+class Online(GoalSettings, EnvironmentSettings):
     """Learn an environment while acting in it, by planning with what was learned so far."""
 
     env: str
@@ -43,12 +43,6 @@ class Online:
     """How to act and learn."""
     horizon: int = 12
     """Steps ahead."""
-    goal_index: tuple[int, ...] = Plan.goal_index
-    """Observation coordinates that the environment's goal names."""
-    goal_weight: float = Plan.goal_weight
-    """Of the goal's L1 distance, in normalised units."""
-    reward_weight: float = 20.0
-    """Of a learned reward, in deviations of the first ones, where the environment has no goals."""
     sampler: Literal["langevin", "cem", "mppi"] = "langevin"
     """How plans are made: by gradients, or by search over actions (cem, mppi)."""
     evaluate: int = 10
@@ -80,7 +74,7 @@ class Online:
         def cost(model: Model) -> Energy:
             if world.goal is None:
                 return self.reward_weight * reward.cost(learning)
-            return self.goal_weight * GoalCost(model.layout, self.goal_index, smooth=0.02)
+            return self.goal_cost(model.layout)
 
         def planner(model: Model, step: int) -> Planner:
             return planner_for(
@@ -94,8 +88,9 @@ class Online:
                 preset="online",
             )
 
+        env = self.made_from(self.env)
         learning = OnlineLearning(
-            self.env,
+            env,
             make_learner(self.model, self.online.steps + self.online.environments, self.seed),
             planner,
             replace(self.online, seed=self.seed),
@@ -104,28 +99,23 @@ class Online:
             resume=self.resume,
             about={name: value for name, value in self.about().items() if name != "online"},
             periods=self.periods,
-            progress=watched(),
         )
         if goals is not None and learning.progress.step:
             _recall(goals, learning)
         learning.run()
-        environments = [make_env(self.env) for _ in range(self.evaluate)]
         seed = 10_000 + 1000 * self.seed  # other starts and goals than those that were learned from
-        episodes = run_episodes(learning.agent(), environments, seed=seed, progress="evaluating" * watched())
+        episodes = evaluate(learning.agent(), env, self.evaluate, seed=seed, progress=True)
         seconds = time.perf_counter() - started
         command = f"ebm-control online --env {self.env} --model {self.model} --seed {self.seed}"
         summary = {
             "steps": learning.progress.step,
             "episodes": len(learning.progress.episodes),
             "rounds": learning.progress.rounds,
-            "return_mean": episodes.mean,
-            "return_ci95": episodes.ci95,
-            "last_reward_mean": float(episodes.last_rewards.mean()),
+            **outcome_of(episodes),
             **({} if world.goal is not None else {"reward_error": reward.error}),
             **({} if goals is None else {"places": len(goals.memory.remembered())}),
             "plan_seconds_p50": float(np.quantile(episodes.seconds, 0.5)),
             "seconds": seconds,
-            "returns": episodes.returns,
             "provenance": provenance(command, [self.seed], seconds),
         }
         folder.summarise(summary)
@@ -145,11 +135,12 @@ class Online:
     def _check(self) -> World:
         """The environment's spaces; complains of whatever makes no sense before anything is written."""
         require_counts(self, "evaluate", "horizon")
-        require_numbers(self, "goal_weight", "reward_weight", "place", above=True)
+        self.check_goal()
+        require_numbers(self, "place", above=True)
         require_seed("seed", self.seed)
         seed = self.online.seed
         require(seed in (0, self.seed), "online.seed", given=seed, expected="--seed instead")
-        world = World.of(self.env, self.goal_index)
+        world = World.of(self.made_from(self.env), self.env, self.goal_index)
         require_new(self.out, self.resume)
         if self.resume and latest_checkpoint(self.out / "checkpoints") is not None:
             before = read_settings(self.out) or {}

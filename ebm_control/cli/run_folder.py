@@ -26,7 +26,8 @@ class RunFolder:
     """`settings.json`, `events/`, `checkpoints/`, `figures/` and `summary.json` under one path; a context manager.
 
     Within the block the folder is this process's alone. What another command or the user wrote there is not overwritten
-    by settings and summary, and what cannot be written is found out before the work.
+    by settings and summary, and what cannot be written is found out before the work. A block that fails before it has
+    left a file leaves the folder as it was: no settings of a run that never was, and no folder where there was none.
 
     Args:
         path: made if it does not exist.
@@ -41,8 +42,17 @@ class RunFolder:
 
     def __init__(self, path: Path | str, settings: object) -> None:
         self.path, self._settings, self._open = Path(path), settings, ExitStack()
+        self._before = _Before(self.path)
 
     def __enter__(self) -> RunFolder:
+        self._before = _Before(self.path)
+        try:
+            return self._entered()
+        except Exception:
+            self._before.restore()
+            raise
+
+    def _entered(self) -> RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.figures.mkdir(exist_ok=True)
@@ -60,7 +70,11 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.__exit__(kind, error, trace)
+        try:
+            self._open.__exit__(kind, error, trace)
+        finally:
+            if isinstance(error, Exception):
+                self._before.restore()
 
     @property
     def figures(self) -> Path:
@@ -112,6 +126,37 @@ class RunFolder:
     def _leave_no_empty_folder(self) -> None:
         with suppress(OSError):
             self.figures.rmdir()
+
+
+class _Before:
+    """What a folder held before a run: given back where the run has left nothing but its settings.
+
+    Args:
+        path: of the folder, which may not exist.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.settings = path, path / SETTINGS
+        self.paths = set(path.rglob("*"))
+        self.missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        self.content = self.settings.read_bytes() if self.settings.is_file() else None
+
+    def restore(self) -> None:
+        """Give back the settings that were there, or remove the run's, and the folders that it made."""
+        new = set(self.path.rglob("*")) - self.paths
+        if any(path.is_file() and path != self.settings for path in new):
+            return  # something of the run is worth keeping, and what it was run with
+        with suppress(OSError):
+            if self.content is None:
+                if self.settings in new:
+                    self.settings.unlink()
+            elif self.settings.read_bytes() != self.content:
+                with whole_file(self.settings) as draft:
+                    draft.write_bytes(self.content)
+        for folder in (*sorted((path for path in new if path.is_dir()), reverse=True), *self.missing):
+            with suppress(OSError):  # not empty
+                folder.rmdir()
 
 
 @contextmanager

@@ -44,11 +44,18 @@ def make_env(
     """
     if max_episode_steps is not None:
         require_number("max_episode_steps", max_episode_steps, 1, whole=True)
-        require(isinstance(env, str), "env", given=shown(env), expected="an id where max_episode_steps is given")
+        require(
+            isinstance(env, str), "env", given=shown(env), expected="an id where max_episode_steps is given"
+        )
     if isinstance(env, str):
         return _make_by_id(env, dict(env_kwargs or {}), max_episode_steps)
     exists = isinstance(env, gym.Env | gym.vector.VectorEnv)
-    require(not (exists and env_kwargs), "env_kwargs", given=env_kwargs, expected="none for an environment that exists")
+    require(
+        not (exists and env_kwargs),
+        "env_kwargs",
+        given=env_kwargs,
+        expected="none for an environment that exists",
+    )
     made = env(**(env_kwargs or {})) if callable(env) and not exists else env
     if isinstance(made, gym.vector.VectorEnv):
         raise InputError(

@@ -14,8 +14,8 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _NPY = b"\x93NUMPY"
 _MOST = 12  # keys named
 _ADVICE = (
-    "such files are not read yet: cut the arrays into episodes, of one more observation than actions each, and add each "
-    "by RolloutBuffer(obs_dim, act_dim).add_episode(observations, actions, rewards, terminated), then save"
+    "such files are not read yet: cut the arrays into episodes, of one more observation than actions each, and add "
+    "each by RolloutBuffer(obs_dim, act_dim).add_episode(observations, actions, rewards, terminated), then save"
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -188,13 +189,18 @@ def _run(
             states.append(state)
             left = np.flatnonzero(alive[rows])
             if 0 < len(left) < len(rows):
-                try:
+                with suppress(TypeError):  # a state that is the agent's own affair: it acts for all
                     state, rows = _taken(state, left, len(rows)), rows[left]
-                except TypeError:
-                    pass  # a state that is the agent's own affair: it acts for all
             bar.advance(task)
     return Episodes(
-        returns, last, np.stack(seen), np.stack(acted), np.array(seconds), states, lengths, _success(envs.infos)
+        returns,
+        last,
+        np.stack(seen),
+        np.stack(acted),
+        np.array(seconds),
+        states,
+        lengths,
+        _success(envs.infos),
     )
 
 
