@@ -29,6 +29,7 @@ from ebm_control.planning.plan import Plan
 matplotlib.use("Agg")  # pictures go to files; no screen is needed
 import matplotlib.pyplot as plt
 
+_SPREAD = 100  # of curves in one panel, beyond which only a logarithm shows all
 _COLOURS = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#8d6a9f", "#444444")
 
 
@@ -189,7 +190,9 @@ def training_curves(folder: RunFolder, events: Path) -> None:
         for (label, (steps, values)), colour in zip(lines.items(), _COLOURS, strict=False):
             axis.plot(steps, values, color=colour, label=label, marker="." if len(steps) < 20 else "")
         axis.set(xlabel="update", ylabel=title)
-        axis.set_yscale("symlog" if title == "energy" else "linear")
+        largest = [max(map(abs, values)) for _, values in lines.values()]
+        if max(largest) > _SPREAD * max(min(largest), 1.0):
+            axis.set_yscale("symlog")
         if len(lines) > 1:
             axis.legend(frameon=False, fontsize=8)
     with whole_file(folder.figures / "training.png") as path:

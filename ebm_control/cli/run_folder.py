@@ -19,7 +19,7 @@ from ebm_control.locks import locked
 from ebm_control.training.checkpoint import remove_checkpoints, remove_files
 from ebm_control.training.logger import SUFFIX
 
-SETTINGS, SUMMARY = "settings.json", "summary.json"
+SETTINGS, SUMMARY, LOCK = "settings.json", "summary.json", ".lock"
 
 
 class RunFolder:
@@ -49,7 +49,7 @@ class RunFolder:
         try:
             return self._entered()
         except Exception:
-            self._before.restore()
+            self._before.remove_folders()
             raise
 
     def _entered(self) -> RunFolder:
@@ -60,7 +60,8 @@ class RunFolder:
             raise InputError(f"out: expected a folder, got {error.filename} ({error.strerror})") from error
         with ExitStack() as open_:
             open_.enter_context(_named(self.path))
-            open_.enter_context(locked(self.path / ".lock", "out"))
+            open_.enter_context(locked(self.path / LOCK, "out"))
+            open_.push(self._failed)
             open_.callback(self._leave_no_empty_folder)
             self._require_own()
             self.write_json(SETTINGS, {"command": type(self._settings).__name__} | plain(self._settings))
@@ -74,7 +75,7 @@ class RunFolder:
             self._open.__exit__(kind, error, trace)
         finally:
             if isinstance(error, Exception):
-                self._before.restore()
+                self._before.remove_folders()
 
     @property
     def figures(self) -> Path:
@@ -123,6 +124,10 @@ class RunFolder:
             not summary.is_dir(), "out", given=f"a folder at {summary}", expected="no folder of that name"
         )
 
+    def _failed(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception):
+            self._before.restore_settings()
+
     def _leave_no_empty_folder(self) -> None:
         with suppress(OSError):
             self.figures.rmdir()
@@ -142,10 +147,10 @@ class _Before:
         self.missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         self.content = self.settings.read_bytes() if self.settings.is_file() else None
 
-    def restore(self) -> None:
-        """Give back the settings that were there, or remove the run's, and the folders that it made."""
-        new = set(self.path.rglob("*")) - self.paths
-        if any(path.is_file() and path != self.settings for path in new):
+    def restore_settings(self) -> None:
+        """Give back the settings that were there, or remove the run's; while the folder is this process's alone."""
+        new = {path for path in self.path.rglob("*") if path.is_file()} - self.paths
+        if new - {self.settings, self.path / LOCK}:
             return  # something of the run is worth keeping, and what it was run with
         with suppress(OSError):
             if self.content is None:
@@ -154,7 +159,11 @@ class _Before:
             elif self.settings.read_bytes() != self.content:
                 with whole_file(self.settings) as draft:
                     draft.write_bytes(self.content)
-        for folder in (*sorted((path for path in new if path.is_dir()), reverse=True), *self.missing):
+
+    def remove_folders(self) -> None:
+        """Remove folders that are new and empty."""
+        new = {path for path in self.path.rglob("*") if path.is_dir()} - self.paths
+        for folder in (*sorted(new, reverse=True), *self.missing):
             with suppress(OSError):  # not empty
                 folder.rmdir()
 
