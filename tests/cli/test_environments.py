@@ -159,7 +159,8 @@ def test_success_and_the_path_driven_are_told_of_goals(tmp_path, monkeypatch):
     main(["collect", "--env", "ebm/Particle-v0", "--steps", "600", "--out", data])
     main(["train", "--data", data, "--out", str(tmp_path / "train"), *SMALL, "--train.base-updates", "600"])
     main(["plan", "--checkpoint", str(tmp_path / "train"), "--env", "ebm/Particle-v0", "--out", str(tmp_path / "plan"),
-          "--episodes", "2", "--horizon", "5", "--sampler", "cem", "--env-kwargs", "goal=[0.1, 0.05]", "--max-episode-steps", "12"])  # fmt: skip
+          "--episodes", "2", "--horizon", "5", "--sampler", "cem",
+          "--env-kwargs", "goal=[0.1, 0.05]", "--max-episode-steps", "12"])  # fmt: skip
     assert read(tmp_path / "plan")["success_rate"] == 1.0
     axes = figures[-1].axes
     assert [axis.get_ylabel() for axis in axes] == ["observation 0", "observation 1", "action 0", "action 1"]
