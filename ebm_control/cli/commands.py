@@ -35,6 +35,7 @@ from ebm_control.prediction import (
 from ebm_control.provenance import provenance, usable_cores
 from ebm_control.samplers import trajectory_sampler
 from ebm_control.training.checkpoint import latest_checkpoint, one_line
+from ebm_control.training.fitting import Training
 
 
 @dataclass
@@ -133,11 +134,7 @@ class Train:
             seconds = time.perf_counter() - started
             summary = {
                 "transitions": len(buffer),
-                "updates": outcome.updates,
-                "seconds": seconds,
-                "rollbacks": outcome.rollbacks,
-                **outcome.metrics,
-                "provenance": provenance("ebm-control train", [self.train.seed], seconds),
+                **training_summary(outcome, "ebm-control train", self.train.seed, seconds),
             }
             folder.summarise(summary)
             figures.training_curves(folder, self.out / "events")
@@ -236,6 +233,17 @@ def _laws(model: TrajectoryModel, error: PredictionError, seed: int) -> dict[str
         ranks = rank_histogram(states[..., plain_ones], truth[..., plain_ones], horizon - 1, generator)
         found["calibration_error"] = calibration_error(ranks)
     return found
+
+
+def training_summary(outcome: Training, command: str, seed: int, seconds: float) -> dict[str, Any]:
+    """What a summary says of a fit that took `seconds`, all that came before the updates included."""
+    return {
+        "updates": outcome.updates,
+        "seconds": seconds,
+        "rollbacks": outcome.rollbacks,
+        **outcome.metrics,
+        "provenance": provenance(command, [seed], seconds),
+    }
 
 
 def load_data(data: str) -> RolloutBuffer:

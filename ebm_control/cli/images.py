@@ -12,7 +12,7 @@ import tyro
 
 from ebm_control import images as tasks
 from ebm_control.checks import require, require_number, require_seed
-from ebm_control.cli.commands import require_new
+from ebm_control.cli.commands import require_new, training_summary
 from ebm_control.cli.figures import training_curves
 from ebm_control.cli.image_task import (
     COLUMNS,
@@ -29,7 +29,6 @@ from ebm_control.data.images import ImageSet
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.models.image import ImageModel
 from ebm_control.models.image_fit import ImageTrainSettings, fit_images
-from ebm_control.provenance import provenance
 from ebm_control.samplers import image_sampler
 
 NEIGHBOURS = 3  # by which precision and recall are told
@@ -64,11 +63,7 @@ class TrainImages:
             save_page(folder, "samples", drawn.x)
             summary = {
                 "images": len(data.images),
-                "updates": outcome.updates,
-                "seconds": seconds,
-                "rollbacks": outcome.rollbacks,
-                **outcome.metrics,
-                "provenance": provenance("ebm-control images train", [self.train.seed], seconds),
+                **training_summary(outcome, "ebm-control images train", self.train.seed, seconds),
             }
             folder.summarise(summary)
             training_curves(folder, self.out / "events")

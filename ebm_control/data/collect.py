@@ -238,4 +238,3 @@ class _Collection:
 
 def _said(error: Exception) -> str:
     return f"expected no error, got {type(error).__name__}: {' '.join(str(error).split())}"
-
