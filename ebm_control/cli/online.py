@@ -97,7 +97,8 @@ class Online(GoalSettings, EnvironmentSettings):
             goals=goals,
             folder=self.out,
             resume=self.resume,
-            about={name: value for name, value in self.about().items() if name != "online"},
+            # No arguments are nothing to compare: earlier runs, which knew of none, go on.
+            about={name: value for name, value in self.about().items() if name != "online" and value != []},
             periods=self.periods,
         )
         if goals is not None and learning.progress.step:

@@ -166,8 +166,8 @@ def _run(
     envs.reset(None, begun, options)
     returns, last, lengths = np.zeros(count), np.zeros(count), np.zeros(count, np.int64)
     rows, alive = np.arange(count), np.ones(count, bool)  # those acted for, those that have not ended
-    seen, acted, states, seconds = [envs.states.copy()], [], [], []
-    state: Any = None
+    seen, acted, seconds = [envs.states.copy()], list[Array](), list[float]()
+    states, state = list[Any](), None
     limit = max(_limit(env) for env in environments)
     with Bar(show=bool(progress), transient=True) as bar:
         task = bar.add_task(progress, total=limit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ class Plan:
 
     def select(self, problems: Tensor) -> Self:
         """The plans of some problems alone, by their indices `(n,)`."""
-        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: x[problems] for name, x in parts.items() if isinstance(x, Tensor)})
 
     def sample(self, layout: TrajectoryLayout, generator: torch.Generator, temperature: float) -> Plan:

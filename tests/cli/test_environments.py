@@ -234,3 +234,14 @@ def test_online_takes_arguments_and_keeps_them(tmp_path, capfd):
     said = refused([*run, "--env-kwargs", "start=left", "--resume"], capfd)
     assert re.search(r"env_kwargs: expected \['start=right'\], as in the run that is resumed", said)
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
+
+
+def test_a_checkpoint_of_another_kind_is_said_in_one_line(cart, tmp_path, capfd):
+    main(["images", "train", "--out", str(tmp_path / "digits"), "--train.updates", "1", "--train.batch-size", "8",
+          "--train.model.width", "4"])  # fmt: skip
+    out = ["--out", str(tmp_path / "run")]
+    said = refused(["plan", "--checkpoint", str(tmp_path / "digits"), "--env", "test/Cart-v0", *out], capfd)
+    assert "not a checkpoint of a trajectory model" in said
+    said = refused(["images", "generate", "--checkpoint", str(cart / "train"), *out], capfd)
+    assert "not a checkpoint of an image model" in said
+    assert not (tmp_path / "run").exists()
