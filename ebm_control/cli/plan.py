@@ -81,10 +81,8 @@ class Plan(GoalSettings, EnvironmentSettings):
         require_counts(self, "episodes", "horizon", "reward_updates")
         self.check_goal()
         require_seed("seed", self.seed)
-        model, world = (
-            load_model(self.checkpoint),
-            World.of(self.made_from(self.env), self.env, self.goal_index),
-        )
+        make = self.made_from(self.env)
+        model, world = load_model(self.checkpoint), World.of(make, self.env, self.goal_index)
         learned = self.reward == "learned"
         require(
             learned or world.goal is not None,

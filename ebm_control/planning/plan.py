@@ -52,8 +52,9 @@ class Plan:
 
     def select(self, problems: Tensor) -> Self:
         """The plans of some problems alone, by their indices `(n,)`."""
-        parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: x[problems] for name, x in parts.items() if isinstance(x, Tensor)})
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        chosen: dict[str, Any] = {name: x[problems] for name, x in parts.items() if isinstance(x, Tensor)}
+        return replace(self, **chosen)
 
     def sample(self, layout: TrajectoryLayout, generator: torch.Generator, temperature: float) -> Plan:
         """A plan drawn from the chains by `exp(-energy / temperature)` instead of the best."""
