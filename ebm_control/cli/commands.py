@@ -1,4 +1,4 @@
-"""`ebm-control collect | train | predict | plan`: settings are dataclasses, flags are their fields."""
+"""`ebm-control collect | train | predict`: settings are dataclasses, flags are their fields."""
 
 from __future__ import annotations
 
@@ -7,31 +7,25 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 
 from ebm_control.checks import InputError, require, require_seed
 from ebm_control.cli import figures
-from ebm_control.cli.limits import require_counts, require_numbers, watched
+from ebm_control.cli.environment import EnvironmentSettings
+from ebm_control.cli.limits import require_counts, require_numbers
 from ebm_control.cli.run_folder import RunFolder, plain, whole_file
-from ebm_control.cli.world import World
-from ebm_control.control.planner import planner_for
 from ebm_control.data.collect import collect
-from ebm_control.data.environments import make_env
 from ebm_control.data.minari_io import from_minari
 from ebm_control.data.mujoco_rollout import collect_mujoco
 from ebm_control.data.rollout_buffer import RolloutBuffer
-from ebm_control.energies.costs import GoalCost
 from ebm_control.extras import import_extra
 from ebm_control.interrupts import uninterrupted
 from ebm_control.models import PredictionError, prediction_error
 from ebm_control.models.trajectory import TrajectoryModel
 from ebm_control.models.trajectory_fit import TrainSettings, fit_model
-from ebm_control.planning.agent import MPCAgent
-from ebm_control.planning.episodes import run_episodes
 from ebm_control.prediction import (
     calibration_error,
     energy_distance,
@@ -42,10 +36,11 @@ from ebm_control.prediction import (
 from ebm_control.provenance import provenance, usable_cores
 from ebm_control.samplers import trajectory_sampler
 from ebm_control.training.checkpoint import latest_checkpoint, one_line
+from ebm_control.training.fitting import Training
 
 
 @dataclass
-class Collect:
+class Collect(EnvironmentSettings):
     """Collect rollouts from a Gymnasium environment with random actions or a trained SB3 policy."""
 
     env: str
@@ -75,21 +70,21 @@ class Collect:
         require(not (self.fast and self.policy), "policy", given=self.policy, expected="none with --fast")
         require(self.out.suffix == ".npz", "out", given=self.out, expected="a file that ends in .npz")
         require(not self.out.is_dir(), "out", given=f"the folder {self.out}", expected="a file")
+        env = self.made_from(self.env)
         policy = "random" if self.policy is None else load_policy(self.policy, self.algorithm)
         with RunFolder(self.out.parent, self) as folder:
             started = time.perf_counter()
             try:
                 if self.fast:
-                    buffer = collect_mujoco(self.env, self.steps, seed=self.seed, periods=self.periods)
+                    buffer = collect_mujoco(env, self.steps, seed=self.seed, periods=self.periods)
                 else:
                     buffer = collect(
-                        self.env,
+                        env,
                         self.steps,
                         policy,
                         num_envs=self.num_envs,
                         seed=self.seed,
                         periods=self.periods,
-                        progress=watched(),
                     )
             except (InputError, KeyboardInterrupt) as error:
                 self._save_partial(error)
@@ -136,19 +131,14 @@ class Train:
         require_new(self.out, self.resume)
         with RunFolder(self.out, self) as folder:
             started = time.perf_counter()
-            outcome = fit_model(
-                buffer, self.train, folder=self.out, resume=self.resume, progress=watched()
-            ).training
+            outcome = fit_model(buffer, self.train, folder=self.out, resume=self.resume).training
             seconds = time.perf_counter() - started
             summary = {
                 "transitions": len(buffer),
-                "updates": outcome.updates,
-                "seconds": seconds,
-                "rollbacks": outcome.rollbacks,
-                **outcome.metrics,
-                "provenance": provenance("ebm-control train", [self.train.seed], seconds),
+                **training_summary(outcome, "ebm-control train", self.train.seed, seconds),
             }
             folder.summarise(summary)
+            figures.training_curves(folder, self.out / "events")
         return summary
 
 
@@ -246,80 +236,21 @@ def _laws(model: TrajectoryModel, error: PredictionError, seed: int) -> dict[str
     return found
 
 
-@dataclass
-class Plan:
-    """Drive a goal environment by minimising a trained energy (MPC)."""
-
-    checkpoint: Path
-    """Run folder of `ebm-control train`, or a checkpoint in it."""
-    env: str
-    """A goal environment (observation, achieved_goal, desired_goal), such as ebm/Reacher-v0."""
-    out: Path = Path("runs/plan")
-    """Run folder: figures and summary."""
-    episodes: int = 10
-    """Driven side by side."""
-    sampler: Literal["langevin", "mppi", "cem"] = "langevin"
-    """What minimises the energy."""
-    horizon: int = 15
-    """Steps ahead."""
-    goal_index: tuple[int, ...] = (0, 1)
-    """Observation coordinates that the environment's goal names."""
-    goal_weight: float = 20.0
-    """Of the goal's L1 distance, in normalised units."""
-    random_goals: bool = False
-    """Draw a goal for each episode (environments that take `goal="random"`)."""
-    seed: int = 0
-    """Of episodes and chains."""
-
-    def run(self) -> dict[str, Any]:
-        """Drive, draw, and say how well."""
-        require_counts(self, "episodes", "horizon")
-        require_numbers(self, "goal_weight", above=True)
-        require_seed("seed", self.seed)
-        model = load_model(self.checkpoint)
-        world = World.of(self.env, self.goal_index)
-        require(
-            world.goal is not None,
-            "env",
-            given=f"{self.env}, which has none",
-            expected="an environment with goals (observation, achieved_goal, desired_goal)",
-        )
-        world.require_model(model.normalizer)
-        cost = self.goal_weight * GoalCost(model.layout, self.goal_index, smooth=0.02)
-        planner = planner_for(model, cost, self.horizon, sampler=self.sampler, action_space=world.action)
-        agent = MPCAgent(planner, model.normalizer, world.action, seed=self.seed)
-        environments = self._environments()
-        with RunFolder(self.out, self) as folder:
-            episodes = run_episodes(agent, environments, seed=self.seed, progress="planning" * watched())
-            summary = {
-                "return_mean": episodes.mean,
-                "return_ci95": episodes.ci95,
-                "last_reward_mean": float(episodes.last_rewards.mean()),
-                "seconds_p50": float(np.quantile(episodes.seconds, 0.5)),
-                "seconds_p95": float(np.quantile(episodes.seconds, 0.95)),
-                "returns": episodes.returns,
-            }
-            folder.summarise(summary)
-            with whole_file(folder.figures / "plan.png") as path:
-                figures.plan_chains(path, model.layout, episodes.states[0], None)
-        return plain(summary)
-
-    def _environments(self) -> list[gym.Env[Any, Any]]:
-        if not self.random_goals:
-            return [make_env(self.env) for _ in range(self.episodes)]
-        make_env(self.env).close()  # complains of an unknown id in plain words
-        try:
-            return [gym.make(self.env, goal="random") for _ in range(self.episodes)]
-        except TypeError as error:
-            raise InputError(
-                f"random_goals: expected an environment that takes goal='random', got {self.env}"
-            ) from error
+def training_summary(outcome: Training, command: str, seed: int, seconds: float) -> dict[str, Any]:
+    """What a summary says of a fit that took `seconds`, all that came before the updates included."""
+    return {
+        "updates": outcome.updates,
+        "seconds": seconds,
+        "rollbacks": outcome.rollbacks,
+        **outcome.metrics,
+        "provenance": provenance(command, [seed], seconds),
+    }
 
 
 def load_data(data: str) -> RolloutBuffer:
-    """Rollouts from a .npz file or by a Minari id; raises `InputError` where there is neither."""
+    """Rollouts from a file or by a Minari id; raises `InputError` where there is neither."""
     path = Path(data)
-    if path.suffix == ".npz":
+    if path.suffix == ".npz" or path.is_file():
         require(path.exists(), "data", given=f"{path}, which does not exist", expected="a file of rollouts")
         return RolloutBuffer.load(path)
     return from_minari(data)

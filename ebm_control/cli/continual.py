@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -63,19 +63,8 @@ class Continual:
         """Learn, and write down what was known when."""
         self._check()
         stream = self.opened()
-        kind = LearnerSettings(
-            stream.shape,
-            stream.classes,
-            width=self.width,
-            memory_size=self.memory_size,
-            boundaries=self.boundaries,
-            learning_rate=self.learning_rate,
-            dropout=self.dropout,
-            averaging=self.averaging,
-            penalty=self.penalty,
-            seed=self.seed,
-        )
-        learner = make_learner(self.method, kind)
+        shared = {f.name: getattr(self, f.name) for f in fields(LearnerSettings) if hasattr(self, f.name)}
+        learner = make_learner(self.method, LearnerSettings(stream.shape, stream.classes, **shared))
         with RunFolder(self.out, self) as folder:
             return self._learn(learner, stream, folder)
 

@@ -9,14 +9,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from ebm_control.checks import require_seed
 from ebm_control.cli import figures
-from ebm_control.cli.limits import require_counts, watched
+from ebm_control.cli.limits import require_counts
 from ebm_control.cli.run_folder import RunFolder, whole_file
 from ebm_control.control.planner import planner_for
 from ebm_control.data.mujoco_rollout import collect_mujoco
@@ -100,7 +99,7 @@ class Demo:
 
     def _train(self, buffer: RolloutBuffer) -> tuple[TrajectoryModel, dict[str, Any]]:
         started = time.perf_counter()
-        model = fit_model(buffer, self.train, folder=self.out, progress=watched())
+        model = fit_model(buffer, self.train, folder=self.out)
         outcome = model.training
         return model, {
             "seconds": time.perf_counter() - started,
@@ -170,7 +169,7 @@ class Demo:
 
     def _drive(self, agent: MPCAgent, episodes: int, title: str, goal: Any = GOAL) -> Episodes:
         environments = [gym.make(ENV, goal=goal) for _ in range(episodes)]
-        return run_episodes(agent, environments, seed=self.seed, progress=title * watched())
+        return run_episodes(agent, environments, seed=self.seed, progress=title)
 
     def _show(self, agent: MPCAgent, model: TrajectoryModel, folder: RunFolder) -> Episodes:
         """One episode alone: its pictures, and the time of a plan for one start state."""
@@ -179,7 +178,7 @@ class Demo:
         with whole_file(folder.figures / "episode.gif") as path:
             figures.animation(path, recorder.frames)
         with whole_file(folder.figures / "plan.png") as path:
-            figures.plan_chains(path, model.layout, episodes.states[0], torch.tensor(GOAL))
+            figures.plan_and_path(path, model.normalizer, episodes, (0, 1), agent.action_space)
         pictures = [folder.figures / f"{name}.png" for name in ("plan", "energy")]
         with whole_file(folder.figures / "overview.png") as path:
             figures.overview(path, recorder.frames, pictures)
@@ -221,7 +220,7 @@ def _oracle(observation: NDArray[Any], goal: tuple[float, ...]) -> float:
 def _random_return(episodes: int, rng: np.random.Generator) -> float:
     class Uniform:
         def predict(self, observation: Any, state: Any = None, *_: Any, **__: Any) -> tuple[Any, None]:
-            return rng.uniform(-1, 1, (episodes, 2)), None
+            return rng.uniform(-1, 1, (len(observation["observation"]), 2)), None
 
     return run_episodes(Uniform(), [gym.make(ENV, goal=GOAL) for _ in range(episodes)]).mean
 

@@ -16,12 +16,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from ebm_control.checks import InputError
-from ebm_control.cli.commands import Collect, Plan, Predict, Train, use_threads
+from ebm_control.cli.commands import Collect, Predict, Train, use_threads
 from ebm_control.cli.continual import Continual
 from ebm_control.cli.demo import Demo
 from ebm_control.cli.images import Images
 from ebm_control.cli.online import Online
+from ebm_control.cli.plan import Plan
 from ebm_control.interrupts import exit_status, signal_name, termination_raises
+from ebm_control.progress import lines_meanwhile
 from ebm_control.training.checkpoint import CheckpointError, one_line
 from ebm_control.training.guard import DivergenceError
 
@@ -84,7 +86,8 @@ def _run(arguments: Sequence[str]) -> None:
     )
     rich.reconfigure(stderr=True)  # for bars of progress: what is written to stdout is the summary alone
     use_threads(CORES if isinstance(command, Images | Continual) else 1)
-    summary = command.run()
+    with lines_meanwhile(f"ebm-control {type(command).__name__.lower()}"):
+        summary = command.run()
     if not isinstance(command, Demo):
         Console().print_json(data={k: v for k, v in summary.items() if isinstance(v, int | float | str)})
 

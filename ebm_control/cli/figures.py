@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ebm_control.cli.run_folder import RunFolder, whole_file
+from ebm_control.data.actions import UNBOUNDED
+from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.extras import new_figure
 from ebm_control.models.prediction_error import PredictionError
 from ebm_control.models.trajectory import TrajectoryModel
+from ebm_control.planning.episodes import Episodes
 from ebm_control.planning.plan import Plan
+
+_SPREAD = 100  # of curves in one panel, beyond which only a logarithm shows all
 
 _COLOURS = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#8d6a9f", "#444444")
 
@@ -89,29 +98,116 @@ def predicted_against_true(
     return _saved(figure, path)
 
 
-def plan_chains(
-    path: Path, layout: TrajectoryLayout, plan: Plan, goal: Tensor | None, problem: int = 0
+def plan_and_path(
+    path: Path, normalizer: Normalizer, episodes: Episodes, goal_index: Sequence[int], action_space: Box
 ) -> Path:
-    """All chains of one planning problem, a panel a coordinate, the best one drawn bold."""
-    chains, energies = plan.chains[problem], plan.energies[problem]
-    names = [f"obs {i}" for i in range(layout.obs_dim)] + [f"action {i}" for i in range(layout.act_dim)]
-    columns = min(3, len(names))
-    rows = -(-len(names) // columns)
-    figure = new_figure(figsize=(3.4 * columns, 2.2 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    best = int(energies.argmin())
-    for i, name in enumerate(names):
-        axis = axes[i // columns][i % columns]
-        until = None if i < layout.obs_dim else -1
-        for k in range(len(chains)):
-            axis.plot(chains[k, :until, i], color="grey", linewidth=0.8, alpha=0.7)
-        axis.plot(chains[best, :until, i], color=_COLOURS[0], linewidth=2)
-        if goal is not None and i < goal.shape[-1]:
-            axis.axhline(float(goal[i]), color=_COLOURS[1], linestyle=":")
-        axis.set_title(name, fontsize=9)
-    for axis in axes.flat[len(names) :]:
+    """The first plan of the first episode and the path that was driven, a panel a coordinate, in raw units.
+
+    Grey: all chains of the plan, its best one in colour; black: what was driven. The plan was made anew on the way, so
+    the path need not keep to it. Goals are dotted, bounds of actions dashed.
+    """
+    plan, layout = episodes.states[0], normalizer.layout
+    assert episodes.lengths is not None
+    driven_steps = int(episodes.lengths[0])
+    states, actions = normalizer.denormalize(plan.chains[0].cpu())
+    path_driven = _unwrapped(normalizer, episodes.observations[: driven_steps + 1, 0])
+    goal, best = _raw_goal(normalizer, plan, goal_index), int(plan.energies[0].argmin())
+    count = layout.obs_dim + actions.shape[-1]  # no actions, of an energy over states alone
+    columns = min(3, count)
+    rows = -(-count // columns)
+    figure = new_figure(figsize=(3.6 * columns, 2.3 * rows + 0.9), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for i in range(layout.obs_dim):
+        _panel(panels[i], states[..., i], best, path_driven[:, i], f"observation {i}")
+        if i in goal:
+            panels[i].axhline(goal[i], color=_COLOURS[1], linestyle=":", label="goal")
+    for j in range(actions.shape[-1]):
+        axis = panels[layout.obs_dim + j]
+        _panel(axis, actions[:, :-1, j], best, episodes.actions[:driven_steps, 0, j], f"action {j}")
+        for bound in (float(action_space.low[j]), float(action_space.high[j])):
+            if abs(bound) < UNBOUNDED:
+                axis.axhline(
+                    bound, color=_COLOURS[3], linestyle="--", linewidth=1, label="bound of the action"
+                )
+    for axis in panels[count:]:
         axis.remove()
+    pairs = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in figure.axes]
+    known = {label: line for pair in pairs for line, label in pair}
+    figure.legend(
+        known.values(), known.keys(), loc="outside lower center", ncols=5, frameon=False, fontsize=8
+    )
+    figure.suptitle("First episode, in units of the environment", fontsize=10)
     return _saved(figure, path)
+
+
+def _panel(axis: Any, chains: Tensor, best: int, driven: Any, name: str) -> None:
+    """One coordinate of all chains `(K, T)` of a plan and of what was driven `(T',)`."""
+    for k, chain in enumerate(chains):
+        label = {"label": "other chains"} if k != best else {}
+        axis.plot(chain, color="grey", linewidth=0.8, alpha=0.7, **label)
+    axis.plot(chains[best], color=_COLOURS[0], linewidth=2, label="plan at the start")
+    axis.plot(driven, color="black", linewidth=1.2, label="driven")
+    axis.set(xlabel="step", ylabel=name)
+
+
+def _unwrapped(normalizer: Normalizer, observations: NDArray[Any]) -> Tensor:
+    """A raw path `(T, obs_dim)` whose periodic coordinates run on past a period's end, as plans do."""
+    x = normalizer.normalize_observations(torch.from_numpy(observations))
+    moves = normalizer.layout.difference(x[1:], x[:-1])
+    return normalizer.denormalize_observations(torch.cat([x[:1], x[:1] + moves.cumsum(dim=0)]))
+
+
+def _raw_goal(normalizer: Normalizer, plan: Plan, index: Sequence[int]) -> dict[int, float]:
+    """Raw goal of the first problem by observation coordinate; none where the plan was made for none."""
+    if plan.goal is None:
+        return {}
+    whole = torch.zeros(normalizer.layout.obs_dim, dtype=torch.float64)
+    whole[list(index)] = plan.goal[0].cpu().double()
+    raw = normalizer.denormalize_observations(whole)
+    return {i: float(raw[i]) for i in index}
+
+
+def training_curves(folder: RunFolder, events: Path) -> None:
+    """What a run has logged, over its updates, as `figures/training.png`: losses, energies of data and of samples.
+
+    Nothing is drawn of runs that are too short to have logged anything.
+    """
+    energies = {"data": "energy_data", "samples": "energy_samples"}
+    wanted = [("loss", {"": "loss"}), ("energy", energies), ("gradient norm", {"": "gradient_norm"})]
+    curves, base = _scalars(events), _scalars(events / "base")
+    panels = [
+        (title, {label: curves[tag] for label, tag in tags.items() if tag in curves})
+        for title, tags in wanted
+    ]
+    panels += [("base: " + tag.replace("_", " "), {"": curve}) for tag, curve in base.items()][:1]
+    panels = [(title, lines) for title, lines in panels if lines]
+    if not panels:
+        return
+    figure = new_figure(figsize=(3.6 * len(panels), 3.0), layout="constrained")
+    for axis, (title, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for (label, (steps, values)), colour in zip(lines.items(), _COLOURS, strict=False):
+            axis.plot(steps, values, color=colour, label=label, marker="." if len(steps) < 20 else "")
+        axis.set(xlabel="update", ylabel=title)
+        largest = [max(map(abs, values)) for _, values in lines.values()]
+        if max(largest) > _SPREAD * max(min(largest), 1.0):
+            axis.set_yscale("symlog")
+        if len(lines) > 1:
+            axis.legend(frameon=False, fontsize=8)
+    with whole_file(folder.figures / "training.png") as path:
+        _saved(figure, path)
+
+
+def _scalars(events: Path) -> dict[str, tuple[list[int], list[float]]]:
+    """Steps and values by tag of a folder of TensorBoard events; none where there are none, or no TensorBoard."""
+    if not events.is_dir():
+        return {}
+    try:
+        accumulator = import_module("tensorboard.backend.event_processing.event_accumulator")
+    except ImportError:
+        return {}
+    read = accumulator.EventAccumulator(str(events), size_guidance={"scalars": 0}).Reload()
+    found = {tag: read.Scalars(tag) for tag in read.Tags()["scalars"]}
+    return {tag: ([e.step for e in curve], [e.value for e in curve]) for tag, curve in found.items()}
 
 
 def animation(path: Path, frames: list[NDArray[Any]], fps: int = 20) -> Path:

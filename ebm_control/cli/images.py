@@ -12,7 +12,8 @@ import tyro
 
 from ebm_control import images as tasks
 from ebm_control.checks import require, require_number, require_seed
-from ebm_control.cli.commands import require_new
+from ebm_control.cli.commands import require_new, training_summary
+from ebm_control.cli.figures import training_curves
 from ebm_control.cli.image_task import (
     COLUMNS,
     Trained,
@@ -22,13 +23,12 @@ from ebm_control.cli.image_task import (
     save_page,
     save_tensor,
 )
-from ebm_control.cli.limits import require_counts, require_numbers, watched
+from ebm_control.cli.limits import require_counts, require_numbers
 from ebm_control.cli.run_folder import RunFolder, plain
 from ebm_control.data.images import ImageSet
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.models.image import ImageModel
 from ebm_control.models.image_fit import ImageTrainSettings, fit_images
-from ebm_control.provenance import provenance
 from ebm_control.samplers import image_sampler
 
 NEIGHBOURS = 3  # by which precision and recall are told
@@ -55,7 +55,7 @@ class TrainImages:
         require_new(self.out, self.resume)
         with RunFolder(self.out, self) as folder:
             started = time.perf_counter()
-            model = fit_images(data, self.train, folder=self.out, resume=self.resume, progress=watched())
+            model = fit_images(data, self.train, folder=self.out, resume=self.resume)
             outcome = model.training
             seconds = time.perf_counter() - started
             generator = torch.Generator().manual_seed(self.train.seed)
@@ -63,13 +63,10 @@ class TrainImages:
             save_page(folder, "samples", drawn.x)
             summary = {
                 "images": len(data.images),
-                "updates": outcome.updates,
-                "seconds": seconds,
-                "rollbacks": outcome.rollbacks,
-                **outcome.metrics,
-                "provenance": provenance("ebm-control images train", [self.train.seed], seconds),
+                **training_summary(outcome, "ebm-control images train", self.train.seed, seconds),
             }
             folder.summarise(summary)
+            training_curves(folder, self.out / "events")
         return summary
 
 

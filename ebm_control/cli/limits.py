@@ -1,9 +1,8 @@
-"""Ranges of the numbers that commands take, checked before any work; whether somebody watches it."""
+"""Ranges of the numbers that commands take, checked before any work."""
 
 from __future__ import annotations
 
 import math
-import sys
 
 from ebm_control.checks import require_number
 
@@ -22,8 +21,3 @@ def require_numbers(
         value = getattr(command, name)
         if value is not None:
             require_number(name, value, low, high, above=above)
-
-
-def watched() -> bool:
-    """Whether bars of progress go to a terminal; in a file or a pipe they would be in the way of errors."""
-    return sys.stderr.isatty()

@@ -12,21 +12,22 @@ import numpy as np
 import torch
 
 from ebm_control.checks import require, require_seed
-from ebm_control.cli.commands import Plan, require_new
-from ebm_control.cli.limits import require_counts, require_numbers, watched
+from ebm_control.cli.commands import require_new
+from ebm_control.cli.environment import EnvironmentSettings
+from ebm_control.cli.limits import require_counts, require_numbers
+from ebm_control.cli.plan import GoalSettings, outcome_of
 from ebm_control.cli.run_folder import RunFolder, plain, read_settings, whole_file
 from ebm_control.cli.world import World
-from ebm_control.data.environments import make_env
 from ebm_control.extras import new_figure
 from ebm_control.online import FrontierGoals, LearnedReward, OnlineLearning, OnlinePlanner, OnlineSettings
 from ebm_control.online.progress import Progress
-from ebm_control.planning import Episodes, run_episodes
+from ebm_control.planning import Episodes, evaluate
 from ebm_control.provenance import provenance
 from ebm_control.training import latest_checkpoint
 
 
 @dataclass
-class Online:
+class Online(GoalSettings, EnvironmentSettings):
     """Learn an environment while acting in it, by planning with what was learned so far."""
 
     env: str
@@ -39,12 +40,6 @@ class Online:
     """How to act and learn."""
     horizon: int = 12
     """Steps ahead."""
-    goal_index: tuple[int, ...] = Plan.goal_index
-    """Observation coordinates that the environment's goal names."""
-    goal_weight: float = Plan.goal_weight
-    """Of the goal's L1 distance, in normalised units."""
-    reward_weight: float = 20.0
-    """Of a learned reward, in deviations of the first ones, where the environment has no goals."""
     sampler: Literal["langevin", "cem", "mppi"] = "langevin"
     """How plans are made: by gradients, or by search over actions (cem, mppi)."""
     evaluate: int = 10
@@ -80,38 +75,35 @@ class Online:
             reward_weight=self.reward_weight,
             sampler=self.sampler,
         )
+        env = self.made_from(self.env)
         learning = OnlineLearning(
-            self.env,
+            env,
             self.model,
             planner,
             replace(self.online, seed=self.seed),
             goals=goals,
             folder=self.out,
             resume=self.resume,
-            about={name: value for name, value in self.about().items() if name != "online"},
+            # No arguments are nothing to compare: earlier runs, which knew of none, go on.
+            about={name: value for name, value in self.about().items() if name != "online" and value != []},
             periods=self.periods,
-            progress=watched(),
         )
         if goals is not None and learning.progress.step:
             _recall(goals, learning)
         learning.run()
-        environments = [make_env(self.env) for _ in range(self.evaluate)]
         seed = 10_000 + 1000 * self.seed  # other starts and goals than those that were learned from
-        episodes = run_episodes(learning.agent(), environments, seed=seed, progress="evaluating" * watched())
+        episodes = evaluate(learning.agent(), env, self.evaluate, seed=seed, progress=True)
         seconds = time.perf_counter() - started
         command = f"ebm-control online --env {self.env} --model {self.model} --seed {self.seed}"
         summary = {
             "steps": learning.progress.step,
             "episodes": len(learning.progress.episodes),
             "rounds": learning.progress.rounds,
-            "return_mean": episodes.mean,
-            "return_ci95": episodes.ci95,
-            "last_reward_mean": float(episodes.last_rewards.mean()),
+            **outcome_of(episodes),
             **({} if reward is None else {"reward_error": reward.error}),
             **({} if goals is None else {"places": len(goals.memory.remembered())}),
             "plan_seconds_p50": float(np.quantile(episodes.seconds, 0.5)),
             "seconds": seconds,
-            "returns": episodes.returns,
             "provenance": provenance(command, [self.seed], seconds),
         }
         folder.summarise(summary)
@@ -131,11 +123,12 @@ class Online:
     def _check(self) -> World:
         """The environment's spaces; complains of whatever makes no sense before anything is written."""
         require_counts(self, "evaluate", "horizon")
-        require_numbers(self, "goal_weight", "reward_weight", "place", above=True)
+        self.check_goal()
+        require_numbers(self, "place", above=True)
         require_seed("seed", self.seed)
         seed = self.online.seed
         require(seed in (0, self.seed), "online.seed", given=seed, expected="--seed instead")
-        world = World.of(self.env, self.goal_index)
+        world = World.of(self.made_from(self.env), self.env, self.goal_index)
         require_new(self.out, self.resume)
         if self.resume and latest_checkpoint(self.out / "checkpoints") is not None:
             before = read_settings(self.out) or {}

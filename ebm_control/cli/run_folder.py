@@ -19,14 +19,15 @@ from ebm_control.locks import locked
 from ebm_control.training.checkpoint import remove_checkpoints, remove_files
 from ebm_control.training.logger import SUFFIX
 
-SETTINGS, SUMMARY = "settings.json", "summary.json"
+SETTINGS, SUMMARY, LOCK = "settings.json", "summary.json", ".lock"
 
 
 class RunFolder:
     """`settings.json`, `events/`, `checkpoints/`, `figures/` and `summary.json` under one path; a context manager.
 
     Within the block the folder is this process's alone. What another command or the user wrote there is not overwritten
-    by settings and summary, and what cannot be written is found out before the work.
+    by settings and summary, and what cannot be written is found out before the work. A block that fails before it has
+    left a file leaves the folder as it was: no settings of a run that never was, and no folder where there was none.
 
     Args:
         path: made if it does not exist.
@@ -41,8 +42,17 @@ class RunFolder:
 
     def __init__(self, path: Path | str, settings: object) -> None:
         self.path, self._settings, self._open = Path(path), settings, ExitStack()
+        self._before = _Before(self.path)
 
     def __enter__(self) -> RunFolder:
+        self._before = _Before(self.path)
+        try:
+            return self._entered()
+        except Exception:
+            self._before.remove_folders()
+            raise
+
+    def _entered(self) -> RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.figures.mkdir(exist_ok=True)
@@ -50,7 +60,8 @@ class RunFolder:
             raise InputError(f"out: expected a folder, got {error.filename} ({error.strerror})") from error
         with ExitStack() as open_:
             open_.enter_context(_named(self.path))
-            open_.enter_context(locked(self.path / ".lock", "out"))
+            open_.enter_context(locked(self.path / LOCK, "out"))
+            open_.push(self._failed)
             open_.callback(self._leave_no_empty_folder)
             self._require_own()
             self.write_json(SETTINGS, {"command": type(self._settings).__name__} | plain(self._settings))
@@ -60,7 +71,11 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.__exit__(kind, error, trace)
+        try:
+            self._open.__exit__(kind, error, trace)
+        finally:
+            if isinstance(error, Exception):
+                self._before.remove_folders()
 
     @property
     def figures(self) -> Path:
@@ -109,9 +124,48 @@ class RunFolder:
             not summary.is_dir(), "out", given=f"a folder at {summary}", expected="no folder of that name"
         )
 
+    def _failed(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception):
+            self._before.restore_settings()
+
     def _leave_no_empty_folder(self) -> None:
         with suppress(OSError):
             self.figures.rmdir()
+
+
+class _Before:
+    """What a folder held before a run: given back where the run has left nothing but its settings.
+
+    Args:
+        path: of the folder, which may not exist.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.settings = path, path / SETTINGS
+        self.paths = set(path.rglob("*"))
+        self.missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        self.content = self.settings.read_bytes() if self.settings.is_file() else None
+
+    def restore_settings(self) -> None:
+        """Give back the settings that were there, or remove the run's; while the folder is this process's alone."""
+        new = {path for path in self.path.rglob("*") if path.is_file()} - self.paths
+        if new - {self.settings, self.path / LOCK}:
+            return  # something of the run is worth keeping, and what it was run with
+        with suppress(OSError):
+            if self.content is None:
+                if self.settings in new:
+                    self.settings.unlink()
+            elif self.settings.read_bytes() != self.content:
+                with whole_file(self.settings) as draft:
+                    draft.write_bytes(self.content)
+
+    def remove_folders(self) -> None:
+        """Remove folders that are new and empty."""
+        new = {path for path in self.path.rglob("*") if path.is_dir()} - self.paths
+        for folder in (*sorted(new, reverse=True), *self.missing):
+            with suppress(OSError):  # not empty
+                folder.rmdir()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import torch
 from gymnasium.spaces import Box
 
 from ebm_control.checks import InputError, require
-from ebm_control.data.environments import action_box, make_env, observation_box
+from ebm_control.data.environments import EnvLike, action_box, make_env, observation_box
 from ebm_control.data.goals import goal_space, require_goal_coordinates
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.online import FrontierGoals
@@ -34,15 +34,15 @@ class World:
     index: tuple[int, ...]
 
     @classmethod
-    def of(cls, name: str, index: tuple[int, ...]) -> World:
-        """Spaces of the environment of this id.
+    def of(cls, make: EnvLike, name: str, index: tuple[int, ...]) -> World:
+        """Spaces of the environment that `make` makes, called `name`.
 
         Raises:
             InputError: no such environment, spaces other than flat Boxes, or goals that name other coordinates than
                 `index`.
 
         """
-        env = make_env(name)
+        env = make_env(make)
         states, action, goal = (
             observation_box(env.observation_space),
             action_box(env.action_space),

@@ -9,7 +9,6 @@ from typing import Any, Protocol, runtime_checkable
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ebm_control.checks import InputError, require, require_number
 from ebm_control.data.actions import as_actions, random_actions
@@ -18,6 +17,7 @@ from ebm_control.data.periods import observation_periods
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.data.stepping import Environments
 from ebm_control.interrupts import uninterrupted
+from ebm_control.progress import Bar
 from ebm_control.seeds import seeds, stream
 
 
@@ -64,7 +64,7 @@ def collect(
         num_envs: environments stepped side by side; None for 8, or 1 where `env` is one environment.
         seed: of the environments, the random policy and `starts`: streams that share nothing, neither with one another
             nor with those of other seeds.
-        progress: show a progress bar.
+        progress: show a progress bar; where there is no terminal, a line a minute on stderr.
         starts: function of a random generator that gives the `options` of a reset, such as `{"goal": ...}`.
         periods: of the observation coordinates, 0 where one does not wrap; None for what the environment declares.
 
@@ -89,7 +89,7 @@ def collect(
         first = envs.all[0]
         buffer = RolloutBuffer(obs_dim, act_dim, periods=observation_periods(first, periods))
         collection = _Collection(envs, buffer, _actor(policy, envs, seed), starts, seed)
-        with _bar(progress) as bar:
+        with Bar(show=progress) as bar:
             collection.run(steps, bar)
     finally:
         if not one:
@@ -143,7 +143,7 @@ class _Collection:
         self.last = envs.states.copy()  # where the last recorded step of each led
         self.left_out, self.first = 0, ""
 
-    def run(self, steps: int, bar: Progress) -> None:
+    def run(self, steps: int, bar: Bar) -> None:
         """Step all environments until `steps` transitions are collected."""
         task = bar.add_task("collecting", total=steps)
         try:
@@ -238,8 +238,3 @@ class _Collection:
 
 def _said(error: Exception) -> str:
     return f"expected no error, got {type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def _bar(progress: bool) -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, disable=not progress)

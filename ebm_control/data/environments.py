@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Dict, Space
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple, flatdim
 from numpy.typing import NDArray
 
 import ebm_envs  # noqa: F401  (registers `ebm/...`, for ids to work with no import by the user)
-from ebm_control.checks import InputError, require, require_is, require_number
+from ebm_control.checks import InputError, require, require_is, require_number, shown
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.extras import extra_hint
 
-EnvLike = str | gym.Env | Callable[[], gym.Env]
+EnvLike = str | gym.Env | Callable[..., gym.Env]
+_LONGEST = 300  # characters of a space in a message
 
 
 def ended_early(message: str, rollouts: RolloutBuffer) -> InputError:
@@ -26,17 +27,37 @@ def ended_early(message: str, rollouts: RolloutBuffer) -> InputError:
     return error
 
 
-def make_env(env: EnvLike) -> gym.Env:
+def make_env(
+    env: EnvLike, env_kwargs: Mapping[str, Any] | None = None, max_episode_steps: int | None = None
+) -> gym.Env:
     """Environment from its id or a function that makes it; one that exists already is handed back as it is.
 
+    Args:
+        env: id, function or environment.
+        env_kwargs: arguments of `gymnasium.make` or of the function.
+        max_episode_steps: limit of an episode in place of the registered one; of an id only.
+
     Raises:
-        InputError: the id is not registered (the message lists similar ones), the environment cannot be made, or what
-            is given or made is no single Gymnasium environment.
+        InputError: the id is not registered (the message lists similar ones), the environment cannot be made, or not
+            with these arguments, what is given or made is no single Gymnasium environment, or there are arguments for
+            one that exists already.
 
     """
+    if max_episode_steps is not None:
+        require_number("max_episode_steps", max_episode_steps, 1, whole=True)
+        require(
+            isinstance(env, str), "env", given=shown(env), expected="an id where max_episode_steps is given"
+        )
     if isinstance(env, str):
-        return _make_by_id(env)
-    made = env() if callable(env) and not isinstance(env, gym.Env | gym.vector.VectorEnv) else env
+        return _make_by_id(env, dict(env_kwargs or {}), max_episode_steps)
+    exists = isinstance(env, gym.Env | gym.vector.VectorEnv)
+    require(
+        not (exists and env_kwargs),
+        "env_kwargs",
+        given=env_kwargs,
+        expected="none for an environment that exists",
+    )
+    made = env(**(env_kwargs or {})) if callable(env) and not exists else env
     if isinstance(made, gym.vector.VectorEnv):
         raise InputError(
             f"env: expected a single environment, got the vectorised {made}; give the id or function that makes one"
@@ -44,10 +65,15 @@ def make_env(env: EnvLike) -> gym.Env:
     return require_is(made, gym.Env, "env", expected="a gymnasium.Env")
 
 
-def _make_by_id(env: str) -> gym.Env:
+def _make_by_id(env: str, env_kwargs: dict[str, Any], max_episode_steps: int | None) -> gym.Env:
     try:
-        return gym.make(env)
+        return gym.make(env, max_episode_steps=max_episode_steps, **env_kwargs)
     except Exception as error:  # an environment's own code may fail in any way
+        if env_kwargs and env in gym.registry:
+            raise InputError(
+                f"env_kwargs: expected arguments that {env} takes, got {shown(env_kwargs)} "
+                f"({type(error).__name__}: {' '.join(str(error).split())})"
+            ) from error
         known = gym.registry.keys()
         unknown = isinstance(error, gym.error.UnregisteredEnv | gym.error.DeprecatedEnv)
         close = difflib.get_close_matches(env, known, n=4, cutoff=0.5) if unknown else []
@@ -59,8 +85,8 @@ def _make_by_id(env: str) -> gym.Env:
         ) from error
 
 
-def make_envs(env: EnvLike, count: int) -> list[gym.Env]:
-    """`count` environments that share nothing.
+def make_envs(env: EnvLike, count: int, env_kwargs: Mapping[str, Any] | None = None) -> list[gym.Env]:
+    """`count` environments that share nothing; arguments as in `make_env`.
 
     Raises:
         InputError: as `make_env`; or `env` is an environment (or a function that hands back one and the same) although
@@ -74,7 +100,7 @@ def make_envs(env: EnvLike, count: int) -> list[gym.Env]:
         given="one environment",
         expected=f"an id or a function, to make {count} of it",
     )
-    made = [make_env(env) for _ in range(count)]
+    made = [make_env(env, env_kwargs) for _ in range(count)]
     require_distinct(made)
     return made
 
@@ -100,8 +126,10 @@ def observation_box(space: Space) -> Box:
     inner = space.spaces.get("observation") if isinstance(space, Dict) else space
     if isinstance(inner, Box) and len(inner.shape) == 1 and inner.shape[0] > 0:
         return inner
+    advice = "; wrap it: gymnasium.wrappers.FlattenObservation(env)" if _flattens(space) else ""
     raise InputError(
-        f"env: expected a flat Box as observation space, or a Dict with one as 'observation', got {space}"
+        f"env: expected a flat Box as observation space, or a Dict with one as 'observation', got {_one_line(space)}"
+        f"{advice}"
     )
 
 
@@ -115,9 +143,47 @@ def action_box(space: Space) -> Box:
     if isinstance(space, Box) and len(space.shape) == 1 and space.shape[0] > 0:
         return space
     raise InputError(
-        f"env: expected a continuous action space (a flat Box, the only kind supported), got {space}; "
-        "wrap a discrete environment so that it takes a vector of real numbers"
+        "env: expected a continuous action space (a flat Box, the only kind supported), got "
+        f"{_one_line(space)}{_advice_on_actions(space)}"
     )
+
+
+def _advice_on_actions(space: Space) -> str:
+    """The wrapper that makes a flat Box of an action space, as Python; empty where none is known."""
+    wrapper, spaces = "gymnasium.wrappers.TransformAction(env", "gymnasium.spaces"
+    if isinstance(space, Discrete):
+        # One number an action, the greatest of which is taken: plans move through vectors, not through choices.
+        start = f" + {space.start}" if space.start else ""
+        return f"; wrap it: {wrapper}, lambda a: int(a.argmax()){start}, {spaces}.Box(-1, 1, ({space.n},)))"
+    if isinstance(space, MultiDiscrete | MultiBinary):
+        low = space.start if isinstance(space, MultiDiscrete) else np.zeros(space.shape, int)
+        high = low + (space.nvec if isinstance(space, MultiDiscrete) else np.full(space.shape, 2)) - 1
+        bounds = ", ".join(f"numpy.array({bound.ravel().tolist()})" for bound in (low, high))
+        return f"; wrap it: {wrapper}, lambda a: a.reshape({space.shape}), {spaces}.Box({bounds}, dtype=int))"
+    if _flattens(space) and _of_boxes(space):
+        back = f"lambda a, space=env.action_space: {spaces}.unflatten(space, a)"
+        return f"; wrap it: {wrapper}, {back}, {spaces}.flatten_space(env.action_space))"
+    return ""
+
+
+def _flattens(space: Space) -> bool:
+    """Whether Gymnasium makes a vector of it."""
+    try:
+        return bool(space.is_np_flattenable) and flatdim(space) > 0
+    except (NotImplementedError, ValueError):
+        return False
+
+
+def _of_boxes(space: Space) -> bool:
+    """Whether nothing but real numbers is in it: of choices Gymnasium makes vectors that are not any real ones."""
+    if isinstance(space, Dict | Tuple):
+        return all(_of_boxes(part) for part in (space.values() if isinstance(space, Dict) else space))
+    return isinstance(space, Box)
+
+
+def _one_line(space: Space) -> str:
+    words = " ".join(str(space).split())
+    return words if len(words) <= _LONGEST else f"{words[:_LONGEST]}..."
 
 
 def plain_observation(observation: Any) -> NDArray[Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ebm_control.checks import InputError, require, require_number
+from ebm_control.data.foreign import require_rollouts
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.sound import as_numbers
 from ebm_control.energies.layout import TrajectoryLayout, as_periods
@@ -309,11 +310,12 @@ class RolloutBuffer:
         """Buffer that `save` wrote.
 
         Raises:
-            InputError: no such file, a damaged one, or one that holds something else.
+            InputError: no such file, a damaged one, or one that holds something else: the message says what.
 
         """
         path = Path(path)
         require(path.is_file(), "path", given=path, expected="an existing file")
+        require_rollouts(path)
         try:
             with np.load(path, allow_pickle=False) as file:
                 data = {name: file[name] for name in file.files}

@@ -54,6 +54,7 @@ class Environments:
 
     Attributes:
         states: `(N, obs_dim)` float64 observations as they are now.
+        infos: what the last step of each said besides; empty before the first.
 
     Raises:
         InputError: two of them are one, or their spaces are not flat Boxes of the same shape.
@@ -71,6 +72,7 @@ class Environments:
             expected = self.observation_space.shape, self.action_space.shape
             require(shapes == expected, "env", given=f"shapes {shapes}", expected=f"all alike, {expected}")
         self._observations: list[Any] = [None] * len(self.all)
+        self.infos: list[Any] = [{} for _ in self.all]
         self.states: Array = np.zeros((len(self.all), *self.observation_space.shape))
         self._episode = np.zeros(len(self.all), np.int64)
         self._step = np.zeros(len(self.all), np.int64)
@@ -112,6 +114,7 @@ class Environments:
             given |= {} if options is None else {"options": options[j]}
             self._episode[i] += 1
             self._step[i] = 0
+            self.infos[i] = {}
             for _ in range(_TRIES):
                 self._observations[i] = self._begun(i, given)
                 self.states[i] = self._state(i)
@@ -145,7 +148,7 @@ class Environments:
             five = isinstance(found, tuple) and len(found) == 5
             given = f"{len(found)} values" if isinstance(found, tuple) else type(found).__name__
             require(five, "env", given=f"step that gave {given} ({self.where(i)})", expected=_API)
-            self._observations[i], reward, terminated, truncated, _ = found
+            self._observations[i], reward, terminated, truncated, self.infos[i] = found
             where = self.where(i)
             self.states[i] = self._state(i)
             step.rewards[i] = scalar_reward(reward, where, finite=False)

@@ -205,6 +205,7 @@ class OnlineLearning:
         """Take one step everywhere and remember it; gives the environments whose episodes begin anew."""
         step = self.environments.step(actions)
         self.progress.step += self.settings.environments
+        self.logger.advance(self.progress.step)
         self.experience.add(self.environments.states, actions, step.rewards, step.finite)
         if not step.finite.all():
             self._leave_out(~step.finite)

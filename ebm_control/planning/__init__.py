@@ -2,7 +2,7 @@
 
 from ebm_control.planning.agent import MPCAgent
 from ebm_control.planning.coarse_to_fine import CoarseToFine
-from ebm_control.planning.episodes import Episodes, run_episodes
+from ebm_control.planning.episodes import Episodes, evaluate, run_episodes
 from ebm_control.planning.guided import Guided, GuidedPlan
 from ebm_control.planning.homotopy import side_of, winding
 from ebm_control.planning.inverse_dynamics import (
@@ -37,6 +37,7 @@ __all__ = [
     "RecursiveLeastSquares",
     "Roadmap",
     "RolledOut",
+    "evaluate",
     "run_episodes",
     "side_of",
     "straightened",

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from rich.progress import track
 
-from ebm_control.checks import InputError, require
+from ebm_control.checks import InputError, require, require_number
 from ebm_control.data.actions import as_actions
+from ebm_control.data.environments import EnvLike, make_env, make_envs
+from ebm_control.data.scalars import scalar_flag
 from ebm_control.data.stepping import Environments
+from ebm_control.planning.plan import Plan
+from ebm_control.progress import Bar
 from ebm_control.seeds import seeds
 from ebm_control.statistics import half_interval
 from ebm_control.tensors import as_array
 
 Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+_SUCCESS = ("is_success", "success")  # of Gymnasium-Robotics, and of others
 
 
 class Agent(Protocol):
@@ -40,9 +47,14 @@ class Episodes:
         returns: `(N,)` sums of rewards.
         last_rewards: `(N,)` reward of each episode's last step.
         observations: `(T + 1, N, obs_dim)`; an episode that ended repeats its last one.
-        actions: `(T, N, act_dim)`, as they were taken: clipped to the space, and rounded where it holds whole numbers.
-        seconds: `(T,)` of each call of `predict`, for all N at once.
-        states: the agent's state after each step (plans, for an `MPCAgent`).
+        actions: `(T, N, act_dim)`, as they were taken: clipped to the space, and rounded where it holds whole numbers;
+            0 after an episode's end.
+        seconds: `(T,)` of each call of `predict`, for all episodes that have not ended at once.
+        states: the agent's state after each step (plans, for an `MPCAgent`), of the episodes that had not ended before
+            it, in order: those with `lengths` above the step's index. Where episodes ran one after the other, a list of
+            each one's.
+        lengths: `(N,)` steps of each episode.
+        success: `(N,)` whether the last step's `info` said `is_success` (or `success`); None where any said neither.
 
     """
 
@@ -52,6 +64,8 @@ class Episodes:
     actions: Array
     seconds: Array
     states: list[Any]
+    lengths: NDArray[np.int64] | None = None
+    success: NDArray[np.bool_] | None = None
 
     @property
     def mean(self) -> float:
@@ -62,6 +76,49 @@ class Episodes:
     def ci95(self) -> float:
         """Half the width of the 95 % interval of the mean return, by Student's t; 0 for one episode, which has none."""
         return half_interval(self.returns) or 0.0
+
+    @property
+    def success_rate(self) -> float | None:
+        """Share of episodes that ended in success; None where the environment does not say."""
+        return None if self.success is None else float(self.success.mean())
+
+
+def evaluate(
+    agent: Agent,
+    env: EnvLike,
+    episodes: int = 10,
+    *,
+    seed: int = 0,
+    env_kwargs: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> Episodes:
+    """Run an agent on `episodes` episodes of an environment.
+
+    Args:
+        agent: see `Agent`.
+        env: id, or a function that makes an environment at each call: `episodes` of them run side by side, and are
+            closed afterwards. Or one environment: its episodes run one after the other, from the same starts.
+        episodes: at least 1.
+        seed: of the environments, as in `run_episodes`.
+        env_kwargs: arguments of the environment (of the function), where it is made here.
+        progress: show a progress bar; where there is no terminal, a line a minute on stderr.
+
+    Raises:
+        InputError: as `make_env` and `run_episodes`; or `env_kwargs` for an environment that exists already.
+
+    """
+    require_number("episodes", episodes, 1, whole=True)
+    title = "evaluating" if progress else ""
+    if isinstance(env, gym.Env):
+        made = make_env(env, env_kwargs)  # refuses arguments
+        begun = seeds(seed, "episodes", episodes)
+        return _joined([_run(agent, [made], [begun[i]], None, title) for i in range(episodes)])
+    environments = make_envs(env, episodes, env_kwargs)
+    try:
+        return run_episodes(agent, environments, seed=seed, progress=title)
+    finally:
+        for one in environments:
+            one.close()
 
 
 def run_episodes(
@@ -74,12 +131,18 @@ def run_episodes(
 ) -> Episodes:
     """One episode in each environment, the agent acting for all of them in one call a step.
 
+    Episodes that have ended are not acted for: the agent's next calls are for the others alone, with their rows of its
+    state. Rows are taken of a `Plan`, of arrays and tensors with an axis of that length, and of lists, tuples and
+    dictionaries of these. It is the first axis, or the second of three in a tuple, as recurrent policies of
+    Stable-Baselines3 have it. None, a number or a text are handed on as they are; with a state of any other kind the
+    agent acts for all to the end.
+
     Args:
         agent: see `Agent`.
         environments: of one kind, all different, each with a step limit.
         seed: of the environments: starts that are those of no other seed, and none of what `collect` starts from.
         options: reset options of environment `i`.
-        progress: title of a progress bar; empty for none.
+        progress: title of a progress bar, or of lines on stderr; empty for none.
 
     Raises:
         InputError: no environment, or one given twice; an environment that fails, an observation or a reward that is
@@ -87,41 +150,139 @@ def run_episodes(
 
     """
     require(len(environments) > 0, "environments", given="none", expected="at least one")
-    envs, count = Environments(environments), len(environments)
+    count = len(environments)
     given = None if options is None else [options(i) for i in range(count)]
-    envs.reset(None, seeds(seed, "episodes", count), given)
-    state, seconds = None, []
-    returns, last = np.zeros(count), np.zeros(count)
-    alive = np.ones(count, dtype=bool)
-    seen, acted, states = [envs.states.copy()], [], []
+    return _run(agent, environments, seeds(seed, "episodes", count), given, progress)
+
+
+def _run(
+    agent: Agent,
+    environments: Sequence[gym.Env[Any, Any]],
+    begun: Sequence[int],
+    options: Sequence[dict[str, Any]] | None,
+    progress: str,
+) -> Episodes:
+    envs, count = Environments(environments), len(environments)
+    envs.reset(None, begun, options)
+    returns, last, lengths = np.zeros(count), np.zeros(count), np.zeros(count, np.int64)
+    rows, alive = np.arange(count), np.ones(count, bool)  # those acted for, those that have not ended
+    seen, acted, seconds = [envs.states.copy()], list[Array](), list[float]()
+    states, state = list[Any](), None
     limit = max(_limit(env) for env in environments)
-    for _ in track(range(limit), progress, transient=True) if progress else range(limit):
-        started = time.perf_counter()
-        actions, state = agent.predict(envs.observations, state)
-        seconds.append(time.perf_counter() - started)
-        actions = _checked(actions, envs)
-        step = envs.step(actions, alive)
-        if not step.finite.all():
-            where = envs.where(int(np.flatnonzero(~step.finite)[0]))
-            raise InputError(f"env: expected a finite observation and reward, got others ({where})")
-        last[alive] = step.rewards[alive]
-        returns += step.rewards
-        alive = alive & ~(step.terminated | step.truncated)
-        seen.append(envs.states.copy())
-        acted.append(np.asarray(actions, np.float64))
-        states.append(state)
-        if not alive.any():
-            break
-    return Episodes(returns, last, np.stack(seen), np.stack(acted), np.array(seconds), states)
+    with Bar(show=bool(progress), transient=True) as bar:
+        task = bar.add_task(progress, total=limit)
+        while alive.any() and len(acted) < limit:
+            started = time.perf_counter()
+            asked, state = agent.predict(_seen(envs, rows), state)
+            seconds.append(time.perf_counter() - started)
+            actions = _checked(asked, envs, rows)
+            step = envs.step(actions, alive)
+            if not step.finite.all():
+                where = envs.where(int(np.flatnonzero(~step.finite)[0]))
+                raise InputError(f"env: expected a finite observation and reward, got others ({where})")
+            last[alive] = step.rewards[alive]
+            returns += step.rewards
+            lengths += alive
+            acted.append(np.where(alive[:, None], actions.astype(np.float64), 0.0))
+            alive &= ~(step.terminated | step.truncated)
+            seen.append(envs.states.copy())
+            states.append(state)
+            left = np.flatnonzero(alive[rows])
+            if 0 < len(left) < len(rows):
+                with suppress(TypeError):  # a state that is the agent's own affair: it acts for all
+                    state, rows = _taken(state, left, len(rows)), rows[left]
+            bar.advance(task)
+    return Episodes(
+        returns,
+        last,
+        np.stack(seen),
+        np.stack(acted),
+        np.array(seconds),
+        states,
+        lengths,
+        _success(envs.infos),
+    )
 
 
-def _checked(given: Any, envs: Environments) -> NDArray[Any]:
-    """An agent's actions `(N, act_dim)` as the environments take them: clipped, rounded to whole numbers, cast."""
+def _seen(envs: Environments, rows: Rows) -> Any:
+    """Observations of the environments `rows`."""
+    seen = envs.observations
+    if len(rows) == len(envs):
+        return seen
+    return {name: part[rows] for name, part in seen.items()} if isinstance(seen, Mapping) else seen[rows]
+
+
+def _taken(value: Any, rows: Rows, count: int, axes: tuple[int, ...] = (0,)) -> Any:
+    """The `rows` of what holds something for each of `count` episodes, along the first of `axes` of that length.
+
+    Raises:
+        TypeError: of a kind that has no rows.
+
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Plan):
+        return value.select(torch.from_numpy(rows))
+    if isinstance(value, Mapping):
+        return {name: _taken(part, rows, count) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_taken(part, rows, count) for part in value]
+    if isinstance(value, tuple):
+        return tuple(_taken(part, rows, count, (1, 0)) for part in value)
+    if isinstance(value, np.ndarray | torch.Tensor):
+        if value.ndim == 0:
+            return value
+        for axis in axes if value.ndim == 3 else (0,):
+            if value.shape[axis] == count:
+                index: Any = rows if isinstance(value, np.ndarray) else torch.from_numpy(rows)
+                return value[(slice(None),) * axis + (index,)]
+    raise TypeError(f"no rows of {type(value).__name__}")
+
+
+def _success(infos: Sequence[Any]) -> NDArray[np.bool_] | None:
+    """What the last steps say of success; None where one of them does not."""
+    found = []
+    for info in infos:
+        said = [info[name] for name in _SUCCESS if isinstance(info, Mapping) and name in info]
+        try:
+            found.append(scalar_flag(said[0], "is_success"))
+        except (IndexError, InputError):
+            return None
+    return np.array(found)
+
+
+def _joined(parts: Sequence[Episodes]) -> Episodes:
+    """Episodes that ran one after the other as if they had run side by side."""
+    longest = max(len(part.actions) for part in parts)
+
+    def side_by_side(name: str, rows: int, mode: Any) -> Array:
+        arrays = [getattr(part, name) for part in parts]
+        padded = [np.pad(a, ((0, rows - len(a)), (0, 0), (0, 0)), mode=mode) for a in arrays]
+        return np.concatenate(padded, axis=1)
+
+    steps = range(longest)
+    successes = [part.success for part in parts if part.success is not None]
+    return Episodes(
+        np.concatenate([part.returns for part in parts]),
+        np.concatenate([part.last_rewards for part in parts]),
+        side_by_side("observations", longest + 1, "edge"),
+        side_by_side("actions", longest, "constant"),
+        np.array([sum(part.seconds[t] for part in parts if t < len(part.seconds)) for t in steps]),
+        [[part.states[t] for part in parts if t < len(part.states)] for t in steps],
+        np.array([len(part.actions) for part in parts]),
+        np.concatenate(successes) if len(successes) == len(parts) else None,
+    )
+
+
+def _checked(given: Any, envs: Environments, rows: Rows) -> NDArray[Any]:
+    """Actions `(n, act_dim)` for `rows` as the environments take them, `(N, act_dim)`: clipped, rounded, cast."""
     actions = as_array("actions", given)
-    shape = (len(envs), *envs.action_space.shape)
+    shape = (len(rows), *envs.action_space.shape)
     require(actions.shape == shape, "actions", given=f"shape {actions.shape}", expected=f"shape {shape}")
     require(bool(np.isfinite(actions).all()), "actions", given="figures that are not", expected="finite ones")
-    return as_actions(actions, envs.action_space)
+    whole = np.zeros((len(envs), *envs.action_space.shape))
+    whole[rows] = actions
+    return as_actions(whole, envs.action_space)
 
 
 def _limit(env: gym.Env[Any, Any]) -> int:

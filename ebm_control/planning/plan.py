@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Protocol, Self
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -49,6 +49,12 @@ class Plan:
         states, actions = shifted(self.states), shifted(self.actions)
         states = torch.cat([start.to(states)[:, None], states[:, 1:]], dim=1)
         return replace(self, states=states, actions=actions, chains=shifted(self.chains), age=self.age + 1)
+
+    def select(self, problems: Tensor) -> Self:
+        """The plans of some problems alone, by their indices `(n,)`."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        chosen: dict[str, Any] = {name: x[problems] for name, x in parts.items() if isinstance(x, Tensor)}
+        return replace(self, **chosen)
 
     def sample(self, layout: TrajectoryLayout, generator: torch.Generator, temperature: float) -> Plan:
         """A plan drawn from the chains by `exp(-energy / temperature)` instead of the best."""

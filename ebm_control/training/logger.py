@@ -8,11 +8,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from ebm_control.checks import require_number
 from ebm_control.extras import MissingExtraError, import_extra
+from ebm_control.progress import Bar
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -26,7 +27,7 @@ class Logger:
     Args:
         folder: for TensorBoard events; None writes none. Without the package tensorboard there are none either, which
             the process says once.
-        progress: show the bar.
+        progress: show the bar; where there is no terminal, a line a minute on stderr.
         every: updates between two lines of figures.
 
     """
@@ -37,13 +38,13 @@ class Logger:
         require_number("every", every, 1, whole=True)
         self.folder = None if folder is None else Path(folder)
         self.every = every
-        self._bar = Progress(
+        self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}"),
-            disable=not progress,
+            show=progress,
             transient=True,
         )
         self._writer: SummaryWriter | None = None

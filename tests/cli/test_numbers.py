@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from ebm_control.checks import InputError
-from ebm_control.cli.commands import Collect, Plan, Predict
+from ebm_control.cli.commands import Collect, Predict
 from ebm_control.cli.continual import Continual
 from ebm_control.cli.demo import Demo
 from ebm_control.cli.images import Compose, Generate, Inpaint, Outliers, Restore, Robust
 from ebm_control.cli.online import Online
+from ebm_control.cli.plan import Plan
 from tests.cli.helpers import refused
 
 TRAJECTORIES = (Collect, Predict, Plan, Online, Continual, Demo)

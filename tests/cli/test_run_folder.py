@@ -3,7 +3,8 @@
 import pytest
 
 from ebm_control.checks import InputError
-from ebm_control.cli.commands import Plan, Predict
+from ebm_control.cli.commands import Predict
+from ebm_control.cli.plan import Plan
 from ebm_control.cli.run_folder import RunFolder, whole_file
 from ebm_control.training import save_checkpoint
 from ebm_control.training.logger import SUFFIX, Logger

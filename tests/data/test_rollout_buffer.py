@@ -291,3 +291,44 @@ def test_other_data_have_another_digest(change):
         other.add_episode(*e)
     assert other.digest() != base.digest()
     assert counting_buffer([4, 4]).digest() == base.digest()
+
+
+FOREIGN = {
+    "D4RL": (["observations", "actions", "rewards", "terminals", "timeouts"], "as D4RL and OGBench have it"),
+    "robomimic": (["data", "mask"], "as robomimic has it"),
+    "Minari": (["episode_0", "episode_1"], "as Minari has it"),
+    "other": (["a", "b"], "with the keys"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".hdf5", ".data"])
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_files_of_others_are_named(tmp_path, kind, suffix):
+    keys, words = FOREIGN[kind]
+    path = tmp_path / f"found{suffix}"
+    if suffix == ".npz":
+        np.savez(path, **{key: np.zeros(3) for key in keys})
+    else:
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path, "w") as file:
+            for key in keys:
+                file[key] = np.zeros(3)
+    with pytest.raises(
+        InputError, match=r"^path: expected a file that RolloutBuffer\.save wrote, got"
+    ) as caught:
+        RolloutBuffer.load(path)
+    said = str(caught.value)
+    kind, named = ("an npz", keys) if suffix == ".npz" else ("an HDF5", sorted(keys))
+    assert f"{kind} file with the keys {named}" in said
+    assert words in said
+    assert "such files are not read yet" in said
+    assert "add_episode(observations, actions, rewards, terminated)" in said
+    assert "\n" not in said
+
+
+def test_one_array_is_named_as_such(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 2)))
+    with pytest.raises(
+        InputError, match=r"got .*a\.npy, a \.npy file of one array; such files are not read yet"
+    ):
+        RolloutBuffer.load(tmp_path / "a.npy")

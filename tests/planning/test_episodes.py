@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from ebm_control.checks import InputError
-from ebm_control.planning import Episodes, run_episodes
+from ebm_control.planning import Episodes, MPCAgent, evaluate, run_episodes
 from ebm_control.seeds import seeds
+from tests.planning.helpers import NORMALIZER, SPACE, plain_planner
 
 
 class Scripted:
@@ -175,3 +176,164 @@ def test_actions_of_another_shape_or_not_finite_are_refused(actions):
 
     with pytest.raises(InputError, match=r"^actions: expected"):
         run_episodes(Asking(), [Handing(float, bool) for _ in range(2)])
+
+
+class Lasting(gym.Env):
+    """s' = s + a, reward -|s|; ends after `length` steps, or says `success` in a form of choice."""
+
+    def __init__(self, length, info=None):
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+        self.action_space = gym.spaces.Box(-1, 1, (2,), np.float64)
+        self.length, self.info = length, info
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.s, self.t = self.np_random.uniform(-1, 1, 2), 0
+        return self.s.copy(), {}
+
+    def step(self, action):
+        assert self.t < self.length
+        self.s, self.t = self.s + action, self.t + 1
+        info = {} if self.info is None else self.info(self.t == self.length)
+        return self.s.copy(), -float(np.abs(self.s).sum()), self.t == self.length, False, info
+
+
+class Remembering:
+    """Acts by where each episode has been, in a state of a form of choice; notes for how many it was asked."""
+
+    def __init__(self, pack, unpack):
+        self.pack, self.unpack, self.asked = pack, unpack, []
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=True):
+        self.asked.append(len(observation))
+        memory = np.zeros_like(observation) if state is None else self.unpack(state)
+        memory = 0.5 * memory + observation
+        return np.clip(-0.3 * memory, -1, 1), self.pack(memory)
+
+
+class Opaque:
+    def __init__(self, memory):
+        self.memory = memory
+
+
+FORMS = {
+    "array": (lambda m: m.copy(), lambda s: s),
+    "tensor": (torch.from_numpy, lambda s: s.numpy()),
+    "dictionary of a list": (lambda m: {"a": [m, 3, None]}, lambda s: s["a"][0]),
+    "recurrent": (lambda m: (m[None].repeat(3, axis=0), m[None]), lambda s: s[1][0]),
+    "its own": (Opaque, lambda s: s.memory),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_episodes_that_ended_are_not_acted_for_and_change_nothing_for_others(form):
+    lengths = [4, 2, 7, 2]
+    agent = Remembering(*FORMS[form])
+    found = run_episodes(agent, [Lasting(length) for length in lengths], seed=3)
+    assert agent.asked == ([4] * 7 if form == "its own" else [4, 4, 2, 2, 1, 1, 1])
+    assert found.lengths.tolist() == lengths
+    for i, length in enumerate(lengths):
+        env, alone = Lasting(length), Remembering(*FORMS["array"])
+        observation, state, total = env.reset(seed=seeds(3, "episodes", 4)[i])[0], None, 0.0
+        for t in range(length):
+            action, state = alone.predict(observation[None], state)
+            assert np.array_equal(found.actions[t, i], action[0])
+            observation, reward, *_ = env.step(action[0])
+            total += reward
+        assert found.returns[i] == total
+        assert (found.observations[length:, i] == observation).all()
+        assert (found.actions[length:, i] == 0).all()
+
+
+def test_plans_are_made_for_episodes_under_way_alone():
+    def driven(lengths, replan_every):
+        agent = MPCAgent(
+            plain_planner(horizon=4), NORMALIZER, SPACE, replan_every=replan_every, tolerance=1.0
+        )
+        planned = []
+        inner = agent.planner.plan
+        agent.planner.plan = lambda start, *given, **named: (
+            planned.append(len(start)) or inner(start, *given, **named)
+        )
+        found = run_episodes(agent, [gym.make("ebm/Particle-v0", max_episode_steps=n) for n in lengths])
+        return found, planned
+
+    found, planned = driven([2, 5, 5], 1)
+    assert planned == [3] * 2 + [2] * 3
+    assert [len(plan.states) for plan in found.states] == planned
+    assert np.abs(found.observations[-1, 1:] - 5 * 0.05).max() < 0.01  # five longest steps to the goal
+    together, planned = driven([5, 5, 5], 1)
+    assert np.allclose(found.returns[1:], together.returns[1:], atol=0.02)
+    # What has ended stands still, off its plan: it must not end the plans of the others.
+    found, planned = driven([2, 5, 5], 3)
+    assert planned == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("infos", "expected"),
+    [
+        ([lambda end: {"is_success": end}, lambda end: {"is_success": np.bool_(False)}], [True, False]),
+        ([lambda end: {"success": float(end)}] * 2, [True, True]),
+        ([lambda end: {"is_success": not end, "success": True}] * 2, [False, False]),
+        ([lambda end: {"success": True} if not end else {}] * 2, None),
+        ([lambda end: {"is_success": end}, None], None),
+        ([lambda end: {"success": "yes"}] * 2, None),
+    ],
+)
+def test_success_is_what_the_last_step_says(infos, expected):
+    agent = Remembering(*FORMS["array"])
+    found = run_episodes(agent, [Lasting(length, info) for length, info in zip((2, 4), infos, strict=True)])
+    if expected is None:
+        assert found.success is None
+    else:
+        assert found.success.tolist() == expected
+        assert found.success_rate == np.mean(expected)
+
+
+def test_evaluations_are_the_same_side_by_side_and_one_after_the_other():
+    def agent():
+        return Remembering(*FORMS["array"])
+
+    gym.register("test/Lasting-v0", entry_point=Lasting)
+    arguments = {"length": 5, "info": lambda end: {"is_success": end}}
+    by_id = evaluate(agent(), "test/Lasting-v0", 3, seed=4, env_kwargs=arguments)
+    del gym.registry["test/Lasting-v0"]
+    by_function = evaluate(agent(), Lasting, 3, seed=4, env_kwargs=arguments)
+    alone = agent()
+    one = evaluate(alone, Lasting(**arguments), 3, seed=4)
+    assert alone.asked == [1] * 15
+    for found in (by_function, one):
+        for name in ("returns", "last_rewards", "observations", "actions", "lengths", "success"):
+            assert np.array_equal(getattr(found, name), getattr(by_id, name)), name
+    assert len(one.states) == len(one.seconds) == 5
+    assert [len(states) for states in one.states] == [3] * 5
+    assert by_id.success_rate == 1
+    assert np.array_equal(
+        by_id.returns, run_episodes(agent(), [Lasting(5) for _ in range(3)], seed=4).returns
+    )
+
+
+def test_episodes_of_one_environment_may_differ_in_length():
+    class Random(Lasting):
+        def reset(self, **given):
+            found = super().reset(**given)
+            self.length = int(self.np_random.integers(1, 9))
+            return found
+
+    found = evaluate(Remembering(*FORMS["array"]), Random(1), 5, seed=2)
+    assert len(set(found.lengths)) > 1
+    assert found.observations.shape == (max(found.lengths) + 1, 5, 2)
+    for i, length in enumerate(found.lengths):
+        assert (found.observations[length:, i] == found.observations[length, i]).all()
+        assert (found.actions[length:, i] == 0).all()
+    assert [len(states) for states in found.states] == [
+        (found.lengths > t).sum() for t in range(max(found.lengths))
+    ]
+
+
+def test_evaluations_of_no_sense_are_refused():
+    agent = Remembering(*FORMS["array"])
+    with pytest.raises(InputError, match=r"^episodes: expected a whole number of at least 1"):
+        evaluate(agent, Lasting, 0)
+    with pytest.raises(InputError, match=r"^env_kwargs: expected none for an environment that exists"):
+        evaluate(agent, Lasting(2), 2, env_kwargs={"length": 3})

@@ -1,0 +1,173 @@
+"""`ebm-control plan`: drive an environment by planning in a trained energy, for its goals or for a learned reward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ebm_control.checks import InputError, require, require_seed
+from ebm_control.cli import figures
+from ebm_control.cli.commands import load_data, load_model
+from ebm_control.cli.environment import EnvironmentSettings
+from ebm_control.cli.limits import require_counts, require_numbers
+from ebm_control.cli.run_folder import RunFolder, plain, whole_file
+from ebm_control.cli.world import World
+from ebm_control.control.planner import planner_for
+from ebm_control.data.rollout_buffer import RolloutBuffer
+from ebm_control.energies.base import Energy
+from ebm_control.energies.costs import GoalCost, RewardCost
+from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.models.reward import EndNetwork, RewardNetwork, RewardUntilEnd
+from ebm_control.models.reward_fit import fit_ends, fit_reward
+from ebm_control.models.trajectory import TrajectoryModel
+from ebm_control.planning import Episodes, MPCAgent, evaluate
+from ebm_control.training.regression import seeded
+
+
+@dataclass(kw_only=True)
+class GoalSettings:
+    """What plans are for; commands that plan take these flags by inheriting them."""
+
+    goal_index: tuple[int, ...] = (0, 1)
+    """Observation coordinates that the environment's goal names."""
+    goal_weight: float = 20.0
+    """Of the goal's L1 distance, in normalised units."""
+    reward_weight: float = 20.0
+    """Of a learned reward, in deviations of the first ones, where the environment has no goals."""
+
+    def check_goal(self) -> None:
+        """Raise `InputError` where a weight is out of range."""
+        require_numbers(self, "goal_weight", "reward_weight", above=True)
+
+    def goal_cost(self, layout: TrajectoryLayout) -> Energy:
+        """Cost of a plan for the environment's goal."""
+        return self.goal_weight * GoalCost(layout, self.goal_index, smooth=0.02)
+
+
+@dataclass
+class Plan(GoalSettings, EnvironmentSettings):
+    """Drive an environment by minimising a trained energy (MPC): to its goals, or for a learned reward."""
+
+    checkpoint: Path
+    """Run folder of `ebm-control train`, or a checkpoint in it."""
+    env: str
+    """An environment with goals (observation, achieved_goal, desired_goal), such as ebm/Reacher-v0; or any, with
+    --reward learned."""
+    out: Path = Path("runs/plan")
+    """Run folder: figures and summary."""
+    episodes: int = 10
+    """Driven side by side."""
+    sampler: Literal["langevin", "mppi", "cem"] = "langevin"
+    """What minimises the energy."""
+    horizon: int = 15
+    """Steps ahead."""
+    reward: Literal["goal", "learned"] = "goal"
+    """What plans are for: the distance to the environment's goal, or a reward (and the ends of episodes) fitted to
+    --data."""
+    data: str | None = None
+    """Rollouts with rewards, to learn the reward from: .npz or Minari id; those that the energy was trained on, say."""
+    reward_updates: int = 2000
+    """Of the learned reward."""
+    random_goals: bool = False
+    """Draw a goal for each episode (environments that take `goal="random"`)."""
+    seed: int = 0
+    """Of episodes, chains and the learned reward."""
+
+    def run(self) -> dict[str, Any]:
+        """Drive, draw, and say how well."""
+        require_counts(self, "episodes", "horizon", "reward_updates")
+        self.check_goal()
+        require_seed("seed", self.seed)
+        make = self.made_from(self.env)
+        model, world = load_model(self.checkpoint), World.of(make, self.env, self.goal_index)
+        learned = self.reward == "learned"
+        require(
+            learned or world.goal is not None,
+            "env",
+            given=f"{self.env}, which has none",
+            expected="an environment with goals (observation, achieved_goal, desired_goal), or --reward learned",
+        )
+        world.require_model(model.normalizer)
+        buffer = self._rewarded(model) if learned else None
+        env = self._environment()
+        with RunFolder(self.out, self) as folder:
+            told: dict[str, Any] = {}
+            cost = self.goal_cost(model.layout)
+            if buffer is not None:
+                cost, told = self._reward_cost(model, buffer)
+            planner = planner_for(
+                model,
+                cost,
+                self.horizon,
+                sampler=self.sampler,
+                action_space=world.action,
+                shooting=True if learned else None,
+            )
+            agent = MPCAgent(planner, model.normalizer, world.action, seed=self.seed)
+            episodes = evaluate(agent, env, self.episodes, seed=self.seed, progress=True)
+            times = {f"seconds_p{q}": float(np.quantile(episodes.seconds, q / 100)) for q in (50, 95)}
+            summary = outcome_of(episodes) | times | told
+            folder.summarise(summary)
+            with whole_file(folder.figures / "plan.png") as path:
+                figures.plan_and_path(path, model.normalizer, episodes, self.goal_index, world.action)
+        return plain(summary)
+
+    def _environment(self) -> Any:
+        """What makes an environment; raises `InputError` where it does not take the goals that are asked for."""
+        if not self.random_goals:
+            return self.made_from(self.env)
+        env = self.made_from(self.env, goal="random")
+        try:
+            env().close()
+        except InputError as error:
+            raise InputError(
+                f"random_goals: expected an environment that takes goal='random', got {self.env}"
+            ) from error
+        return env
+
+    def _rewarded(self, model: TrajectoryModel) -> RolloutBuffer:
+        """The data that a reward is learned from."""
+        if self.data is None:
+            raise InputError(
+                "data: expected rollouts to learn the reward from, got none with --reward learned"
+            )
+        buffer = load_data(self.data)
+        layout = model.normalizer.layout
+        require(
+            (buffer.obs_dim, buffer.act_dim) == (layout.obs_dim, layout.act_dim),
+            "data",
+            given=f"{buffer.obs_dim} and {buffer.act_dim}",
+            expected=f"{layout.obs_dim} observation and {layout.act_dim} action coordinates, as the model has",
+        )
+        recorded = [episode.rewards is not None for episode in buffer.episodes()]
+        require(
+            len(recorded) > 0 and all(recorded),
+            "data",
+            given=f"{len(recorded) - sum(recorded)} of {len(recorded)} episodes without",
+            expected="rewards in all episodes (collect without --fast)",
+        )
+        return buffer
+
+    def _reward_cost(self, model: TrajectoryModel, buffer: RolloutBuffer) -> tuple[Energy, dict[str, Any]]:
+        """Cost of a plan for the reward, learned from data as `online` does, and how well it is known."""
+        normalizer, layout = model.normalizer, model.normalizer.layout
+        with seeded(self.seed):
+            reward, end = RewardNetwork(layout), EndNetwork(layout)
+        error = fit_reward(reward, buffer, normalizer, self.reward_updates, seed=self.seed)
+        ends = fit_ends(end, buffer, normalizer, self.reward_updates, seed=self.seed)
+        cost = RewardCost(layout, RewardUntilEnd(reward, end) if ends else reward)
+        return self.reward_weight * cost, {"reward_error": error}
+
+
+def outcome_of(episodes: Episodes) -> dict[str, Any]:
+    """What a summary says of episodes."""
+    return {
+        "return_mean": episodes.mean,
+        "return_ci95": episodes.ci95,
+        "last_reward_mean": float(episodes.last_rewards.mean()),
+        "success_rate": episodes.success_rate,
+        "returns": episodes.returns,
+    }
