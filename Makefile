@@ -39,7 +39,7 @@ lint: $(READY) docs  ## ruff, mypy, the layers and the documentation
 	$(BIN)/lint-imports
 
 docs: $(READY)  ## build the documentation into site/, strictly
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(READY)  ## put the code in the house style
 	$(BIN)/ruff check --fix .

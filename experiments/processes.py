@@ -60,8 +60,8 @@ def _begin(stop: Event) -> None:
     """Of each process: signals are the parent's to handle, and where the parent is killed nobody waits for results."""
     global _stop
     _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):  # both may be sent to the whole group
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

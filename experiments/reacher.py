@@ -26,7 +26,7 @@ from experiments.planning.problems import REACHER, data_of
 from experiments.planning.rows import Row
 from experiments.processes import as_program
 from experiments.runs import Experiment, Runs, carry_out
-from experiments.tables import Columns, number
+from experiments.tables import Columns, cell
 
 
 @dataclass
@@ -146,11 +146,18 @@ def summarised(rows: list[Row]) -> list[Row]:
     return tables.summarised(rows, ("energy", "planner"), SHOWN)
 
 
-HEADS = ("return", "oracle", "success", "RMSE 1", "RMSE 20")
 COLUMNS = Columns(
     "Reacher, fixed goal",
-    {"energy": "energy", "planner": "planner"}
-    | {head: number(name, ".3g", ".2g") for head, name in zip(HEADS, SHOWN, strict=True)},
+    {
+        "energy": "energy",
+        "planner": "planner",
+        "return": cell("return"),
+        "oracle": lambda row: f"{row['oracle']:.2f}",
+        "success": lambda row: f"{row['success']:.2f}",
+        "RMSE, 1 step": cell("rmse_1", ".4f"),
+        "RMSE, 20 steps": cell("rmse_20", ".4f"),
+        "seeds": "seeds",
+    },
 )
 
 

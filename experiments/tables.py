@@ -87,11 +87,9 @@ def markdown(columns: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines(columns, rows)) if rows else ""
 
 
-def number(
-    name: str, form: str = ".2f", of_half: str | None = None, *, missing: str = "–"
-) -> Callable[[Row], str]:
-    """Text of a cell: the figure `name`, with half its interval, written alike, where the row has one."""
-    return lambda row: missing if row.get(name) is None else spread(row, name, form, of_half or form)
+def cell(name: str, form: str | None = ".2f") -> Callable[[Row], str]:
+    """Text of a cell: the figure `name`, see `spread`, with half its interval written alike."""
+    return lambda row: spread(row, name, form, form)
 
 
 @dataclass(frozen=True)
@@ -120,5 +118,5 @@ class Columns:
         return made
 
     def markdown(self, rows: Iterable[Row]) -> str:
-        """For the documentation; empty where there are no rows."""
+        """For the documentation."""
         return markdown(tuple(self.columns), self.cells(rows))

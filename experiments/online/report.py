@@ -10,7 +10,8 @@ import numpy as np
 from rich.table import Table
 
 from experiments import tables
-from experiments.pages.sources import sources
+from experiments.pages.sources import RESULTS, sources
+from experiments.planning.problems import PROBLEMS
 from experiments.planning.report import trained
 from experiments.records import load
 
@@ -34,12 +35,6 @@ SAC_SHOWN = (1000, 5000, 10_000, 20_000, 50_000)  # it was evaluated every 1,000
 EXPLORATION = ("place", "method", "steps to 95 %", "seeds that got there", "visited at the end")
 LEVELS = {"Particle": -5.5, "Reacher": -7.5, "Maze, one bend": -28.55 * 1.3, "Maze, S": -73.82 * 1.3}
 WITHIN = 0.75  # of Arm7's goals within 5 cm, mean over seeds
-NAMES = {
-    "Particle": "particle",
-    "Reacher": "reacher",
-    "Maze, one bend": "maze-bend",
-    "Maze, S": "maze-s",
-}
 PLACES = {"exploration, maze": "Maze", "exploration, arm7": "Arm7"}
 
 
@@ -116,7 +111,7 @@ def exploration(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 def levels(rows: Sequence[Row], others: Sequence[Row]) -> Iterator[tuple[str, ...]]:
     """First checkpoint at which every seed of a method is at a level, and at which its training episodes are.
 
-    `others` are trainings of reinforcement learning: their curves count where SAC was not evaluated.
+    `others` are reinforcement-learning runs; where SAC was not evaluated on its way its training curve is taken.
     """
     for env, level in LEVELS.items():
         here = [row for row in rows if row["env"] == env and row["part"] in ("control", "maze")]
@@ -132,11 +127,13 @@ def levels(rows: Sequence[Row], others: Sequence[Row]) -> Iterator[tuple[str, ..
                 first(there, last),
                 "–" if env.startswith("Maze") else first(acting, last),
             )
-        for row in others if all(row["method"] != "SAC" for row in here) else ():
-            if row["job"] == f"{NAMES[env]}-sac-100000":
-                curve = row["training_curve"]
+        if any(row["method"] == "SAC" for row in here):
+            continue
+        for run in others:
+            if (PROBLEMS[run["problem"]].name, run["method"]) == (env, "sac"):
+                curve = run["training_curve"]
                 when = [step for step, value in curve if value >= level]
-                yield env, f"{level:.1f}", f"SAC, seed {row['seed']}", "–", first(when, curve[-1][0])
+                yield env, f"{level:.1f}", f"SAC, seed {run['seed']}", "–", first(when, curve[-1][0])
 
     for method in dict.fromkeys(row["method"] for row in rows if row["env"] == "Arm7" and row.get("oracle")):
         group = [row for row in rows if (row["env"], row["method"]) == ("Arm7", method) and row.get("oracle")]
@@ -159,13 +156,13 @@ def table(rows: list[Row]) -> Table:
 
 def page_tables(root: Path) -> dict[str, str]:
     """The page's tables by slot."""
-    results = "experiments/results"
-    rows = load(root / results / "online.json")["results"]["rows"]
+    results = root / RESULTS
+    rows = load(results / "online.json")["results"]["rows"]
     return {
         "control": tables.markdown(CONTROL, control(rows)),
-        "levels": tables.markdown(REACHED, levels(rows, trained(root / results))),
+        "levels": tables.markdown(REACHED, levels(rows, trained(results))),
         "switch": tables.markdown(SWITCH, switch(rows)),
         "sequential": tables.markdown(SEQUENTIAL, sequential(rows)),
         "exploration": tables.markdown(EXPLORATION, exploration(rows)),
-        "sources": sources(root, (f"{results}/online.json", f"{results}/reinforcement.json")),
+        "sources": sources(root, (f"{RESULTS}/online.json", f"{RESULTS}/reinforcement.json")),
     }

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from experiments.pages.sources import sources
-from experiments.planning.report import TIMES
 from experiments.records import load
 from experiments.tables import markdown
 
@@ -22,7 +21,10 @@ def page_tables(root: Path) -> dict[str, str]:
     records = [f"{BENCHMARKS}/{name}.json" for name in names]
     planning, samplers, collection = (load(root / record)["results"] for record in records)
     return {
-        "plans": TIMES.markdown(load(root / PLANNING)["results"]["timing"]),
+        "plans": markdown(
+            ("problem", "start states", "median, ms", "95th percentile, ms", "plans/s"),
+            map(plan, load(root / PLANNING)["results"]["timing"]),
+        ),
         "engines": markdown(
             ("engine", "first call, s", "median, ms", "95th percentile, ms", "return"),
             (engine(name, row) for name, row in planning["engines"].items()),
@@ -37,6 +39,12 @@ def page_tables(root: Path) -> dict[str, str]:
         ),
         "sources": sources(root, (PLANNING, *records)),
     }
+
+
+def plan(row: Row) -> list[str]:
+    """Time of plans from so many start states."""
+    times = [f"{row[name]:.1f}" for name in ("plan_ms_p50", "plan_ms_p95")]
+    return [row["env"], str(row["starts"]), *times, f"{row['plans_per_second']:.0f}"]
 
 
 def engine(name: str, row: Row) -> list[str]:

@@ -2,7 +2,7 @@
 
 `python -m experiments.planning [--quick] [--seeds N] [--out DIR] [--parts ...]` writes `DIR/planning.json`, run by run,
 and with `--resume` goes on where it was stopped. Reinforcement learning, which takes hours, is
-`python -m experiments.planning.reinforcement`; `experiments.planning.report` puts both in one table.
+`python -m experiments.planning.reinforcement`; `python -m experiments.report` puts both in one table.
 """
 
 from __future__ import annotations

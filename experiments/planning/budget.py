@@ -27,7 +27,7 @@ from experiments.planning.problems import PARTICLE, REACHER, Problem, data_of
 from experiments.planning.rows import Row, episodes
 from experiments.processes import as_program
 from experiments.runs import Experiment, Runs, carry_out
-from experiments.tables import Columns, number
+from experiments.tables import Columns, cell
 
 LANGEVIN, SEARCH = (5, 10, 20, 40, 80, 160), (1, 2, 4, 8, 16, 32)  # updates of a plan
 EPISODES = 4
@@ -38,11 +38,13 @@ COLUMNS = Columns(
     {
         "problem": "env",
         "method": "method",
-        "planner": lambda row: ", ".join([row["planner"], *([row["engine"]] if "engine" in row else [])]),
+        "planner": "planner",
+        "engine": lambda row: row.get("engine", "–"),
         "updates": "updates",
-        "p50, ms": number("plan_ms_p50", ".0f"),
-        "return": number("return"),
-        "success": number("success"),
+        "plan, ms": cell("plan_ms_p50", ".0f"),
+        "return": cell("return"),
+        "success": cell("success"),
+        "seeds": "seeds",
     },
 )
 

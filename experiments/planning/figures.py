@@ -339,7 +339,7 @@ def budget(path: Path, rows: list[Row]) -> Path:
 
 def budget_rows(folder: Path) -> list[Row]:
     """Rows of the budget's table, with their times."""
-    results = read(folder / "budget.json", "results")["results"]
+    results = read(folder / "budget.json", "record")["results"]
     return timed(summarised(results["by_seed"]), results["timing"])
 
 

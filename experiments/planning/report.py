@@ -1,19 +1,17 @@
-"""The tables of planning, for the terminal and for the page of results."""
+"""Tables of planning, for the terminal and for the page of results."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from experiments import reacher, tables
-from experiments.pages.sources import sources
+from experiments.pages.sources import RESULTS, sources
 from experiments.planning import budget, diversity
 from experiments.planning.problems import PROBLEMS
 from experiments.planning.rows import Row
 from experiments.records import read
-from experiments.tables import Columns, number
+from experiments.tables import Columns, cell
 
-RESULTS = "experiments/results"
-RECORDS = ("planning", "reinforcement", "budget", "diversity", "reacher")
 KEYS = ("env", "method", "planner")
 COLUMNS = Columns(
     "Planning, 100,000 random transitions",
@@ -21,21 +19,11 @@ COLUMNS = Columns(
         "problem": "env",
         "method": "method",
         "planner": "planner",
-        "return": number("return"),
-        "oracle": number("oracle", missing=""),
-        "success": number("success"),
+        "return": cell("return"),
+        "oracle": cell("oracle"),
+        "success": cell("success"),
         "seeds": "seeds",
-        "training, s": number("train_seconds", ".0f"),
-    },
-)
-TIMES = Columns(
-    "Time of a plan",
-    {
-        "problem": "env",
-        "starts": "starts",
-        "p50, ms": number("plan_ms_p50", ".1f"),
-        "p95, ms": number("plan_ms_p95", ".1f"),
-        "plans/s": number("plans_per_second", ".0f"),
+        "training, s": cell("train_seconds", ".0f"),
     },
 )
 EXTRAS = {
@@ -82,7 +70,7 @@ def learned(rows: list[Row]) -> list[Row]:
 
 def table_rows(folder: Path) -> list[Row]:
     """Rows of the whole table: those of reinforcement learning have the oracle of the planners' starts."""
-    rows = summarised(read(folder / "planning.json", "results")["results"]["by_seed"])
+    rows = summarised(read(folder / "planning.json", "record")["results"]["by_seed"])
     known = [row for row in rows if row.get("oracle") is not None]
     oracles = {row["env"]: row["oracle"] for row in sorted(known, key=lambda row: row["seeds"])}
     rows += [row | {"oracle": oracles.get(row["env"])} for row in learned(trained(folder))]
@@ -92,30 +80,38 @@ def table_rows(folder: Path) -> list[Row]:
 def trained(folder: Path) -> list[Row]:
     """Every run of reinforcement learning, where there are any."""
     record = folder / "reinforcement.json"
-    return read(record, "results")["results"]["by_seed"] if record.exists() else []
-
-
-def extras(rows: list[Row]) -> str:
-    """A table for each figure that only some rows have."""
-    heads = {"problem": "env", "method": "method", "planner": "planner"}
-    found = []
-    for name, title in EXTRAS.items():
-        shown = Columns(title, {**heads, title: number(name, ".3g"), "seeds": "seeds"})
-        found.append(shown.markdown(row for row in rows if name in row))
-    return "\n\n".join(table for table in found if table)
+    return read(record, "record")["results"]["by_seed"] if record.exists() else []
 
 
 def page_tables(root: Path) -> dict[str, str]:
     """The page's tables by slot."""
-    folder = root / RESULTS
-    found = {name: read(folder / f"{name}.json", "record")["results"] for name in RECORDS}
-    rows = table_rows(folder)
+    results = root / RESULTS
+    rows, names = table_rows(results), ("planning", "budget", "diversity", "reacher", "reinforcement")
+    found = {
+        name: read(results / f"{name}.json", "record")["results"]
+        for name in ("budget", "diversity", "reacher")
+    }
     budgets = budget.timed(budget.summarised(found["budget"]["by_seed"]), found["budget"]["timing"])
     return {
         "returns": COLUMNS.markdown(rows),
-        "extras": extras(rows),
+        "extras": "\n\n".join(extra(rows, name, title) for name, title in EXTRAS.items()),
         "diversity": diversity.COLUMNS.markdown(diversity.summarised(found["diversity"]["by_seed"])),
         "budget": budget.COLUMNS.markdown(budgets),
         "reacher": reacher.COLUMNS.markdown(reacher.summarised(found["reacher"]["by_seed"])),
-        "sources": sources(root, (f"{RESULTS}/{name}.json" for name in RECORDS)),
+        "sources": sources(root, [f"{RESULTS}/{name}.json" for name in names]),
     }
+
+
+def extra(rows: list[Row], name: str, title: str) -> str:
+    """A table of a measure that some rows have."""
+    columns = Columns(
+        title,
+        {
+            "problem": "env",
+            "method": "method",
+            "planner": "planner",
+            title: cell(name, None),
+            "seeds": "seeds",
+        },
+    )
+    return columns.markdown(row for row in rows if name in row)

@@ -71,7 +71,7 @@ def test_own_environment_is_controlled():
             'gym.make("ebm/Particle-v0")': 'gym.make("ebm/Particle-v0", max_episode_steps=13)',
         },
     )
-    assert scope["result"].success == 1.0
+    assert scope["result"].success_rate == 1.0
     assert scope["result"].mean > -6.0
     env = scope["make"]()
     assert np.isfinite(env.reset(seed=0)[0]).all()

@@ -1,11 +1,12 @@
 """What is written about the command line is what it says, and pages are linked and complete."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
 from tests.docs.examples import DOCS
-from tools import cli_reference
+from tools import cli_reference, docs_hooks
 
 PAGES = sorted(DOCS.rglob("*.md"))
 LINK = re.compile(r"(?<!`)\]\((?!https?:)([^)#\s]+)(#[^)]+)?\)")
@@ -26,3 +27,18 @@ def test_every_page_is_in_the_navigation():
     navigation = (DOCS.parent / "mkdocs.yml").read_text()
     missing = [str(p.relative_to(DOCS)) for p in PAGES if str(p.relative_to(DOCS)) not in navigation]
     assert not missing
+
+
+@pytest.mark.parametrize(
+    ("repo_url", "link"),
+    [
+        ("", "`a.json`"),
+        ("https://example.org/x/", "[a.json](https://example.org/x/blob/main/experiments/results/a.json)"),
+    ],
+)
+def test_links_to_records_lead_to_the_repository_or_become_names(repo_url, link):
+    page = "see [a.json](../../experiments/results/a.json) and [notes](../lab-notes/index.md)"
+    config = SimpleNamespace(repo_url=repo_url)
+    assert (
+        docs_hooks.on_page_markdown(page, config=config) == f"see {link} and [notes](../lab-notes/index.md)"
+    )

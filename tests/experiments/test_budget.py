@@ -77,12 +77,12 @@ def test_a_timed_setting_gets_the_returns_of_its_own_budget() -> None:
     assert (eager["return"], eager["seeds"], eager["episodes"]) == (-16.0, 3, 15)
     assert eager["return_ci95"] == pytest.approx(4.3027 / np.sqrt(3), rel=1e-4)  # t of 2 degrees of freedom
     assert compiled == eager | {"engine": "compile"}
-    assert [cells[2:5] for cells in COLUMNS.cells([eager, compiled])] == [
-        [f"Langevin, states and actions, {engine}", "10", "2"] for engine in ("eager", "compile")
+    assert [cells[3:6] for cells in COLUMNS.cells([eager, compiled])] == [
+        [engine, "10", "2"] for engine in ("eager", "compile")
     ]
     untimed = timed(summarised(by_seed), [])
     assert [row["updates"] for row in untimed] == [5, 10]
-    assert [cells[2:5] for cells in COLUMNS.cells(untimed)] == [
-        ["Langevin, states and actions", updates, "–"] for updates in ("5", "10")
+    assert [cells[3:6] for cells in COLUMNS.cells(untimed)] == [
+        ["–", updates, "–"] for updates in ("5", "10")
     ]
     assert timed(summarised(by_seed[:1]), [times[0] | {"updates": 5}])[0]["return_ci95"] is None

@@ -76,11 +76,17 @@ def test_a_level_is_reached_when_every_seed_is_there() -> None:
     ]
     (line,) = levels(summarised(rows), [])
     assert line == ("Reacher", "-7.5", "EBM", "1,000", "1,000")
-    sac = {"job": "reacher-sac-100000", "seed": 1, "training_curve": [[5000, -8.0], [10_000, -7.0]]}
-    others = [sac, sac | {"job": "reacher-ppo-100000"}]
-    _, trained = levels(summarised(rows), others)
-    assert trained == ("Reacher", "-7.5", "SAC, seed 1", "–", "10,000")
     assert first([], 2000) == "not in 2,000"
+    sac = {
+        "problem": "reacher",
+        "method": "sac",
+        "seed": 3,
+        "training_curve": [[5000, -9.0], [10_000, -7.4]],
+    }
+    ppo = sac | {"method": "ppo"}
+    assert list(levels(summarised(rows), [ppo, sac]))[1:] == [
+        ("Reacher", "-7.5", "SAC, seed 3", "–", "10,000")
+    ]
 
 
 @pytest.mark.parametrize("seen", [None, lambda env: rl.make(POSED["reacher"], bare=lambda: env)])

@@ -10,12 +10,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from ebm_control.provenance import write_record
 from ebm_envs.oracles import particle_oracle
 from experiments.planning import diversity
 from experiments.planning.jobs import PARTS, jobs_of
 from experiments.planning.problems import UNSEEN, obstacle
-from experiments.planning.report import COLUMNS, TIMES, extras, summarised, table_rows, timed
+from experiments.planning.report import COLUMNS, extra, summarised, table_rows, timed
+from experiments.storage import write
 
 
 def row(
@@ -89,9 +89,9 @@ def test_costly_parts_have_fewer_seeds_and_a_quick_run_has_none_of_them() -> Non
     assert quick == set(PARTS) - {"changes", "ablations", "ensemble"}
 
 
-def recorded(path: Path, rows: list[dict[str, Any]], **results: Any) -> None:
+def recorded(path: Path, rows: list[dict[str, Any]]) -> None:
     rows = [{"job": "some", **row} for row in rows]
-    write_record(path, {"rows": [], "by_seed": rows, **results}, {"command": "of some"})
+    write(path, {"rows": [], "by_seed": rows}, {"command": "of some"})
 
 
 def test_rows_of_reinforcement_learning_join_the_table(tmp_path: Path) -> None:
@@ -109,23 +109,19 @@ def test_rows_of_reinforcement_learning_join_the_table(tmp_path: Path) -> None:
     assert ppo["return_ci95"] == pytest.approx(12.706 * 0.5, rel=1e-4)  # t of 1 degree of freedom
 
 
-def test_the_report_has_every_table_that_there_are_records_of(tmp_path: Path) -> None:
-    clock = {
-        "env": "Reacher",
-        "starts": 64,
-        "plan_ms_p50": 3.0,
-        "plan_ms_p95": 4.0,
-        "plans_per_second": 133.4,
-    }
-    recorded(tmp_path / "planning.json", [row(0, -5.0, None) | {"extra": {"jerkiness": 0.5}}], timing=[clock])
-    rows = table_rows(tmp_path)
-    assert "| Reacher | EBM | Langevin | -5.00 |  | 1.00 | 1 | 10 |" in COLUMNS.markdown(rows)
-    assert "| Reacher | 64 | 3.0 | 4.0 | 133 |" in TIMES.markdown([clock])
-    assert "| Reacher | EBM | Langevin | 0.5 | 1 |" in extras(rows)
+def test_a_figure_that_some_rows_have_gets_a_table_of_those() -> None:
+    found = summarised(
+        [row(0, -5.0, None) | {"extra": {"jerkiness": 0.5}}, row(0, -5.0, None) | {"env": "Maze"}]
+    )
+    assert "| Reacher | EBM | Langevin | 0.5 | 1 |" in extra(found, "jerkiness", "jerks")
+    assert "Maze" not in extra(found, "jerkiness", "jerks")
+
+
+def test_shares_of_plans_of_both_classes_weigh_problems_alike() -> None:
     found = {"method": "EBM", "planner": "any", "seed": 0, "share": 0.75, "problems": 20, "measure": "both"}
     shares = [found | {"env": "Reacher"}, found | {"env": "Reacher", "seed": 1, "share": 1.0, "problems": 60}]
-    shown = diversity.COLUMNS.markdown(diversity.summarised(shares))
-    assert "| Reacher | 0.94 | 0.75 | 80 | 2 |" in shown
+    (cells,) = diversity.COLUMNS.cells(diversity.summarised(shares))
+    assert cells == ["Reacher", "0.94", "0.75", "80", "2"]
 
 
 PAGES = sorted(Path(__file__).parents[2].glob("docs/*.md"))

@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
 from ebm_control.checks import InputError
 from experiments import report
+from experiments.planning.report import table_rows, trained
 from experiments.records import load
-from experiments.report import PAGES, ROOT, TEMPLATES
+from experiments.report import PAGES, ROOT, TEMPLATES, page
 
-page = lru_cache(report.page)
 WRITTEN = ROOT / "docs" / "results"
 
 
@@ -81,6 +80,17 @@ def test_intervals_that_are_too_narrow_are_marked_in_the_table_they_are_of() -> 
         assert "**Shared streams.**" in page(name)
 
 
+def test_reinforcement_learning_is_grouped_by_problem_learner_and_steps() -> None:
+    results = ROOT / "experiments" / "results"
+    runs, rows = trained(results), table_rows(results)
+    assert sum(row["seeds"] for row in rows if row["method"] in ("SAC", "PPO")) == len(runs)
+    [ppo] = [row for row in rows if (row["env"], row["method"]) == ("Reacher", "PPO")]
+    own = [run for run in runs if (run["problem"], run["method"]) == ("reacher", "ppo")]
+    assert ppo["return_by_seed"] == [run["return_mean"] for run in own]
+    [ours] = [row for row in rows if (row["env"], row["method"]) == ("Reacher", "EBM")]
+    assert ppo["oracle"] == ours["oracle"]
+
+
 def test_the_command_writes_the_pages_that_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,13 +107,13 @@ def test_the_command_writes_the_pages_that_are_asked_for(
 def test_a_damaged_record_makes_no_page(tmp_path: Path) -> None:
     for place in ("experiments/results", "benchmarks/results"):
         shutil.copytree(ROOT / place, tmp_path / place)
-    assert report.page("online", tmp_path) == page("online")
+    assert page("online", tmp_path) == page("online")
     data = tmp_path / "experiments" / "results" / "online.by-seed.json.xz"
     data.write_bytes(data.read_bytes()[:-1])
     with pytest.raises(
         InputError, match=r"^record: expected a whole record of runs, got .*online\.json, whose rows"
     ):
-        report.page("online", tmp_path)
+        page("online", tmp_path)
 
 
 @pytest.mark.parametrize(

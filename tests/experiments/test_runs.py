@@ -420,12 +420,13 @@ SAVES = SAVES.replace(
 )
 
 
-def test_a_run_that_is_stopped_has_its_time_to_save_what_it_has_and_is_not_recorded(tmp_path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_stopped_has_its_time_to_save_what_it_has_and_is_not_recorded(tmp_path, number, status):
     process = program(tmp_path, text=SAVES)
     wait_for(lambda: list(tmp_path.glob("begun-*")))
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, number)
     said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, said
+    assert process.returncode == status, said
     assert {f"saved-{path.name[-1]}" for path in tmp_path.glob("begun-*")} == {
         path.name for path in tmp_path.glob("saved-*")
     }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.tables import Columns, number, summarised
+from experiments.tables import Columns, cell, summarised
 
 
 def test_shares_weigh_all_trials_alike_and_trials_are_counted():
@@ -19,9 +19,7 @@ def test_shares_weigh_all_trials_alike_and_trials_are_counted():
 
 
 def test_a_table_says_the_same_in_the_terminal_and_in_the_documentation():
-    columns = Columns(
-        "Some", {"method": "method", "return": number("return"), "share": number("share", ".1%")}
-    )
+    columns = Columns("Some", {"method": "method", "return": cell("return"), "share": cell("share", ".1%")})
     rows = [{"method": "a", "return": 1.5, "return_ci95": 0.25, "share": 0.5}, {"method": "b", "return": 2.0}]
     assert columns.cells(rows) == [["a", "1.50 ± 0.25", "50.0%"], ["b", "2.00", "–"]]
     assert columns.markdown(rows[1:]) == "| method | return | share |\n|---|---|---|\n| b | 2.00 | – |"
@@ -31,4 +29,5 @@ def test_a_table_says_the_same_in_the_terminal_and_in_the_documentation():
         2,
         ["method", "return", "share"],
     )
-    assert number("return", missing="")({}) == ""
+    assert columns.markdown([]) == ""
+    assert cell("return", None)({"return": 12345.678}) == "12,300"
