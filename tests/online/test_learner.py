@@ -208,5 +208,5 @@ def test_energies_of_more_than_single_transitions_are_refused(model):
 
 
 def test_an_ensemble_of_no_members_is_refused():
-    with pytest.raises(InputError, match="members: expected at least 1, got 0"):
+    with pytest.raises(InputError, match="members: expected a whole number of at least 1, got 0"):
         baseline_learner(0)
