@@ -10,7 +10,7 @@ import numpy as np
 
 from ebm_control.checks import InputError, require, require_seed
 from ebm_control.cli import figures
-from ebm_control.cli.commands import load_data, load_model
+from ebm_control.cli.commands import load_data
 from ebm_control.cli.environment import EnvironmentSettings
 from ebm_control.cli.limits import require_counts, require_numbers
 from ebm_control.cli.run_folder import RunFolder, plain, whole_file
@@ -20,6 +20,7 @@ from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost, RewardCost
 from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.models import TrajectoryModel
 from ebm_control.models.reward import EndNetwork, RewardNetwork, RewardUntilEnd
 from ebm_control.models.reward_fit import fit_ends, fit_reward
 from ebm_control.models.trajectory import TrajectoryModel
@@ -82,7 +83,7 @@ class Plan(GoalSettings, EnvironmentSettings):
         self.check_goal()
         require_seed("seed", self.seed)
         make = self.made_from(self.env)
-        model, world = load_model(self.checkpoint), World.of(make, self.env, self.goal_index)
+        model, world = TrajectoryModel.load(self.checkpoint), World.of(make, self.env, self.goal_index)
         learned = self.reward == "learned"
         require(
             learned or world.goal is not None,

@@ -40,7 +40,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(runs, tmp_path, capfd):
     command += ["--train.checkpoint-every", "3"]
     main(command)
     settings = (out / "settings.json").read_text()
-    assert "out: expected no checkpoints there, or --resume" in refused(
+    assert "out: expected none with checkpoints, or --resume" in refused(
         [*command, "--train.seed", "9"], capfd
     )
     assert (out / "settings.json").read_text() == settings
