@@ -26,7 +26,6 @@ from ebm_control.cli.limits import require_counts, require_numbers
 from ebm_control.cli.run_folder import RunFolder, plain
 from ebm_control.data.images import ImageSet
 from ebm_control.energies.image import ImageEnergy
-from ebm_control.models import ImageModel
 from ebm_control.models.image import ImageModel
 from ebm_control.models.image_fit import ImageTrainSettings, fit_images
 from ebm_control.samplers import image_sampler

@@ -221,7 +221,7 @@ class RolloutBuffer:
         return np.where(known[..., None], total / gap, 0.0), known
 
     def sample_windows(
-        self, n: int, length: int, gap: int = 1, *, rng: np.random.Generator
+        self, n: int, length: int, gap: int = 1, *, rng: np.random.Generator | None = None
     ) -> tuple[Array, Array]:
         """Windows drawn uniformly from all that lie within one episode.
 
@@ -229,7 +229,7 @@ class RolloutBuffer:
             n: windows to draw.
             length: states of a window.
             gap: steps from one row of a window to the next.
-            rng: source of the draw.
+            rng: source of the draw; None seeds from the system.
 
         Returns:
             Observations `(n, length, obs_dim)` and actions `(n, length, act_dim)`. Row `t` holds
@@ -242,6 +242,7 @@ class RolloutBuffer:
         """
         require_number("n", n, 1, whole=True)
         starts = self.window_starts(length, gap)
+        rng = np.random.default_rng() if rng is None else rng
         rows = rng.choice(starts, n)[:, None] + gap * np.arange(length)
         return self.observations[rows], self.gap_actions(rows, gap)[0]
 

@@ -158,7 +158,8 @@ def test_settings_of_no_sense_are_refused_before_any_work(tmp_path, flag, capfd)
     with pytest.raises(SystemExit) as stop:
         main(["train", "--data", str(tmp_path / "none.npz"), flag])
     assert stop.value.code == 2
-    assert "expected" in capfd.readouterr().err
+    error = capfd.readouterr().err
+    assert "expected" in error or "Invalid choice" in error
 
 
 @pytest.fixture
