@@ -32,8 +32,8 @@ pinned=(gymnasium==1.4.0 numpy==2.4.6 opencv-python==4.14.0.94 pygame==2.6.1 sha
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check gym-pusht==0.1.6 pymunk==7.3.1 "${pinned[@]}"
 "$folder/venv/bin/python" check.py "AttributeError: 'Space' object has no attribute 'add_collision_handler'"
 "$folder/venv/bin/pip" uninstall --quiet --yes --disable-pip-version-check gym-pusht
-chosen=$("$folder/venv/bin/pip" install --dry-run --disable-pip-version-check 'gym-pusht<=0.1.8' pymunk==7.3.1 "${pinned[@]}" \
-  2>/dev/null | grep '^Would install')
+chosen=$("$folder/venv/bin/pip" install --dry-run --disable-pip-version-check 'gym-pusht<=0.1.8' pymunk==7.3.1 \
+  "${pinned[@]}" 2>/dev/null | grep '^Would install')
 echo "beside pymunk 7.3.1 | $chosen"
 [ "$chosen" = "Would install gym-pusht-0.1.6" ]
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check gym-pusht==0.1.8 pymunk==6.11.1 "${pinned[@]}"
