@@ -49,7 +49,8 @@ def make_env(
             isinstance(env, str), "env", given=shown(env), expected="an id where max_episode_steps is given"
         )
     if isinstance(env, str):
-        return _make_by_id(env, dict(env_kwargs or {}), max_episode_steps)
+        limit = {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps}
+        return _make_by_id(env, {**(env_kwargs or {}), **limit})
     exists = isinstance(env, gym.Env | gym.vector.VectorEnv)
     require(
         not (exists and env_kwargs),
@@ -65,13 +66,13 @@ def make_env(
     return require_is(made, gym.Env, "env", expected="a gymnasium.Env")
 
 
-def _make_by_id(env: str, env_kwargs: dict[str, Any], max_episode_steps: int | None) -> gym.Env:
+def _make_by_id(env: str, options: dict[str, Any]) -> gym.Env:
     try:
-        return gym.make(env, max_episode_steps=max_episode_steps, **env_kwargs)
+        return gym.make(env, **options)
     except Exception as error:  # an environment's own code may fail in any way
-        if env_kwargs and env in gym.registry:
+        if options and env in gym.registry:
             raise InputError(
-                f"env_kwargs: expected arguments that {env} takes, got {shown(env_kwargs)} "
+                f"env_kwargs: expected arguments that {env} takes, got {shown(options)} "
                 f"({type(error).__name__}: {' '.join(str(error).split())})"
             ) from error
         known = gym.registry.keys()

@@ -60,6 +60,7 @@ def shapes_rows(seed: int, size: Size, folder: Path, device: str = "cpu") -> lis
                 asked,
                 common=common,
                 strength=strength,
+                sampler=image_sampler(energies[group[0]], size.levels, corrections=3),
                 generator=generator,
             )
             took = time.perf_counter() - began
@@ -86,7 +87,7 @@ def logic_rows(
 ) -> list[Row]:
     """Either of two shapes (`mixture`), and a position but not a shape (`-`)."""
     shape, position = energies["shape"], energies["position"]
-    sampler = image_sampler(shape, 40, corrections=3)
+    sampler = image_sampler(shape, size.levels, corrections=3)
 
     def drawn(energy: Energy) -> Tensor:
         start = shape.mean.expand(size.composed, -1, -1, -1)

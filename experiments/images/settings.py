@@ -38,6 +38,7 @@ class Size:
         steps: of each attack.
         drawn: shapes that energies of attributes are trained on.
         composed: images for each number of attributes.
+        levels: noise levels that compositions are sampled through.
 
     """
 
@@ -59,6 +60,7 @@ class Size:
     steps: int = 20
     drawn: int = 20_000
     composed: int = 100
+    levels: int = 40
 
 
 FULL = Size()

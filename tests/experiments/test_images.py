@@ -28,6 +28,7 @@ TINY = replace(
     steps=4,
     drawn=1500,
     composed=12,
+    levels=4,
 )
 
 

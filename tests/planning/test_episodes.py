@@ -337,3 +337,12 @@ def test_evaluations_of_no_sense_are_refused():
         evaluate(agent, Lasting, 0)
     with pytest.raises(InputError, match=r"^env_kwargs: expected none for an environment that exists"):
         evaluate(agent, Lasting(2), 2, env_kwargs={"length": 3})
+
+
+def test_the_length_of_episodes_is_one_of_the_arguments_of_an_environment():
+    class Still:
+        def predict(self, observation, state=None, episode_start=None, deterministic=True):
+            return np.zeros((len(observation["observation"]), 2)), None
+
+    outcome = evaluate(Still(), "ebm/Particle-v0", episodes=2, env_kwargs={"max_episode_steps": 7})
+    assert outcome.lengths.tolist() == [7, 7]
