@@ -246,9 +246,9 @@ class RewardCost(Energy):
         layout: layout of the trajectories.
         reward: maps states `(B, T-1, obs_dim)`, actions `(B, T-1, act_dim)` and next states to rewards `(B, T-1)` of
             any dtype.
-        denormalize: maps a trajectory `(B, T, D)` to the units of `reward` as observations and actions, for example a
-            normaliser's `denormalize`; None if `reward` takes the units of `x`. A fitted normaliser returns float64, which
-            large coordinates need; a reward with a float32 network has to cast its inputs.
+        denormalize: maps a trajectory `(B, T, D)` to the units of `reward` as observations and actions, for example
+            a normaliser's `denormalize`; None if `reward` takes the units of `x`. A fitted normaliser returns float64,
+            which large coordinates need; a reward with a float32 network has to cast its inputs.
 
     Raises:
         InputError: on a call, if the reward returns no tensor or one of another shape.

@@ -313,7 +313,7 @@ class WindowEnergy(SplitEnergy):
             context: `(B, context_dim)` without the noise level, or None.
 
         Returns:
-            inputs `(B, 1, inputs)`: the first state's features, all actions but the last time step's and the context, and
+            inputs `(B, 1, inputs)`: first state's features, all actions but the last time step's and the context, and
             displacement `(B, 1, (T-1) * obs_dim)`: later states minus the first, in units of the data's displacements.
 
         """
