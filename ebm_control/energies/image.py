@@ -233,7 +233,7 @@ class UNet(nn.Module):
 
     Its gradient is `g(x)` plus a correction, so it learns scores as easily as a network of scores does (Salimans &
     Ho 2021; Du et al. 2023). It works on patches of 2×2 pixels. Its coarsest features pass through a code of the
-    whole image, which keeps distant parts of a sample consistent. A linear layer of these features tells classes apart.
+    whole image, which keeps distant parts of a sample consistent. Classes differ by a linear layer of these features.
 
     Shapes, with `w` for `width`, a prime for half the height and width (rounded up), two primes for a quarter::
 

@@ -126,7 +126,7 @@ class Logger:
 
 
 def as_figures(**tensors: Tensor | float) -> dict[str, float]:
-    """Figures read back from the device in one go."""
+    """Metrics as floats, read back from the device in one transfer."""
     given = [torch.as_tensor(value) for value in tensors.values()]
     device = next((value.device for value in given if value.device.type != "cpu"), torch.device("cpu"))
     values = torch.stack([value.to(device, torch.float64) for value in given])
