@@ -40,9 +40,7 @@ class Target:
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energies `(B,)` and gradients in the shape of `x`, 0 at fixed coordinates."""
-        if (
-            torch.compiler.is_compiling()
-        ):  # the compiler traces functional gradients; eager mode is faster without them
+        if torch.compiler.is_compiling():  # the compiler traces functional gradients; eager is faster without
 
             def total(x: Tensor) -> tuple[Tensor, Tensor]:
                 energy = self.energy(x, self.context)
