@@ -155,7 +155,7 @@ def warn_of_units(buffer: RolloutBuffer) -> None:
 
 
 def _whole_range_jumps(x: Array, same: NDArray[np.bool_]) -> int:
-    """Number of leaps of a coordinate across its range; 0 unless all its other steps are small compared with it."""
+    """Number of leaps of a coordinate across its range; 0 unless all its other steps are small next to the range."""
     width = x.max() - x.min()
     if np.mean(np.abs(x - (x.max() + x.min()) / 2) < width / 4) < 0.1:
         return 0  # two values, or placeholders for 'no value': an angle takes values everywhere

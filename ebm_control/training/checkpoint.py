@@ -91,12 +91,7 @@ def save_checkpoint(folder: Path | str, step: int, checkpoint: Checkpoint, *, ke
             final.rename(folder / f".draft_replaced_{step:08d}_{os.getpid()}")
         draft.rename(final)
         _sync_folder(folder)
-    except (
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:  # torch raises RuntimeError for a failed write
+    except (OSError, RuntimeError, TypeError, ValueError) as error:  # torch: a failed write is a RuntimeError
         _remove(draft)
         raise CheckpointError(
             f"{final}: could not be written ({one_line(error)}); earlier checkpoints are untouched"
