@@ -25,7 +25,7 @@ from ebm_control.training import Logger
 from tests.cli.helpers import refused
 
 PACKAGES = (
-    "imageio", "matplotlib", "minari", "mujoco", "sklearn", "stable_baselines3", "tensorboard", "gymnasium_robotics",
+    "imageio", "matplotlib", "minari", "sklearn", "stable_baselines3", "tensorboard", "gymnasium_robotics",
 )  # fmt: skip
 
 

@@ -35,8 +35,9 @@ from ebm_control.prediction import (
 )
 from ebm_control.provenance import provenance, usable_cores
 from ebm_control.samplers import trajectory_sampler
-from ebm_control.training.checkpoint import latest_checkpoint, one_line
+from ebm_control.training.checkpoint import one_line
 from ebm_control.training.fitting import Training
+from ebm_control.training.run_folder import newest_checkpoint
 
 
 @dataclass
@@ -128,7 +129,7 @@ class Train:
     def run(self) -> dict[str, Any]:
         """Train, leave checkpoints, and say how it went."""
         buffer = load_data(self.data)
-        require_new(self.out, self.resume)
+        newest_checkpoint(self.out, self.resume, "out")
         with RunFolder(self.out, self) as folder:
             started = time.perf_counter()
             outcome = fit_model(buffer, self.train, folder=self.out, resume=self.resume).training
@@ -170,7 +171,7 @@ class Predict:
         require_counts(self, "horizon", "windows", "samples", "langevin_steps")
         require_numbers(self, "temperature")
         require_seed("seed", self.seed)
-        model, buffer = load_model(self.checkpoint), load_data(self.data)
+        model, buffer = TrajectoryModel.load(self.checkpoint), load_data(self.data)
         with RunFolder(self.out, self) as folder:
             return self._predict(model, buffer, folder)
 
@@ -254,18 +255,6 @@ def load_data(data: str) -> RolloutBuffer:
         require(path.exists(), "data", given=f"{path}, which does not exist", expected="a file of rollouts")
         return RolloutBuffer.load(path)
     return from_minari(data)
-
-
-def load_model(checkpoint: Path) -> TrajectoryModel:
-    """Model of a run folder or of a checkpoint."""
-    nested = checkpoint / "checkpoints"
-    return TrajectoryModel.load(nested if nested.is_dir() else checkpoint)
-
-
-def require_new(out: Path, resume: bool) -> None:
-    """Raise `InputError` where a run folder holds checkpoints although they are not to be gone on from."""
-    found = latest_checkpoint(out / "checkpoints")
-    require(resume or found is None, "out", given=found, expected="no checkpoints there, or --resume")
 
 
 def use_threads(most: int) -> None:

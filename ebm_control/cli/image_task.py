@@ -42,7 +42,7 @@ class Trained(ABC):
         """Do the task, and write what it gave."""
         require_counts(self, "count", low=2)
         require_seed("seed", self.seed)
-        model = load_image_model(self.checkpoint)
+        model = ImageModel.load(self.checkpoint)
         data = load_set(model.data, self.data_dir)
         require(
             data.shape == model.shape,
@@ -78,12 +78,6 @@ def load_set(name: str, folder: Path | None) -> ImageSet:
         )
         return draw_shapes(SHAPES, torch.Generator().manual_seed(0)).labelled(attribute)
     return load_images(name, folder)
-
-
-def load_image_model(checkpoint: Path) -> ImageModel:
-    """Model of a run folder or of a checkpoint."""
-    nested = checkpoint / "checkpoints"
-    return ImageModel.load(nested if nested.is_dir() else checkpoint)
 
 
 def require_class(name: str, label: int, model: ImageModel) -> None:

@@ -12,12 +12,11 @@ import tyro
 
 from ebm_control import images as tasks
 from ebm_control.checks import require, require_number, require_seed
-from ebm_control.cli.commands import require_new, training_summary
+from ebm_control.cli.commands import training_summary
 from ebm_control.cli.figures import training_curves
 from ebm_control.cli.image_task import (
     COLUMNS,
     Trained,
-    load_image_model,
     load_set,
     require_class,
     save_page,
@@ -30,6 +29,7 @@ from ebm_control.energies.image import ImageEnergy
 from ebm_control.models.image import ImageModel
 from ebm_control.models.image_fit import ImageTrainSettings, fit_images
 from ebm_control.samplers import image_sampler
+from ebm_control.training.run_folder import newest_checkpoint
 
 NEIGHBOURS = 3  # by which precision and recall are told
 
@@ -52,7 +52,7 @@ class TrainImages:
     def run(self) -> dict[str, Any]:
         """Train, draw a page of samples, and say how it went."""
         data = load_set(self.data, self.data_dir)
-        require_new(self.out, self.resume)
+        newest_checkpoint(self.out, self.resume, "out")
         with RunFolder(self.out, self) as folder:
             started = time.perf_counter()
             model = fit_images(data, self.train, folder=self.out, resume=self.resume)
@@ -307,7 +307,7 @@ class Compose:
             given=len(self.attributes),
             expected=f"{len(self.checkpoints)}, one for each checkpoint, and at least one",
         )
-        models = [load_image_model(path) for path in self.checkpoints]
+        models = [ImageModel.load(path) for path in self.checkpoints]
         for attribute, model in zip(self.attributes, models, strict=True):
             require_class("attributes", attribute, model)
             require(

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from ebm_control.checks import require, require_seed
-from ebm_control.cli.commands import require_new
 from ebm_control.cli.environment import EnvironmentSettings
 from ebm_control.cli.limits import require_counts, require_numbers
 from ebm_control.cli.plan import GoalSettings, outcome_of
@@ -23,7 +22,7 @@ from ebm_control.online import FrontierGoals, LearnedReward, OnlineLearning, Onl
 from ebm_control.online.progress import Progress
 from ebm_control.planning import Episodes, evaluate
 from ebm_control.provenance import provenance
-from ebm_control.training import latest_checkpoint
+from ebm_control.training.run_folder import newest_checkpoint
 
 
 @dataclass
@@ -129,8 +128,7 @@ class Online(GoalSettings, EnvironmentSettings):
         seed = self.online.seed
         require(seed in (0, self.seed), "online.seed", given=seed, expected="--seed instead")
         world = World.of(self.made_from(self.env), self.env, self.goal_index)
-        require_new(self.out, self.resume)
-        if self.resume and latest_checkpoint(self.out / "checkpoints") is not None:
+        if newest_checkpoint(self.out, self.resume, "out") is not None:
             before = read_settings(self.out) or {}
             for name, now in _flat(self.about()).items():
                 known = _flat(before).get(name, now)  # a setting that is new has no other value before

@@ -10,7 +10,7 @@ import numpy as np
 
 from ebm_control.checks import InputError, require, require_seed
 from ebm_control.cli import figures
-from ebm_control.cli.commands import load_data, load_model
+from ebm_control.cli.commands import load_data
 from ebm_control.cli.environment import EnvironmentSettings
 from ebm_control.cli.limits import require_counts, require_numbers
 from ebm_control.cli.run_folder import RunFolder, plain, whole_file
@@ -82,7 +82,7 @@ class Plan(GoalSettings, EnvironmentSettings):
         self.check_goal()
         require_seed("seed", self.seed)
         make = self.made_from(self.env)
-        model, world = load_model(self.checkpoint), World.of(make, self.env, self.goal_index)
+        model, world = TrajectoryModel.load(self.checkpoint), World.of(make, self.env, self.goal_index)
         learned = self.reward == "learned"
         require(
             learned or world.goal is not None,

@@ -135,11 +135,11 @@ def planner_for(
     require(box, "action_space", given=shown(action_space), expected="a Box, or None")
     chosen = PRESETS[preset]
     if isinstance(model, Baseline):
-        sampler = _named(sampler or "cem", chosen, over_actions=True)
+        sampler = _named("cem" if sampler is None else sampler, chosen, over_actions=True)
         return _of_baseline(
             model, costs, horizon, sampler, action_space, chains, particles, generator, chosen
         )
-    sampler = _named(sampler or "langevin", chosen, over_actions=bool(shooting))
+    sampler = _named("langevin" if sampler is None else sampler, chosen, over_actions=bool(shooting))
     if shooting is None:
         shooting = not isinstance(sampler, Langevin) and model.layout.act_dim > 0
     weight = chosen.weight if weight is None else weight

@@ -221,7 +221,7 @@ class RolloutBuffer:
         return np.where(known[..., None], total / gap, 0.0), known
 
     def sample_windows(
-        self, n: int, length: int, gap: int = 1, *, rng: np.random.Generator
+        self, n: int, length: int, gap: int = 1, *, rng: np.random.Generator | None = None
     ) -> tuple[Array, Array]:
         """Draw windows uniformly from all that lie within one episode.
 
@@ -229,7 +229,7 @@ class RolloutBuffer:
             n: number of windows.
             length: states per window.
             gap: steps from one state of a window to the next.
-            rng: random generator of the draw.
+            rng: random generator of the draw; None seeds one from the system.
 
         Returns:
             Observations `(n, length, obs_dim)` and actions `(n, length, act_dim)`. Time step `t` holds
@@ -242,6 +242,7 @@ class RolloutBuffer:
         """
         require_number("n", n, 1, whole=True)
         starts = self.window_starts(length, gap)
+        rng = np.random.default_rng() if rng is None else rng
         rows = rng.choice(starts, n)[:, None] + gap * np.arange(length)
         return self.observations[rows], self.gap_actions(rows, gap)[0]
 

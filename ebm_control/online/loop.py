@@ -39,10 +39,9 @@ from ebm_control.planning import MPCAgent
 from ebm_control.planning.inverse_dynamics import InverseDynamics
 from ebm_control.planning.plan import Plan
 from ebm_control.seeds import seeds, stream
-from ebm_control.training.checkpoint import latest_checkpoint
 from ebm_control.training.guard import DivergenceError
 from ebm_control.training.logger import Logger
-from ebm_control.training.run_folder import folder_of_one
+from ebm_control.training.run_folder import folder_of_one, newest_checkpoint
 
 Array = NDArray[np.float64]
 Report = Callable[[int, "OnlineLearning"], bool | None]
@@ -148,12 +147,8 @@ class OnlineLearning:
         self.logger = Logger(
             None if self.folder is None else self.folder / "events", progress=progress, every=1
         )
-        found = None if self.folder is None else latest_checkpoint(self.folder / "checkpoints")
-        require(
-            resume or found is None, "folder", given=found, expected="none with checkpoints, or resume=True"
-        )
-        if found is not None:
-            assert self.folder is not None
+        found = newest_checkpoint(self.folder, resume)
+        if self.folder is not None and found is not None:
             saving.resume(self, found, self.folder)
             self.rng = stream(self.settings.seed, f"online actions from step {self.progress.step}")
 

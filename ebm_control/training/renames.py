@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # Settings, at any depth of a checkpoint's JSON.
-_SETTINGS = {"batch": "batch_size", "base_std": "base_std", "rows": "replan_every"}
+_SETTINGS = {"batch": "batch_size", "base_deviation": "base_std", "rows": "replan_every"}
 
 # Weights: parts of dotted names. Only networks of images had a `told`.
 _WEIGHTS = [(re.compile(r"(^|\.)deviation$"), r"\1std"), (re.compile(r"(^|\.)told(?=\.)"), r"\1films")]

@@ -74,6 +74,20 @@ def _close(before: Any, now: Any) -> bool:
     return bool(before == now)
 
 
+def newest_checkpoint(folder: Path | None, resume: bool, argument: str = "folder") -> Path | None:
+    """The newest checkpoint of a run folder; None where there is none, or no folder.
+
+    Raises:
+        InputError: there is one although `resume` is False.
+        CheckpointError: it is not whole.
+
+    """
+    found = None if folder is None else latest_checkpoint(folder / "checkpoints")
+    how = "resume=True" if argument == "folder" else "--resume"
+    require(resume or found is None, argument, given=f"{found}", expected=f"none with checkpoints, or {how}")
+    return found
+
+
 def checkpoint_to_resume(settings: Any, folder: Path | None, resume: bool, data: LearnedFrom) -> Path | None:
     """The newest checkpoint of a run's folder, or None for a new run.
 
@@ -88,11 +102,8 @@ def checkpoint_to_resume(settings: Any, folder: Path | None, resume: bool, data:
         CheckpointError: it is damaged, or of another kind of run.
 
     """
-    found = None if folder is None else latest_checkpoint(folder / "checkpoints")
-    require(
-        resume or found is None, "folder", given=f"{found}", expected="none with checkpoints, or resume=True"
-    )
-    if found is None:
+    found = newest_checkpoint(folder, resume)
+    if folder is None or found is None:
         return None
     known = load_checkpoint(found).settings
     before, now = known.get("train"), plain(settings)

@@ -40,7 +40,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(runs, tmp_path, capfd):
     command += ["--train.checkpoint-every", "3"]
     main(command)
     settings = (out / "settings.json").read_text()
-    assert "out: expected no checkpoints there, or --resume" in refused(
+    assert "out: expected none with checkpoints, or --resume" in refused(
         [*command, "--train.seed", "9"], capfd
     )
     assert (out / "settings.json").read_text() == settings
@@ -158,7 +158,8 @@ def test_settings_of_no_sense_are_refused_before_any_work(tmp_path, flag, capfd)
     with pytest.raises(SystemExit) as stop:
         main(["train", "--data", str(tmp_path / "none.npz"), flag])
     assert stop.value.code == 2
-    assert "expected" in capfd.readouterr().err
+    error = capfd.readouterr().err
+    assert "expected" in error or "Invalid choice" in error
 
 
 @pytest.fixture

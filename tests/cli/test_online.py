@@ -114,7 +114,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(tmp_path, frail, monkeyp
     assert not (tmp_path / "summary.json").exists()
     assert latest_checkpoint(tmp_path / "checkpoints").name == "step_00000304"
     arguments = ["--env", frail, "--out", str(tmp_path), *SHORT]
-    assert "out: expected no checkpoints there, or --resume" in refused([*arguments, *model], capfd)
+    assert "out: expected none with checkpoints, or --resume" in refused([*arguments, *model], capfd)
     assert "model: expected feed-forward, as in" in refused([*arguments, "--resume"], capfd)
     monkeypatch.setattr(Frail, "steps", 0)
     summary = online(tmp_path, "--resume", *model, env=frail)

@@ -69,7 +69,7 @@ def test_names_of_weights(before, now):
 
 
 def test_settings_and_states_at_any_depth():
-    assert settings_now({"train": {"batch": 3, "model": {"base_std": 1.0}}, "x": [{"batch": 1}]}) == {
+    assert settings_now({"train": {"batch": 3, "model": {"base_deviation": 1.0}}, "x": [{"batch": 1}]}) == {
         "train": {"batch_size": 3, "model": {"base_std": 1.0}},
         "x": [{"batch_size": 1}],
     }

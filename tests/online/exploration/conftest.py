@@ -1,5 +1,5 @@
-"""Rollouts, as in the tests of baselines."""
+"""Fitted baselines, as in the tests of baselines."""
 
-from tests.baselines.conftest import buffer
+from tests.baselines.conftest import buffer, ensemble
 
-__all__ = ["buffer"]
+__all__ = ["buffer", "ensemble"]
