@@ -75,11 +75,11 @@ def _close(before: Any, now: Any) -> bool:
 
 
 def newest_checkpoint(folder: Path | None, resume: bool, argument: str = "folder") -> Path | None:
-    """The newest checkpoint of a run folder; None where there is none, or no folder.
+    """The newest checkpoint of a run folder; None without a folder or without a checkpoint.
 
     Raises:
         InputError: there is one although `resume` is False.
-        CheckpointError: it is not whole.
+        CheckpointError: it is incomplete.
 
     """
     found = None if folder is None else latest_checkpoint(folder / "checkpoints")
