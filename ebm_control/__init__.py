@@ -119,7 +119,7 @@ def __dir__() -> list[str]:
 
 
 def _lookup(name: str) -> object:
-    """Find the value of a module attribute that has not been used yet.
+    """Value of a module attribute on its first use.
 
     Raises:
         AttributeError: the package has no such attribute.
@@ -128,7 +128,7 @@ def _lookup(name: str) -> object:
     if name == "__version__":
         try:
             return version("ebm-control")
-        except PackageNotFoundError:  # run from a source tree that was never installed
+        except PackageNotFoundError:  # run from a source tree that is not installed
             return "0+unknown"
     if name in _HOME:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

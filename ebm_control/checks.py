@@ -1,4 +1,4 @@
-"""Input checks that speak plainly: the argument, what was given, what was expected."""
+"""Input checks with clear messages: the argument, the given value, the expected value."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
-_GREATEST_SEED = 2**62  # some are added to, and torch takes 64 bits
-_GREATEST_WHOLE = 2**63 - 1  # what torch and NumPy count to
-_SHOWN = 200  # characters of what was given
+_GREATEST_SEED = 2**62  # numbers are added to some seeds, and torch accepts 64 bits
+_GREATEST_WHOLE = 2**63 - 1  # greatest integer of torch and NumPy
+_SHOWN = 200  # greatest length of a value in a message
 
 
 class InputError(ValueError):
-    """Bad input, caught before any work is lost.
+    """Invalid input, raised before any work is lost.
 
     Attributes:
-        rollouts: where collection ended early, the `RolloutBuffer` of what was whole by then; None elsewhere.
+        rollouts: the `RolloutBuffer` of finished episodes if collection ended early; None otherwise.
 
     """
 
@@ -30,16 +30,16 @@ class InputError(ValueError):
 
 
 def require(condition: bool, argument: str, *, given: object, expected: str) -> None:
-    """Raise `InputError` naming `argument`, what was `given` and what was `expected`, unless `condition`."""
+    """Raise `InputError` with `argument`, the `given` value and what was `expected`, unless `condition`."""
     if not condition:
         raise InputError(f"{argument}: expected {expected}, got {given}")
 
 
 def require_is(value: object, kind: type[T], argument: str, *, expected: str | None = None) -> T:
-    """`value`, known to be of the type `kind` from here on.
+    """Return `value` with the type `kind`, for type checkers.
 
     Raises:
-        InputError: it is of another type; it says what was `expected`, None for the name of `kind`.
+        InputError: it has another type; the message contains `expected`, or the name of `kind` if that is None.
 
     """
     if not isinstance(value, kind):
@@ -51,10 +51,10 @@ def require_is(value: object, kind: type[T], argument: str, *, expected: str | N
 
 
 def require_given(value: T | None, argument: str, *, expected: str) -> T:
-    """`value`, known not to be None from here on.
+    """Return `value` without None in its type, for type checkers.
 
     Raises:
-        InputError: it is None; it says what was `expected`.
+        InputError: it is None; the message contains `expected`.
 
     """
     if value is None:
@@ -63,27 +63,27 @@ def require_given(value: T | None, argument: str, *, expected: str) -> T:
 
 
 def shown(value: object) -> str:
-    """What was given, in one short line: `repr`, without the line breaks of arrays."""
+    """The value in one short line: its `repr` without the line breaks of arrays."""
     words = " ".join(repr(value).split())
     return words if len(words) <= _SHOWN else f"{words[:_SHOWN]}..."
 
 
 def is_sequence(value: object) -> bool:
-    """Whether `value` is an ordered collection: a list, a tuple, an array or a tensor with an axis, but no text."""
+    """Whether `value` is an ordered collection (a list, a tuple, an array or a tensor with an axis), but no string."""
     if isinstance(value, Tensor | np.ndarray):
         return value.ndim > 0
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
 def require_tensor(argument: str, value: object) -> Tensor:
-    """`value`, or `InputError` unless it is a tensor."""
+    """Return `value`; raise `InputError` unless it is a tensor."""
     if not isinstance(value, Tensor):
         raise InputError(f"{argument}: expected a tensor, got {type(value).__name__} {shown(value)}")
     return value
 
 
 def require_floats(argument: str, value: object) -> None:
-    """Raise `InputError` unless `value` is a tensor of a float type: whole numbers and booleans have no gradients."""
+    """Raise `InputError` unless `value` is a tensor of a float type: integers and booleans have no gradients."""
     tensor = require_tensor(argument, value)
     given = f"a tensor of {tensor.dtype}"
     require(tensor.is_floating_point(), argument, given=given, expected="a tensor of floats")
@@ -107,7 +107,7 @@ def require_shape(argument: str, value: Tensor, expected: tuple[int | None, ...]
 
 
 def require_finite(argument: str, value: Tensor) -> None:
-    """Raise `InputError` unless `value` is a tensor without NaN and infinities, saying how many and where there are."""
+    """Raise `InputError` unless `value` is a finite tensor; the message counts and locates NaN and infinities."""
     require_tensor(argument, value)
     bad = ~torch.isfinite(value)
     if bool(bad.any()):
@@ -127,16 +127,16 @@ def require_number(
     below: bool = False,
     whole: bool = False,
 ) -> None:
-    """Raise `InputError` unless `value` is a finite number of `[low, high]`: what every setting is checked by.
+    """Raise `InputError` unless `value` is a finite number in `[low, high]`; used for all numeric settings.
 
     Args:
         argument: name of the setting.
-        value: what was given; NaN, infinities and anything but a number are refused.
+        value: value of the setting; NaN, infinities and anything but a number are refused.
         low: least value.
         high: greatest value.
-        above: `low` itself is refused too.
-        below: `high` itself is refused too.
-        whole: only whole numbers, of 64 bits.
+        above: refuse `low` itself too.
+        below: refuse `high` itself too.
+        whole: accept only whole numbers, of 64 bits.
 
     """
     kind = Integral if whole else Real
@@ -167,17 +167,17 @@ def require_positive(argument: str, value: Tensor | float) -> None:
 
 
 def require_flag(argument: str, value: object) -> None:
-    """Raise `InputError` unless `value` is True or False: "no" would count as True."""
+    """Raise `InputError` unless `value` is True or False; other types are refused because "no" would count as True."""
     require(isinstance(value, bool), argument, given=shown(value), expected="True or False")
 
 
 def require_seed(argument: str, value: object) -> None:
-    """Raise `InputError` unless `value` is a seed: a whole number of at least 0 that all generators take."""
+    """Raise `InputError` unless `value` is a seed: a whole number of at least 0 that all generators accept."""
     require_number(argument, value, 0, _GREATEST_SEED, whole=True)
 
 
 def require_widths(argument: str, value: object, *, least: int = 0) -> None:
-    """Raise `InputError` unless `value` is a sequence of whole numbers of at least 1, `least` of them or more."""
+    """Raise `InputError` unless `value` is a sequence of at least `least` whole numbers, each 1 or more."""
     sequence = isinstance(value, Sequence) and is_sequence(value) and len(value) >= least
     require(sequence, argument, given=shown(value), expected=f"a sequence of at least {least} whole numbers")
     for width in value:  # type: ignore[attr-defined]
@@ -193,7 +193,7 @@ def require_levels(argument: str, value: object) -> None:
 
 
 def as_python(settings: object) -> None:
-    """Make the numbers of a frozen dataclass Python's own, and its lists tuples: settings are kept as JSON."""
+    """Convert a frozen dataclass's numbers to Python's own and its lists to tuples, as settings are saved as JSON."""
     for field in fields(settings):  # type: ignore[arg-type]
         object.__setattr__(settings, field.name, _as_python(getattr(settings, field.name)))
 

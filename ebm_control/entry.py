@@ -1,4 +1,4 @@
-"""What most users call first: `fit` for any kind of data and model, `load` for any kind of model."""
+"""The main entry points: `fit` trains a model of any kind, `load` loads one of any kind."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fit(
     settings: TrainSettings | BaselineSettings | ImageTrainSettings | None = None,
     **options: Any,
 ) -> TrajectoryModel | Baseline | ImageModel:
-    """Train a model; what kind is decided by the data and the settings.
+    """Train a model; data and settings determine its kind.
 
     | data | settings | model | see |
     |---|---|---|---|
@@ -42,15 +42,15 @@ def fit(
 
     Args:
         data: rollouts or images.
-        settings: how to train; None for the defaults of an energy.
-        options: of the function in the last column: `folder=`, `resume=`, `progress=`, `guard=`, `device=`, ...
+        settings: training settings; None for the defaults of an energy.
+        options: options of the function in the last column: `folder=`, `resume=`, `progress=`, `guard=`, `device=`, ...
 
     Returns:
-        The model; its `training` says how training went (updates, seconds, metrics).
+        The model; its `training` describes the training (updates, seconds, metrics).
 
     Raises:
-        InputError: data and settings that do not go together, or see the function in the last column.
-        DivergenceError, CheckpointError: see there.
+        InputError: data and settings do not match, or the function in the last column refuses them.
+        DivergenceError, CheckpointError: see the function in the last column.
 
     """
     if isinstance(data, RolloutBuffer):
@@ -69,15 +69,15 @@ def fit(
 
 
 def load(path: Path | str, device: torch.device | str = "cpu") -> TrajectoryModel | Baseline | ImageModel:
-    """Model that was saved: a trajectory model, an image model or a baseline.
+    """Load a saved model: a trajectory model, an image model or a baseline.
 
     Args:
-        path: what `model.save` was given, a checkpoint or a file in one, or a run folder: then of its newest
-            checkpoint.
-        device: where to put the model.
+        path: a path given to `model.save`, a checkpoint or a file in one, or a run folder, whose newest checkpoint is
+            loaded.
+        device: device of the model.
 
     Raises:
-        CheckpointError: there is no checkpoint, it is not sound, or it is of no such model.
+        CheckpointError: there is no checkpoint, it is damaged, or it holds another kind of model.
 
     """
     settings = load_checkpoint(path).settings

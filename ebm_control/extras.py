@@ -15,19 +15,19 @@ _OF_ENVIRONMENTS = {"mujoco": "mujoco", "imageio": "mujoco", "gymnasium_robotics
 
 
 class MissingExtraError(InputError, ImportError):
-    """A package is missing that belongs to an extra of ebm-control."""
+    """A package of one of ebm-control's extras is missing."""
 
 
 def import_extra(module: str, extra: str, purpose: str) -> Any:
-    """Import a module of a package that `ebm-control[extra]` installs.
+    """Import a module of a package that is installed by `ebm-control[extra]`.
 
     Args:
         module: full name, such as "sklearn.mixture".
         extra: name of the extra.
-        purpose: what needs the package, to begin the message with.
+        purpose: what needs the package; the message begins with it.
 
     Raises:
-        MissingExtraError: the package is not installed. Whatever else fails in the import is raised as it is.
+        MissingExtraError: the package is not installed. Other import errors are raised unchanged.
 
     """
     try:
@@ -35,17 +35,17 @@ def import_extra(module: str, extra: str, purpose: str) -> Any:
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
         if (error.name or "").partition(".")[0] != package:
-            raise  # the package is there, something that it needs itself is not
+            raise  # the package is installed, but one of its own dependencies is not
         raise MissingExtraError(f"{purpose}: {missing(package, extra)}") from error
 
 
 def missing(package: str, extra: str) -> str:
-    """What to say of a package that is not installed, and the command that installs it."""
+    """Message for a package that is not installed, with the command that installs it."""
     return f'expected the package {package}, which is not installed; pip install "ebm-control[{extra}]"'
 
 
 def extra_hint(error: BaseException | None) -> str:
-    """Command that installs what an environment's own code failed to import, or "" where no extra has it."""
+    """Command that installs a package which an environment failed to import, or "" if no extra has it."""
     while error is not None:
         extra = _OF_ENVIRONMENTS.get(error.name or "") if isinstance(error, ModuleNotFoundError) else None
         if extra is not None:
@@ -55,10 +55,10 @@ def extra_hint(error: BaseException | None) -> str:
 
 
 def new_figure(**settings: Any) -> Figure:
-    """An empty figure that goes to a file: without pyplot, which would choose a screen and keep every figure.
+    """An empty figure for saving to a file, without pyplot, which would open a display and keep every figure alive.
 
     Args:
-        settings: of `matplotlib.figure.Figure`.
+        settings: arguments of `matplotlib.figure.Figure`.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -69,13 +69,13 @@ def new_figure(**settings: Any) -> Figure:
 
 
 class ExtraModule(ModuleType):
-    """A module of an extra that is imported when something of it is first used; arguments as `import_extra`."""
+    """A module of an extra, imported on first use of an attribute; see `import_extra` for the arguments."""
 
     def __init__(self, module: str, extra: str, purpose: str) -> None:
         super().__init__(module)
         self._extra, self._purpose = extra, purpose
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # what Python asks of any object needs no import
+        if name.startswith("__"):  # special attributes that Python reads from any object need no import
             raise AttributeError(name)
         return getattr(import_extra(self.__name__, self._extra, self._purpose), name)

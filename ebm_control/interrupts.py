@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM that come at a moment when a run can stop: between two updates, not within one."""
+"""Defers Ctrl-C and SIGTERM to a point where a run can stop: between two updates, not within one."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _Handler = Callable[[int, FrameType | None], object]
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, where `termination_raises`: to be handled wherever Ctrl-C is."""
+    """SIGTERM within `termination_raises`; to be handled wherever Ctrl-C is."""
 
 
 def exit_status(error: KeyboardInterrupt) -> int:
-    """What a shell expects of a process that the signal behind `error` ended: 143 for SIGTERM, 130 for Ctrl-C."""
+    """Exit status of a process that was ended by the signal behind `error`: 143 for SIGTERM, 130 for Ctrl-C."""
     return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
 
 
@@ -29,9 +29,9 @@ def signal_name(error: KeyboardInterrupt) -> str:
 
 @contextmanager
 def termination_raises() -> Iterator[None]:
-    """SIGTERM raises `Terminated` within the block, for programs; a library leaves the signal as it is.
+    """SIGTERM raises `Terminated` within the block. For programs; a library leaves the signal unchanged.
 
-    Elsewhere than in the main thread, where Python handles no signals, this does nothing.
+    Outside the main thread this does nothing, because Python handles no signals there.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -45,12 +45,12 @@ def termination_raises() -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put off SIGINT and SIGTERM to the end of the block, so that what is done in it is done whole.
+    """Defer SIGINT and SIGTERM to the end of the block, so that its work is completed.
 
-    The handler that was there before is called at the end: Python's own raises `KeyboardInterrupt` there, in the
-    `with` statement. A second signal while one waits is not put off: a block that hangs can be stopped. A signal
-    without a handler in Python (SIGTERM by default, which ends the process) is left as it is, and so are all signals
-    elsewhere than in the main thread. Blocks may be nested; the outermost one counts.
+    At the end the previous handler is called: Python's own raises `KeyboardInterrupt` there, in the `with` statement. A
+    second signal while one is deferred is not deferred, so that a block that hangs can be stopped. A signal without a
+    handler in Python (by default SIGTERM, which ends the process) is left unchanged, as are all signals outside the
+    main thread. Blocks may be nested; the outermost one counts.
     """
     if threading.current_thread() is not threading.main_thread() or _Deferred.current is not None:
         yield
@@ -64,12 +64,12 @@ def uninterrupted() -> Iterator[None]:
 
 
 def signal_waits() -> bool:
-    """Whether a signal came within the block of `uninterrupted` that is under way: for loops to end early by."""
+    """Whether a signal has come within the current block of `uninterrupted`, so that loops can end early."""
     return _Deferred.current is not None and _Deferred.current.waiting is not None
 
 
 class _Deferred:
-    """Handlers that keep the first signal; once closed they only pass signals on."""
+    """Signal handlers that store the first signal; once closed they only pass signals on."""
 
     current: _Deferred | None = None
 

@@ -1,4 +1,4 @@
-"""One process at a time writes to a folder."""
+"""Locks that let only one process at a time write to a folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _held: set[int] = set()
 
 
 def _close_in_child() -> None:
-    """Let go of the parent's locks: a worker that outlives a killed parent would hold them otherwise."""
+    """Release the parent's locks in a child process: a worker that outlives a killed parent would keep them."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
@@ -32,15 +32,15 @@ if fcntl is not None:
 
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file `path` for the length of the block; no other process, and no other block, gets it meanwhile.
+    """Hold the lock file `path` during the block; no other process or block can hold it meanwhile.
 
-    The lock is the kernel's: it ends with the process, however that ends, and a file that a killed process leaves
-    behind locks nothing. The file names the process that holds it and is removed at the end of the block. Where the
-    system or the file system has no such locks (Windows, some network drives) nothing is locked.
+    The lock belongs to the operating system: it ends with the process, and a file left by a killed process locks
+    nothing. The file contains the id of the process that holds it and is removed at the end of the block. If the
+    system or the file system has no such locks (Windows, some network drives), nothing is locked.
 
     Args:
-        path: the lock file; its folder is made where it does not exist.
-        what: argument that names the folder, for the message.
+        path: the lock file; its folder is created if it does not exist.
+        what: name of the argument for the folder, used in the message.
 
     Raises:
         InputError: another process, or another block of this one, holds the lock.
@@ -58,9 +58,9 @@ def locked(path: Path, what: str) -> Iterator[None]:
         os.write(descriptor, f"{os.getpid()}\n".encode())
         yield
     finally:
-        if descriptor in _held:  # not so in a forked process
+        if descriptor in _held:  # False in a forked process
             _held.remove(descriptor)
-            # Removed while it is still held, so that nobody can hold the removed file and believe in it.
+            # Removed while the lock is held, so that no process can take a lock on the removed file and rely on it.
             path.unlink(missing_ok=True)
             os.close(descriptor)
 
@@ -83,7 +83,7 @@ def _acquire(path: Path, what: str) -> int:
                 raise
         if _is_at(descriptor, path):
             return descriptor
-        os.close(descriptor)  # its last holder has removed it since it was opened
+        os.close(descriptor)  # the last holder removed the file after it was opened here
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

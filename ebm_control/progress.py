@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line a minute on stderr where there is none."""
+"""Progress of long work: a bar on a terminal, otherwise one line per minute on stderr."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from rich.progress import (
 INTERVAL = 60.0
 """Seconds between two lines."""
 
-_under_way: list[Lines] = []  # the innermost work is the last, and the only one that prints
+_under_way: list[Lines] = []  # only the last entry prints: the innermost work
 
 
 class Lines:
-    """Prints a line on stderr every `INTERVAL` seconds, from a thread of its own, between `start` and `stop`.
+    """Prints a line on stderr every `INTERVAL` seconds, from its own thread, between `start` and `stop`.
 
     Args:
-        text: what to print, asked for each time; the time since `start` is added to it.
+        text: function that returns the text of a line; the time since `start` is appended.
 
     """
 
@@ -38,7 +38,7 @@ class Lines:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin; a second call changes nothing."""
+        """Start printing; a second call changes nothing."""
         if self._thread is None:
             self._began = time.monotonic()
             self._stopped.clear()
@@ -47,7 +47,7 @@ class Lines:
             self._thread.start()
 
     def stop(self) -> None:
-        """End; without a `start` nothing happens."""
+        """Stop printing; without a `start` nothing happens."""
         if self._thread is not None:
             self._stopped.set()
             self._thread.join()
@@ -57,7 +57,7 @@ class Lines:
     def _print(self) -> None:
         while not self._stopped.wait(INTERVAL):
             if _under_way[-1] is self:
-                with suppress(OSError, ValueError):  # nobody may be there to read it, or stderr is closed
+                with suppress(OSError, ValueError):  # the reader may be gone, or stderr closed
                     print(
                         f"{self._text()}, {_duration(time.monotonic() - self._began)}",
                         file=sys.stderr,
@@ -66,12 +66,12 @@ class Lines:
 
 
 class Bar(Progress):
-    """A progress bar of rich; where its console is no terminal, lines on stderr (see `Lines`) in its place.
+    """A progress bar of rich; if its console is no terminal, lines on stderr instead (see `Lines`).
 
     Args:
-        columns: of the bar; by default name, bar, count and time left.
+        columns: columns of the bar; by default name, bar, count and remaining time.
         show: False shows neither a bar nor lines.
-        transient: the bar is removed at the end.
+        transient: remove the bar at the end.
 
     """
 
@@ -87,13 +87,13 @@ class Bar(Progress):
         return self.console.is_jupyter or is_terminal(self.console.file)
 
     def start(self) -> None:
-        """Show the bar, or begin with lines."""
+        """Show the bar, or start the lines."""
         super().start()
         if self._lines is not None:
             self._lines.start()
 
     def stop(self) -> None:
-        """Take the bar away, or end the lines."""
+        """Remove the bar, or stop the lines."""
         if self._lines is not None:
             self._lines.stop()
         super().stop()
@@ -109,7 +109,7 @@ class Bar(Progress):
 
 @contextmanager
 def lines_meanwhile(name: str) -> Iterator[None]:
-    """Lines on stderr for the length of the block, where stderr is no terminal; those of a `Bar` within go first."""
+    """Lines on stderr during the block, if stderr is no terminal; those of a `Bar` inside take precedence."""
     lines = Lines(lambda: name)
     if not is_terminal(sys.stderr):
         lines.start()
@@ -120,7 +120,7 @@ def lines_meanwhile(name: str) -> Iterator[None]:
 
 
 def is_terminal(stream: Any) -> bool:
-    """Whether somebody may be watching a stream; not so of one that is closed."""
+    """Whether a stream is an open terminal."""
     try:
         return bool(stream.isatty())
     except (AttributeError, ValueError):

@@ -1,4 +1,4 @@
-"""Where a figure comes from: what every recorded result carries beside its numbers."""
+"""Provenance of results: what every recorded result contains besides its values."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _PACKAGES = ("torch", "numpy", "gymnasium", "mujoco")
 
 
 def provenance(command: str, seeds: Sequence[int], seconds: float) -> dict[str, Any]:
-    """What is needed to reproduce a figure and to judge its speed, as a JSON-safe dictionary.
+    """Everything needed to reproduce a result and to judge its speed, as a JSON-safe dictionary.
 
     Args:
-        command: the one command that reproduces the figure.
-        seeds: every seed that entered it.
+        command: the command that reproduces the result.
+        seeds: all seeds that were used.
         seconds: wall-clock time of the whole run.
 
     Returns:
-        `command`, `seeds`, `seconds`, `date` (UTC), `commit` (git hash, `-dirty` appended where the working
-        tree differs, None outside a repository), `cpu`, `cores` (usable ones), `accelerator` (None without),
-        `python`, `system` and the `versions` of the packages that decide the numbers.
+        `command`, `seeds`, `seconds`, `date` (UTC), `commit` (git hash, with `-dirty` if the working tree
+            differs; None outside a repository), `cpu`, `cores` (usable ones), `accelerator` (None without one),
+            `python`, `system` and the `versions` of the packages that determine the results.
 
     """
     return {
@@ -51,14 +51,14 @@ def provenance(command: str, seeds: Sequence[int], seconds: float) -> dict[str, 
 
 
 def write_record(path: str | Path, results: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
-    """Write `results` and their `provenance` to `path` as JSON, making its folder where needed.
+    """Write `results` and their `provenance` to `path` as JSON, creating its folder if needed.
 
-    In one piece, see `write_whole`. `sha256` of the record is the `checksum` of all else that it holds. A row of a
-    table takes one line.
+    The file is written in one piece, see `write_whole`. The entry `sha256` is the `checksum` of all other entries. Each
+    row of a table takes one line.
 
     Raises:
-        OSError: it could not be written (a full disk, a link to itself); what was there before is untouched.
-        TypeError: something of it has no form in JSON; nothing is written.
+        OSError: writing failed (for example, the disk is full or `path` is a link to itself); an old file is untouched.
+        TypeError: a value cannot be represented in JSON; nothing is written.
 
     """
     record = {"results": results, "provenance": origin}
@@ -67,16 +67,16 @@ def write_record(path: str | Path, results: Mapping[str, Any], origin: Mapping[s
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
-    """Write a file of a record in one piece, making its folder where needed.
+    """Write a file in one piece, creating its folder if needed.
 
-    The content is written aside, to the disk, and then put in place of what was there before.
+    The content is written to disk under another name, which then replaces the old file.
 
     Raises:
-        OSError: it could not be written (a full disk, a link to itself); what was there before is untouched.
+        OSError: writing failed (for example, the disk is full or `path` is a link to itself); an old file is untouched.
 
     """
     path = Path(path)
-    place = Path(os.path.realpath(path))  # a link stays a link
+    place = Path(os.path.realpath(path))  # a symbolic link is preserved
     draft = place.with_name(f".{place.name}.{secrets.token_hex(8)}.draft")
     try:
         if leads_nowhere(path):
@@ -91,12 +91,12 @@ def write_whole(path: str | Path, content: bytes) -> None:
         what = f"the record could not be written ({error.strerror}); what was there before is untouched"
         raise OSError(error.errno, what, str(path)) from error
     finally:
-        with contextlib.suppress(OSError):  # gone already, or its folder is none
+        with contextlib.suppress(OSError):  # already removed, or its folder is not a folder
             draft.unlink()
 
 
 def laid_out(value: Any, indent: str = "") -> str:
-    """JSON with a line for each entry, but with lists and dictionaries of plain values on one line."""
+    """JSON with one line per entry, but with lists and dictionaries of plain values on one line."""
     inner = list(value.values()) if isinstance(value, dict) else value
     if not isinstance(value, dict | list) or not any(isinstance(part, dict | list) for part in inner):
         return json.dumps(value)
@@ -112,18 +112,18 @@ def laid_out(value: Any, indent: str = "") -> str:
 def checksum(record: Mapping[str, Any]) -> str:
     """SHA-256 of a record's results and provenance as JSON with sorted keys and no spaces."""
     parts = {name: record[name] for name in ("results", "provenance")}
-    # Read back first: the keys of what is written need not be strings, those of what is read are.
+    # Read back first, because written keys need not be strings, but read ones are.
     text = json.dumps(json.loads(json.dumps(parts)), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def leads_nowhere(path: str | Path) -> bool:
-    """Whether a path is a link that leads back to itself; one to a file that is not there yet is none."""
+    """Whether a path is a symbolic link that leads back to itself; a link to a missing file is not."""
     return os.path.islink(os.path.realpath(path))
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on, which in a container can be fewer than the machine has."""
+    """Number of cores that this process may use; in a container this can be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Confidence intervals of a mean of few repeats."""
+"""Confidence intervals of the mean of a few repeats."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from scipy.special import stdtrit
 
 
 def half_interval(values: Sequence[float] | ArrayLike, confidence: float = 0.95) -> float | None:
-    """Half the width of the interval of the mean of independent `values` `(N,)`, by Student's t.
+    """Half the width of the confidence interval of the mean of independent `values` `(N,)`, by Student's t.
 
-    The normal distribution's 1.96 in place of Student's quantile would cover the mean in 86 % of cases with four
+    The normal distribution's 1.96 instead of Student's quantile would cover the mean in 86 % of cases with four
     values and in 92 % with ten.
 
     Returns:
-        In the units of `values`; None for fewer than two, which say nothing of their spread.
+        In the units of `values`; None for fewer than two values, which have no spread.
 
     """
     given = np.asarray(values, np.float64)

@@ -1,4 +1,4 @@
-"""Figures as users hand them over, and torch as users have set it up: any layout, byte order, precision or mode."""
+"""Numbers from users in any layout, byte order or precision, and torch with any user settings or modes."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def as_array(argument: str, value: Any) -> NDArray[np.float64]:
     """`value` as a float64 array of the same shape, in native byte order.
 
     Args:
-        argument: its name, for the message.
-        value: an array of any float, integer or boolean type (a view, read-only, of another byte order), a tensor on
+        argument: name of the argument for the message.
+        value: an array of any float, integer or boolean type (also a read-only view or another byte order), a tensor on
             any device, a number, or lists of them.
 
     Raises:
-        InputError: it holds anything but real numbers.
+        InputError: it contains anything but real numbers.
 
     """
     if isinstance(value, Tensor):
         given = value.detach().cpu()
-        # NumPy knows neither bfloat16 nor what torch calls complex conjugates.
+        # NumPy has neither bfloat16 nor torch's lazy complex conjugates.
         value = given.double().numpy() if given.is_floating_point() else given.resolve_conj().numpy()
     try:
         array = np.asarray(value)
-        # Of objects, numbers alone: NumPy would make NaN of None and figures of text.
+        # Of object arrays accept only numbers: NumPy would convert None to NaN and text to numbers.
         if array.dtype.kind == "O" and all(isinstance(item, Real | np.bool_) for item in array.flat):
             array = array.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
@@ -49,30 +49,30 @@ def as_array(argument: str, value: Any) -> NDArray[np.float64]:
 
 
 def as_tensor(argument: str, value: Any, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
-    """`value` as a tensor of a float type on a device, detached; what `as_array` takes.
+    """`value`, in any form that `as_array` accepts, as a detached tensor of a float type on a device.
 
     Raises:
-        InputError: it holds anything but real numbers.
+        InputError: it contains anything but real numbers.
 
     """
     if not isinstance(value, Tensor):
-        # A copy: torch takes no negative strides, and warns of arrays that cannot be written to.
+        # A copy, because torch refuses negative strides and warns of read-only arrays.
         value = torch.from_numpy(np.array(as_array(argument, value), order="C"))
     require(not value.is_complex(), argument, given=f"a tensor of {value.dtype}", expected="real numbers")
     return settled(value.detach().to(device=device, dtype=dtype))
 
 
 def settled(value: Tensor) -> Tensor:
-    """The tensor itself; a copy of one that was made in inference mode, which no gradient may pass."""
+    """The tensor itself, or a copy if it was created in inference mode, which blocks gradients."""
     return value.clone() if value.is_inference() else value
 
 
 def float_like(module: nn.Module, otherwise: Tensor | None = None) -> Tensor:
-    """A tensor of the dtype and device that a module computes in: its first float parameter or buffer.
+    """A tensor with the dtype and device that a module computes in: its first float parameter or buffer.
 
     Args:
-        module: an energy, say.
-        otherwise: for a module with neither: a tensor whose dtype (if a float) and device are taken. None for float32
+        module: a module, for example an energy.
+        otherwise: for a module without either: a tensor whose dtype (if a float) and device are used. None for float32
             on the CPU.
 
     """
@@ -87,16 +87,16 @@ def float_like(module: nn.Module, otherwise: Tensor | None = None) -> Tensor:
 
 
 def cast_like(held: Tensor, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-    """Samples and context in the dtype of a tensor that the energy holds; gradients pass."""
+    """Samples and context in the dtype of a tensor that the energy holds; gradients pass through."""
     condition = context if context is None or context.dtype == held.dtype else context.to(held.dtype)
     return (x if x.dtype == held.dtype else x.to(held.dtype)), condition
 
 
 def generator_on(device: torch.device, given: torch.Generator | None) -> torch.Generator:
-    """The generator given; a new one, seeded from the system, for None.
+    """The given generator; for None a new one, seeded from the system.
 
     Raises:
-        InputError: it is on another kind of device.
+        InputError: the generator is on another kind of device.
 
     """
     if given is None:
@@ -113,8 +113,8 @@ def generator_on(device: torch.device, given: torch.Generator | None) -> torch.G
 def outside_inference_mode(function: Callable[P, R]) -> Callable[P, R]:
     """Let a function run as if its caller had not entered `torch.inference_mode`.
 
-    Inside that mode no gradient can be computed, and what is made there never takes part in one later. Tensors among
-    the arguments that were made there are copied. Whether gradients are recorded stays as the caller has it.
+    In that mode no gradient can be computed, and tensors created there can never take part in one later. Such tensors
+    among the arguments are copied. Whether gradients are recorded stays as the caller set it.
     """
 
     @functools.wraps(function)
@@ -130,11 +130,11 @@ def outside_inference_mode(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def ordinary_tensors() -> Iterator[None]:
-    """New tensors are float32 unless they say otherwise, and may take part in gradients, as torch comes out of the box.
+    """Within the block new tensors are float32 by default and can take part in gradients, as in torch's initial state.
 
-    Whatever `torch.set_default_dtype` was told, and in `torch.inference_mode` too. Networks, energies and their buffers
-    are made within (it decorates their constructors), so that a model has one precision, equal seeds give equal
-    weights, and an energy that was made in inference mode can be sampled and trained.
+    This holds whatever `torch.set_default_dtype` was set to, and in `torch.inference_mode` too. Networks, energies and
+    their buffers are created in it (it decorates their constructors). A model thus has one precision, equal seeds give
+    equal weights, and an energy created in inference mode can be sampled and trained.
     """
     before, recording = torch.get_default_dtype(), torch.is_grad_enabled()
     torch.set_default_dtype(torch.float32)

@@ -1,4 +1,4 @@
-"""Data: normalisation, rollout buffers, collection from environments, Minari in and out, sets of images."""
+"""Data: normalisation, rollout buffers, collection from environments, Minari datasets, image sets."""
 
 from ebm_control.data.batch import Batch
 from ebm_control.data.collect import collect

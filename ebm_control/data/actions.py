@@ -1,4 +1,4 @@
-"""Actions as an environment takes them: within its bounds, whole where it takes whole numbers, in its own dtype."""
+"""Actions in the form an environment accepts: within its bounds, in its dtype, whole if that is an integer type."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import ArrayLike, NDArray
 
-# Bounds beyond this stand for none: spaces without limits are often written with float32's largest number.
+# Greater bounds count as none: unlimited spaces are often declared with float32's largest number.
 UNBOUNDED = 1e15
 
 
 def as_actions(values: ArrayLike, box: Box) -> NDArray[np.generic]:
-    """`values` `(..., act_dim)` clipped to the space, rounded where it holds whole numbers, in the space's dtype."""
+    """`values` `(..., act_dim)` clipped to the space, in its dtype; rounded if that is an integer type."""
     wanted = np.asarray(values, np.float64)
     low, high = np.broadcast_to(box.low, wanted.shape), np.broadcast_to(box.high, wanted.shape)
     inside = (wanted > low) & (wanted < high)
     middle = np.where(inside, wanted, 0.0)
     if _whole(box):
-        middle = np.floor(middle + 0.5)  # half to even would favour even actions
-    # At a bound the bound itself: float64 does not hold all of int64, nor float32 all bounds of float64.
+        middle = np.floor(middle + 0.5)  # rounding half to even would favour even actions
+    # Bounds are copied exactly: float64 cannot represent all of int64, nor float32 all of float64.
     cast = middle.astype(box.dtype)
     return np.clip(np.where(inside, cast, np.where(wanted >= high, high, low)), low, high).astype(box.dtype)
 
@@ -28,7 +28,7 @@ def _whole(box: Box) -> bool:
 
 
 def action_limits(box: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Low and high `(act_dim,)` as float64, infinite where a bound stands for none."""
+    """Low and high `(act_dim,)` as float64; infinite if a coordinate has no bound."""
     low, high = box.low.astype(np.float64), box.high.astype(np.float64)
     return np.where(low <= -UNBOUNDED, -np.inf, low), np.where(high >= UNBOUNDED, np.inf, high)
 
@@ -36,8 +36,8 @@ def action_limits(box: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def random_actions(box: Box, rng: np.random.Generator, shape: tuple[int, ...] = ()) -> NDArray[np.generic]:
     """Random actions `(*shape, act_dim)` of a space.
 
-    Uniform between two bounds (whole numbers all alike), exponential from one bound, normal without any: what
-    Gymnasium's `Box.sample` does, but from a generator of the caller's.
+    Uniform between two bounds (integers equally likely), exponential from a single bound, normal without bounds: the
+    distributions of Gymnasium's `Box.sample`, but from the caller's generator.
     """
     low, high = action_limits(box)
     size = (*shape, *box.shape)
@@ -54,7 +54,7 @@ def random_actions(box: Box, rng: np.random.Generator, shape: tuple[int, ...] = 
 
 
 def half_widths(box: Box, otherwise: ArrayLike = 1.0) -> NDArray[np.float64]:
-    """Half the width of each action's range, `(act_dim,)`; `otherwise` where it is not bounded on both sides."""
+    """Half the width of each action's range, `(act_dim,)`; `otherwise` if it lacks a bound."""
     low, high = action_limits(box)
     bounded = np.isfinite(low) & np.isfinite(high)
     half = (np.where(bounded, high, 0.0) - np.where(bounded, low, 0.0)) / 2

@@ -1,4 +1,4 @@
-"""A batch of training data: samples with what belongs to them."""
+"""A batch of training data: samples with their context and index."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """Data samples, with what belongs to each.
+    """A batch of data samples.
 
     Attributes:
         x: `(B, *shape)` samples.
         context: `(B, ...)` what the energy is conditioned on, or None.
-        index: `(B,)` which datum each sample is, for persistent chains that belong to a datum; or None.
+        index: `(B,)` index of each sample's datum, for persistent chains that belong to a datum; or None.
 
     """
 

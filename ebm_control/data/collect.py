@@ -23,7 +23,7 @@ from ebm_control.seeds import seeds, stream
 
 @runtime_checkable
 class Predictor(Protocol):
-    """What Stable-Baselines3 policies and algorithms look like, and all that is asked of one."""
+    """The interface of a policy object, as in Stable-Baselines3."""
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None
@@ -34,7 +34,7 @@ class Predictor(Protocol):
 
 Policy = str | Predictor | Callable[[Any], NDArray[Any]]
 Starts = Callable[[np.random.Generator], dict[str, Any]]
-_FEW = 10  # steps that may be left out whatever the length of a collection
+_FEW = 10  # steps that may be left out, however short the collection
 
 
 def collect(
@@ -50,38 +50,38 @@ def collect(
 ) -> RolloutBuffer:
     """Collect exactly `steps` single-environment steps; equal arguments give equal data.
 
-    Episodes end where the environment ends them and keep their final observation; those cut off by the end of
-    collection are kept as not terminated. Actions are clipped to the action space, and rounded where it holds whole
-    numbers, before they are taken and recorded. Where observations are dictionaries the policy sees the whole, the
-    buffer keeps `observation`. A step whose observation or reward is not finite is left out, its episode ends before
-    it, and one warning says how many there were and where the first was.
+    Episodes end when the environment ends them and include their final observation; those cut off by the end of
+    collection are marked as not terminated. Actions are clipped to the action space, and rounded if it holds integers,
+    before they are taken and recorded. If observations are dictionaries, the policy gets the whole dictionary and the
+    buffer stores `observation`. A step whose observation or reward is not finite is left out and its episode ends
+    before it. One warning gives the number of such steps and the place of the first.
 
     Args:
-        env: id, a function that makes one environment, or one environment.
+        env: id, function that makes one environment, or one environment.
         steps: transitions to collect, over all environments together.
-        policy: "random" (uniform between the bounds of the action space), an object with `predict` as in
-            Stable-Baselines3, or a function from a batch of observations to actions `(num_envs, act_dim)`.
-        num_envs: environments stepped side by side; None for 8, or 1 where `env` is one environment.
-        seed: of the environments, the random policy and `starts`: streams that share nothing, neither with one another
-            nor with those of other seeds.
-        progress: show a progress bar; where there is no terminal, a line a minute on stderr.
-        starts: function of a random generator that gives the `options` of a reset, such as `{"goal": ...}`.
-        periods: of the observation coordinates, 0 where one does not wrap; None for what the environment declares.
+        policy: "random" (uniform between the bounds of the action space), an object with a `predict` method like those
+            of Stable-Baselines3, or a function from a batch of observations to actions `(num_envs, act_dim)`.
+        num_envs: environments stepped in turn; None for 8, or 1 if `env` is one environment.
+        seed: seed of the environments, the random policy and `starts`; each has its own stream, independent of the
+            others and of those of other seeds.
+        progress: show a progress bar; without a terminal, one line per minute on stderr.
+        starts: function of a random generator that returns the `options` of a reset, such as `{"goal": ...}`.
+        periods: period of each observation coordinate, 0 if it does not wrap; None for those the environment declares.
 
     Returns:
         Buffer of `steps` transitions with rewards.
 
     Raises:
-        InputError: an unknown id, spaces other than flat Boxes, one environment given for several, actions of a wrong
-            shape. Where the environment or the policy fails under way, the error's `rollouts` holds what was whole by
-            then, as does that of the KeyboardInterrupt of a collection that is stopped.
+        InputError: an unknown id, spaces that are not flat Boxes, one environment for `num_envs` > 1, or actions of the
+            wrong shape. If the environment or the policy fails during collection, the error's `rollouts` holds the
+            finished episodes, and so does that of the KeyboardInterrupt of a collection that is stopped.
 
     """
     require_steps(steps)
     one = isinstance(env, gym.Env)
     if num_envs is None:
         num_envs = 1 if one else 8
-    require_number("num_envs", num_envs, 1, whole=True)  # before the lesser is taken of it and of `steps`
+    require_number("num_envs", num_envs, 1, whole=True)  # checked before min() with `steps`
     num_envs = min(steps, num_envs)
     envs = Environments(make_envs(env, num_envs))
     try:
@@ -102,7 +102,7 @@ Actor = Callable[[Any, NDArray[np.bool_]], NDArray[Any]]
 
 
 def _actor(policy: Policy, envs: Environments, seed: int) -> Actor:
-    """Any policy as a function of observations and of which episodes have just begun."""
+    """Any policy as a function of the observations and a mask of episodes that have just begun."""
     space, count = envs.action_space, len(envs)
     if isinstance(policy, str) and policy == "random":
         rng = stream(seed, "collect actions")
@@ -130,7 +130,7 @@ def _actor(policy: Policy, envs: Environments, seed: int) -> Actor:
 
 
 class _Collection:
-    """Episodes under way in environments side by side, and the buffer that takes them when they are over."""
+    """Running episodes of several environments, and the buffer that stores them when they end."""
 
     def __init__(
         self, envs: Environments, buffer: RolloutBuffer, act: Actor, starts: Starts | None, seed: int
@@ -138,9 +138,9 @@ class _Collection:
         self.envs, self.buffer, self.act, self.starts = envs, buffer, act, starts
         self.rng = stream(seed, "collect starts")
         self.seeds = seeds(seed, "collect environments", len(envs))
-        self.rows: list[list[tuple[Any, ...]]] = [[] for _ in envs.all]  # (s, a, r) of the episodes under way
+        self.rows: list[list[tuple[Any, ...]]] = [[] for _ in envs.all]  # (s, a, r) of the running episodes
         self.begun = np.ones(len(envs), dtype=bool)
-        self.last = envs.states.copy()  # where the last recorded step of each led
+        self.last = envs.states.copy()  # state after the last recorded step of each
         self.left_out, self.first = 0, ""
 
     def run(self, steps: int, bar: Bar) -> None:
@@ -150,13 +150,11 @@ class _Collection:
             self._reset(self.begun, self.seeds)
             done = 0
             while done < steps:
-                # The last steps may be more than was asked for; the surplus is not recorded.
+                # The last round may take more steps than requested; the surplus is not recorded.
                 found = self._advance(steps - done)
                 done += found
                 bar.advance(task, found)
-        except (
-            Exception
-        ) as error:  # the environment's, the policy's or `starts`' own code may fail in any way
+        except Exception as error:  # code of the environment, the policy or `starts` may raise anything
             self._cut_off()
             said = str(error) if isinstance(error, InputError) else f"policy or starts: {_said(error)}"
             raise ended_early(
@@ -170,7 +168,7 @@ class _Collection:
         self._cut_off()
 
     def _advance(self, wanted: int) -> int:
-        """One step of every environment, of which the first `wanted` are recorded; gives the number recorded."""
+        """One step of every environment; the first `wanted` are recorded. Returns the number recorded."""
         envs, before = self.envs, self.last
         actions = self.act(envs.observations, self.begun)
         with uninterrupted():
@@ -186,7 +184,7 @@ class _Collection:
                     if step.terminated[i] or step.truncated[i]:
                         self._close(i, envs.states[i], bool(step.terminated[i]))
                 else:
-                    # Past its share: its episode ends with the state that the last recorded step led to.
+                    # No more steps are recorded here: its episode ends with the state after the last recorded step.
                     self._close(i, before[i], terminated=False)
             self.last = envs.states.copy()
         self.begun = step.terminated | step.truncated | ~step.finite
@@ -206,18 +204,18 @@ class _Collection:
             self.first = f"{what} of {self.envs.where(i)}"
 
     def _reset(self, mask: NDArray[np.bool_], given: Sequence[int] | None = None) -> None:
-        """Reset the environments in `mask`, each with options of its own where `starts` gives them."""
+        """Reset the environments in `mask`, each with its own options if `starts` is given."""
         options = None if self.starts is None else [self.starts(self.rng) for _ in np.flatnonzero(mask)]
         self.envs.reset(mask, given, options)
         self.last = self.envs.states.copy()
 
     def _cut_off(self) -> None:
-        """Close the episodes under way where they are."""
+        """End the running episodes at their current step."""
         for i in range(len(self.envs)):
             self._close(i, self.last[i], terminated=False)
 
     def _close(self, i: int, final: NDArray[Any], terminated: bool) -> None:
-        """Move the rows of an episode that is over into the buffer."""
+        """Move a finished episode into the buffer."""
         rows = self.rows[i]
         if rows:
             states, actions, rewards = zip(*rows, strict=True)
@@ -227,7 +225,7 @@ class _Collection:
             rows.clear()
 
     def warn(self) -> None:
-        """Warn of steps that were left out for readings that are not finite, if there were any."""
+        """Warn of steps left out because of values that are not finite, if there were any."""
         if self.left_out:
             warnings.warn(
                 f"collect: {self.left_out} steps left out whose observation or reward is not finite; "

@@ -1,4 +1,4 @@
-"""What collection and planning need to know of a Gymnasium environment, checked before the first step."""
+"""Making Gymnasium environments and checking their spaces before the first step."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.extras import extra_hint
 
 EnvLike = str | gym.Env | Callable[..., gym.Env]
-_LONGEST = 300  # characters of a space in a message
+_LONGEST = 300  # greatest number of characters of a space in a message
 
 
 def ended_early(message: str, rollouts: RolloutBuffer) -> InputError:
-    """The error of a collection that ended early: its `rollouts` holds what was whole by then."""
+    """The error of a collection that ended early; its `rollouts` holds the finished episodes."""
     error = InputError(message)
     error.rollouts = rollouts
     return error
@@ -30,17 +30,17 @@ def ended_early(message: str, rollouts: RolloutBuffer) -> InputError:
 def make_env(
     env: EnvLike, env_kwargs: Mapping[str, Any] | None = None, max_episode_steps: int | None = None
 ) -> gym.Env:
-    """Environment from its id or a function that makes it; one that exists already is handed back as it is.
+    """Environment from its id or a function that makes it; an existing environment is returned unchanged.
 
     Args:
         env: id, function or environment.
         env_kwargs: arguments of `gymnasium.make` or of the function.
-        max_episode_steps: limit of an episode in place of the registered one; of an id only.
+        max_episode_steps: step limit of an episode instead of the registered one; for an id only.
 
     Raises:
-        InputError: the id is not registered (the message lists similar ones), the environment cannot be made, or not
-            with these arguments, what is given or made is no single Gymnasium environment, or there are arguments for
-            one that exists already.
+        InputError: the id is not registered (the message lists similar ones), the environment cannot be made with these
+            arguments, the argument or result is not a single Gymnasium environment, or arguments are given for an
+            existing one.
 
     """
     if max_episode_steps is not None:
@@ -69,7 +69,7 @@ def make_env(
 def _make_by_id(env: str, options: dict[str, Any]) -> gym.Env:
     try:
         return gym.make(env, **options)
-    except Exception as error:  # an environment's own code may fail in any way
+    except Exception as error:  # an environment's own code may raise anything
         if options and env in gym.registry:
             raise InputError(
                 f"env_kwargs: expected arguments that {env} takes, got {shown(options)} "
@@ -87,11 +87,11 @@ def _make_by_id(env: str, options: dict[str, Any]) -> gym.Env:
 
 
 def make_envs(env: EnvLike, count: int, env_kwargs: Mapping[str, Any] | None = None) -> list[gym.Env]:
-    """`count` environments that share nothing; arguments as in `make_env`.
+    """`count` environments that share nothing; see `make_env` for the arguments.
 
     Raises:
-        InputError: as `make_env`; or `env` is an environment (or a function that hands back one and the same) although
-            more than one is asked for: side by side its episodes would be mixed up.
+        InputError: see `make_env`; or `env` is an environment (or a function that returns the same one every time) but
+            `count` is above 1, which would mix up its episodes.
 
     """
     require_number("num_envs", count, 1, whole=True)
@@ -107,7 +107,7 @@ def make_envs(env: EnvLike, count: int, env_kwargs: Mapping[str, Any] | None = N
 
 
 def require_distinct(environments: Sequence[gym.Env]) -> None:
-    """Raise `InputError` where two of several environments are one, whatever wrappers they have."""
+    """Raise `InputError` if two of the environments are the same one, whatever wrappers they have."""
     cores = [id(env.unwrapped) for env in environments]
     require(
         len(set(cores)) == len(cores),
@@ -118,10 +118,10 @@ def require_distinct(environments: Sequence[gym.Env]) -> None:
 
 
 def observation_box(space: Space) -> Box:
-    """The flat Box of an observation space; of a Dict space, that of its `observation`.
+    """The flat Box of an observation space; for a Dict space that of its `observation`.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such Box.
 
     """
     inner = space.spaces.get("observation") if isinstance(space, Dict) else space
@@ -138,7 +138,7 @@ def action_box(space: Space) -> Box:
     """The action space, if it is a flat Box.
 
     Raises:
-        InputError: it is not.
+        InputError: it is not a flat Box.
 
     """
     if isinstance(space, Box) and len(space.shape) == 1 and space.shape[0] > 0:
@@ -150,10 +150,10 @@ def action_box(space: Space) -> Box:
 
 
 def _advice_on_actions(space: Space) -> str:
-    """The wrapper that makes a flat Box of an action space, as Python; empty where none is known."""
+    """Python code of the wrapper that turns an action space into a flat Box; empty if there is none."""
     wrapper, spaces = "gymnasium.wrappers.TransformAction(env", "gymnasium.spaces"
     if isinstance(space, Discrete):
-        # One number an action, the greatest of which is taken: plans move through vectors, not through choices.
+        # One number per action, of which the greatest is chosen: planners optimise vectors, not choices.
         start = f" + {space.start}" if space.start else ""
         return f"; wrap it: {wrapper}, lambda a: int(a.argmax()){start}, {spaces}.Box(-1, 1, ({space.n},)))"
     if isinstance(space, MultiDiscrete | MultiBinary):
@@ -168,7 +168,7 @@ def _advice_on_actions(space: Space) -> str:
 
 
 def _flattens(space: Space) -> bool:
-    """Whether Gymnasium makes a vector of it."""
+    """Whether Gymnasium can flatten the space to a vector."""
     try:
         return bool(space.is_np_flattenable) and flatdim(space) > 0
     except (NotImplementedError, ValueError):
@@ -176,7 +176,7 @@ def _flattens(space: Space) -> bool:
 
 
 def _of_boxes(space: Space) -> bool:
-    """Whether nothing but real numbers is in it: of choices Gymnasium makes vectors that are not any real ones."""
+    """Whether the space holds real numbers only; Gymnasium flattens choices to one-hot vectors."""
     if isinstance(space, Dict | Tuple):
         return all(_of_boxes(part) for part in (space.values() if isinstance(space, Dict) else space))
     return isinstance(space, Box)
@@ -188,10 +188,10 @@ def _one_line(space: Space) -> str:
 
 
 def plain_observation(observation: Any) -> NDArray[Any]:
-    """Observation as an array: of a dictionary, its `observation`."""
+    """Observation as an array: of a dictionary its `observation`."""
     return np.asarray(observation["observation"] if isinstance(observation, dict) else observation)
 
 
 def require_steps(steps: int) -> None:
-    """Raise `InputError` unless `steps` to collect is a whole number of at least 1."""
+    """Raise `InputError` unless `steps` is a whole number of at least 1."""
     require_number("steps", steps, 1, whole=True)

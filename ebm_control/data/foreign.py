@@ -1,4 +1,4 @@
-"""Files that hold rollouts in another form than a `RolloutBuffer` writes: what they are, in words."""
+"""Recognises files of rollouts in formats other than that of `RolloutBuffer` and names them in errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ebm_control.checks import InputError
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _NPY = b"\x93NUMPY"
-_MOST = 12  # keys named
+_MOST = 12  # greatest number of keys in a message
 _ADVICE = (
     "such files are not read yet: cut the arrays into episodes, of one more observation than actions each, and add "
     "each by RolloutBuffer(obs_dim, act_dim).add_episode(observations, actions, rewards, terminated), then save"
@@ -20,9 +20,9 @@ _ADVICE = (
 
 
 def require_rollouts(path: Path) -> None:
-    """Raise `InputError` where a file is another than `RolloutBuffer.save` writes, saying of what kind it is.
+    """Raise `InputError` if a file is of another kind than `RolloutBuffer.save` writes; the message names the kind.
 
-    Files that are damaged, or none of a kind that is known here, pass: whoever reads them says what is wrong.
+    Damaged files and files of an unknown kind pass; the code that reads them reports the error.
     """
     with path.open("rb") as file:
         begin = file.read(len(_HDF5))
@@ -34,7 +34,7 @@ def require_rollouts(path: Path) -> None:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 keys = list(archive.files)
-        except Exception:  # readers of a damaged file raise errors of every kind
+        except Exception:  # readers of a damaged file raise all kinds of errors
             return
         if not {"format", "steps", "observations", "actions"} <= set(keys):
             raise _refused(path, "an npz file", keys)
@@ -48,7 +48,7 @@ def _refused(path: Path, kind: str, keys: Sequence[str]) -> InputError:
 
 
 def _like(keys: Sequence[str]) -> str:
-    """The collection that files of such keys are known from."""
+    """The collection that files with such keys usually come from."""
     if {"observations", "actions"} <= set(keys) and {"terminals", "timeouts"} & set(keys):
         return ", as D4RL and OGBench have it"
     if "data" in keys or any(key.startswith("data/demo") for key in keys):
@@ -59,7 +59,7 @@ def _like(keys: Sequence[str]) -> str:
 
 
 def _hdf5_keys(path: Path) -> list[str]:
-    """Names at the top of a file; none where h5py is not installed or cannot read it."""
+    """Top-level names of an HDF5 file; none if h5py is not installed or cannot read it."""
     try:
         with import_module("h5py").File(path, "r") as file:
             return [str(key) for key in file]

@@ -1,4 +1,4 @@
-"""Which observation coordinates an environment's goals name: found by acting in it, or checked where they are given."""
+"""Which observation coordinates an environment's goals refer to: detected by acting in it, or checked if given."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ebm_control.data.environments import EnvLike, action_box, make_env, observa
 from ebm_control.data.periods import observation_periods
 from ebm_control.energies.layout import TrajectoryLayout
 
-EPISODES, STEPS = 4, 8  # of random actions: coordinates may be equal by chance where an episode begins
-FOUND = 1e-5  # largest difference, in multiples of 1 + |goal|, of a coordinate that is taken for a goal's
-GIVEN = 1e-3  # largest difference where the user names the coordinates
+EPISODES, STEPS = 4, 8  # of random actions: coordinates may be equal by chance at the start of an episode
+FOUND = 1e-5  # largest difference, in multiples of 1 + |goal|, for a coordinate to be detected as a goal's
+GIVEN = 1e-3  # largest difference if the user names the coordinates
 
 
 def goal_space(env: gym.Env) -> Box | None:
-    """Space of an environment's goals (`achieved_goal`, `desired_goal`), or None where it has none.
+    """Space of an environment's goals (`achieved_goal`, `desired_goal`); None if it has no goals.
 
     Raises:
-        InputError: goals are no flat vectors.
+        InputError: goals are not flat vectors.
 
     """
     parts = env.observation_space.spaces if isinstance(env.observation_space, Dict) else {}
@@ -39,17 +39,16 @@ def goal_space(env: gym.Env) -> Box | None:
 
 
 def goal_coordinates(env: EnvLike) -> tuple[int, ...] | None:
-    """Observation coordinates that hold the achieved goal, in the goal's order; None where there are no goals.
+    """Observation coordinates that hold the achieved goal, in the goal's order; None without goals.
 
-    A few short episodes of random actions are compared, coordinate by coordinate. An environment that exists already
-    is reset for that and left in the midst of an episode; its action space's generator is not used.
+    Compares values, coordinate by coordinate, over a few short episodes of random actions. An existing environment is
+    reset for that and left in the middle of an episode; the generator of its action space is not used.
 
     Args:
         env: environment, its id, or a function that makes it.
 
     Raises:
-        InputError: a part of the achieved goal is in no coordinate of the observation, or cannot be told apart
-            between several.
+        InputError: a part of the achieved goal equals no coordinate of the observation, or more than one.
 
     """
     made = make_env(env)
@@ -76,7 +75,7 @@ def goal_coordinates(env: EnvLike) -> tuple[int, ...] | None:
 def require_goal_coordinates(env: EnvLike, index: Sequence[int]) -> None:
     """Raise `InputError` unless the observation coordinates `index` hold the achieved goal of an environment.
 
-    Compared after one random action. An environment that exists already is reset for that.
+    They are compared after one random action. An existing environment is reset for that.
     """
     made = make_env(env)
     try:
@@ -106,8 +105,8 @@ def _differences(env: gym.Env, episodes: int, steps: int) -> tuple[Tensor, Tenso
     """Distance of every part of the achieved goal from every observation coordinate, after each random action.
 
     Returns:
-        `(episodes * steps, goals, obs_dim)`, periodic coordinates by the shorter way round, and the achieved goals
-        `(episodes * steps, goals)`.
+        `(episodes * steps, goals, obs_dim)` distances, modulo the period of periodic coordinates, and the achieved
+        goals `(episodes * steps, goals)`.
 
     """
     actions: Box = copy.deepcopy(action_box(env.action_space))

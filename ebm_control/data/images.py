@@ -1,4 +1,4 @@
-"""Sets of images: scikit-learn's digits, and MNIST and Fashion-MNIST from a folder of idx files."""
+"""Image sets: scikit-learn's digits, and MNIST and Fashion-MNIST from a folder of idx files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FOLDER = "EBM_CONTROL_DATA"  # environment variable that names the folder of idx
 NAMES = ("digits", "mnist", "fashion-mnist")
 _OPENML = {"mnist": "mnist_784", "fashion-mnist": "Fashion-MNIST"}
 _FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
-# SHA-256 of what the published files hold, unpacked, in the order of `_FILES`.
+# SHA-256 of the published files, unpacked, in the order of `_FILES`.
 _CHECKSUMS = {
     "mnist": (
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -39,27 +39,27 @@ _CHECKSUMS = {
         "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     ),
 }
-LABELS = 65_535  # the largest label: a greater one is a number of something else, and costs an output each
+LABELS = 65_535  # the largest label: a greater one is hardly a class, and every class needs an output
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images and their labels, split as published.
+    """Images and their labels, with the published split into training and test images.
 
-    Given may be tensors or arrays. Images are bytes, floats in [0, 1] (rounded to 255 grey levels), booleans (black and
-    white), or whole numbers from 0 to 255 of another dtype, some above 127. `(N, H, W)` stands for one channel. Labels
-    are whole numbers of any dtype, `(N,)` or `(N, 1)`. What is held is:
+    Arguments may be tensors or arrays. Images are bytes, floats in [0, 1] (rounded to 255 grey levels), booleans (black
+    and white), or integers of another dtype from 0 to 255 with some above 127. `(N, H, W)` stands for one channel.
+    Labels are integers of any dtype, `(N,)` or `(N, 1)`. They are stored as:
 
     Attributes:
-        name: of the set.
+        name: name of the set.
         images: `(N, C, H, W)` uint8, for training; at least one.
         labels: `(N,)` int64, from 0 to 65,535.
         test_images: `(M, C, H, W)` uint8.
         test_labels: `(M,)` int64.
 
     Raises:
-        InputError: images of another shape (channels last, say) or of values whose scale is not certain, labels that
-            are not whole numbers from 0, another number of labels than of images, or test images of another shape.
+        InputError: images of another shape (for example channels last) or of ambiguous scale, labels that are not
+            integers from 0, a different number of labels than of images, or test images of another shape.
 
     """
 
@@ -93,11 +93,11 @@ class ImageSet:
 
     @property
     def classes(self) -> int:
-        """Number of classes, labelled from 0: the greatest label and 1, whether or not each has images."""
+        """Number of classes: the greatest label plus 1, whether or not each class has images."""
         return int(torch.cat([self.labels, self.test_labels]).max()) + 1
 
     def digest(self) -> str:
-        """SHA-256 of the images and labels for training, in their order; the same on every device."""
+        """SHA-256 of the training images and labels in their order; the same on every device."""
         hashed = hashlib.sha256()
         for part in (self.images, self.labels):
             values = np.ascontiguousarray(part.cpu().numpy())
@@ -117,14 +117,14 @@ class ImageSet:
         return ImageSet(self.name, *(part.to(device) for part in parts))
 
     def fewer(self, count: int) -> ImageSet:
-        """The same with at most `count` images for training."""
+        """The same set with at most `count` training images."""
         return ImageSet(
             self.name, self.images[:count], self.labels[:count], self.test_images, self.test_labels
         )
 
 
 def as_images(argument: str, value: object) -> Tensor:
-    """Images as `ImageSet` takes them, as `(N, C, H, W)` uint8.
+    """Images in any form that `ImageSet` accepts, as `(N, C, H, W)` uint8.
 
     Raises:
         InputError: see `ImageSet`.
@@ -162,7 +162,7 @@ def as_images(argument: str, value: object) -> Tensor:
 
 
 def as_labels(argument: str, value: object, count: int) -> Tensor:
-    """Labels of `count` images as `ImageSet` takes them, as `(N,)` int64.
+    """Labels of `count` images in any form that `ImageSet` accepts, as `(N,)` int64.
 
     Raises:
         InputError: see `ImageSet`.
@@ -185,7 +185,7 @@ def as_labels(argument: str, value: object, count: int) -> Tensor:
 
 
 def _as_tensor(argument: str, value: object) -> Tensor:
-    """A tensor of real numbers; arrays are taken whatever their strides and byte order."""
+    """A tensor of real numbers; arrays may have any strides and byte order."""
     if not isinstance(value, Tensor):
         try:
             array = np.asarray(value)
@@ -196,7 +196,7 @@ def _as_tensor(argument: str, value: object) -> Tensor:
         kind = np.float64 if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
         value = torch.from_numpy(np.array(array, dtype=kind))
     require(not value.is_complex(), argument, given=value.dtype, expected="real numbers")
-    # Torch computes next to nothing with these.
+    # Torch supports hardly any operation on these.
     unsigned = value.dtype in (torch.uint16, torch.uint32, torch.uint64)
     return value.long() if unsigned else value.detach()
 
@@ -205,14 +205,14 @@ def load_images(name: str, folder: Path | str | None = None, *, download: bool =
     """A set of images by its name.
 
     Args:
-        name: "digits" (1,797 of 8×8, with scikit-learn; a fifth is for testing), "mnist" or "fashion-mnist" (70,000 of
+        name: "digits" (1,797 of 8×8, from scikit-learn; a fifth is for testing), "mnist" or "fashion-mnist" (70,000 of
             28×28).
-        folder: that holds `mnist/` or `fashion-mnist/` with the four idx files, gzipped or not; None for what the
-            environment variable EBM_CONTROL_DATA names.
-        download: fetch from openml.org where there is no folder.
+        folder: folder with `mnist/` or `fashion-mnist/` and their four idx files, gzipped or not; None for the
+            environment variable EBM_CONTROL_DATA.
+        download: fetch the set from openml.org if there is no folder.
 
     Raises:
-        InputError: no such set, no folder or file, or a file that is not the published one.
+        InputError: unknown name, missing folder or file, or a file that is not the published one.
 
     """
     require(name in NAMES, "name", given=name, expected=f"one of {NAMES}")
@@ -241,7 +241,7 @@ def _digits() -> ImageSet:
     found = import_extra("sklearn.datasets", "images", "the digits").load_digits()
     images = torch.from_numpy(np.round(found.images * (255 / 16)).astype(np.uint8))[:, None]
     labels = torch.from_numpy(found.target).long()
-    # The writers of its last part are none of the first's.
+    # The last part was written by other people than the first.
     held = len(images) // 5
     return ImageSet("digits", images[:-held], labels[:-held], images[-held:], labels[-held:])
 
@@ -260,7 +260,7 @@ def _from_openml(name: str) -> ImageSet:
 
 
 def _idx(folder: Path, file: str, checksum: str) -> NDArray[np.uint8]:
-    """One idx file: two zero bytes, type 8 (unsigned bytes), axes, their lengths, and the values."""
+    """Read one idx file: two zero bytes, type 8 (unsigned bytes), number of axes, their lengths, and the values."""
     packed, plain = folder / f"{file}-ubyte.gz", folder / f"{file}-ubyte"
     require(
         packed.exists() or plain.exists(),
@@ -294,19 +294,19 @@ class ImageBatches:
     """Endless batches of images in [0, 1], drawn with replacement; an iterator of `Batch`.
 
     Args:
-        images: `(N, C, H, W)` uint8, or as `ImageSet` takes them.
-        batch_size: images a batch.
-        labels: `(N,)` for a class-conditional energy: the context is then 1 at the class and 0 elsewhere.
-        classes: columns of that context.
-        unlabelled: share of the images whose context is all 0: the energy of all classes is trained on them.
-        dequantize: add noise within a grey level, so that densities are finite (Uria et al. 2013).
-        noise: deviation of Gaussian noise on every image, without which contrastive training is brittle (Du &
-            Mordatch 2019); images are put back into [0, 1].
-        seed: of all that is drawn.
-        device: where the images live, all of them moved there once, and where batches are drawn.
+        images: `(N, C, H, W)` uint8, or another form that `ImageSet` accepts.
+        batch_size: images per batch.
+        labels: `(N,)` for a class-conditional energy: the context is then one-hot.
+        classes: number of columns of that context.
+        unlabelled: fraction of images whose context is all 0, which trains the energy of all classes.
+        dequantize: add noise within one grey level, so that densities are finite (Uria et al. 2013).
+        noise: std of Gaussian noise on every image, which makes contrastive training robust (Du & Mordatch 2019);
+            images are clipped to [0, 1] afterwards.
+        seed: seed of all random draws.
+        device: device that stores all images and on which batches are drawn.
 
     Raises:
-        InputError: a figure is out of its range, or images or labels as `ImageSet` refuses them.
+        InputError: a setting is out of range, or `ImageSet` refuses the images or labels.
 
     """
 
@@ -353,7 +353,7 @@ class ImageBatches:
         index = torch.randint(len(self.images), (self.batch_size,), generator=generator, device=device)
         x = self.images[index].float() / 255
         if self.dequantize:
-            # Below 1 by more than a float at 255 can lose: the grey level stays the same.
+            # Far enough below 1 that rounding at 255 cannot change the grey level.
             x = (
                 255 * x + 0.9999 * torch.rand(x.shape, generator=generator, device=device, dtype=x.dtype)
             ) / 256
@@ -371,9 +371,9 @@ class ImageBatches:
         return Batch(x, context * keep)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """State of the random draw, by which a resumed run goes on with the same batches."""
+        """State of the random draw; with it a resumed run continues with the same batches."""
         return {"generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where the batches that gave `state` would have."""
+        """Continue where the batches that returned `state` would have continued."""
         self._generator.set_state(state["generator"])

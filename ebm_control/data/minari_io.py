@@ -43,32 +43,31 @@ else:
     )
 
 Arrays = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
-_OURS = "ebm_control"  # entry of the metadata that holds the checksum
+_OURS = "ebm_control"  # metadata entry with the checksum
 
 
 def to_minari(
     buffer: RolloutBuffer, dataset_id: str, env: str | EnvSpec | gym.Env | None = None, **metadata: Any
 ) -> minari.MinariDataset:
-    """Write the buffer as a local Minari dataset (below `MINARI_DATASETS_PATH`), whole or not at all.
+    """Write the buffer as a local Minari dataset (below `MINARI_DATASETS_PATH`), completely or not at all.
 
-    Arrays are stored in the dtype of the environment's spaces where that loses nothing, else in float64, so
-    reading them back gives the same figures. Rewards that were not recorded become NaN. A checksum of the data
-    goes into the metadata. The dataset is written to a folder `unfinished-...` beside the others and moved when it
-    is whole; a killed process may leave that folder, which can be deleted.
+    Arrays keep the dtype of the environment's spaces if that loses nothing, else float64. Rewards that were not
+    recorded become NaN. The metadata contains a checksum of the data. The dataset is written to a folder
+    `unfinished-...` and moved when complete; a killed process may leave that folder, which can be deleted.
 
     Args:
-        buffer: what to write; at least one episode.
+        buffer: rollouts to write; at least one episode.
         dataset_id: `(namespace/)(environment/)name-v0`, not in use yet.
-        env: environment the data come from, its id or its spec; kept in the dataset, to be recovered from it.
-            Of a dictionary of observations the dataset holds `observation` alone. None for unbounded spaces.
-            Of a spec that JSON cannot hold (an entry point that is a class or a function, arrays as arguments) only
-            the id and the limit of steps are kept: `from_minari` needs no more, `recover_environment` does.
-        metadata: passed on to `minari.create_dataset_from_buffers`: `author`, `description`, ...
+        env: environment of the data, its id or its spec; stored in the dataset so that it can be recovered.
+            For dictionary observations only `observation` is stored. None for unbounded spaces.
+            For a spec that JSON cannot represent (a class or function as entry point, arrays as arguments) only the
+            id and the step limit are stored: enough for `from_minari`, but not for `recover_environment`.
+        metadata: arguments of `minari.create_dataset_from_buffers`: `author`, `description`, ...
 
     Raises:
         InputError: an empty buffer, an id that is in use or malformed, spaces of other dimensions, metadata that
-            Minari does not take, or a format whose package is missing. Nothing is written.
-        OSError: the dataset could not be written. Nothing is left of it.
+            Minari refuses, or a format whose package is missing. Nothing is written.
+        OSError: the dataset could not be written. No part of it remains.
 
     """
     require(buffer.num_episodes > 0, "buffer", given="no episodes", expected="at least one")
@@ -91,7 +90,7 @@ def to_minari(
     ]
     given = {"observation_space": obs_space, "action_space": act_space, **metadata}
     if spec is not None:
-        # Minari makes the environment of an id or a spec once more. One that exists it only asks for its spec.
+        # Minari would make an environment again from its id or spec; of an existing one it only reads the spec.
         given["env"] = gym.Env()
         given["env"].spec = spec
     _write(dataset_id, episodes, given)
@@ -103,25 +102,25 @@ def from_minari(
 ) -> RolloutBuffer:
     """Read a Minari dataset into a buffer.
 
-    Of a dictionary of observations the `observation` is read. Rewards that are all NaN count as not recorded.
-    An episode whose last observation was left out, as some datasets do, loses its last action. A transition with
-    a reading that is not finite is left out and its episode cut there, with one warning for the dataset.
+    For dictionary observations `observation` is read. Rewards that are all NaN count as not recorded.
+    Some datasets omit an episode's last observation; its last action is then dropped. A transition with a value
+    that is not finite is left out and its episode cut there, with one warning for the dataset.
 
-    Nothing that the dataset names is imported or made. Where it names the id of an environment that is registered
-    here, that one is made, as it is registered here, and asked for its periods.
+    Nothing that the dataset names is imported or made. The one exception is the id of an environment that is
+    registered here: that environment is made, as registered here, to read its periods.
 
-    The counts of the metadata have to be those of the data; what `to_minari` wrote is compared with its checksum.
+    The counts in the metadata must match the data; data that `to_minari` wrote must match its checksum.
 
     Args:
         dataset: the dataset or its id.
-        download: fetch it first if it is not there.
-        periods: per observation coordinate its period, 0 where it is not periodic; () for none. None for those of
-            the environment that is registered here under the dataset's id of it, () where there is none, or where it
-            cannot be made or declares none.
+        download: fetch the dataset first if it is not stored locally.
+        periods: period of each observation coordinate, 0 if it is not periodic; () for none. None takes those that
+            the environment registered here under the dataset's environment id declares, or () if there is no such
+            environment, it cannot be made or it declares none.
 
     Raises:
-        InputError: no such dataset, a malformed id, a damaged dataset, spaces that are not flat Boxes or missing, or
-            data without a finite transition.
+        InputError: no such dataset, a malformed id, a damaged dataset, spaces that are missing or not flat Boxes,
+            or data without a finite transition.
 
     """
     name = dataset if isinstance(dataset, str) else getattr(dataset, "id", dataset)
@@ -142,7 +141,7 @@ def from_minari(
 
 @dataclass(frozen=True)
 class _Source:
-    """Where the episodes of a dataset are read from, and how many steps its metadata tell of."""
+    """The source of a dataset's episodes, and the number of steps that its metadata state."""
 
     storage: minari_storage.MinariStorage
     metadata: dict[str, Any]
@@ -151,7 +150,7 @@ class _Source:
 
 
 def _opened(dataset: str | minari.MinariDataset, download: bool) -> _Source:
-    """Checked source of a dataset; no environment is made of its metadata."""
+    """Checked source of a dataset; makes no environment from its metadata."""
     if isinstance(dataset, minari.MinariDataset):
         metadata = minari_storage.MinariStorage.read_raw_metadata(dataset.storage.data_path)
         indices = [int(i) for i in dataset.episode_indices]
@@ -163,7 +162,7 @@ def _opened(dataset: str | minari.MinariDataset, download: bool) -> _Source:
         minari.download_dataset(dataset)
     require(folder.is_dir(), "dataset", given=repr(dataset), expected=f"a Minari dataset in {folder.parent}")
     metadata = minari_storage.MinariStorage.read_raw_metadata(folder)
-    # Of missing spaces Minari would make the environment, of whatever entry point the metadata name.
+    # If spaces are missing, Minari would make the environment from any entry point the metadata name.
     for key in ("observation_space", "action_space"):
         known = isinstance(metadata.get(key), str)
         require(known, "dataset", given=f"{dataset!r} without {key}", expected="both spaces in its metadata")
@@ -179,7 +178,7 @@ def _opened(dataset: str | minari.MinariDataset, download: bool) -> _Source:
 
 
 def _read(source: _Source, buffer: RolloutBuffer, where: str) -> None:
-    """All episodes of the source into the buffer, checked."""
+    """Read all episodes of the source into the buffer and check them."""
     steps, left_out, first = 0, 0, ""
     digest = _Digest(source.metadata)
     for number, episode in enumerate(source.storage.get_episodes(source.indices)):
@@ -204,7 +203,7 @@ def _read(source: _Source, buffer: RolloutBuffer, where: str) -> None:
     )
     recorded = source.metadata.get(_OURS)
     whole = list(source.indices) == list(range(source.metadata.get("total_episodes", -1)))
-    # Steps that Minari added later are not in the checksum.
+    # Steps that Minari added later are not part of the checksum.
     if isinstance(recorded, dict) and whole and recorded.get("total_steps") == steps:
         same = recorded.get("sha256") == digest.hex()
         require(same, "dataset", given=f"{where} with another", expected="the checksum it was written with")
@@ -229,7 +228,7 @@ def _arrays(episode: Mapping[str, Any], buffer: RolloutBuffer) -> Arrays:
 
 
 class _Digest:
-    """SHA-256 of what is read of a dataset: its spaces, its environment's spec and its episodes."""
+    """SHA-256 of the contents of a dataset: its spaces, its environment's spec and its episodes."""
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         self._hash = hashlib.sha256()
@@ -237,7 +236,7 @@ class _Digest:
             self._hash.update(f"{key} {metadata.get(key)}\n".encode())
 
     def add(self, *arrays: Any) -> None:
-        """Go on with an episode's arrays, in float64 whatever the format stores."""
+        """Add an episode's arrays, as float64 whatever the format stores."""
         for array in arrays:
             values = np.ascontiguousarray(array, dtype=np.float64)
             self._hash.update(f"{values.shape}".encode())
@@ -248,16 +247,16 @@ class _Digest:
 
 
 def _registered_periods(metadata: Mapping[str, Any], obs_dim: int) -> tuple[float, ...]:
-    """Periods that the environment declares which is registered here under the id that the dataset names."""
+    """Periods declared by the environment that is registered here under the dataset's environment id."""
     try:
         name = json.loads(metadata["env_spec"])["id"]
-        # The spec of the registry, never the name alone: Gymnasium imports what stands before a colon in a name.
+        # Use the registry's spec, never the name alone: Gymnasium imports the part before a colon in a name.
         env = gym.make(gym.registry[name])
         try:
             periods = observation_periods(env)
         finally:
             env.close()
-    except Exception:  # an environment may fail in any way; the data do not need it
+    except Exception:  # an environment may raise anything, and the data do not need it
         return ()
     return periods if len(periods) == obs_dim else ()
 
@@ -265,7 +264,7 @@ def _registered_periods(metadata: Mapping[str, Any], obs_dim: int) -> tuple[floa
 def _described(
     env: str | EnvSpec | gym.Env | None, dims: tuple[int, int]
 ) -> tuple[tuple[Box, Box], EnvSpec | None]:
-    """Spaces of observations and actions, and the spec to be kept."""
+    """Spaces of observations and actions, and the spec to be stored."""
     if env is None:
         observations, actions = (Box(-np.inf, np.inf, (dim,), np.float64) for dim in dims)
         return (observations, actions), None
@@ -288,7 +287,7 @@ def _described(
 
 
 def _write(dataset_id: str, episodes: list[data_collector.EpisodeBuffer], given: dict[str, Any]) -> None:
-    """Write the dataset beside the others and move it to its place in one step."""
+    """Write the dataset next to the others and move it to its place in one step."""
     root, aside = storage.get_dataset_path(), f"unfinished-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         _require_room(root / aside, episodes)
@@ -313,10 +312,10 @@ def _write(dataset_id: str, episodes: list[data_collector.EpisodeBuffer], given:
 
 
 def _require_room(folder: Path, episodes: list[data_collector.EpisodeBuffer]) -> None:
-    """Raise `OSError` if the disk, a quota or a limit has no room: the HDF5 library crashes where a write fails."""
+    """Raise `OSError` if the disk, a quota or a limit has no room: the HDF5 library crashes if a write fails."""
     arrays = ("observations", "actions", "rewards", "terminations", "truncations")
     values = sum(np.asarray(getattr(e, name)).nbytes for e in episodes for name in arrays)
-    # As measured: up to 6 % for the tree of chunks, and 17 kB for the groups and attributes of an episode.
+    # Measured: up to 6 % for the tree of chunks, and 17 kB per episode for groups and attributes.
     needed = int(1.1 * values) + 20_000 * (len(episodes) + 1)
     folder.mkdir()
     if hasattr(os, "posix_fallocate"):
@@ -327,15 +326,15 @@ def _require_room(folder: Path, episodes: list[data_collector.EpisodeBuffer]) ->
 
 
 def _require_id(argument: str, dataset_id: object) -> None:
-    """Raise `InputError` unless the id is one of Minari's that stays within the folder of datasets."""
+    """Raise `InputError` unless the id is a valid Minari id that stays within the folder of datasets."""
     sound = isinstance(dataset_id, str)
     parse = minari_dataset.parse_dataset_id
     if isinstance(dataset_id, str):
         try:
-            parse(dataset_id)  # letters, digits, "_", "-" and "/" alone: no dots, no backslashes
+            parse(dataset_id)  # only letters, digits, "_", "-" and "/": no dots, no backslashes
         except (ValueError, TypeError):
             sound = False
-        # Minari takes any folder that holds one of the name "data" for a dataset.
+        # Minari treats any folder that contains a "data" folder as a dataset.
         sound = sound and all(part not in ("", "data") for part in dataset_id.split("/"))
     require(
         sound,
@@ -357,14 +356,14 @@ def _require_free(dataset_id: str) -> None:
 
 
 def _path_down(dataset_id: str) -> Iterable[Path]:
-    """Folders from the first part of the id to the dataset's own."""
+    """Folders from the first part of the id to the dataset itself."""
     parts = dataset_id.split("/")
     return [Path(*parts[: i + 1]) for i in range(len(parts))]
 
 
 @contextmanager
 def _one_line(what: str) -> Iterator[None]:
-    """Raise `InputError` for whatever the readers of damaged files raise: of every kind, and of many lines."""
+    """Turn any error of the readers of damaged files, which may have many lines, into an `InputError`."""
     try:
         yield
     except InputError:
@@ -382,12 +381,12 @@ def _prefixed(where: str) -> Iterator[None]:
 
 
 def _said(error: Exception) -> str:
-    """Kind and message of an error in one line."""
+    """Type and message of an error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _lossless(space: Box, values: NDArray[np.float64]) -> Box:
-    """The space, widened to float64 where its own dtype would round `values`."""
+    """The space, widened to float64 if its own dtype would round `values`."""
     assert space.dtype is not None
     if np.array_equal(values.astype(space.dtype).astype(np.float64), values):
         return space
@@ -395,7 +394,7 @@ def _lossless(space: Box, values: NDArray[np.float64]) -> Box:
 
 
 def _last(steps: int, value: bool) -> NDArray[np.bool_]:
-    """`(steps,)`, False but for the last."""
+    """`(steps,)`, False except for the last entry."""
     flags = np.zeros(steps, dtype=bool)
     flags[-1] = value
     return flags

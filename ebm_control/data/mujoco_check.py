@@ -1,4 +1,4 @@
-"""Whether rollouts of a MuJoCo environment's physics give what the environment itself does, one step at a time."""
+"""Compares rollouts of a MuJoCo environment's physics with the environment itself, one step at a time."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _TOLERANCE = 1e-8
 
 
 class DisagreementError(InputError):
-    """Rollouts are not what the environment does."""
+    """Rollouts differ from the environment's own steps."""
 
 
 class _Step(NamedTuple):
-    """A step that the environment took."""
+    """One step of the environment."""
 
     before: Physics
     action: NDArray[Any]
-    seen_before: NDArray[Any] | None  # None where the environment was put into a state: it has not shown it
+    seen_before: NDArray[Any] | None  # None if the environment was only set to this state
     seen: NDArray[Any]
     state: Array
 
@@ -35,13 +35,13 @@ class _Step(NamedTuple):
 class EnvironmentCheck:
     """Steps of the environment itself, to be compared with one-step rollouts from the same states.
 
-    A rollout runs under the model and the inputs that the last reset left behind, so whatever the environment
-    changes under way shows as a difference. One step at a time, rounding has no time to grow in contacts.
+    A rollout uses the model and the inputs as the last reset left them, so anything the environment changes during
+    an episode shows as a difference. Over a single step rounding errors cannot grow in contacts.
 
     Args:
         env: environment, wrappers included.
-        simulator: of the same environment.
-        observe: function of positions `(..., nq)` and velocities `(..., nv)` that gives its observations.
+        simulator: simulator of the same environment.
+        observe: function from positions `(..., nq)` and velocities `(..., nv)` to observations.
 
     """
 
@@ -52,13 +52,13 @@ class EnvironmentCheck:
         self._physics: Physics
 
     def reset(self, seed: int | None = None) -> Physics:
-        """Reset the environment: what the reset leaves behind."""
+        """Reset the environment and return the physics after the reset."""
         self._seen = plain_observation(self._env.reset(seed=seed)[0])
         self._physics = self._simulator.current()
         return self._physics
 
     def step(self, action: NDArray[Any]) -> bool:
-        """Let the environment take `action` `(nu,)` and note what came of it; False where its episode ended.
+        """Take `action` `(nu,)` in the environment and record the step; False if its episode ended.
 
         Raises:
             DisagreementError: the environment failed.
@@ -68,7 +68,7 @@ class EnvironmentCheck:
         try:
             observation, _, terminated, truncated, _ = self._env.step(
                 np.array(action)
-            )  # some change it in place
+            )  # some environments change it in place
         except Exception as error:
             raise DisagreementError(
                 f"env: expected {self._env} to step from every state of its rollouts, got "
@@ -83,7 +83,7 @@ class EnvironmentCheck:
         return not (terminated or truncated)
 
     def step_from(self, states: Array, actions: NDArray[Any]) -> None:
-        """Put the environment into each of `states` `(n, state_size)` and let it take each of `actions` `(n, nu)`."""
+        """Set the environment to each of `states` `(n, state_size)` and take each of `actions` `(n, nu)` there."""
         self.reset()
         for state, action in zip(states, actions, strict=True):
             self._simulator.place(state)
@@ -92,7 +92,7 @@ class EnvironmentCheck:
                 self.reset()
 
     def require_agreement(self) -> None:
-        """Raise `DisagreementError` unless rollouts give the steps noted since the last call; forget these."""
+        """Raise `DisagreementError` unless rollouts match the steps recorded since the last call; clear these."""
         steps, self._steps = self._steps, []
         if not steps:
             return
@@ -116,14 +116,14 @@ class EnvironmentCheck:
         model = simulator.model
         kinds = (("position", model.nq), ("velocity", model.nv), ("activation", model.na))
         names = [f"{kind} {i}" for kind, count in kinds for i in range(count)]
-        moved = slice(1, 1 + len(names))  # without the time, which an environment may keep as it likes
+        moved = slice(1, 1 + len(names))  # without the time, which an environment may change
         self._require_equal(paths[stable, 1, moved], [steps[i].state[moved] for i in stable], names, after)
 
     def _require_equal(self, given: Array, expected: list[Any], labels: list[str], when: list[str]) -> None:
         if not expected:
             return
         wanted = np.stack(expected)
-        # An environment may show its observations in single precision: allow for that rounding, not for more.
+        # An environment may return observations in single precision: allow for that rounding only.
         rounding = 4 * np.finfo(wanted.dtype).eps if np.issubdtype(wanted.dtype, np.floating) else 0.0
         error = np.nan_to_num(np.abs(given - wanted), nan=np.inf)
         excess = error - (_TOLERANCE + rounding * np.abs(wanted))
@@ -142,10 +142,10 @@ def _when(step: _Step) -> str:
 def telling_states(
     paths: Array, where: slice, spread: int = 16
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Episodes and steps `(k,)` of the states to compare with the environment, of `paths` `(n, T + 1, state_size)`.
+    """Episodes and steps `(k,)` of the states to compare with the environment, from `paths` `(n, T + 1, state_size)`.
 
-    Those of the least and the greatest value of each coordinate in `where`, and `spread` evenly among all; without
-    the last states, which no action was taken in.
+    They are the states with the least and the greatest value of each coordinate in `where`, and `spread` states at
+    even distances. The last state of a path is excluded, because no action is taken there.
     """
     n, steps = len(paths), paths.shape[1] - 1
     part = paths[:, :-1, where].reshape(n * steps, -1)

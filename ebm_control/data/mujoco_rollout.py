@@ -1,4 +1,4 @@
-"""Random episodes of a MuJoCo environment by native threads: the same data, several times sooner."""
+"""Random episodes of a MuJoCo environment on native threads: the same data, several times faster."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from ebm_control.seeds import seeds, stream
 
 Starts = Callable[[np.random.Generator, int], tuple[NDArray[Any], NDArray[Any]]]
 
-_MODEL_BYTES = 64_000_000  # copies of models of one chunk, where resets change them
+_MODEL_BYTES = 64_000_000  # copies of models per chunk, if resets change the model
 _LEAST_CHUNK = 8
-_RESETS = 12  # looked at before anything is collected
-_SHORT = 8  # steps after each of them but the first
-_LONG = 250  # steps after the first, or one in `_LONG_SHARE` of those to collect
+_RESETS = 12  # compared before anything is collected
+_SHORT = 8  # compared steps after each of them except the first
+_LONG = 250  # compared steps after the first, or one in `_LONG_SHARE` of those to collect
 _LONG_SHARE = 400
-_CHECKED_SHARE = 200  # while collecting, the environment takes one step itself for about so many collected
+_CHECKED_SHARE = 200  # while collecting, one step is compared for about this many collected
 
 
 def collect_mujoco(
@@ -57,34 +57,34 @@ def collect_mujoco(
     """Collect exactly `steps` transitions under random actions, several times faster than stepping.
 
     The environment's physics run in `mujoco.rollout`; observations are recomputed from positions and
-    velocities. Every episode runs under the model, the applied forces, the active equalities and the mocap poses
-    that its own reset left behind. Rollouts are compared with the environment itself, one step at a time: before
-    anything is collected along 250 steps of an episode (one in 400 of those to collect, where that is more) and 8
-    steps after each of 11 more resets; then after resets, and from the fastest and outermost states collected. What
-    an environment changes by a count of its own, in later steps than these, is not seen.
+    velocities. Every episode uses the model, applied forces, active equalities and mocap poses that its own reset
+    left. Rollouts are compared with the environment itself, one step at a time. Before collection this covers 250
+    steps of an episode (one in 400 of those to collect, if that is more) and 8 steps after each of 11 more resets;
+    later, steps after resets and from the fastest and outermost states collected. Changes that the environment makes
+    by its own step count after more steps than these are not detected.
 
-    Episodes all last `episode_length`, the last one what remains: **terminations are not applied**, so a
+    All episodes last `episode_length` steps, except a shorter last one: **terminations are not applied**, so a
     hopper goes on after it has fallen. Rewards are not recorded. Equal arguments give equal data.
 
     Args:
         env: MuJoCo environment, its id, or a function that makes it.
         steps: transitions to collect.
-        episode_length: steps of an episode; None for the environment's own limit, or 1000 where it has none.
-        seed: of the resets, of the starts and of the actions, each with a stream of its own.
-        threads: native threads; None for all usable cores.
-        starts: function of a random generator and `n` that gives start positions `(n, nq)` and velocities
-            `(n, nv)`; None for the environment's own resets. Where these draw physics, each episode is reset too.
-        observe: function of positions `(..., nq)` and velocities `(..., nv)` that gives observations
-            `(..., obs_dim)`; None for the environment's own `observe`, or for what Gymnasium's
-            `observation_structure` says.
-        periods: of the observation coordinates, 0 where one does not wrap; None for what the environment declares.
+        episode_length: steps per episode; None for the environment's own limit, or 1000 without one.
+        seed: seed of the resets, the starts and the actions, each with its own stream.
+        threads: number of native threads; None for all usable cores.
+        starts: function of a random generator and `n` that returns start positions `(n, nq)` and velocities
+            `(n, nv)`; None for the environment's own resets. If resets randomise physics, each episode is reset too.
+        observe: function from positions `(..., nq)` and velocities `(..., nv)` to observations
+            `(..., obs_dim)`; None for the environment's own `observe`, or else for Gymnasium's
+            `observation_structure`.
+        periods: period of each observation coordinate, 0 if it does not wrap; None for those the environment declares.
 
     Raises:
-        InputError: the environment is not of MuJoCo, its actions are not its actuators' controls, its observations
-            cannot be derived from positions and velocities alone, or rollouts disagree with it; the message says
-            to use `collect`. Or MuJoCo gave a simulation up (its warning stands in `MUJOCO_LOG.TXT` of the working
-            directory), or `env`, `starts` or `observe` failed under way: `rollouts` of the error then holds the whole
-            episodes collected so far, as does that of the KeyboardInterrupt of a collection that is stopped.
+        InputError: the environment is not a MuJoCo one, its actions are not its actuators' controls, its observations
+            cannot be derived from positions and velocities alone, or rollouts disagree with it; the message then says
+            to use `collect`. Also if a simulation became unstable (see `MUJOCO_LOG.TXT` in the working directory) or if
+            `env`, `starts` or `observe` failed during collection: `rollouts` of the error then holds the complete
+            episodes collected so far, and so does that of the KeyboardInterrupt of a collection that is stopped.
 
     """
     require_steps(steps)
@@ -98,7 +98,7 @@ def collect_mujoco(
 
 
 class _Collector:
-    """The parts of one call of `collect_mujoco`."""
+    """The state of one call of `collect_mujoco`."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class _Collector:
         varying = self._compare_resets()
         try:
             self._collect(varying)
-        except Exception as error:  # the environment's, `starts`' or `observe`'s own code may fail in any way
+        except Exception as error:  # code of the environment, `starts` or `observe` may raise anything
             known = isinstance(error, DisagreementError) or getattr(error, "rollouts", None) is not None
             if known:
                 raise
@@ -143,7 +143,7 @@ class _Collector:
 
     def _collect(self, varying: bool) -> None:
         row = self.simulator.frame_skip * (self.simulator.state_size + self.box.shape[0])
-        chunk = max(_LEAST_CHUNK, CHUNK_FLOATS // (self.length * row))  # of no matter how many threads
+        chunk = max(_LEAST_CHUNK, CHUNK_FLOATS // (self.length * row))  # independent of the number of threads
         last = self.check.reset(seeds(self.seed, "collect_mujoco environment", 1)[0])
         first = True
         while (missing := self.steps - len(self.buffer)) > 0:
@@ -157,7 +157,7 @@ class _Collector:
             first = False
 
     def _compare_resets(self) -> bool:
-        """Compare steps after some resets; whether resets leave more behind than positions and velocities."""
+        """Compare steps after some resets; returns whether resets change more than positions and velocities."""
         rng = stream(self.seed, "collect_mujoco check")
         long = min(self.length, max(_LONG, self.steps // _LONG_SHARE))
         found = []
@@ -177,9 +177,9 @@ class _Collector:
         )
 
     def _resets(self, actions: NDArray[Any], reset: Physics | None) -> list[Physics]:
-        """What a reset an episode leaves behind, `reset` being the first; fewer than asked for where models are big.
+        """Physics after one reset per episode, `reset` being the first; fewer than requested if models are big.
 
-        After some of them the environment takes the episode's first action itself.
+        After some resets the environment takes the episode's first action itself.
         """
         every, size = -(-_CHECKED_SHARE // self.length), self.simulator.model_bytes
         found: list[Physics] = []
@@ -195,14 +195,14 @@ class _Collector:
         return found
 
     def _placed(self, begun: list[Physics], starts: Starts) -> list[Physics]:
-        """The same, at the positions and velocities of `starts`."""
+        """The same physics at the positions and velocities of `starts`."""
         like = np.stack([physics.state for physics in begun])
         states = self.simulator.states(*starts(self.placing, len(begun)), like)
         still = np.zeros(self.simulator.model.nv)
         return [p._replace(state=s, warmstart=still) for p, s in zip(begun, states, strict=True)]
 
     def _roll(self, begun: list[Physics], actions: NDArray[Any]) -> None:
-        """Roll out, compare from the states that tell most, and keep the episodes."""
+        """Roll out, compare from the most informative states, and store the episodes."""
         paths, sound = self.simulator.paths(begun, actions)
         whole = np.flatnonzero(sound == self.length)
         kept = paths if len(whole) == len(paths) else paths[whole]
@@ -224,7 +224,7 @@ class _Collector:
 
 
 def _observe_of(env: gym.Env) -> Observe:
-    """The environment's own `observe`, or what `observation_structure` says: some positions, all velocities."""
+    """The environment's own `observe`, or one from `observation_structure`: some positions, all velocities."""
     base: Any = env.unwrapped
     if hasattr(base, "observe"):
         own: Observe = base.observe
@@ -237,7 +237,7 @@ def _observe_of(env: gym.Env) -> Observe:
             f"velocities (structure: {structure or 'not given'}), got None; give one, or {ADVICE}"
         )
     skip = structure.get("skipped_qpos", 0)
-    # Hopper and Walker2d clip velocities, which nothing declares: show the environment a very fast state.
+    # Hopper and Walker2d clip velocities without declaring it: test the environment with a very fast state.
     env.reset()
     base.set_state(base.init_qpos, np.full(base.model.nv, 1e3))
     limit = float(np.max(base._get_obs()[-base.model.nv :]))

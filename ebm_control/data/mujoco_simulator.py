@@ -1,4 +1,4 @@
-"""A MuJoCo environment's own physics, taken out of it: what a reset leaves behind, and rollouts from there."""
+"""A MuJoCo environment's own physics without the environment: the physics after a reset, and rollouts from there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ else:
 Array = NDArray[np.float64]
 
 ADVICE = "use `collect`, which steps the environment itself"
-CHUNK_FLOATS = 8_000_000  # recorded states of one chunk, 64 MB
+CHUNK_FLOATS = 8_000_000  # floats of the recorded states of one chunk, 64 MB
 
 
 class _Bits(NamedTuple):
@@ -35,7 +35,7 @@ class _Bits(NamedTuple):
 
     physics: int
     control: int
-    held: tuple[int, ...]  # inputs that a reset may set and that a rollout can hold: all but the controls
+    held: tuple[int, ...]  # inputs that a reset may set and a rollout can keep fixed: all but the controls
     inputs: int  # all of `held`
 
 
@@ -55,14 +55,14 @@ def _bits() -> _Bits:
 
 
 class Physics(NamedTuple):
-    """What a rollout starts from.
+    """The start of a rollout.
 
     Args:
-        model: masses, gears, welds and all else that the episode's physics are made of.
+        model: masses, gears, welds and everything else that defines the episode's physics.
         state: `(state_size,)`, MuJoCo's full physics state, time first.
         warmstart: `(nv,)`, the solver's warm start.
         inputs: applied forces, active equalities, poses of mocap bodies and user data, in MuJoCo's order.
-        held: parts of `inputs` (bits of `mjtState`) that differ from what a fresh simulation of `model` has.
+        held: parts of `inputs` (bits of `mjtState`) that differ from those of a fresh simulation of `model`.
 
     """
 
@@ -76,12 +76,12 @@ class Physics(NamedTuple):
 class MujocoSimulator:
     """Open-loop rollouts of a MuJoCo environment's own physics, many at once, on a pool of native threads.
 
-    Use it as a context manager: the pool lives until the block ends.
+    Use it as a context manager: the pool is closed at the end of the block.
 
     Args:
-        env: environment with a MuJoCo `model` and `data`, whose actions are its actuators' controls. Where it
-            has no `frame_skip`, a reset and a step are spent on finding it.
-        threads: native threads; None for all usable cores.
+        env: environment with a MuJoCo `model` and `data`, whose actions are its actuators' controls. Without
+            `frame_skip` one reset and one step are used to measure it.
+        threads: number of native threads; None for all usable cores.
 
     Raises:
         InputError: not such an environment.
@@ -119,7 +119,7 @@ class MujocoSimulator:
         self._saved = np.zeros(0, dtype=np.uint64)
         self._remember_model()
         self._data = [mujoco.MjData(self._copy) for _ in range(threads)]
-        # One thread needs no pool: the caller's own does it.
+        # One thread needs no pool: the calling thread does the work.
         self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
 
     def __enter__(self) -> MujocoSimulator:
@@ -138,14 +138,14 @@ class MujocoSimulator:
 
     @property
     def model_bytes(self) -> int:
-        """Size of the model."""
+        """Size of the model in bytes."""
         return int(mujoco.mj_sizeModel(self.model))
 
     def current(self) -> Physics:
-        """Where the environment is now. Environments that do not change their model share one copy of it.
+        """The environment's current physics. While the model does not change, all results share one copy of it.
 
         Raises:
-            InputError: the environment has taken a model of other sizes.
+            InputError: the environment has replaced its model by one of other sizes.
 
         """
         self._remember_model()
@@ -158,20 +158,20 @@ class MujocoSimulator:
         return Physics(self._copy, *self.state(), inputs, held)
 
     def state(self) -> tuple[Array, Array]:
-        """Full physics state `(state_size,)` and solver warm start `(nv,)` that the environment is in now."""
+        """The environment's current full physics state `(state_size,)` and solver warm start `(nv,)`."""
         state = np.empty(self.state_size)
         mujoco.mj_getState(self.model, self._env.data, state, _bits().physics)
         return state, self._env.data.qacc_warmstart.copy()
 
     def place(self, state: Array) -> None:
-        """Put the environment's simulation into a full physics state `(state_size,)`; its model and inputs stay."""
+        """Set the environment's simulation to a full physics state `(state_size,)`; its model and inputs stay."""
         mujoco.mj_setState(self.model, self._env.data, np.ascontiguousarray(state), _bits().physics)
         mujoco.mj_forward(self.model, self._env.data)
 
     def states(self, qpos: NDArray[Any], qvel: NDArray[Any], like: Array | None = None) -> Array:
         """Full physics states `(n, state_size)` of positions `(n, nq)` and velocities `(n, nv)`.
 
-        Time, activations and what else a state holds are those of a fresh simulation, or of `like`,
+        Time, activations and all other parts are those of a fresh simulation, or of `like`,
         `(n, state_size)` or `(state_size,)`.
         """
         n = len(qpos)
@@ -190,12 +190,12 @@ class MujocoSimulator:
     def rollout(
         self, states: Array, actions: NDArray[Any], warmstart: Array | None = None
     ) -> tuple[Array, Array]:
-        """Roll out actions, each held for `frame_skip` physics steps, under the environment's present physics.
+        """Roll out actions, each repeated for `frame_skip` physics steps, under the environment's current physics.
 
         Args:
-            states: `(n, state_size)` full physics states to start from.
+            states: `(n, state_size)` full physics states at the start.
             actions: `(n, T, nu)`.
-            warmstart: `(n, nv)` solver warm starts, 0 if None as after a reset.
+            warmstart: `(n, nv)` solver warm starts; None for 0, as after a reset.
 
         Returns:
             Positions `(n, T + 1, nq)` and velocities `(n, T + 1, nv)`, the start first.
@@ -217,15 +217,15 @@ class MujocoSimulator:
         return paths[..., self.qpos], paths[..., self.qvel]
 
     def paths(self, starts: Sequence[Physics], actions: NDArray[Any]) -> tuple[Array, NDArray[np.int64]]:
-        """Full physics states after every action, each start under its own model and inputs.
+        """Full physics states after every action, each start with its own model and inputs.
 
         Args:
-            starts: `n` of them.
+            starts: `n` starts.
             actions: `(n, T, nu)`.
 
         Returns:
-            States `(n, T + 1, state_size)`, the start first, and `(n,)` of how many steps of each are sound: `T`,
-            or fewer where MuJoCo gave the simulation up.
+            States `(n, T + 1, state_size)`, the start first, and the number of valid steps of each, `(n,)`: `T`,
+                or fewer if the simulation became unstable.
 
         """
         n, steps = actions.shape[:2]
@@ -241,8 +241,8 @@ class MujocoSimulator:
             self._roll(starts[some], actions[some], spec, paths[some])
         passed = self.frame_skip * np.arange(steps + 1)
         timestep = np.array([start.model.opt.timestep for start in starts])[:, None]
-        # After a warning MuJoCo stops a rollout and repeats its last state, after the worst ones from time 0 on: the
-        # clock does not show then what it has to.
+        # After a warning MuJoCo stops a rollout and repeats its last state, or after the worst warnings restarts at
+        # time 0: the clock then differs from its expected value.
         late = np.abs(paths[..., 0] - paths[:, :1, 0] - passed * timestep) > timestep / 2
         bad = late | ~np.isfinite(paths).all(axis=-1)
         return paths, np.where(bad.any(axis=1), bad.argmax(axis=1) - 1, steps)
@@ -268,7 +268,7 @@ class MujocoSimulator:
         paths[:, 1:] = path[:, self.frame_skip - 1 :: self.frame_skip]
 
     def _remember_model(self) -> None:
-        """Copy the environment's model, unless it is to the byte what it was when last copied."""
+        """Copy the environment's model, unless it is byte for byte the model of the last copy."""
         if self.model is not self._origin:
             require(
                 _sizes(self.model) == self._sizes,
@@ -278,7 +278,7 @@ class MujocoSimulator:
             )
             self._origin = self.model
         size = self.model_bytes
-        saved = np.zeros(-(-size // 8), dtype=np.uint64)  # words compare eight times sooner than bytes
+        saved = np.zeros(-(-size // 8), dtype=np.uint64)  # words compare eight times faster than bytes
         mujoco.mj_saveModel(self.model, None, saved.view(np.uint8)[:size])
         if np.array_equal(saved, self._saved):
             return
@@ -289,17 +289,17 @@ class MujocoSimulator:
 
     @property
     def qpos(self) -> slice:
-        """Where positions lie in a full physics state, which begins with the time."""
+        """Slice of the positions in a full physics state, which begins with the time."""
         return slice(1, 1 + self.model.nq)
 
     @property
     def qvel(self) -> slice:
-        """Where velocities lie in a full physics state."""
+        """Slice of the velocities in a full physics state."""
         return slice(1 + self.model.nq, 1 + self.model.nq + self.model.nv)
 
 
 def unstable_message(noun: str, index: int, step: int) -> str:
-    """What is said of a simulation that MuJoCo gave up, in rollout or episode `index` after `step` sound steps."""
+    """Message for a simulation that became unstable, in rollout or episode `index` after `step` valid steps."""
     return (
         f"expected a stable simulation, got one that MuJoCo gave up in {noun} {index} at step {step} "
         "with a warning (in MUJOCO_LOG.TXT of the working directory)"
@@ -307,20 +307,20 @@ def unstable_message(noun: str, index: int, step: int) -> str:
 
 
 def _sizes(model: mujoco.MjModel) -> dict[str, int]:
-    """All sizes of a model and its signature, which data made for it rely on."""
+    """All sizes of a model and its signature; data made for a model depend on them."""
     names = (name for name in dir(model) if name.startswith("n") or name == "signature")
     values = {name: getattr(model, name) for name in names}
     return {name: value for name, value in values.items() if isinstance(value, int)}
 
 
 def _parts(model: mujoco.MjModel) -> dict[int, slice]:
-    """Where each part lies in the inputs of a simulation."""
+    """Slice of each part in the inputs of a simulation."""
     ends = np.cumsum([0, *(mujoco.mj_stateSize(model, part) for part in _bits().held)]).tolist()
     return {part: slice(*ends[i : i + 2]) for i, part in enumerate(_bits().held)}
 
 
 def _measured_frame_skip(env: gym.Env) -> int:
-    """Physics steps under one action, by the simulator's clock."""
+    """Physics steps per action, measured by the simulator's clock."""
     base: Any = env.unwrapped
     env.reset()
     before = base.data.time

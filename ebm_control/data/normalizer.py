@@ -1,4 +1,4 @@
-"""Units in which the data have mean 0 and deviation 1, and the way back."""
+"""Normalisation: units in which the data have mean 0 and std 1, and back to raw units."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _TENSORS = ("obs_mean", "obs_std", "act_mean", "act_std", "state_std")
 class Normalizer:
     """Affine map between raw observations and actions and the normalised trajectory.
 
-    Plain coordinates get mean 0 and standard deviation 1. Periodic ones keep their origin, are divided by
-    half their period and wrapped, so that they live in [-1, 1] with period 2.
+    Plain coordinates get mean 0 and std 1. Periodic coordinates keep their origin, are divided by
+    half their period and wrapped, so they lie in [-1, 1] with period 2.
 
-    Everything is computed in the wider of two precisions, the argument's and the normaliser's own (float64 of one that
-    was fitted): a world far from its origin loses its last digits in float32, not in normalised units. What is
-    normalised has the argument's dtype; what is back in raw units has the wider one.
+    All computation is in the wider of two precisions, the argument's and the normaliser's (a fitted one has float64),
+    because values far from the origin lose digits in float32 in raw units, but not in normalised ones. Normalised
+    values have the argument's dtype, raw values the wider one.
 
     Args:
         obs_mean: `(obs_dim,)`, 0 for periodic coordinates.
         obs_std: `(obs_dim,)` positive scale, half the period for periodic coordinates.
         act_mean: `(act_dim,)`.
         act_std: `(act_dim,)`, positive.
-        state_std: `(obs_dim,)` standard deviation of the *normalised* data: 1 for plain coordinates. An error
-            divided by it is in units of a state's standard deviation.
-        periods: per observation coordinate its period in raw units, 0 where it is not periodic; () for none.
+        state_std: `(obs_dim,)` std of the *normalised* data: 1 for plain coordinates. An error
+            divided by it is in units of a state's std.
+        periods: period of each observation coordinate in raw units, 0 if it is not periodic; () for none.
 
     Raises:
         InputError: shapes disagree, or a scale is not positive.
@@ -68,18 +68,18 @@ class Normalizer:
     def fit(
         cls, observations: ArrayLike | Tensor, actions: ArrayLike | Tensor, periods: Sequence[float] = ()
     ) -> Normalizer:
-        """Normaliser of the data, in float64.
+        """Normaliser fitted to the data, in float64.
 
-        A coordinate counts as constant where its range is no more than rounding: within 8 units of float32's
-        rounding of its greatest magnitude, where every figure of it is one that float32 can hold; within 1e-12 of
-        that magnitude, where some are finer than that, as motion of size 1 at an offset of 1e8 is; and within 1e-14
-        in any case, the rounding of sines and the like about 0. Its scale is its greatest magnitude, at least 1: what
-        rounding it has stays far below 1.
+        A coordinate counts as constant if its range is no more than rounding: within 8 units of float32's
+        rounding of its greatest magnitude, if float32 can represent all its values; within 1e-12 of that magnitude
+        if some values are finer (such as motion of size 1 at an offset of 1e8); and within 1e-14 in any case (the
+        rounding of sines and the like near 0). Its scale is its greatest magnitude, at least 1, so that its rounding
+        errors stay far below 1.
 
         Args:
-            observations: `(..., obs_dim)` raw, arrays of any layout, byte order or type of real numbers.
+            observations: `(..., obs_dim)` raw, arrays of any layout, byte order or real type.
             actions: `(..., act_dim)` raw.
-            periods: see the class.
+            periods: period of each observation coordinate, see the class.
 
         Raises:
             InputError: no data, non-finite data, or periods that do not fit the observations.
@@ -96,7 +96,7 @@ class Normalizer:
 
     @classmethod
     def identity(cls, obs_dim: int, act_dim: int, periods: Sequence[float] = ()) -> Normalizer:
-        """Normaliser that leaves plain coordinates alone; periodic ones still go to [-1, 1]."""
+        """Normaliser that leaves plain coordinates unchanged; periodic ones are still mapped to [-1, 1]."""
         layout = TrajectoryLayout(obs_dim, act_dim, as_periods("periods", periods))
         scale = torch.ones(obs_dim, dtype=torch.float64)
         for i in layout.periodic:
@@ -106,7 +106,7 @@ class Normalizer:
 
     @property
     def layout(self) -> TrajectoryLayout:
-        """Layout of the normalised trajectory, its periods in normalised units (that is, 2)."""
+        """Layout of the normalised trajectory; its periods are in normalised units, that is 2."""
         periods = tuple(p / s for p, s in zip(self.periods, self.obs_std.tolist(), strict=False))
         return TrajectoryLayout(self.obs_mean.numel(), self.act_mean.numel(), periods)
 
@@ -116,7 +116,7 @@ class Normalizer:
         Floats keep their dtype; integers get the normaliser's.
         """
         scaled = _scaled(observations, self.obs_mean, self.obs_std)
-        # The difference to the origin by the shorter way round is the wrapped coordinate.
+        # The difference to the origin modulo the period is the wrapped coordinate.
         wrapped = self.layout.difference(scaled, torch.zeros_like(scaled)) if any(self.periods) else scaled
         return wrapped.to(_dtype(observations, wrapped))
 
@@ -125,7 +125,7 @@ class Normalizer:
         return _raw(observations, self.obs_mean, self.obs_std)
 
     def normalize_actions(self, actions: Tensor) -> Tensor:
-        """Raw actions `(..., act_dim)` in normalised units; dtypes as of observations."""
+        """Raw actions `(..., act_dim)` in normalised units; floats keep their dtype, integers get the normaliser's."""
         scaled = _scaled(actions, self.act_mean, self.act_std)
         return scaled.to(_dtype(actions, scaled))
 
@@ -134,9 +134,9 @@ class Normalizer:
         return _raw(actions, self.act_mean, self.act_std)
 
     def normalize(self, observations: Tensor, actions: Tensor | None = None) -> Tensor:
-        """Normalised trajectory `(..., T, D)` of raw `(..., T, obs_dim)` and `(..., T or T-1, act_dim)`.
+        """Normalised trajectory `(..., T, D)` from raw `(..., T, obs_dim)` and `(..., T or T-1, act_dim)`.
 
-        Actions that are not given are 0 in normalised units: the mean action.
+        Missing actions are 0 in normalised units: the mean action.
         """
         normalised = None if actions is None else self.normalize_actions(actions)
         return self.layout.join(self.normalize_observations(observations), normalised)
@@ -144,7 +144,7 @@ class Normalizer:
     def denormalize(self, trajectory: Tensor) -> tuple[Tensor, Tensor]:
         """Raw observations `(..., obs_dim)` and actions `(..., act_dim)` of a trajectory `(..., D)`.
 
-        In the wider precision: float64 of a fitted normaliser.
+        The result has the wider precision: float64 with a fitted normaliser.
         """
         layout = self.layout
         return (
@@ -153,22 +153,22 @@ class Normalizer:
         )
 
     def to(self, *args: Any, **kwargs: Any) -> Normalizer:
-        """The same normaliser on another device or in another dtype; arguments as of `Tensor.to`."""
+        """The same normaliser on another device or in another dtype; arguments of `Tensor.to`."""
         moved = {name: getattr(self, name).to(*args, **kwargs) for name in _TENSORS}
         return Normalizer(**moved, periods=self.periods)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-safe form; `from_dict` gives the same figures back to the last bit."""
+        """JSON-safe form; `from_dict` restores the same values to the last bit."""
         figures = {name: getattr(self, name).tolist() for name in _TENSORS}
         dtype = str(self.obs_mean.dtype).removeprefix("torch.")
         return {**figures, "periods": list(self.periods), "dtype": dtype}
 
     @classmethod
     def from_dict(cls, figures: Mapping[str, Any]) -> Normalizer:
-        """Normaliser from what `to_dict` wrote.
+        """Normaliser from the result of `to_dict`.
 
         Raises:
-            InputError: an entry is missing, or its figures are not of one another's shape.
+            InputError: an entry is missing, or the shapes of its values disagree.
 
         """
         missing = {*_TENSORS, "periods", "dtype"} - figures.keys()
@@ -219,16 +219,16 @@ def _mean_and_std(rows: Tensor) -> tuple[Tensor, Tensor]:
     size = torch.maximum(low.abs(), high.abs())
     coarse = (rows.float().double() == rows).all(dim=0)
     rounding = torch.where(coarse, 8 * torch.finfo(torch.float32).eps, 1e-12) * size
-    # The deviation of a constant is a rounding error: dividing by it would blow noise up to size 1.
+    # The std of a constant is a rounding error: dividing by it would amplify noise to size 1.
     constant = high - low <= rounding.clamp_min(1e-14)
-    # As moves from one of the figures: sums of far offsets would cost the digits.
+    # Relative to one of the values: sums of large offsets would lose digits.
     moves = rows - rows[0]
     mean, std = rows[0] + moves.mean(0), moves.std(0, correction=0)
     return mean, torch.where(constant, size.clamp_min(1.0), std)
 
 
 def _circular_std(x: Tensor) -> Tensor:
-    """Deviation `()` of a coordinate `(N,)` of period 2 about its circular mean, by the shorter way round."""
+    """Std `()` of a coordinate `(N,)` of period 2 about its circular mean, modulo the period."""
     centre = torch.atan2((torch.pi * x).sin().mean(), (torch.pi * x).cos().mean()) / torch.pi
     delta = x - centre
     std = (delta - 2 * torch.round(delta / 2)).square().mean().sqrt()

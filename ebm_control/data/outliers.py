@@ -1,7 +1,7 @@
-"""Readings that no unit should be taken from: rare ones far outside of all others, and angles that nobody declared.
+"""Outliers that would distort units: rare values far from all others, and undeclared angles.
 
-The rule for a reading that is not to be believed is one for the whole library: NaN, infinite or far outside, it is left
-out, its episode is cut there, and a warning says how many there were and where the first was.
+The library has one rule for invalid values (NaN, infinite or far outside): the transition is left out, its episode
+is cut there, and a warning gives the number of such values and the place of the first.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.data.sound import add_finite_parts
 
 Array = NDArray[np.float64]
-RARE = 500  # one reading in so many may be an outlier; more often it is what the sensor does
-STEPS = 10.0  # largest ordinary steps that an outlier lies beyond the range of all others
-ACTION_RANGES = 20.0  # half-ranges of all others that an action's outlier lies away from their middle
-DOMINATED = 20.0  # half-ranges of the middle 98 % that make a deviation no unit of them
+RARE = 500  # at most one value in this many may be an outlier; more frequent ones are normal for the sensor
+STEPS = 10.0  # distance of an outlier from the range of all others, in their largest steps
+ACTION_RANGES = 20.0  # distance of an action's outlier from the middle of all others, in their half-ranges
+DOMINATED = 20.0  # a std of this many half-ranges of the middle 98 % is no useful unit
 
 
 class Rest(NamedTuple):
-    """What all but the most extreme readings of a coordinate look like: range, and largest step."""
+    """Statistics of all but the most extreme values of a coordinate: range and largest step."""
 
     low: float
     high: float
@@ -41,12 +41,13 @@ class Rest(NamedTuple):
 
 
 def without_outliers(buffer: RolloutBuffer) -> RolloutBuffer:
-    """The buffer itself, or one without the transitions that hold an outlier; a warning says so.
+    """The buffer itself, or one without the transitions that hold an outlier; a warning reports them.
 
-    A reading of an observation is an outlier if it is one of the 0.2 % that lie farthest out, lies a whole range
-    of the others and ten of their largest steps away from them, and was reached or left in one step. What changes its
-    place once and stays, or is far away for whole episodes, is none; nor is anything beside a constant. An action is
-    one if it is 20 half-ranges of the others away from them, and as rare.
+    A value of an observation is an outlier if it is one of the 0.2 % that lie farthest out, it is further from the
+    middle of the others than their whole range and ten of their largest steps beyond that range, and it was entered or
+    left in a single step. Values that change once and stay, or that are far away for whole episodes, are no outliers;
+    nor has a coordinate outliers if its other values are constant. An action is an outlier if it is as rare and 20
+    half-ranges away from the others.
     """
     if len(buffer) == 0:
         return buffer
@@ -71,9 +72,9 @@ def without_outliers(buffer: RolloutBuffer) -> RolloutBuffer:
 def outlying(
     observations: Array, episode: NDArray[np.int64], periods: tuple[float, ...] = ()
 ) -> NDArray[np.bool_]:
-    """Which readings `(N, obs_dim)` are outliers; `episode` `(N,)` tells neighbouring rows of different episodes apart.
+    """Mask `(N, obs_dim)` of observations that are outliers; `episode` `(N,)` is the episode of each time step.
 
-    See `without_outliers`. Periodic coordinates have none.
+    See `without_outliers` for the rule. Periodic coordinates have no outliers.
     """
     found = np.zeros(observations.shape, dtype=bool)
     same = episode[1:] == episode[:-1]
@@ -92,7 +93,7 @@ def outlying(
 
 
 def _rest(x: Array, same: NDArray[np.bool_]) -> Rest | None:
-    """All but the five-hundredth of the readings farthest from the median; None for fewer than 20 readings."""
+    """All but the five-hundredth of the values farthest from the median; None for fewer than 20 values."""
     if len(x) < 20:
         return None
     count = max(1, len(x) // RARE)
@@ -108,10 +109,10 @@ def _rest(x: Array, same: NDArray[np.bool_]) -> Rest | None:
 def _entered_by_a_jump(
     x: Array, far: NDArray[np.bool_], same: NDArray[np.bool_], jump: float
 ) -> NDArray[np.bool_]:
-    """Of the readings `far` those in runs that a jump leads into or out of, within an episode."""
+    """Those of the values `far` that belong to runs which a jump within an episode enters or leaves."""
     large = same & (np.abs(np.diff(x)) > jump) & (far[1:] != far[:-1])
     joined = same & far[1:] & far[:-1]
-    run = np.concatenate([[0], np.cumsum(~joined)])  # neighbours that are far in one episode have one number
+    run = np.concatenate([[0], np.cumsum(~joined)])  # neighbouring far values of an episode share a number
     edge = np.concatenate([large, [False]]) | np.concatenate([[False], large])
     return far & np.isin(run, np.unique(run[far & edge]))
 
@@ -126,7 +127,7 @@ def _outlying_actions(actions: Array) -> NDArray[np.bool_]:
 
 
 def warn_of_units(buffer: RolloutBuffer) -> None:
-    """Warn where a coordinate looks like an angle that nobody declared, or its unit is that of a few readings alone."""
+    """Warn if a coordinate looks like an undeclared angle, or if a few values alone determine its unit."""
     observations, episode, _ = _rows(buffer)
     if len(observations) < 50:
         return
@@ -154,17 +155,17 @@ def warn_of_units(buffer: RolloutBuffer) -> None:
 
 
 def _whole_range_jumps(x: Array, same: NDArray[np.bool_]) -> int:
-    """How often a coordinate leaps across its range, 0 unless all its other steps are small beside that."""
+    """Number of leaps of a coordinate across its range; 0 unless all its other steps are small next to the range."""
     width = x.max() - x.min()
     if np.mean(np.abs(x - (x.max() + x.min()) / 2) < width / 4) < 0.1:
-        return 0  # two values, or stand-ins for 'no reading': an angle is everywhere
+        return 0  # two values, or placeholders for 'no value': an angle takes values everywhere
     steps = np.abs(np.diff(x))[same] / (width if width > 0 else 1.0)
     whole = steps > 0.7
     return int(whole.sum()) if whole.sum() >= 2 and steps[~whole].max(initial=0.0) < 0.3 else 0
 
 
 def _rows(buffer: RolloutBuffer) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
-    """Observations `(N, obs_dim)`, and for each row its episode and its place in it."""
+    """Observations `(N, obs_dim)`, and for each time step its episode and its index in it."""
     lengths = np.array([len(e) + 1 for e in buffer.episodes()], dtype=np.int64)
     episode = np.repeat(np.arange(len(lengths)), lengths)
     first = np.repeat(np.cumsum(lengths) - lengths, lengths)

@@ -1,4 +1,4 @@
-"""Which observation coordinates wrap around, as angles do: asked of the environment, or given by the user."""
+"""Which observation coordinates are periodic, such as angles: declared by the environment or given by the user."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ebm_control.data.environments import observation_box, plain_observation
 from ebm_control.energies.layout import as_periods
 
 ATTRIBUTE = "observation_periods"
-# Whose wrappers change observations as `ObservationWrapper`s, or with a space of their own, or not at all.
+# Wrappers of these packages change observations only as `ObservationWrapper`s or with a space of their own.
 _KNOWN = ("gymnasium.", "gymnasium_robotics.", "stable_baselines3.", "ebm_envs.")
 
 
 def observation_periods(env: gym.Env, given: Sequence[float] | None = None) -> tuple[float, ...]:
-    """Period of each observation coordinate, 0 where it does not wrap; () where none does.
+    """Period of each observation coordinate, 0 if it does not wrap; () if none does.
 
-    An environment declares them by an attribute of the name `observation_periods`. It is looked for from the outermost
-    wrapper inwards, for as long as wrappers leave the coordinates as they are: a wrapper that rescales, reorders or
-    appends coordinates has periods of its own, or none. A wrapper of one's own that overrides `reset` or `step`, and
-    leaves observations alone, says so by `keeps_observations = True`.
+    An environment declares them in an attribute `observation_periods`. The search goes from the outermost wrapper
+    inwards, as long as wrappers leave the coordinates unchanged: a wrapper that rescales, reorders or appends
+    coordinates has its own periods, or none. A custom wrapper that overrides `reset` or `step` without changing
+    observations declares that by `keeps_observations = True`.
 
     Args:
         env: environment.
-        given: the user's own, which count instead; None asks the environment.
+        given: periods given by the user, which take precedence; None takes the environment's.
 
     Raises:
         InputError: they are not one number of 0 or more for each coordinate.
@@ -58,24 +58,24 @@ def checked_periods(argument: str, value: Any, width: int) -> tuple[float, ...]:
 
 
 def _keeps_coordinates(wrapper: gym.Wrapper) -> bool:
-    """Whether observations have the same coordinates outside of a wrapper as inside of it."""
+    """Whether observations have the same coordinates outside a wrapper as inside."""
     if not _same_box(wrapper.observation_space, wrapper.env.observation_space):
         return False
     if not isinstance(wrapper, gym.ObservationWrapper):
         return _leaves_observations(wrapper)
     if hasattr(wrapper, "obs_rms"):
-        return False  # running statistics, which a trial observation would change
-    # Equal bounds say little where there are none (a reversed order, say): try it on an observation.
+        return False  # a trial observation would change its running statistics
+    # Equal bounds prove little, because unbounded coordinates may be reordered: test with an observation.
     sample = _distinct_observation(wrapper.env.observation_space)
     try:
         shown = plain_observation(wrapper.observation(sample))
-    except Exception:  # a wrapper that cannot do without a reset is not known to keep anything
+    except Exception:  # a wrapper that needs a reset first counts as changing coordinates
         return False
     return bool(np.array_equal(shown, plain_observation(sample)))
 
 
 def _leaves_observations(wrapper: gym.Wrapper) -> bool:
-    """Whether a wrapper that is no `ObservationWrapper` is known not to change observations in `reset` and `step`."""
+    """Whether a wrapper that is no `ObservationWrapper` surely leaves observations of `reset` and `step` unchanged."""
     kind = type(wrapper)
     own = any(getattr(kind, name) is not getattr(gym.Wrapper, name) for name in ("reset", "step"))
     action_or_reward = isinstance(wrapper, gym.ActionWrapper | gym.RewardWrapper)

@@ -1,4 +1,4 @@
-"""What every model does with rollouts before it learns from them: look them over, split, measure units."""
+"""Preparation of rollouts for every model: remove outliers, split, fit the normaliser."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ebm_control.data.split import split
 
 
 class Prepared(NamedTuple):
-    """Rollouts as a model learns from them.
+    """Rollouts prepared for training.
 
     Attributes:
-        train: to learn from.
-        held: to judge by.
+        train: training data.
+        held: held-out data for evaluation.
         normalizer: units of both.
 
     """
@@ -28,16 +28,16 @@ class Prepared(NamedTuple):
 
 
 def prepare(buffer: RolloutBuffer, held_out: float, seed: int, steps: int = 1) -> Prepared:
-    """Leave out outliers, warn of units that look wrong, hold out a share, and measure the units of the rest.
+    """Leave out outliers, warn of suspicious units, hold out a fraction, and fit the normaliser to the rest.
 
     Args:
         buffer: rollouts.
-        held_out: share of the transitions that is held out.
-        seed: of the draw.
-        steps: transitions that a window takes.
+        held_out: fraction of the transitions that is held out.
+        seed: seed of the split.
+        steps: transitions per window.
 
     Raises:
-        InputError: data too short for a window to learn from and one to judge by.
+        InputError: data too short for one training window and one held-out window.
 
     """
     sound = without_outliers(buffer)

@@ -1,4 +1,4 @@
-"""Episodes, kept so that any window of them can be drawn at once."""
+"""Storage of episodes from which any windows can be drawn at once."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode of `T` steps; the arrays are views into the buffer, to be copied before they are changed.
+    """One episode of `T` steps; the arrays are views into the buffer: copy them before changing them.
 
     Args:
         observations: `(T + 1, obs_dim)`, from the first state to the one after the last action.
         actions: `(T, act_dim)`.
-        rewards: `(T,)`, None where they were not recorded.
-        terminated: True if the environment ended it, False if a limit cut it off.
+        rewards: `(T,)`, None if they were not recorded.
+        terminated: True if the environment ended the episode, False if a limit cut it off.
 
     """
 
@@ -45,7 +45,7 @@ class Episode:
 
 
 class _Span(NamedTuple):
-    """Where an episode lies: its first row and its number of actions."""
+    """Position of an episode: its first row and its number of actions."""
 
     start: int
     steps: int
@@ -56,20 +56,20 @@ class _Span(NamedTuple):
 class RolloutBuffer:
     """Episodes collected from an environment, contiguous in growing float64 arrays.
 
-    Row by row it holds `s_t, a_t, r_t`; the last row of an episode has a state but no action. `len` counts
+    Each row holds `s_t, a_t, r_t`; the last row of an episode has a state but no action. `len` counts
     transitions.
 
     Args:
         obs_dim: observation coordinates.
         act_dim: action coordinates.
-        capacity: most transitions held; beyond it the oldest episodes go. None for no limit.
-        periods: per observation coordinate its period, 0 where it is not periodic; () for none.
+        capacity: greatest number of transitions; beyond it the oldest episodes are evicted. None for no limit.
+        periods: period of each observation coordinate, 0 if it is not periodic; () for none.
 
     Attributes:
-        evicted: transitions that had to go so far.
+        evicted: number of transitions evicted so far.
 
     Raises:
-        InputError: a dimension, the capacity or the periods make no sense.
+        InputError: a dimension, the capacity or the periods are invalid.
 
     """
 
@@ -83,7 +83,7 @@ class RolloutBuffer:
         self._obs = np.empty((0, obs_dim))
         self._act = np.empty((0, act_dim))
         self._rew = np.empty(0)
-        self._left = np.empty(0, dtype=np.int64)  # actions still to come in the row's episode
+        self._left = np.empty(0, dtype=np.int64)  # remaining actions in the row's episode
         self._spans: deque[_Span] = deque()
         self._end = 0
         self._transitions = 0
@@ -101,17 +101,17 @@ class RolloutBuffer:
 
     @property
     def num_episodes(self) -> int:
-        """Number of episodes that the buffer holds."""
+        """Number of stored episodes."""
         return len(self._spans)
 
     @property
     def observations(self) -> Array:
-        """All states, episode after episode: `(transitions + episodes, obs_dim)`, a view."""
+        """All states, one episode after another: `(transitions + episodes, obs_dim)`, a view."""
         return self._obs[self._begin : self._end]
 
     @property
     def actions(self) -> Array:
-        """All actions, episode after episode: `(transitions, act_dim)`, a copy."""
+        """All actions, one episode after another: `(transitions, act_dim)`, a copy."""
         return self._act[self._begin : self._end][self._live_left > 0]
 
     @property
@@ -129,13 +129,13 @@ class RolloutBuffer:
         rewards: ArrayLike | None = None,
         terminated: bool = False,
     ) -> None:
-        """Append an episode of `T >= 1` steps and let the oldest go where the capacity asks for it.
+        """Append an episode of `T >= 1` steps; the oldest episodes are evicted if the capacity requires it.
 
         Args:
             observations: `(T + 1, obs_dim)`.
             actions: `(T, act_dim)`.
             rewards: `(T,)` or None.
-            terminated: see `Episode`.
+            terminated: whether the environment ended the episode, see `Episode`.
 
         Raises:
             InputError: a wrong shape, a non-finite value, or more steps than the capacity. Nothing is added.
@@ -165,7 +165,7 @@ class RolloutBuffer:
         self._starts.clear()
 
     def _reserve(self, rows: int) -> None:
-        """Make room for `rows` more: at amortised constant cost, evicted rows being dropped on the way."""
+        """Make room for `rows` more rows, at amortised constant cost; evicted rows are dropped on the way."""
         if self._end + rows <= len(self._obs):
             return
         begin, live = self._begin, self._end - self._begin
@@ -191,10 +191,10 @@ class RolloutBuffer:
         return self.observations[rows], self.actions, self.observations[rows + 1]
 
     def window_starts(self, length: int, gap: int = 1) -> NDArray[np.int64]:
-        """Rows of `observations` where a window of `length` states, `gap` steps apart, fits into its episode.
+        """Rows of `observations` at which a window of `length` states, `gap` steps apart, fits into its episode.
 
         Raises:
-            InputError: `length` or `gap` is no whole number of at least 1, or no episode is long enough.
+            InputError: `length` or `gap` is not a whole number of at least 1, or no episode is long enough.
 
         """
         require_number("length", length, 1, whole=True)
@@ -211,9 +211,9 @@ class RolloutBuffer:
         return self._starts[length, gap]
 
     def gap_actions(self, rows: NDArray[np.int64], gap: int = 1) -> tuple[Array, NDArray[np.bool_]]:
-        """Mean of the `gap` actions taken from each of `rows` on: `(*rows.shape, act_dim)`, and where known.
+        """Mean of the `gap` actions from each of `rows` on, `(*rows.shape, act_dim)`, and whether it exists.
 
-        Where the episode ends before `gap` actions were taken the mean is not known and 0 stands for it.
+        If the episode ends before `gap` actions were taken, the mean does not exist and is replaced by 0.
         """
         actions = self._act[self._begin : self._end]
         total = sum(actions[np.minimum(rows + j, len(actions) - 1)] for j in range(gap))
@@ -223,21 +223,21 @@ class RolloutBuffer:
     def sample_windows(
         self, n: int, length: int, gap: int = 1, *, rng: np.random.Generator | None = None
     ) -> tuple[Array, Array]:
-        """Windows drawn uniformly from all that lie within one episode.
+        """Draw windows uniformly from all that lie within one episode.
 
         Args:
-            n: windows to draw.
-            length: states of a window.
-            gap: steps from one row of a window to the next.
-            rng: source of the draw; None seeds from the system.
+            n: number of windows.
+            length: states per window.
+            gap: steps from one state of a window to the next.
+            rng: random generator of the draw; None seeds one from the system.
 
         Returns:
-            Observations `(n, length, obs_dim)` and actions `(n, length, act_dim)`. Row `t` holds
-            `s_{i + t gap}` and the mean of the `gap` actions taken from there. In the last row these may lie
-            beyond the episode's end: its action is then 0.
+            Observations `(n, length, obs_dim)` and actions `(n, length, act_dim)`. Time step `t` holds
+            `s_{i + t gap}` and the mean of the `gap` actions taken from there. If the last of them lie beyond the
+            end of the episode, the last action is 0.
 
         Raises:
-            InputError: `n` is no whole number of at least 1; else as `window_starts`.
+            InputError: `n` is not a whole number of at least 1, or `window_starts` refuses `length` or `gap`.
 
         """
         require_number("n", n, 1, whole=True)
@@ -247,7 +247,7 @@ class RolloutBuffer:
         return self.observations[rows], self.gap_actions(rows, gap)[0]
 
     def normalizer(self) -> Normalizer:
-        """`Normalizer` of all states and actions held.
+        """`Normalizer` fitted to all stored states and actions.
 
         Raises:
             InputError: the buffer is empty.
@@ -277,12 +277,12 @@ class RolloutBuffer:
         self, fraction: float, rng: np.random.Generator, steps: int = 1
     ) -> tuple[RolloutBuffer, RolloutBuffer]:
         """About `fraction` of the transitions, and the rest; see `ebm_control.data.split`."""
-        from ebm_control.data.split import split  # which makes buffers itself
+        from ebm_control.data.split import split  # a circular import: that module makes buffers
 
         return split(self, fraction, rng, steps)
 
     def save(self, path: str | Path) -> None:
-        """Write all to `path` (`.npz`, no pickle), whole or not at all: a crash leaves the old file."""
+        """Write the buffer to `path` (`.npz`, no pickle), completely or not at all: a crash leaves the old file."""
         path = Path(path)
         live = slice(self._begin, self._end)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -308,10 +308,10 @@ class RolloutBuffer:
 
     @classmethod
     def load(cls, path: str | Path) -> RolloutBuffer:
-        """Buffer that `save` wrote.
+        """Load a buffer written by `save`.
 
         Raises:
-            InputError: no such file, a damaged one, or one that holds something else: the message says what.
+            InputError: a file that is missing, damaged or of another kind; the message says which.
 
         """
         path = Path(path)
@@ -331,7 +331,7 @@ class RolloutBuffer:
                 buffer.add_episode(
                     obs[rows.start : start], act[rows], rew[rows] if rewarded else None, terminated
                 )
-        except Exception as error:  # readers of a damaged file raise errors of every kind
+        except Exception as error:  # readers of a damaged file raise all kinds of errors
             why = " ".join(f"{type(error).__name__}: {error}".split())
             raise InputError(
                 f"path: expected a file that RolloutBuffer.save wrote, got {path} ({why})"

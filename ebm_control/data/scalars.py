@@ -1,4 +1,4 @@
-"""Rewards and flags of an environment's step, in whatever form the environment hands them over."""
+"""Rewards and flags of an environment's step as plain floats and bools, whatever type the environment returns."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def scalar_reward(value: Any, where: str, *, finite: bool = True) -> float:
 
     Args:
         value: a number, a boolean, or an array or tensor of one element and any shape.
-        where: of the reward, for the message: "environment 2, step 31".
-        finite: refuse NaN and infinities; False where the caller leaves such a step out.
+        where: place of the reward for the message, for example "environment 2, step 31".
+        finite: refuse NaN and infinities; False if the caller leaves such a step out.
 
     Raises:
-        InputError: anything else (None, several figures, text); NaN or an infinity where `finite`.
+        InputError: anything else (None, several numbers, text); NaN or an infinity if `finite`.
 
     """
     array = _single(value)
@@ -32,11 +32,11 @@ def scalar_reward(value: Any, where: str, *, finite: bool = True) -> float:
 
 
 def scalar_flag(value: Any, where: str) -> bool:
-    """Whether an episode ended: one flag of a step, terminated or truncated, as a bool.
+    """Whether an episode ended: the terminated or truncated flag of a step as a bool.
 
     Args:
         value: a boolean, 0 or 1, or an array or tensor of one such element and any shape.
-        where: name and place of the flag, for the message: "terminated of environment 2, step 31".
+        where: name and place of the flag for the message: "terminated of environment 2, step 31".
 
     Raises:
         InputError: anything else.
@@ -49,7 +49,7 @@ def scalar_flag(value: Any, where: str) -> bool:
 
 
 def _single(value: Any) -> np.ndarray[Any, Any] | None:
-    """`value` as an array of shape (), None where it does not hold exactly one element."""
+    """`value` as an array of shape (); None if it does not have exactly one element."""
     try:
         array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
     except ValueError:  # lists of different lengths
@@ -58,7 +58,7 @@ def _single(value: Any) -> np.ndarray[Any, Any] | None:
 
 
 def _shown(value: Any) -> str:
-    """One line that says what was given."""
+    """The value in one line, for messages."""
     shape = getattr(value, "shape", ())
     text = " ".join(repr(value).split())
     return f"shape {tuple(shape)}, {text[:80]}" if shape else text[:80]

@@ -1,4 +1,4 @@
-"""Drawn shapes whose attributes are known and independent: what compositions are measured on."""
+"""Drawn shapes with independent labelled attributes, for measuring compositions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Shapes:
 
     Attributes:
         images: `(N, 1, 28, 28)` uint8.
-        attributes: by name, `(N,)` values from 0: "shape" (disc, square, cross), "position" (quarter of the image),
+        attributes: `(N,)` values from 0 by name: "shape" (disc, square, cross), "position" (quarter of the image),
             "size" (small, large), "tone" (grey, white).
 
     """
@@ -36,7 +36,7 @@ class Shapes:
         return Shapes(self.images.to(device), moved)
 
     def labelled(self, attribute: str, test: int = 1000) -> ImageSet:
-        """As a set whose classes are the values of one attribute; the last `test` images are for testing.
+        """An image set whose classes are the values of one attribute; the last `test` images are for testing.
 
         Raises:
             InputError: no such attribute.
@@ -54,15 +54,15 @@ class Shapes:
 def draw_shapes(
     count: int, generator: torch.Generator, *, without: Sequence[Mapping[str, int]] = ()
 ) -> Shapes:
-    """Draw shapes with independent attributes, each image jittered in place, size and tone.
+    """Draw shapes with independent attributes; position, size and tone of each image are jittered.
 
     Args:
-        count: images.
-        generator: of all that is drawn.
-        without: combinations that never occur, `{"shape": 1, "position": 2}` say.
+        count: number of images.
+        generator: random generator of all draws.
+        without: combinations that never occur, for example `{"shape": 1, "position": 2}`.
 
     Raises:
-        InputError: an unknown attribute or value, or nothing is left.
+        InputError: an unknown attribute or value, or no combination is left.
 
     """
     for combination in without:
@@ -90,7 +90,7 @@ def draw_shapes(
 
 
 def _drawn(attributes: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
-    """Images `(N, 1, SIDE, SIDE)`, edges a pixel wide."""
+    """Images `(N, 1, SIDE, SIDE)` with edges one pixel wide."""
     count = len(attributes["shape"])
 
     def jitter(spread: float) -> Tensor:
@@ -104,7 +104,7 @@ def _drawn(attributes: Mapping[str, Tensor], generator: torch.Generator) -> Tens
     rows, columns = torch.meshgrid(torch.arange(SIDE) + 0.5, torch.arange(SIDE) + 0.5, indexing="ij")
     dx, dy = (columns - x0).abs(), (rows - y0).abs()
     disc = (dx.square() + dy.square()).sqrt() - radius
-    # Of the same area as the disc, so that nothing but the outline tells them apart.
+    # The same area as the disc, so that only the outline distinguishes them.
     square = torch.maximum(dx, dy) - radius * math.sqrt(math.pi) / 2
     arm = 0.38 * radius
     cross = torch.minimum(

@@ -1,4 +1,4 @@
-"""Recorded episodes that hold readings which are not finite: what is sound of them is kept."""
+"""Recorded episodes with values that are not finite: their valid parts are stored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def as_numbers(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> ND
     """`value` as a float64 array of the given shape, None standing for any size.
 
     Raises:
-        InputError: no numbers, or another shape.
+        InputError: not numbers, or another shape.
 
     """
     array = as_array(name, value)
@@ -37,20 +37,20 @@ def add_finite(
     terminated: bool,
     where: str,
 ) -> int:
-    """Add an episode without the transitions that hold a reading which is not finite, and warn of them once.
+    """Add an episode without the transitions that hold a value that is not finite, and warn once.
 
     See `add_finite_parts`, which does the same without the warning.
 
     Args:
-        buffer: takes the episode.
+        buffer: buffer that stores the episode.
         observations: `(T + 1, obs_dim)`.
         actions: `(T, act_dim)`.
         rewards: `(T,)` or None.
         terminated: True if the environment ended the episode.
-        where: the episode in words, first in the warning.
+        where: description of the episode, at the start of the warning.
 
     Returns:
-        Transitions left out.
+        Number of transitions left out.
 
     Raises:
         InputError: a wrong shape, or more steps in one piece than the capacity. Nothing is added.
@@ -69,20 +69,20 @@ def add_finite_parts(
     rewards: ArrayLike | None,
     terminated: bool,
 ) -> tuple[int, str]:
-    """Add an episode, cut around each transition that holds a reading which is not finite.
+    """Add an episode, cut around each transition that holds a value that is not finite.
 
     A transition is left out if its observation, its action, its reward or its next observation is not finite.
-    What lies before and after becomes an episode each. Only the piece with the last transition is `terminated`.
+    The parts before and after become separate episodes. Only the part with the last transition is `terminated`.
 
     Args:
-        buffer: takes the pieces.
+        buffer: buffer that stores the parts.
         observations: `(T + 1, obs_dim)`.
         actions: `(T, act_dim)`.
         rewards: `(T,)` or None.
         terminated: True if the environment ended the episode.
 
     Returns:
-        Transitions left out, and the first reading that is not finite in words, "" where all are.
+        Number of transitions left out, and a description of the first value that is not finite, "" without any.
 
     Raises:
         InputError: a wrong shape, or more steps in one piece than the capacity. Nothing is added.
@@ -115,7 +115,7 @@ def add_finite_parts(
 
 
 def warn_left_out(where: str, left_out: int, first: str) -> None:
-    """Warn that transitions were left out: how many, and which reading was the first that is not finite."""
+    """Warn that transitions were left out: how many, and the first value that is not finite."""
     warnings.warn(
         f"{where}: {left_out} transition{'s' * (left_out != 1)} left out, with readings that are not finite; "
         f"the first is {first}",
@@ -128,7 +128,7 @@ def _finite_rows(array: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _first(*arrays: NDArray[np.float64] | None) -> str:
-    """The reading that is not finite of the lowest row: value, kind, row and column."""
+    """Description of the non-finite value with the lowest time step: value, kind, time step and column."""
     found = []
     for order, (name, array) in enumerate(zip(("observation", "action", "reward"), arrays, strict=True)):
         bad = np.argwhere(~np.isfinite(array)) if array is not None else np.empty((0, 1), dtype=np.int64)

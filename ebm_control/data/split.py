@@ -1,4 +1,4 @@
-"""Data to learn from, and data held out to judge by."""
+"""Training data and held-out data."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ def split(
 ) -> tuple[RolloutBuffer, RolloutBuffer]:
     """Hold out about `fraction` of the transitions: whole episodes, drawn at random, and a stretch of one more.
 
-    By transitions and not by episodes, so that neither part is left with next to nothing where lengths differ.
-    A stretch is cut out of its episode: what lies before and after it stays in the other part, no transition is in
-    both, and no window of either part spans the cut.
+    The fraction counts transitions, not episodes, so that neither part is almost empty if lengths differ.
+    The stretch is cut out of its episode; the parts before and after it stay in the other buffer. No transition is
+    in both buffers, and no window spans a cut.
 
     Args:
         buffer: all data.
-        fraction: share of the transitions to hold out, at least one window.
-        rng: source of the draw.
-        steps: transitions that a window takes; each part has at least one window, whatever the draw.
+        fraction: fraction of the transitions to hold out, at least one window.
+        rng: random generator of the draw.
+        steps: transitions per window; each part has at least one window, whatever the draw.
 
     Returns:
-        Held-out data and the rest, two buffers.
+        Two buffers: held-out data and the rest.
 
     Raises:
-        InputError: `fraction` not within (0, 1), `steps` no whole number of at least 1, or data that are too
+        InputError: `fraction` is not within (0, 1), `steps` is not a whole number of at least 1, or the data are too
             short for a window in each part.
 
     """
@@ -55,14 +55,14 @@ def split(
 
 
 def _choose(lengths: np.ndarray, wanted: int, steps: int, rng: np.random.Generator) -> dict[int, Stretch]:
-    """Stretches to hold out, by episode; the rest keeps a window."""
+    """Stretches to hold out, by episode; the rest has at least one window."""
     chosen: dict[int, Stretch] = {}
-    others = int((lengths >= steps).sum())  # episodes with a window that are left to learn from
+    others = int((lengths >= steps).sum())  # episodes with a window that remain for training
     for i in rng.permutation(np.flatnonzero(lengths >= steps)).tolist():
         if wanted < steps:
             break
         length, others = int(lengths[i]), others - 1
-        # The last episode with a window keeps one; it lies before or after the stretch.
+        # The last training episode with a window keeps one, before or after the stretch.
         spare = length if others else length - steps
         taken = min(wanted, spare)
         if taken < steps:
@@ -76,7 +76,7 @@ def _choose(lengths: np.ndarray, wanted: int, steps: int, rng: np.random.Generat
 
 
 def _add(part: RolloutBuffer, episode: Episode, first: int, last: int) -> None:
-    """Add steps `first` to `last` of an episode as one of their own."""
+    """Add steps `first` to `last` of an episode as a new episode."""
     if last <= first:
         return
     rewards = None if episode.rewards is None else episode.rewards[first:last]

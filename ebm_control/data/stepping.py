@@ -1,4 +1,4 @@
-"""Environments side by side, stepped one after the other, and everything checked that they hand back."""
+"""Several environments, stepped in turn, with checks of everything that they return."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 _API = (
     "the interface of Gymnasium (reset(seed=, options=) -> (observation, info), step(action) -> five values)"
 )
-_TRIES = 10  # resets in a row that may give an observation which is not finite
+_TRIES = 10  # consecutive resets that may return an observation that is not finite
 
 
 class Step(NamedTuple):
@@ -33,7 +33,7 @@ class Step(NamedTuple):
         rewards: `(N,)`.
         terminated: `(N,)`.
         truncated: `(N,)`.
-        finite: `(N,)` False where the observation or the reward is not finite.
+        finite: `(N,)` False if the observation or the reward is not finite.
 
     """
 
@@ -46,18 +46,18 @@ class Step(NamedTuple):
 class Environments:
     """`N` environments of one kind.
 
-    Gymnasium's `SyncVectorEnv` casts observations to the dtype of the space and rewards to a float without a word, and
-    fails from within on what it cannot cast; here that is one message, which says where.
+    Gymnasium's `SyncVectorEnv` silently casts observations to the dtype of the space and rewards to float, and fails
+    with internal errors if it cannot. This class raises one message that names the environment and step instead.
 
     Args:
-        environments: all different, with flat Boxes.
+        environments: distinct environments with flat Boxes.
 
     Attributes:
-        states: `(N, obs_dim)` float64 observations as they are now.
-        infos: what the last step of each said besides; empty before the first.
+        states: `(N, obs_dim)` float64 current observations.
+        infos: info dictionary of each environment's last step; empty before the first.
 
     Raises:
-        InputError: two of them are one, or their spaces are not flat Boxes of the same shape.
+        InputError: two of them are the same, or their spaces are not flat Boxes of the same shape.
 
     """
 
@@ -82,13 +82,13 @@ class Environments:
 
     @property
     def observations(self) -> Any:
-        """All observations as a policy takes them: one array, or a dictionary of arrays."""
+        """All observations in the form for a policy: one array, or a dictionary of arrays."""
         if isinstance(self._observations[0], Mapping):
             return {name: np.stack([o[name] for o in self._observations]) for name in self._observations[0]}
         return np.stack(self._observations)
 
     def where(self, i: int) -> str:
-        """The place of environment `i`, for messages."""
+        """Description of environment `i` for messages."""
         return f"environment {i}, its episode {self._episode[i]}, step {self._step[i]}"
 
     def reset(
@@ -100,12 +100,12 @@ class Environments:
         """Begin new episodes.
 
         Args:
-            which: `(N,)` those that are reset; None for all.
+            which: `(N,)` mask of environments to reset; None for all.
             seeds: one for each environment.
-            options: of each reset, one for each environment that is reset, in order.
+            options: options of the resets, one for each environment that is reset, in order.
 
         Raises:
-            InputError: an environment fails, has another interface, or gives no finite observation.
+            InputError: an environment fails, has another interface, or returns no finite observation.
 
         """
         chosen = range(len(self.all)) if which is None else np.flatnonzero(which).tolist()
@@ -130,11 +130,11 @@ class Environments:
         """Take `actions` `(N, act_dim)`; see `Step`.
 
         Args:
-            actions: of all.
-            which: `(N,)` those that step, None for all; the others stay as they are, and their figures are 0.
+            actions: actions of all environments.
+            which: `(N,)` mask of environments to step, None for all; the others stay unchanged and their values are 0.
 
         Raises:
-            InputError: an environment fails, or hands back something else than Gymnasium says.
+            InputError: an environment fails, or violates Gymnasium's interface.
 
         """
         count = len(self.all)
@@ -143,7 +143,7 @@ class Environments:
             if which is not None and not which[i]:
                 continue
             self._step[i] += 1
-            # A copy: some environments change the action in place, and what is recorded is what was handed over.
+            # A copy, because some environments change the action in place; the original is recorded.
             found = self._called(i, "step", self.all[i].step, np.array(action))
             five = isinstance(found, tuple) and len(found) == 5
             given = f"{len(found)} values" if isinstance(found, tuple) else type(found).__name__
@@ -158,7 +158,7 @@ class Environments:
         return step
 
     def close(self) -> None:
-        """Close every environment and free what they hold."""
+        """Close every environment and free its resources."""
         for env in self.all:
             env.close()
 
@@ -169,7 +169,7 @@ class Environments:
         return found[0]
 
     def _called(self, i: int, name: str, call: Any, *arguments: Any, **named: Any) -> Any:
-        """What the environment's method gives; whatever it raises becomes one message."""
+        """Result of the environment's method; any error becomes one message."""
         try:
             return call(*arguments, **named)
         except Exception as error:

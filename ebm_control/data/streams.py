@@ -1,4 +1,4 @@
-"""Streams of tasks: images whose classes, or whose pixels, change as time goes by."""
+"""Streams of tasks: images whose classes or pixels change over time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class StreamBatch(NamedTuple):
     Attributes:
         x: `(B, C, H, W)` in [0, 1].
         labels: `(B,)`.
-        task: number of the task, from 0; None where the stream has no boundaries.
+        task: index of the task, from 0; None if the stream has no task boundaries.
 
     """
 
@@ -31,15 +31,15 @@ class StreamBatch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TaskStream:
-    """Tasks in the order in which they arrive.
+    """Tasks in their order of arrival.
 
     Attributes:
-        name: of the stream.
-        tasks: a set of images each; labels are those of the whole stream.
-        classes: labels there are in all.
+        name: name of the stream.
+        tasks: one image set per task; labels are those of the whole stream.
+        classes: number of labels in total.
 
     Raises:
-        InputError: no tasks, one without images to test by, images of another shape, labels not of those classes, or
+        InputError: no tasks, a task without test images, images of another shape, labels outside the classes, or
             more classes than there are labels.
 
     """
@@ -69,7 +69,7 @@ class TaskStream:
         return self.tasks[0].shape
 
     def classes_of(self, task: int) -> tuple[int, ...]:
-        """Classes that come in task number `task`."""
+        """Classes of task number `task`."""
         return tuple(self.tasks[task].labels.unique().tolist())
 
     def batches(
@@ -83,15 +83,15 @@ class TaskStream:
         """All batches of the stream, `updates` for each task, drawn with replacement.
 
         Args:
-            updates: batches a task.
-            batch_size: images each.
-            overlap: None for tasks with boundaries, one after the other; else no batch says which task it is of, and
-                over this share of a task's length the next one takes its place little by little (after Zeno et al.
-                2018, who mix over half).
-            seed: of the draw.
+            updates: batches per task.
+            batch_size: images per batch.
+            overlap: None for tasks with boundaries, one after the other. Otherwise batches have no task index, and
+                the next task replaces the current one gradually over this fraction of a task's length (after Zeno et
+                al. 2018, who mix over half).
+            seed: seed of the draw.
 
         Raises:
-            InputError: a figure is out of its range.
+            InputError: a setting is out of range.
 
         """
         require_number("updates", updates, 1, whole=True)
@@ -123,7 +123,7 @@ class TaskStream:
 
 
 def task_shares(tasks: int, updates: int, overlap: float) -> Tensor:
-    """Share of each task in each batch, `(tasks * updates, tasks)`: 1 in its time, straight lines between tasks."""
+    """Fraction of each task in each batch, `(tasks * updates, tasks)`: 1 within a task, linear between tasks."""
     time = (torch.arange(tasks * updates) + 0.5) / updates
     inner = torch.arange(1, tasks)
     if overlap == 0:
@@ -135,15 +135,15 @@ def task_shares(tasks: int, updates: int, overlap: float) -> Tensor:
 
 
 def split_stream(data: ImageSet, per_task: int = 2, *, order: Sequence[int] | None = None) -> TaskStream:
-    """Classes that arrive a few at a time: Split MNIST with two (Zenke et al. 2017).
+    """Classes that arrive a few at a time: with two per task this is Split MNIST (Zenke et al. 2017).
 
     Args:
-        data: see `load_images`.
-        per_task: classes each.
-        order: in which classes arrive; None for that of their labels.
+        data: image set, see `load_images`.
+        per_task: classes per task.
+        order: order of arrival of the classes; None for that of their labels.
 
     Raises:
-        InputError: `order` does not name each class once, or cannot be parted.
+        InputError: `order` does not name each class once, or cannot be divided into tasks.
 
     """
     arrived = tuple(range(data.classes)) if order is None else _order(order, data.classes)
@@ -156,17 +156,17 @@ def split_stream(data: ImageSet, per_task: int = 2, *, order: Sequence[int] | No
 def permuted_stream(
     data: ImageSet, tasks: int = 10, *, new_classes: bool = True, seed: int = 0
 ) -> TaskStream:
-    """Tasks that show the same images, pixels in an order of each one's own (Goodfellow et al. 2013).
+    """Tasks that show the same images, each with its own permutation of pixels (Goodfellow et al. 2013).
 
     Args:
-        data: see `load_images`.
-        tasks: how many; the first has its pixels in place.
-        new_classes: every task has labels of its own, so that it has to be told from the others too (class-incremental,
-            100 classes for ten tasks of MNIST); False for the same labels in all (domain-incremental).
-        seed: of the orders.
+        data: image set, see `load_images`.
+        tasks: number of tasks; the first has no permutation.
+        new_classes: every task has its own labels, so that tasks have to be distinguished too (class-incremental,
+            100 classes for ten tasks of MNIST); False for the same labels in all tasks (domain-incremental).
+        seed: seed of the permutations.
 
     Raises:
-        InputError: no tasks, or more classes in all than there are labels.
+        InputError: no tasks, or more classes in total than there are labels.
 
     """
     require_number("tasks", tasks, 1, whole=True)

@@ -1,4 +1,4 @@
-"""Endless batches of training windows, and the state to take them up again after a break."""
+"""Endless batches of training windows, with a state from which they can be resumed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ebm_control.seeds import torch_generator
 
 
 class WindowBatches(Iterator[Batch]):
-    """Infinite iterator over batches of windows; made and described by `window_batches`."""
+    """Infinite iterator over batches of windows; created by `window_batches`, see there."""
 
     def __init__(
         self,
@@ -42,25 +42,25 @@ class WindowBatches(Iterator[Batch]):
         self.gaps = tuple(gaps)
         self._batch_size, self._length, self._with_context = batch_size, length, with_context
         self._starts = [torch.from_numpy(buffer.window_starts(length, g)).to(device) for g in self.gaps]
-        # One tensor of rows for each gap, from which a batch is a single gather.
+        # One tensor of time steps for each gap, so that a batch is a single gather.
         self._data = [_normalised_rows(buffer, normalizer, g).to(device, dtype) for g in self.gaps]
         self._before = np.cumsum([0, *(len(starts) for starts in self._starts)]).tolist()
         self._offsets = torch.arange(length, device=device)
         self._generator = torch_generator(seed, device)
-        # The gap decides which tensor is read, so it is drawn on the host: on a device it would cost a sync.
+        # The gap decides which tensor is read, so it is drawn on the host; on a device it would need a sync.
         self._gap_generator = torch_generator(seed)
 
     @property
     def num_windows(self) -> int:
-        """Distinct windows, over all gaps: one more than the greatest `index` of a batch."""
+        """Number of distinct windows over all gaps: one more than the greatest `index` of a batch."""
         return int(self._before[-1])
 
     def range(self) -> tuple[Tensor, Tensor]:
-        """Least and greatest figure of each coordinate of a row, `(D,)` each, in normalised units."""
+        """Least and greatest value of each coordinate of a time step, `(D,)` each, in normalised units."""
         return self._data[0].amin(dim=0), self._data[0].amax(dim=0)
 
     def all_pairs(self) -> tuple[Tensor, Tensor]:
-        """First and second row `(N, D)` of every window of the first gap."""
+        """First and second time step `(N, D)` of every window of the first gap."""
         starts = self._starts[0]
         return self._data[0][starts], self._data[0][starts + self.gaps[0]]
 
@@ -77,11 +77,11 @@ class WindowBatches(Iterator[Batch]):
         return Batch(x, context, self._before[k] + picks)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """State of the draw: uint8 tensors, which `torch.load(weights_only=True)` reads back."""
+        """State of the draw as uint8 tensors, which `torch.load(weights_only=True)` can read."""
         return {"generator": self._generator.get_state(), "gap_generator": self._gap_generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on exactly where the iterator that gave `state` would have gone on, given the same data.
+        """Continue exactly where the iterator that returned `state` would have continued, given the same data.
 
         Raises:
             InputError: an entry is missing, or comes from another kind of device.
@@ -97,7 +97,7 @@ class WindowBatches(Iterator[Batch]):
 
 
 class StateBatches(Iterator[Batch]):
-    """Windows without their actions, for energies over states alone."""
+    """Windows without their actions, for energies over states only."""
 
     def __init__(self, batches: WindowBatches, obs_dim: int) -> None:
         self.batches, self.obs_dim = batches, obs_dim
@@ -112,11 +112,11 @@ class StateBatches(Iterator[Batch]):
         return batch._replace(x=batch.x[..., : self.obs_dim])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """State of the random draw, by which a resumed run goes on with the same windows."""
+        """State of the random draw; with it a resumed run continues with the same windows."""
         return self.batches.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on where the iterator that gave `state` would have."""
+        """Continue where the iterator that returned `state` would have continued."""
         self.batches.load_state_dict(state)
 
 
@@ -134,25 +134,25 @@ def window_batches(
 ) -> WindowBatches:
     """Endless batches of normalised windows, uniform over all windows of the buffer as it is now.
 
-    The data are normalised and moved to `device` once, so a batch costs one gather and no transfer. Episodes
-    added to the buffer later are not seen: make a new iterator, and hand it the old one's `state_dict`.
+    The data are normalised and moved to `device` once, so a batch costs one gather and no transfer. Episodes added
+    to the buffer later are not used: create a new iterator and load the `state_dict` of the old one.
 
     Args:
-        buffer: where the windows come from.
+        buffer: source of the windows.
         normalizer: units of the windows.
-        batch_size: windows in a batch, `B`.
-        length: rows of a window, `T`.
-        gap: steps from one row to the next; the row's action is the mean of those taken on the way. Where the
-            episode ends before that, the last row's action is 0 in normalised units: the mean action.
-        gaps: instead of `gap`, several: each batch has one of them, drawn at random, and says so as context.
-        device: where the data and the draw live.
-        dtype: of the windows.
-        seed: of the draw.
+        batch_size: windows per batch, `B`.
+        length: time steps per window, `T`.
+        gap: steps from one time step of the window to the next; its action is the mean of those taken in between. If
+            the episode ends before that, the last action is 0 in normalised units: the mean action.
+        gaps: several gaps instead of `gap`: each batch has one of them, drawn at random and passed as context.
+        device: device of the data and of the draw.
+        dtype: dtype of the windows.
+        seed: seed of the draw.
 
     Returns:
-        Iterator over `Batch`: windows `x` of `(B, T, D)`; `context` None, or with `gaps` `(B, 1)` holding log2 of
-        the gap; `index` `(B,)`, which of the `num_windows` windows each one is. It has `state_dict` and
-        `load_state_dict`: a resumed run sees the same batches.
+        Iterator over `Batch`: windows `x` `(B, T, D)`; `context` None, or with `gaps` `(B, 1)`, log2 of
+            the gap; `index` `(B,)`, the index of each window among all `num_windows`. With `state_dict` and
+            `load_state_dict` a resumed run gets the same batches.
 
     Raises:
         InputError: windows longer than the longest episode, or a normaliser of other dimensions.
@@ -162,7 +162,7 @@ def window_batches(
     return WindowBatches(buffer, normalizer, batch_size, length, chosen, with_context, device, dtype, seed)
 
 
-# Displacements that differ by less than this are one and the same, in normalised units: float32's rounding of figures
+# Displacements that differ by less than this count as equal, in normalised units: float32's rounding of values
 # of up to ten units.
 STEADY = 2e-6
 
@@ -170,9 +170,9 @@ STEADY = 2e-6
 def steady_coordinates(
     batches: WindowBatches | StateBatches, layout: TrajectoryLayout
 ) -> tuple[Tensor, Tensor]:
-    """Coordinates whose displacement from a row to the next is the same in all data, and that displacement.
+    """Coordinates whose one-step displacement is the same in all data, and that displacement.
 
-    Constants, coordinates that are constant within each episode (a goal or a parameter of it), clocks.
+    These are constants, coordinates that are constant within each episode (a goal or a parameter) and clocks.
 
     Returns:
         `(obs_dim,)` boolean, and `(obs_dim,)` displacements in the units of the windows.
@@ -186,9 +186,9 @@ def steady_coordinates(
 
 
 def displacement_scale(batches: Iterator[Batch], layout: TrajectoryLayout, draws: int = 10) -> Tensor:
-    """Root mean square `(obs_dim,)` of one displacement over `draws` batches of windows, 1 where nothing moves.
+    """Root mean square `(obs_dim,)` of one displacement over `draws` batches of windows; 1 for constants.
 
-    Not the deviation: what moves evenly, a clock say, would be told in a unit in which its motion is huge.
+    It is not the std: for even motion, such as a clock, the std is tiny and its motion would be huge in that unit.
     """
     states = layout.states(torch.cat([next(batches).x for _ in range(draws)]))
     scale = layout.difference(states[:, 1:], states[:, :-1]).flatten(0, 1).square().mean(dim=0).sqrt()
@@ -196,7 +196,7 @@ def displacement_scale(batches: Iterator[Batch], layout: TrajectoryLayout, draws
 
 
 def _normalised_rows(buffer: RolloutBuffer, normalizer: Normalizer, gap: int) -> Tensor:
-    """Rows `(N, D)`: every state of the buffer with the mean of the `gap` actions that follow."""
+    """Time steps `(N, D)`: every state of the buffer with the mean of the `gap` actions that follow."""
     observations = torch.from_numpy(buffer.observations)
     actions, known = buffer.gap_actions(np.arange(len(observations)), gap)
     normalised = normalizer.normalize_actions(torch.from_numpy(actions)) * torch.from_numpy(known).unsqueeze(

@@ -34,10 +34,10 @@ class Energy(nn.Module, ABC):
         """
 
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Energy as `(base, tilt)`, each `(B,)`, `forward` being their sum.
+        """Energy as `(base, tilt)`, each `(B,)`; `forward` is their sum.
 
-        The base is a fixed or separately fitted measure, the tilt is what contrastive training shapes;
-        only the tilt is regularised. An energy without a base measure is all tilt.
+        The base is a fixed or separately fitted measure. The tilt is the part that contrastive training shapes,
+        and the only part that is regularised. Without a base measure the base is 0.
         """
         tilt = self(x, context)
         return torch.zeros_like(tilt), tilt
@@ -77,10 +77,10 @@ def _terms(energy: Energy) -> list[Energy]:
 
 
 class SplitEnergy(Energy):
-    """An energy that is given by its base and its tilt, whose sum it is."""
+    """An energy defined by its base and its tilt: their sum."""
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Energy of each sample, `(B,)`: base and tilt added up; arguments as in `Energy`."""
+        """Energy of samples `x` `(B, *shape)` given their context: base plus tilt, `(B,)`."""
         base, tilt = self.split(x, context)
         return base + tilt
 
@@ -131,7 +131,7 @@ class Mixture(Energy):
 
     Args:
         energies: the components.
-        weights: positive weights, one a component; equal by default.
+        weights: positive weights, one per component; equal by default.
 
     """
 
@@ -163,6 +163,6 @@ def mixture(energies: Sequence[Energy], weights: Sequence[float] | None = None) 
 
 
 def _split(module: nn.Module, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-    """`split` of a module known to be an energy (containers of torch forget their items' type)."""
+    """`split` of a module that is an energy (torch's containers lose the type of their items)."""
     assert isinstance(module, Energy)
     return module.split(x, context)

@@ -1,7 +1,7 @@
 """Gaussian base measures over displacements: the part of a transition energy that is integrable by itself.
 
 A tilt learned by contrastive divergence is flat where neither data nor negatives were; a planner would take
-one long jump through it. A quadratic base makes the density integrable and every jump dear.
+one long jump through it. A quadratic base makes the density integrable and long jumps costly.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ebm_control.tensors import ordinary_tensors
 
 
 class BaseMeasure(nn.Module, ABC):
-    """Gaussian `p(Δs | s, a)` with a diagonal deviation, over displacements in units of their own deviation."""
+    """Gaussian `p(Δs | s, a)` with diagonal std; displacements are in units of the data's own std."""
 
     std: Tensor
 
@@ -25,7 +25,7 @@ class BaseMeasure(nn.Module, ABC):
         """Expected displacement `(..., obs_dim)` given `inputs` `(..., features + actions [+ context])`."""
 
     def residual(self, inputs: Tensor, displacement: Tensor) -> Tensor:
-        """Displacement `(..., obs_dim)` in deviations from its expected value."""
+        """Displacement `(..., obs_dim)` minus its mean, in stds."""
         return (displacement - self.mean(inputs)) / self.std
 
     def forward(self, inputs: Tensor, displacement: Tensor) -> Tensor:
@@ -34,12 +34,12 @@ class BaseMeasure(nn.Module, ABC):
 
 
 class GaussianBase(BaseMeasure):
-    """The same Gaussian everywhere, centred at no displacement.
+    """The same Gaussian everywhere, with mean zero: the state stays where it is.
 
     Args:
         obs_dim: observation coordinates.
-        deviation: standard deviation in units of the data's displacements, a float or `(obs_dim,)`. Wider
-            than the data (the default is √10, a weight of 0.05 on |Δs|²) leaves the shape to the tilt.
+        std: standard deviation in units of the data's displacements, a float or `(obs_dim,)`. A value wider
+            than the data (the default √10 is a weight of 0.05 on |Δs|²) leaves the shape to the tilt.
 
     """
 
@@ -51,15 +51,15 @@ class GaussianBase(BaseMeasure):
         self.register_buffer("std", value)
 
     def mean(self, inputs: Tensor) -> Tensor:
-        """Zeros `(..., obs_dim)` for inputs `(..., inputs)`: the state is expected to stay."""
+        """Zeros `(..., obs_dim)` for inputs `(..., inputs)`: the mean is no displacement."""
         return inputs.new_zeros(*inputs.shape[:-1], self.std.shape[0])
 
 
 class RegressionBase(BaseMeasure):
-    """A conditional Gaussian: its mean is a network, its deviation the network's residual on held-out data.
+    """A conditional Gaussian: its mean is a network, its std the network's error on held-out data.
 
-    It carries the precision of a feed-forward dynamics model into the energy; the tilt then only has to learn
-    what a Gaussian cannot say. Fit it with `ebm_control.training.fit_base`.
+    It gives the energy the precision of a feed-forward dynamics model. The tilt then only learns what a
+    Gaussian cannot represent. Fit it with `ebm_control.training.fit_base`.
 
     Args:
         network: `(..., features + actions [+ context]) -> (..., obs_dim)`.
@@ -74,11 +74,11 @@ class RegressionBase(BaseMeasure):
         self.register_buffer("std", torch.ones(obs_dim, dtype=torch.float32))
 
     def mean(self, inputs: Tensor) -> Tensor:
-        """Expected displacement `(..., obs_dim)` of inputs `(..., inputs)`, in units of the data's."""
+        """Mean displacement `(..., obs_dim)` for inputs `(..., inputs)`, in units of the data's displacements."""
         return self.network(inputs)
 
     def set_std(self, std: Tensor) -> None:
-        """Set the deviation `(obs_dim,)`, in units of the data's displacements."""
+        """Set the std `(obs_dim,)`, in units of the data's displacements."""
         require_shape("std", std, tuple(self.std.shape))
         require_positive("std", std)
         self.std.copy_(std)

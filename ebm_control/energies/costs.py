@@ -1,7 +1,7 @@
-"""Costs: analytic energies with no parameters. Added to a learned energy, they say what a plan is for.
+"""Costs: analytic energies without parameters. Added to a learned energy, they define the objective of a plan.
 
-Figures that belong to a planning problem (its goal, say) may have a leading axis of `N` problems; a batch of
-`B = N * r` chains is then read problem by problem, `r` chains each.
+Tensors that belong to a planning problem, such as its goal, may have a leading axis of `N` problems. Chains
+`i*r ... i*r + r-1` of a batch of `B = N * r` chains then belong to problem `i`.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from ebm_control.tensors import as_tensor, ordinary_tensors, outside_inference_m
 
 
 class GoalCost(Energy):
-    """Distance of chosen observation coordinates to a goal, summed over the trajectory's later rows.
+    """Distance of chosen observation coordinates to a goal, summed over all time steps but the first.
 
-    `E(τ) = Σ_{t ≥ 1} |s_t[index] - goal|`, periodic coordinates by the shorter way round. Row 0 is where the
-    plan starts and cannot be changed.
+    `E(τ) = Σ_{t ≥ 1} |s_t[index] - goal|`; periodic coordinates are compared modulo their period. Time step 0 is
+    the start of the plan and cannot be changed.
 
     Args:
-        layout: meaning of the coordinates.
+        layout: layout of the trajectories.
         index: observation coordinates that have a goal.
         norm: "l1", "l2" (Euclidean) or "squared" (half the squared distance).
-        smooth: width of the rounded tip of "l1" and "l2", in the units of `x`: within it the gradient fades, so
-            that a sampler can come to rest at the goal.
-        last_only: only the last row counts.
+        smooth: width over which the tip of "l1" and "l2" is rounded, in the units of `x`: the gradient fades within it,
+            so that a sampler can come to rest at the goal.
+        last_only: count the last time step only.
 
     Attributes:
-        goal: `(len(index),)` or `(N, len(index))`, in the units of `x`; set it with `set_goal`.
+        goal: `(len(index),)` or `(N, len(index))`, in the units of `x`; set with `set_goal`.
 
     """
 
@@ -62,10 +62,10 @@ class GoalCost(Energy):
 
     @outside_inference_mode
     def set_goal(self, goal: Tensor | ArrayLike) -> None:
-        """Set the goal, `(len(index),)` for all chains or `(N, len(index))` for N problems.
+        """Set the goal: `(len(index),)` for all chains or `(N, len(index))` for N problems.
 
         Raises:
-            InputError: another shape, or anything but finite numbers.
+            InputError: the shape is wrong or a number is not finite.
 
         """
         goal = as_tensor("goal", goal, self.goal.dtype, self.goal.device)
@@ -77,7 +77,7 @@ class GoalCost(Energy):
         )
         require_finite("goal", goal)
         if goal.shape == self.goal.shape:
-            self.goal.copy_(goal)  # in place: a captured CUDA graph reads the goal where it lay
+            self.goal.copy_(goal)  # in place: a captured CUDA graph reads the goal from this memory
         else:
             self.goal = goal.clone()
 
@@ -93,7 +93,7 @@ class SmoothnessCost(Energy):
     """Half the squared finite difference of a trajectory, summed over time.
 
     Args:
-        layout: meaning of the coordinates.
+        layout: layout of the trajectories.
         order: 1 for velocity, 2 for acceleration.
         of: "states" or "actions".
 
@@ -118,20 +118,20 @@ class SmoothnessCost(Energy):
 
 
 class BoxObstacle(Energy):
-    """Depth inside axis-aligned boxes: 0 outside, growing linearly to the boxes' middle.
+    """Depth inside axis-aligned boxes: 0 outside, growing linearly to the middle of the box.
 
-    `E(τ) = Σ_t Σ_boxes max(0, min_i min(x_i - low_i, high_i - x_i) + margin)`. Points between rows count
+    `E(τ) = Σ_t Σ_boxes max(0, min_i min(x_i - low_i, high_i - x_i) + margin)`. Points between time steps count
     too, so that a plan cannot step over a box wider than `1 / (between + 1)` of its longest step.
 
     Args:
-        boxes: `(M, 2, len(index))` low and high corners, in the units of `x`; or `(N, M, 2, len(index))`, those of
-            each of N problems. A side may be infinitely far (a half-space, a corridor's wall), but not all of a box.
+        boxes: `(M, 2, len(index))` low and high corners in the units of `x`, or `(N, M, 2, len(index))` for N problems.
+            Some sides of a box may be infinitely far (half-space, wall of a corridor), but not all of them.
         index: coordinates that the boxes bound.
         margin: distance to keep from the boxes.
-        between: points checked between neighbouring rows.
+        between: points checked between neighbouring time steps.
 
     Raises:
-        InputError: a setting is of no sense, or a shape does not fit.
+        InputError: an argument is out of range, or a shape does not fit.
 
     """
 
@@ -170,15 +170,15 @@ class BoxObstacle(Energy):
 
 
 class BoundCost(Energy):
-    """Squared excess of chosen coordinates beyond bounds: keeps plans inside the space (or a speed limit).
+    """Squared excess of chosen coordinates beyond bounds: keeps plans inside a workspace or a speed limit.
 
     Args:
         low: `(len(index),)` lower bounds in the units of `x`.
         high: `(len(index),)` upper bounds.
-        index: coordinates of a row (observations first, then actions).
+        index: coordinates of a time step (observations first, then actions).
 
     Raises:
-        InputError: bounds that do not fit the coordinates or each other.
+        InputError: bounds do not fit the coordinates or each other.
 
     """
 
@@ -213,11 +213,11 @@ class SpeedCost(Energy):
     """Half the squared excess of each displacement over a limit: a speed limit, summed over time.
 
     Args:
-        layout: meaning of the coordinates.
+        layout: layout of the trajectories.
         limit: `(obs_dim,)` largest displacement of one step, in the units of `x`; infinite for none.
 
     Raises:
-        InputError: anything but one figure of at least 0 for each coordinate.
+        InputError: not one number of at least 0 for each coordinate.
 
     """
 
@@ -243,15 +243,15 @@ class RewardCost(Energy):
     """Any differentiable reward as a cost: `E(τ) = -Σ_t reward(s_t, a_t, s_{t+1})`.
 
     Args:
-        layout: meaning of the coordinates.
+        layout: layout of the trajectories.
         reward: maps states `(B, T-1, obs_dim)`, actions `(B, T-1, act_dim)` and next states to rewards `(B, T-1)` of
             any dtype.
-        denormalize: maps a trajectory `(B, T, D)` to raw observations and actions, the units that `reward` speaks
-            (a normaliser's `denormalize`); None where it speaks those of `x`. That of a fitted normaliser gives
-            float64, which a world far from its origin needs; a reward with a float32 network casts what it is given.
+        denormalize: maps a trajectory `(B, T, D)` to the units of `reward` as observations and actions, for example
+            a normaliser's `denormalize`; None if `reward` takes the units of `x`. A fitted normaliser returns float64,
+            which large coordinates need; a reward with a float32 network has to cast its inputs.
 
     Raises:
-        InputError: from a call: the reward gives no tensor, or one of another shape.
+        InputError: on a call, if the reward returns no tensor or one of another shape.
 
     """
 
@@ -281,13 +281,13 @@ class RewardCost(Energy):
 
 
 def _figures(argument: str, value: Tensor | ArrayLike) -> Tensor:
-    """Figures of a cost as float32, where they are: a copy, which no later change of what was given moves."""
+    """A cost's parameters as a float32 copy on their device, so that later changes of `value` have no effect."""
     device = value.device if isinstance(value, Tensor) else "cpu"
     return as_tensor(argument, value, torch.float32, device).clone()
 
 
 def per_chain(value: Tensor, chains: int) -> Tensor:
-    """Figures of N problems `(N, ...)`, repeated for `chains = N * r` chains, problem by problem."""
+    """Repeat values of N problems `(N, ...)` for `chains = N * r` chains, problem by problem."""
     problems = value.shape[0]
     require(
         chains % problems == 0, "x", given=f"{chains} chains", expected=f"a multiple of {problems} problems"
@@ -296,7 +296,7 @@ def per_chain(value: Tensor, chains: int) -> Tensor:
 
 
 def distance(delta: Tensor, norm: str = "l1", smooth: float = 0.0) -> Tensor:
-    """Length of `delta` `(..., D) -> (...)`: "l1", "l2" or "squared", with a rounded tip of width `smooth`."""
+    """Length of `delta` `(..., D) -> (...)`: "l1", "l2" or "squared", with a tip rounded over a width `smooth`."""
     if norm == "squared":
         return 0.5 * delta.square().sum(dim=-1)
     if norm == "l2":

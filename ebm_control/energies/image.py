@@ -25,20 +25,20 @@ Shape = tuple[int, int, int]  # channels, height, width
 
 
 class ImageEnergy(SplitEnergy):
-    """A network over images, one output a class: `E(x | y) = f_y(x)`, `E(x) = -log Σ_y exp(-f_y(x))`.
+    """A network over images with one output per class: `E(x | y) = f_y(x)`, `E(x) = -log Σ_y exp(-f_y(x))`.
 
-    A class-conditional energy is a classifier too, `p(y | x) ∝ exp(-f_y(x))` (Grathwohl et al. 2020). Its context has
-    one coordinate a class, 1 for the class and 0 elsewhere; all 0, or no context, is the energy of all classes.
+    A class-conditional energy is also a classifier, `p(y | x) ∝ exp(-f_y(x))` (Grathwohl et al. 2020). Its context has
+    one coordinate per class: 1 for the class, 0 elsewhere. All zeros, or no context, gives the energy of all classes.
 
-    With `noise` it is the energy of images that were noised by a deviation of σ; its context ends with log σ. There is
-    then a base, the Gaussian around the mean image with the data's deviation, convolved with the noise, and the tilt
-    grows as 1/σ, as a score has to (Song & Ermon 2019). Without, the network is all there is.
+    With `noise` it is the energy of images with added noise of std σ; its context ends with log σ. The base is then the
+    Gaussian around the mean image with the data's std, convolved with the noise, and the tilt grows as 1/σ, as a score
+    does (Song & Ermon 2019). Without `noise` there is no base.
 
     Args:
         network: `(B, C, H, W)` and `(B, condition)` to `(B, outputs)`; `condition` is log σ, or has no columns.
-        shape: of one image.
-        classes: outputs of the network that are classes; 0 for an energy without.
-        noise: least and greatest noise level; None for an energy of images as they are.
+        shape: `(C, H, W)` of one image.
+        classes: number of network outputs that are classes; 0 for an unconditional energy.
+        noise: least and greatest noise level; None for clean images.
 
     """
 
@@ -65,14 +65,14 @@ class ImageEnergy(SplitEnergy):
         self.register_buffer("std", torch.tensor(0.5))
 
     def fit_base(self, images: Tensor) -> None:
-        """Take mean image and deviation of the pixels around it from images `(N, C, H, W)` in [0, 1]."""
+        """Set the mean image and the std of pixels around it from images `(N, C, H, W)` in [0, 1]."""
         require_shape("images", images, (None, *self.shape))
         require_floats("images", images)
         self.mean.copy_(images.mean(dim=0))
         self.std.copy_((images - self.mean).square().mean().sqrt().clamp(min=1e-3))
 
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Gaussian base (0 without noise levels) and what the network adds, `(B,)` each; context as in the class."""
+        """Gaussian base (0 without noise levels) and the network's tilt, `(B,)` each; see the class for the context."""
         x, context = cast_like(self.mean, x, context)
         condition, level = self._context(x, context)
         base, outputs = self._outputs(x, level)
@@ -84,11 +84,11 @@ class ImageEnergy(SplitEnergy):
         return base, torch.where(condition.any(dim=1), (condition * outputs).sum(dim=1), anyone)
 
     def of_classes(self, x: Tensor, level: Tensor | float | None = None) -> Tensor:
-        """Energies of images under every class, `(B, classes)`, less what all have in common; at a noise level.
+        """Energies of images under every class, `(B, classes)`, without the base that all classes share.
 
         Args:
             x: `(B, C, H, W)`.
-            level: σ, one for all or `(B,)`; None for an energy without noise levels.
+            level: noise level σ, one for all or `(B,)`; None for an energy without noise levels.
 
         """
         require(self.classes > 0, "energy", given="no classes", expected="a class-conditional one")
@@ -119,13 +119,13 @@ class ImageEnergy(SplitEnergy):
 
 
 class SmallCNN(nn.Module):
-    """Four convolutions and a linear layer, swish between (after Nijkamp et al. 2019): `(B, C, H, W) -> (B, outputs)`.
+    """Four convolutions with swish and a linear layer (after Nijkamp et al. 2019): `(B, C, H, W) -> (B, outputs)`.
 
     Args:
-        shape: of one image.
-        outputs: one, or one a class.
+        shape: `(C, H, W)` of one image.
+        outputs: 1, or one per class.
         width: channels of the first layer; the others have 2, 2 and 4 times as many.
-        condition_dim: columns of the condition that comes with an image.
+        condition_dim: columns of the condition.
         spectral: divide every weight by its largest singular value (Miyato et al. 2018).
 
     """
@@ -159,7 +159,7 @@ class SmallCNN(nn.Module):
         return self.last(self._features(x, condition))
 
     def layer_outputs(self, x: Tensor, condition: Tensor) -> list[Tensor]:
-        """What each convolution gives, `(B, C_i, H_i, W_i)`."""
+        """Output of each convolution, `(B, C_i, H_i, W_i)`."""
         return _layer_outputs(x, self.layers, self.films, condition)
 
     def _features(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -167,19 +167,19 @@ class SmallCNN(nn.Module):
 
 
 class ResidualNetwork(nn.Module):
-    """Residual blocks at falling resolutions, each resolution read out: `(B, C, H, W) -> (B, outputs)`.
+    """Residual blocks at falling resolutions, each with a linear read-out: `(B, C, H, W) -> (B, outputs)`.
 
-    After the networks of Du & Mordatch 2019 (residual, swish, spectral norm). The gradient of an encoder is a decoder,
-    and with a read-out at every resolution it has the skips of a U-Net, which scores need.
+    After the networks of Du & Mordatch 2019 (residual, swish, spectral norm). The gradient of an encoder acts as a
+    decoder; the read-out at every resolution gives it the skip connections of a U-Net, which scores need.
 
     Args:
-        shape: of one image.
-        outputs: one, or one a class.
+        shape: `(C, H, W)` of one image.
+        outputs: 1, or one per class.
         width: channels at the first resolution.
-        stages: blocks at each resolution; channels double at the second and stay.
-        condition_dim: columns of the condition that comes with an image: shifts and scales of every block (Perez et
+        stages: blocks at each resolution; channels double at the second resolution and then stay.
+        condition_dim: columns of the condition, which scales and shifts the features of every block (Perez et
             al. 2018).
-        spectral: as in `SmallCNN`.
+        spectral: divide every weight by its largest singular value (Miyato et al. 2018).
 
     """
 
@@ -223,32 +223,32 @@ class ResidualNetwork(nn.Module):
             h = join(h)
             for block in blocks:  # type: ignore[attr-defined]
                 h = block(h, condition)
-            # Summed over places: the gradient of a pixel is of the same size in images of any size.
+            # Summed over pixels, so that a pixel's gradient has the same size in images of any size.
             total = total + head(functional.silu(h).sum(dim=(2, 3)))
         return total
 
 
 class UNet(nn.Module):
-    """Inner product of an image with what a U-Net makes of it, `⟨x, g(x)⟩`, and a bias a class: `(B, outputs)`.
+    """Inner product of an image with a U-Net's output, `⟨x, g(x)⟩`, plus a bias per class: `(B, outputs)`.
 
-    Its gradient is `g(x)` and a correction, so that it learns scores as easily as a network of scores does (Salimans &
-    Ho 2021; Du et al. 2023). It works on patches of 2×2 pixels, and its coarsest features pass through a code of the
-    whole image: without, parts of a sample do not know of each other. Classes differ by a linear layer of those.
+    Its gradient is `g(x)` plus a correction, so it learns scores as easily as a network of scores does (Salimans &
+    Ho 2021; Du et al. 2023). It works on patches of 2×2 pixels. Its coarsest features pass through a code of the
+    whole image, which keeps distant parts of a sample consistent. Classes differ by a linear layer of these features.
 
-    Shapes, with `w` for `width`, and primes for half the height and width, rounded up, and half of these::
+    Shapes, with `w` for `width`, a prime for half the height and width (rounded up), two primes for a quarter::
 
         image        (C, H, W)                                                        g(x)  (C, H, W)
           patches      (4C, H', W')                                                 out       (4C, H', W')
             down[0]      (w, H', W')      --------------- skip ----------------   up[1]         (w, H', W')
               down[1]      (2w, H'', W'')   ------------- skip --------------   up[0]             (2w, H'', W'')
-                down[2]      (2w, H'', W'')  -- squeeze -- code -- expand --  coarse, which `last` reads too
+                down[2]      (2w, H'', W'')  -- squeeze -- code -- expand --  coarse, also the input of `last`
 
     Args:
-        shape: of one image.
-        outputs: one, or one a class.
+        shape: `(C, H, W)` of one image.
+        outputs: 1, or one per class.
         width: channels of the patches; twice as many at half their resolution.
-        condition_dim: columns of the condition that comes with an image.
-        spectral: as in `SmallCNN`.
+        condition_dim: columns of the condition.
+        spectral: divide every weight by its largest singular value (Miyato et al. 2018).
         code: length of the code.
 
     """
@@ -282,7 +282,7 @@ class UNet(nn.Module):
         self.out = normed(nn.Conv2d(width, widths[0], 3, 1, 1), spectral)
         with torch.no_grad():
             coarse = self._down(torch.zeros(1, *shape), torch.zeros(1, condition_dim))[-1]
-        squeezed = min(32, 2 * width)  # channels that the code is made of
+        squeezed = min(32, 2 * width)  # input channels of the code
         self.bottleneck_shape = (squeezed, *coarse.shape[2:])
         flat = squeezed * coarse[0, 0].numel()
         self.squeeze = normed(nn.Conv2d(2 * width, squeezed, 1), spectral)
@@ -304,7 +304,7 @@ class UNet(nn.Module):
         return (x * output).flatten(1).sum(dim=1, keepdim=True) + self.last(coarse.flatten(1))
 
     def _down(self, x: Tensor, condition: Tensor) -> list[Tensor]:
-        """Features of the patches at each step down, finest first; see the class for their shapes."""
+        """Features of the patches at each level of the way down, finest first; shapes are in the class docstring."""
         patches = functional.pixel_unshuffle(functional.pad(x, self.padding), 2)
         return _layer_outputs(patches, self.down, self.films, condition)
 
@@ -329,12 +329,12 @@ def _check_network(shape: Shape, outputs: int, width: int, condition_dim: int) -
 
 
 def _film(condition_dim: int, width: int) -> nn.Module:
-    """Network from the condition to scales and shifts `(B, 2 * width)`; one without weights where there is none."""
+    """Network from the condition to scales and shifts `(B, 2 * width)`; without weights if `condition_dim` is 0."""
     return MLP(condition_dim, (64,), 2 * width) if condition_dim else nn.Identity()
 
 
 def _layer_outputs(x: Tensor, layers: nn.ModuleList, films: nn.ModuleList, condition: Tensor) -> list[Tensor]:
-    """What each of some layers gives, swish after the scales and shifts by the condition."""
+    """Output of each layer: scaled and shifted by the condition, then swish."""
     outputs = []
     for layer, film in zip(layers, films, strict=True):
         x = functional.silu(_modulated(layer(x), film, condition))

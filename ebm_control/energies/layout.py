@@ -1,4 +1,4 @@
-"""What the coordinates of a trajectory mean."""
+"""The layout of a trajectory: what each coordinate means."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ebm_control.tensors import as_array
 
 
 def as_periods(argument: str, value: ArrayLike, width: int | None = None) -> tuple[float, ...]:
-    """`value` as a tuple of periods, one for each of `width` coordinates (None for any number of them), or ().
+    """`value` as a tuple of periods, one for each of `width` coordinates (None for any number), or ().
 
     Raises:
-        InputError: no such row of finite numbers, each 0 (does not wrap) or positive.
+        InputError: not a sequence of finite numbers, each 0 (does not wrap) or positive.
 
     """
     count = "" if width is None else f"{width} "
@@ -40,14 +40,14 @@ def as_periods(argument: str, value: ArrayLike, width: int | None = None) -> tup
 class TrajectoryLayout:
     """Meaning of the last axis of a trajectory `(B, T, D)`: observations first, then actions.
 
-    Row `t` holds `s_t, a_t`: the action that is taken in `s_t` and leads to `s_{t+1}`.
+    Time step `t` holds `s_t, a_t`: action `a_t` is taken in `s_t` and leads to `s_{t+1}`.
 
     Args:
         obs_dim: observation coordinates.
-        act_dim: action coordinates; 0 for trajectories of states alone.
-        periods: per observation coordinate its period in the units of the trajectory, 0 where it is not
-            periodic; empty when none is. Periodic coordinates are compared modulo their period and shown to
-            networks as sine and cosine.
+        act_dim: action coordinates; 0 for trajectories of states only.
+        periods: period of each observation coordinate in the units of the trajectory, 0 if it is not periodic;
+            empty if none is. Periodic coordinates are compared modulo their period; networks get their sine and
+            cosine.
 
     """
 
@@ -69,7 +69,7 @@ class TrajectoryLayout:
 
     @property
     def dim(self) -> int:
-        """Coordinates of one row of a trajectory, `D`."""
+        """Number of coordinates of one time step, `D`."""
         return self.obs_dim + self.act_dim
 
     @property
@@ -79,7 +79,7 @@ class TrajectoryLayout:
 
     @property
     def feature_dim(self) -> int:
-        """Length of `features`: each periodic coordinate takes two places."""
+        """Length of `features`: each periodic coordinate becomes two features."""
         return self.obs_dim + len(self.periodic)
 
     def states(self, x: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class TrajectoryLayout:
     def join(self, states: Tensor, actions: Tensor | None = None) -> Tensor:
         """Trajectory from states `(..., T, obs_dim)` and actions `(..., T or T-1, act_dim)`.
 
-        One action fewer than states is the usual case in data; the last row's action is then 0.
+        Data usually has one action fewer than states; the action of the last time step is then 0.
         """
         if self.act_dim == 0:
             return states
@@ -104,7 +104,7 @@ class TrajectoryLayout:
         return torch.cat([states, actions], dim=-1)
 
     def difference(self, later: Tensor, earlier: Tensor) -> Tensor:
-        """`later - earlier` of states `(..., obs_dim)`, periodic coordinates by the shorter way round."""
+        """`later - earlier` of states `(..., obs_dim)`; periodic coordinates by the shorter way round."""
         delta = later - earlier
         if not self.periodic:
             return delta
@@ -115,7 +115,7 @@ class TrajectoryLayout:
         return torch.cat(wrapped, dim=-1)
 
     def features(self, states: Tensor) -> Tensor:
-        """What a network sees of states: `(..., obs_dim) -> (..., feature_dim)`, periodic ones as sin, cos."""
+        """Network inputs for states: `(..., obs_dim) -> (..., feature_dim)`; periodic coordinates as sin and cos."""
         if not self.periodic:
             return states
         runs = self._runs()
@@ -125,10 +125,10 @@ class TrajectoryLayout:
         return torch.cat([*plain, angle.sin(), angle.cos()], dim=-1)
 
     def _runs(self) -> list[tuple[slice, float]]:
-        """Neighbouring coordinates of equal period, with it.
+        """Slices of neighbouring coordinates with equal period, each with that period.
 
-        Slices and numbers, because a list of indices or periods would be copied to the device at every step
-        of a sampler, which waits for the device and cannot be captured in a CUDA graph.
+        A list of indices or periods would be copied to the device at every step of a sampler. That copy waits for
+        the device and cannot be captured in a CUDA graph, hence slices and numbers.
         """
         starts = [i for i, period in enumerate(self.periods) if i == 0 or period != self.periods[i - 1]]
         stops = [*starts[1:], self.obs_dim]
@@ -143,7 +143,7 @@ def pick(x: Tensor, index: Sequence[int]) -> Tensor:
     """Coordinates `index` of the last axis, `(..., D) -> (..., len(index))`, with nothing copied to the device.
 
     Raises:
-        InputError: a coordinate that `x` does not have, or one twice; see `require_index`.
+        InputError: `x` lacks a coordinate, or one is named twice; see `require_index`.
 
     """
     require_index("index", index, x.shape[-1])
@@ -154,10 +154,10 @@ def pick(x: Tensor, index: Sequence[int]) -> Tensor:
 
 
 def require_index(argument: str, index: Sequence[int], count: int | None = None) -> None:
-    """Raise `InputError` unless `index` names coordinates, each once and at least one, of the `count` that there are.
+    """Raise `InputError` unless `index` names at least one of `count` coordinates, each at most once.
 
-    Without `count` all but the greatest can be checked. Negative ones are refused: of a row of observations and
-    actions the last coordinate is hardly what is meant. No tensor is looked at.
+    Without `count` the upper bound is not checked. Negative indices are refused: the last coordinate of
+    observations and actions is hardly ever meant. Tensors are not read.
     """
     if not is_sequence(index):
         raise _bad_index(argument, index, count)

@@ -1,4 +1,4 @@
-"""Networks that energies are made of."""
+"""Networks for energies."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch.nn.utils.parametrizations import spectral_norm
 from ebm_control.checks import require, require_number, require_widths
 from ebm_control.tensors import ordinary_tensors
 
-HEADS = 4  # of attention
+HEADS = 4  # attention heads
 
 
 class MLP(nn.Module):
-    """Fully connected network with smooth (SiLU) activations, which give Langevin smooth gradients.
+    """Fully connected network with smooth (SiLU) activations, so that Langevin dynamics has smooth gradients.
 
     Args:
         inputs: length of the last axis of the input.
         hidden: width of each hidden layer.
         outputs: length of the last axis of the output.
-        spectral: divide every weight by its largest singular value (Miyato et al. 2018), which bounds
-            how fast an energy can change: a way to stable training (Du & Mordatch 2019).
+        spectral: divide every weight by its largest singular value (Miyato et al. 2018). This bounds the
+            slope of the energy and stabilises training (Du & Mordatch 2019).
 
     """
 
@@ -52,19 +52,19 @@ class MLP(nn.Module):
 
 
 class FourierMLP(nn.Module):
-    """An `MLP` that also sees random sines and cosines of its first inputs, and so learns sharp edges.
+    """An `MLP` with random sines and cosines of its first inputs as further inputs, so that it learns sharp edges.
 
-    Plain networks learn smooth functions first (Rahaman et al. 2019), which makes walls cheap to cross; random
-    Fourier features (Rahimi & Recht 2007, Tancik et al. 2020) raise the frequencies that are learned soon.
+    Plain networks learn smooth functions first (Rahaman et al. 2019), which makes walls cheap to cross. Random
+    Fourier features (Rahimi & Recht 2007, Tancik et al. 2020) let them learn higher frequencies early.
 
     Args:
         inputs: length of the last axis of the input.
         hidden: width of each hidden layer.
         outputs: length of the last axis of the output.
-        features: leading inputs that sines and cosines are taken of.
-        frequencies: random directions, each giving one sine and one cosine; drawn from torch's global generator.
-        bandwidth: deviation of the directions, in radians per unit of input.
-        spectral: as in `MLP`.
+        features: number of leading inputs whose sines and cosines are added.
+        frequencies: random directions, each with one sine and one cosine; drawn from torch's global generator.
+        bandwidth: std of the directions, in radians per unit of input.
+        spectral: divide every weight by its largest singular value, see `MLP`.
 
     """
 
@@ -95,10 +95,10 @@ class FourierMLP(nn.Module):
 
 
 def random_directions(features: int, frequencies: int, bandwidth: float) -> Tensor:
-    """Of random Fourier features, see `FourierMLP`: `(features, frequencies)`.
+    """Random directions of Fourier features, `(features, frequencies)`; see `FourierMLP`.
 
     Raises:
-        InputError: a bandwidth that is not positive.
+        InputError: the bandwidth is not positive.
 
     """
     require_number("bandwidth", bandwidth, 0, above=True)
@@ -119,7 +119,7 @@ class TemporalConvolution(nn.Module):
         width: channels of the hidden layers.
         blocks: residual blocks; block `i` has dilation `2**i`, so the receptive field doubles with each.
         kernel: taps of each convolution, odd.
-        spectral: spectral normalisation of every weight, as in `MLP`.
+        spectral: divide every weight by its largest singular value, see `MLP`.
 
     """
 
@@ -148,16 +148,16 @@ class TemporalConvolution(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Attention over the rows of a window (Vaswani et al. 2017), averaged over time: `(B, T, channels) -> (B, 1)`.
+    """Attention over the time steps of a window (Vaswani et al. 2017), averaged: `(B, T, channels) -> (B, 1)`.
 
-    Attention is written out, because the fused kernels have no second derivative, which score matching needs.
+    Attention is written out because fused kernels have no second derivative, which score matching needs.
 
     Args:
         channels: length of the input's last axis.
-        rows: most rows of a window, each with a learned embedding of its place.
-        width: of the hidden layers.
-        blocks: attention and two layers each, normalised before (Xiong et al. 2020).
-        heads: of each attention.
+        rows: greatest number of time steps of a window; each has a learned position embedding.
+        width: channels of the hidden layers.
+        blocks: number of blocks, each attention and two layers with pre-normalisation (Xiong et al. 2020).
+        heads: number of attention heads.
 
     """
 
@@ -208,5 +208,5 @@ def _linear(inputs: int, outputs: int, spectral: bool) -> nn.Module:
 
 
 def normed(layer: nn.Module, spectral: bool) -> nn.Module:
-    """The layer, its weight divided by its largest singular value if `spectral`."""
+    """The layer; if `spectral`, with its weight divided by its largest singular value."""
     return spectral_norm(layer) if spectral else layer

@@ -1,4 +1,4 @@
-"""Energies of noised data: conditioned on the noise level, whose logarithm ends their context."""
+"""Energies of noised data. They are conditioned on the noise level, whose logarithm is the last context column."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from ebm_control.energies.base import Energy
 def split_context(
     x: Tensor, context: Tensor | None, context_dim: int, noisy: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """What a context holds: `(B, context_dim)` to be conditioned on, and the logarithm `(B, 1)` of the noise level.
+    """Split a context into the condition `(B, context_dim)` and the log noise level `(B, 1)`, each None if absent.
 
     Raises:
-        InputError: it has another shape, or is not given.
+        InputError: the context is missing or has another shape.
 
     """
     width = context_dim + noisy
@@ -42,10 +42,10 @@ def split_context(
 
 
 def noised_residual(residual: Tensor, log_level: Tensor) -> tuple[Tensor, Tensor]:
-    """Residuals `(B, ...)` of noised samples in stds of their own base, and the rate that the tilt grows by.
+    """Residuals `(B, ...)` of noised samples in stds of the noised base, and the factor by which the tilt grows.
 
-    To residuals in stds of the base noise of `σ = exp(log_level)` was added, so that their std is `√(1 + σ²)`; a tilt
-    that grows as `√(1 + σ²) / σ` has the gradient of a score at every level (Song & Ermon 2019).
+    The given residuals are in stds of the base and contain noise of std `σ = exp(log_level)`, so their std is
+    `√(1 + σ²)`. A tilt that grows as `√(1 + σ²) / σ` has the gradient of a score (Song & Ermon 2019).
     """
     level = log_level.exp()
     wide = (1 + level.square()).sqrt()
@@ -53,11 +53,11 @@ def noised_residual(residual: Tensor, log_level: Tensor) -> tuple[Tensor, Tensor
 
 
 class AtNoise(Energy):
-    """An energy of noised samples at one noise level, as an energy without that context.
+    """An energy of noised samples at one fixed noise level, which is then no longer part of the context.
 
     Args:
-        energy: its context ends with the logarithm of a noise level.
-        level: the level, σ.
+        energy: an energy whose context ends with the logarithm of a noise level.
+        level: the noise level σ.
 
     """
 
@@ -67,11 +67,11 @@ class AtNoise(Energy):
         self.energy, self.level = energy, level
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Energy of samples `(B, *shape) -> (B,)`; `context` is what precedes the noise level."""
+        """Energy of samples `(B, *shape) -> (B,)`; `context` is the part before the noise level."""
         return self.energy(x, self._context(x, context))
 
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Base and tilt at the level, each `(B,)`."""
+        """Base and tilt at this noise level, each `(B,)`."""
         return self.energy.split(x, self._context(x, context))
 
     def _context(self, x: Tensor, context: Tensor | None) -> Tensor:
@@ -80,14 +80,14 @@ class AtNoise(Energy):
 
 
 class Given(Energy):
-    """An energy conditioned on one class or whatever else begins its context: a plain energy of the rest.
+    """An energy with the first part of its context fixed, such as a class; only the rest remains as context.
 
-    Energies that are conditioned on different things add up to a product of experts, `Given(shape, ...) + Given(size,
-    ...)`: each has its own.
+    Energies with different conditions add up to a product of experts:
+    `Given(shape, ...) + Given(size, ...)`.
 
     Args:
-        energy: its context begins with what is given.
-        condition: `(k,)` what is given, for all samples, or `(B, k)`.
+        energy: an energy whose context begins with the condition.
+        condition: `(k,)` for all samples, or `(B, k)`.
 
     """
 
@@ -98,7 +98,7 @@ class Given(Energy):
         require_tensor("condition", condition)
         condition = (
             condition if condition.is_floating_point() else condition.float()
-        )  # a class may come in whole numbers
+        )  # a class may be given as integers
         require(
             condition.ndim in (1, 2),
             "condition",
@@ -110,11 +110,11 @@ class Given(Energy):
         self.register_buffer("condition", condition)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Energy of samples `(B, *shape) -> (B,)`; `context` is what follows the part that is given."""
+        """Energy of samples `(B, *shape) -> (B,)`; `context` is the part after the condition."""
         return self.energy(x, self._context(x, context))
 
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Base and tilt of samples `(B, *shape)`, `(B,)` each; the context is as in `forward`."""
+        """Base and tilt of samples `(B, *shape)`, `(B,)` each; `context` is the part after the condition."""
         return self.energy.split(x, self._context(x, context))
 
     def _context(self, x: Tensor, context: Tensor | None) -> Tensor:
@@ -130,19 +130,19 @@ class Given(Energy):
 
 
 class Observed(Energy):
-    """An energy of noised samples of which some coordinates are known, for `Annealed`.
+    """An energy of noised samples with some coordinates observed, for `Annealed`.
 
-    A mask that fixes coordinates would show the energy clean ones among noised ones, which it was not trained on. Here
-    known coordinates are noised as all are: they are drawn to what is known by `|x - y|² / 2σ²` alone, so that their
-    deviation is σ at every level and vanishes with it, and the others follow the energy given them (the replacement
-    method of Song et al. 2021, as an energy). At the end they are as known but for rounding. The unknown ones lag a
-    little at every level; Langevin steps there (`Annealed(steps=...)`) have them catch up.
+    Fixing coordinates with a mask would mix clean coordinates with noised ones, which the energy was not trained on.
+    Here observed coordinates are noised like all others: `|x - y|² / 2σ²` alone draws them to the observed values, so
+    their std is σ at every level and vanishes with it. The others follow the energy given them (the replacement method
+    of Song et al. 2021, as an energy). At the end observed coordinates match up to rounding. The others lag a little at
+    every level; Langevin steps there (`Annealed(steps=...)`) let them catch up.
 
     Args:
-        energy: its context ends with the logarithm of the noise level.
-        known: boolean, broadcast to a sample or to the batch: coordinates that are known.
-        values: `(B, *shape)` theirs; others are not read.
-        scale: of the noise, as in `Annealed`.
+        energy: an energy whose context ends with the logarithm of the noise level.
+        known: boolean mask of observed coordinates, broadcast to a sample or to the batch.
+        values: `(B, *shape)` observed values; other entries are ignored.
+        scale: scale of the noise, equal to that of `Annealed`.
 
     """
 

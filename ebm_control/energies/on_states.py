@@ -1,4 +1,4 @@
-"""Energies over states, among those over states and actions."""
+"""Energies over states, used as terms of energies over states and actions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ebm_control.energies.layout import TrajectoryLayout
 
 
 class OnStates(Energy):
-    """An energy over states alone, as a term of one over states and actions.
+    """An energy over states only, usable as a term of an energy over states and actions.
 
     Args:
-        energy: over trajectories of states `(B, T, obs_dim)`.
-        layout: of the trajectories `(B, T, D)` that it is to rate.
+        energy: energy of state trajectories `(B, T, obs_dim)`.
+        layout: layout of the trajectories `(B, T, D)` of states and actions.
 
     """
 

@@ -26,29 +26,29 @@ from ebm_control.tensors import cast_like, ordinary_tensors
 class TransitionEnergy(SplitEnergy):
     """A network over short windows, summed along the trajectory: `E(τ) = Σ_t base(w_t) + f(w_t)`.
 
-    Trajectories and context of another dtype than its weights are cast to theirs.
+    Trajectories and contexts of another dtype are cast to that of the weights.
 
-    `w_t = (x_t, ..., x_{t+window-1})` is seen as the features of its first state, the actions of all rows but
-    the last (none if the layout has none: then the energy is over states alone), the displacements between
-    its states, each in units of the data's own displacement, and the context. With `window=2` this is
-    `e(s, a, Δs)`, the transition energy of Du, Lin & Mordatch 2019, whose low values mark transitions
-    that the dynamics allow.
+    The inputs for `w_t = (x_t, ..., x_{t+window-1})` are the features of its first state, the actions of all time
+    steps but the last (none if the layout has no actions: the energy is then over states only), the displacements
+    between its states in units of the data's own displacement, and the context. With `window=2` this is
+    `e(s, a, Δs)`, the transition energy of Du, Lin & Mordatch 2019: low values mark transitions that the
+    dynamics allow.
 
-    With `noise` it is the energy of windows whose last displacement was noised, by a deviation of σ times that of the
-    base; the context ends with log σ. The base is then a Gaussian convolved with the noise, and the tilt grows as 1/σ,
-    as a score has to (Song & Ermon 2019).
+    With `noise` it is the energy of windows whose last displacement has noise of std σ (in stds of the base); the
+    context ends with log σ. The base is then a Gaussian convolved with the noise, and the tilt grows as 1/σ, as a
+    score does (Song & Ermon 2019).
 
     Args:
-        layout: meaning of the coordinates.
+        layout: layout of the trajectories.
         network: `(..., inputs) -> (..., 1)`, the tilt `f`; None for `MLP(inputs)`. `inputs_of` gives `inputs`.
-        window: states a window spans, at least 2.
+        window: number of states in a window, at least 2.
         base: Gaussian over the last displacement of a window; None for none.
-        displacement_scale: `(obs_dim,)` the data's deviation of one displacement, in the units of `x`.
-        context_dim: length of the context (a time gap, say), but for the noise level; 0 for none.
-        noise: least and greatest noise level; None for an energy of data as they are.
+        displacement_scale: `(obs_dim,)` std of the data's one-step displacements, in the units of `x`.
+        context_dim: length of the context without the noise level (for example 1 for a time gap); 0 for none.
+        noise: least and greatest noise level; None for clean data.
 
     Attributes:
-        steady: `(obs_dim,)` coordinates that always move by the same displacement: constants, clocks.
+        steady: `(obs_dim,)` mask of coordinates that always move by the same displacement: constants and clocks.
         rate: `(obs_dim,)` that displacement, in the units of `x`; 0 elsewhere.
 
     """
@@ -84,13 +84,13 @@ class TransitionEnergy(SplitEnergy):
         self.register_buffer("rate", torch.zeros(layout.obs_dim))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        # Checkpoints that were written before these two existed do not hold them.
+        # Older checkpoints lack these two buffers.
         for name in ("steady", "rate"):
             state_dict.setdefault(prefix + name, torch.zeros_like(getattr(self, name)))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def set_steady(self, steady: Tensor, rate: Tensor) -> None:
-        """Say which coordinates always move by the same displacement, and by which; both `(obs_dim,)`.
+        """Set which coordinates always move by the same displacement, and that displacement; both `(obs_dim,)`.
 
         A constant moves by 0, a clock by its step. A planner need not plan them.
         """
@@ -100,10 +100,10 @@ class TransitionEnergy(SplitEnergy):
         self.rate.copy_(torch.where(steady, rate.to(self.rate), torch.zeros_like(self.rate)))
 
     def with_std(self, std: Tensor) -> TransitionEnergy:
-        """The same energy, all networks shared, whose base has another deviation `(obs_dim,)`.
+        """The same energy with shared networks, but another std `(obs_dim,)` of the base.
 
         Raises:
-            InputError: its base is not a `RegressionBase`.
+            InputError: the base is not a `RegressionBase`.
 
         """
         base = require_is(self.base, RegressionBase, "base")
@@ -125,7 +125,7 @@ class TransitionEnergy(SplitEnergy):
     def inputs_of(
         layout: TrajectoryLayout, window: int = 2, context_dim: int = 0, *, noisy: bool = False
     ) -> int:
-        """Inputs of the tilt network; the base's network sees `obs_dim` fewer, and nothing of the noise."""
+        """Inputs of the tilt network; the base network has `obs_dim` fewer and does not get the noise level."""
         return layout.feature_dim + (window - 1) * (layout.act_dim + layout.obs_dim) + context_dim + noisy
 
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -134,7 +134,7 @@ class TransitionEnergy(SplitEnergy):
         x, context = cast_like(self.displacement_scale, x, context)
         known, noise = split_context(x, context, self.context_dim, self.noise is not None)
         inputs, displacement = self.windows(x, known)
-        # One pass through the base serves both: the tilt sees the residual, so that it can shape the density
+        # One pass through the base serves both: the tilt gets the residual, so that it can shape the density
         # at the base's own (possibly very fine) scale. asinh keeps far-away samples within its range.
         residual = displacement if self.base is None else self.base.residual(inputs, displacement)
         if noise is not None:
@@ -150,15 +150,15 @@ class TransitionEnergy(SplitEnergy):
         return 0.5 * residual.square().sum(dim=(1, 2)), tilt
 
     def windows(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Every window of `x` as the base sees it.
+        """The base's inputs and outputs for every window of `x`.
 
         Args:
             x: `(B, T, D)`.
             context: `(B, context_dim)` without the noise level, or None.
 
         Returns:
-            inputs `(B, T-window+1, inputs - obs_dim)`: everything but the last displacement, and
-            displacement `(B, T-window+1, obs_dim)`: the last one, in units of the data's.
+            inputs `(B, T-window+1, inputs - obs_dim)`: everything except the last displacement, and
+            displacement `(B, T-window+1, obs_dim)`: the last one, in units of the data's displacements.
 
         """
         self.layout.check("x", x)
@@ -177,10 +177,10 @@ class TransitionEnergy(SplitEnergy):
         return torch.cat(parts, dim=-1), steps[:, self.window - 2 :]
 
     def expected_next(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """State that the base expects after the last full window of `x`: `(B, obs_dim)`.
+        """Mean of the base for the state after `x`: `(B, obs_dim)`.
 
         Args:
-            x: `(B, window-1, D)` the rows before it.
+            x: `(B, window-1, D)` the preceding time steps.
             context: `(B, context_dim)` or None.
 
         """
@@ -192,11 +192,11 @@ class TransitionEnergy(SplitEnergy):
         return last + self.base.mean(inputs[:, -1]) * self.displacement_scale
 
     def next_std(self) -> Tensor:
-        """Deviation `(obs_dim,)` of the next state under the base, in the units of `x`: a natural step size."""
+        """Std `(obs_dim,)` of the next state under the base, in the units of `x`: a natural step size."""
         return self.displacement_scale * (1.0 if self.base is None else self.base.std)
 
     def row_scale(self) -> Tensor:
-        """Natural unit `(D,)` of each coordinate of a row: `next_deviation` of states, 1 of actions."""
+        """Natural unit `(D,)` of each coordinate of a time step: `next_std` for states, 1 for actions."""
         scale = self.next_std()
         return torch.cat([scale, scale.new_ones(self.layout.act_dim)])
 
@@ -207,13 +207,13 @@ class TransitionEnergy(SplitEnergy):
         generator: torch.Generator | None = None,
         spread: float = 1.0,
     ) -> Tensor:
-        """Windows `(B, window, D)` with their last state drawn anew from the base (around the one before without).
+        """Windows `(B, window, D)` with the last state redrawn from the base (without one: around the state before).
 
         Args:
-            x: `(B, window, D)`; all but the last state is kept.
+            x: `(B, window, D)`; everything except the last state stays.
             context: `(B, context_dim)` or None.
-            generator: of the draw.
-            spread: of the draws, in deviations of the base; 0 for what it expects.
+            generator: random generator of the draws.
+            spread: std of the draws, in stds of the base; 0 for the mean.
 
         """
         mean, shape = self.expected_next(x[:, :-1], context), (len(x), self.layout.obs_dim)
@@ -224,20 +224,20 @@ class TransitionEnergy(SplitEnergy):
 
 
 class WindowEnergy(SplitEnergy):
-    """One network over the whole window, its first state being given.
+    """One network over the whole window, conditioned on its first state.
 
-    Without a base the network sees of every row the features of its state, its action and the displacement that led
-    to it. With one, which is a Gaussian over the displacements of all later states from the first, it sees of every row
-    the features of the first state, the row's action, where the base expects it and how far off it is.
-    `noise` and dtypes are as in `TransitionEnergy`.
+    Without a base the network's inputs per time step are the state's features, the action and the displacement that
+    led there. A base is a Gaussian over the displacements of all later states from the first. With it, the inputs per
+    time step are the first state's features, the action, the base's mean and the residual in stds.
+    For `noise` and dtypes see `TransitionEnergy`.
 
     Args:
-        layout: meaning of the coordinates.
+        layout: layout of the trajectories.
         network: `(B, T, channels) -> (B, 1)`; None for a `TemporalConvolution`. `channels_of` gives `channels`.
-        displacement_scale: `(obs_dim,)` the data's deviation of one displacement, in the units of `x`.
-        context_dim: length of the context, but for the noise level; 0 for none.
+        displacement_scale: `(obs_dim,)` std of the data's one-step displacements, in the units of `x`.
+        context_dim: length of the context without the noise level; 0 for none.
         base: Gaussian over `(T-1) * obs_dim` displacements in units of the data's; None for none. It fixes T.
-        noise: least and greatest noise level; None for an energy of data as they are.
+        noise: least and greatest noise level; None for clean data.
 
     """
 
@@ -268,18 +268,18 @@ class WindowEnergy(SplitEnergy):
     def channels_of(
         layout: TrajectoryLayout, context_dim: int = 0, *, base: bool = False, noisy: bool = False
     ) -> int:
-        """Channels of the network's input, a row of the window each: what `network` has to take."""
+        """Input channels of `network` per time step of the window."""
         seen = 2 * layout.obs_dim if base else layout.obs_dim
         return layout.feature_dim + layout.act_dim + seen + context_dim + noisy
 
     @staticmethod
     def inputs_of(layout: TrajectoryLayout, window: int, context_dim: int = 0) -> int:
-        """Inputs of the base's network, which sees the first state, all actions but the last row's and the context."""
+        """Inputs of the base network: the first state, all actions but the last time step's and the context."""
         return layout.feature_dim + (window - 1) * layout.act_dim + context_dim
 
     @property
     def window(self) -> int | None:
-        """Rows `T` that a base fixes."""
+        """Number of time steps `T` that the base fixes; None without a base."""
         return None if self.base is None else self.base.std.numel() // self.layout.obs_dim + 1
 
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -298,7 +298,7 @@ class WindowEnergy(SplitEnergy):
         else:
             residual, rate = noised_residual(residual, noise)
             shown = residual
-        # Rows of the later states, in the base's units, each with the first state's features.
+        # One time step per later state, in the base's units, each with the first state's features.
         shape = (len(x), x.shape[1] - 1, self.layout.obs_dim)
         expected = self.base.mean(inputs).reshape(shape) / shape[1] ** 0.5
         first = self.layout.features(self.layout.states(x[:, :1])).expand(-1, shape[1], -1)
@@ -306,15 +306,15 @@ class WindowEnergy(SplitEnergy):
         return 0.5 * residual.square().sum(dim=1), self._tilt(rows, known, noise) * rate[:, 0]
 
     def windows(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The window as its base sees it.
+        """The base's inputs and outputs for a window.
 
         Args:
             x: `(B, T, D)`.
             context: `(B, context_dim)` without the noise level, or None.
 
         Returns:
-            inputs `(B, 1, inputs)`: the first state's features, all actions but the last row's and the context, and
-            displacement `(B, 1, (T-1) * obs_dim)`: later states from the first, in units of the data's displacements.
+            inputs `(B, 1, inputs)`: first state's features, all actions but the last time step's and the context, and
+            displacement `(B, 1, (T-1) * obs_dim)`: later states minus the first, in units of the data's displacements.
 
         """
         self.layout.check("x", x)
@@ -331,7 +331,7 @@ class WindowEnergy(SplitEnergy):
         return torch.cat(parts, dim=-1)[:, None], steps.flatten(1)[:, None]
 
     def expected(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """States that the base expects after the first row of `x` `(B, T, D)`: `(B, T-1, obs_dim)`."""
+        """Means of the base for the states after the first time step of `x` `(B, T, D)`: `(B, T-1, obs_dim)`."""
         first = self.layout.states(x[:, :1])
         if self.base is None:
             return first.expand(-1, x.shape[1] - 1, -1)
@@ -339,13 +339,13 @@ class WindowEnergy(SplitEnergy):
         return first + mean * self.displacement_scale
 
     def next_std(self) -> Tensor:
-        """Deviation of states under the base, `(T-1, obs_dim)`, in the units of `x`; of one displacement without."""
+        """Std of states under the base `(T-1, obs_dim)`, in the units of `x`; without a base `displacement_scale`."""
         if self.base is None:
             return self.displacement_scale
         return self.displacement_scale * self.base.std.reshape(-1, self.layout.obs_dim)
 
     def row_scale(self) -> Tensor:
-        """Natural unit of each coordinate: `(D,)`, or `(T, D)` where rows differ; 1 of actions and of the first row."""
+        """Natural unit of each coordinate: `(D,)`, or `(T, D)` with a base; 1 for actions and the first time step."""
         scale = self.next_std()
         scale = torch.cat([scale, scale.new_ones(*scale.shape[:-1], self.layout.act_dim)], dim=-1)
         return scale if scale.ndim == 1 else torch.cat([torch.ones_like(scale[:1]), scale])
@@ -357,9 +357,9 @@ class WindowEnergy(SplitEnergy):
         generator: torch.Generator | None = None,
         spread: float = 1.0,
     ) -> Tensor:
-        """Windows `(B, T, D)` with all states but the first drawn anew from the base (as a random walk without).
+        """Windows `(B, T, D)` with all states but the first redrawn from the base (without one: as a random walk).
 
-        Arguments as in `TransitionEnergy.propose`.
+        For the arguments see `TransitionEnergy.propose`.
         """
         shape = (len(x), x.shape[1] - 1, self.layout.obs_dim)
         drawn = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)

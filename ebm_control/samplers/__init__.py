@@ -1,4 +1,4 @@
-"""Samplers: one loop, many kernels. They know nothing of trajectories or images."""
+"""Samplers: one loop, many kernels. They work on any tensors, not only on trajectories or images."""
 
 from ebm_control.samplers.annealed import Annealed, noise_levels
 from ebm_control.samplers.chain import Chain, Sampler

@@ -23,21 +23,21 @@ from ebm_control.tensors import generator_on
 class Annealed(KernelSampler):
     """Annealed Langevin dynamics for an energy of noised samples (Song & Ermon 2019; Song et al. 2021).
 
-    The energy's context ends with the logarithm of a noise level σ; at each level it is that of data to which noise of
-    deviation `σ * scale` was added. A level is some Langevin steps `η = rate σ²` at equilibrium (correctors), then one
-    that takes samples of this level to the next, σ', with `η = σ² - σ'²` and noise of variance `η σ'²/σ²` (the
-    predictor, ancestral sampling): all steps of one chain, whose figures change from step to step. At the highest
-    level modes are joined, at the lowest they are told apart. The last step, with `σ' = 0`, leads to the mean of the
-    data given the noised sample (Tweedie's formula).
+    The energy's context ends with the logarithm of a noise level σ. At that level it is the energy of data with added
+    noise of std `σ * scale`. Each level has `steps` Langevin steps with `η = rate σ²` (correctors, at equilibrium) and
+    one step to the next level σ' with `η = σ² - σ'²` and noise of variance `η σ'²/σ²` (the predictor, ancestral
+    sampling). All are steps of one chain with its own parameters per step. Modes are joined at the highest level and
+    separate at the lowest. The last step, with `σ' = 0`, leads to the mean of the data given the noised sample
+    (Tweedie's formula).
 
     Args:
         levels: noise levels, falling.
-        steps: correctors at each level.
-        rate: their η in units of σ²; below 1, as the energy of data with noise σ is curved by up to 1/σ².
-        temperature: 1 samples the energy, 0 seeks its least along the way.
-        scale: as in `Langevin`, and of the noise that the energy was trained with.
-        clamp: as in `Langevin`.
-        engine: as in `Langevin`.
+        steps: number of correctors at each level.
+        rate: η of the correctors in units of σ²; below 1, because the energy's curvature at level σ is up to 1/σ².
+        temperature: 1 samples the energy; 0 descends to a local minimum along the way.
+        scale: preconditioner per coordinate, see `Langevin`; also the scale of the training noise.
+        clamp: low and high bound on coordinates that are not fixed, see `Langevin`.
+        engine: "eager", "compile", "graph" or "auto", see `Langevin`.
 
     """
 
@@ -64,11 +64,11 @@ class Annealed(KernelSampler):
         require_number("temperature", self.temperature, 0)
 
     def kernel(self) -> Kernel:
-        """A Langevin step, after which the noise level changes."""
+        """A Langevin step that ends with a change of the noise level."""
         return LangevinKernel(adapt="none", underdamped=False)
 
     def rows(self) -> Tensor:
-        """`(steps, 6)`, a column for each of `LangevinColumns`; the last holds the level after each step."""
+        """`(steps, 6)`, one column per field of `LangevinColumns`; the last is the level after each step."""
         step_sizes, noises, log_levels = [], [], []
         heat = self.temperature**0.5
         for level, following in zip(self.levels, (*self.levels[1:], 0.0), strict=True):
@@ -76,7 +76,7 @@ class Annealed(KernelSampler):
             step_sizes += [*[corrector] * self.steps, predictor]
             noises += [heat * (2 * corrector) ** 0.5] * self.steps
             noises.append(heat * predictor**0.5 * following / level)
-            # The last step's energy is that at the least level.
+            # The last step's energy is evaluated at the lowest level.
             log_levels += [*[math.log(level)] * self.steps, math.log(following or level)]
         zeros = torch.zeros(len(step_sizes), dtype=torch.float64)
         return LangevinColumns(
@@ -98,7 +98,7 @@ class Annealed(KernelSampler):
         generator: torch.Generator | None = None,
         trace: int = 0,
     ) -> Chain:
-        """Run one chain for every sample; see `Sampler`. `x` is where the noise of the first level is added."""
+        """Run one chain for every sample; see `Sampler`. The noise of the first level is added to `x`."""
         require_start(x, fixed, context, trace)
         if context is not None:
             require_shape("context", context, (len(x), None))
@@ -116,7 +116,7 @@ class Annealed(KernelSampler):
 
 
 def noise_levels(low: float, high: float, count: int = 20) -> tuple[float, ...]:
-    """`count` levels from `high` down to `low`, each the same part of the one before.
+    """`count` levels from `high` down to `low` in geometric progression.
 
     Raises:
         InputError: not `0 < low < high`, or fewer than 2 levels.

@@ -1,4 +1,4 @@
-"""What every sampler promises and hands back, and the one way to run a chain."""
+"""The sampler interface, its result, and the function that runs every chain."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ Bound = float | tuple[float, ...] | Tensor
 
 @dataclass(frozen=True)
 class Chain:
-    """What a sampler hands back, detached.
+    """The result of a sampler, detached.
 
     Attributes:
         x: `(B, *shape)` last state.
         energy: `(B,)` energy of `x`.
         trace: `(n, B, *shape)` every `trace`-th state, or None.
-        info: figures of each step, `(steps,)`, on the device.
+        info: metrics per step, `(steps,)` each, on the device.
 
     """
 
@@ -48,7 +48,7 @@ class Chain:
 
 
 class Sampler(Protocol):
-    """Moves a batch downhill with noise under an energy; knows nothing of trajectories or images."""
+    """Samples a batch from an energy; independent of trajectories or images."""
 
     def __call__(
         self,
@@ -63,13 +63,13 @@ class Sampler(Protocol):
         """Run one chain for every sample of the batch.
 
         Args:
-            energy: what to sample from, as `exp(-energy / temperature)`.
-            x: `(B, *shape)` where the chains start.
-            fixed: boolean, broadcast to `x`: True coordinates never move, to the bit.
-            context: `(B, ...)` handed to the energy with every evaluation.
+            energy: energy to sample from, as `exp(-energy / temperature)`.
+            x: `(B, *shape)` start of the chains.
+            fixed: boolean, broadcast to `x`: True coordinates stay bit-identical.
+            context: `(B, ...)` context of every evaluation of the energy.
             generator: source of all noise, on the device of `x`; None draws a fresh seed from the system.
-                The global generator is never touched.
-            trace: keep every `trace`-th state; 0 keeps none.
+                The global generator is never used.
+            trace: store every `trace`-th state; 0 stores none.
 
         Raises:
             InputError: a shape, dtype or device does not fit, or `x` is not finite.
@@ -93,21 +93,21 @@ def run_chain(
     trace: int = 0,
     engine: Engine = "auto",
 ) -> Chain:
-    """Repeat `kernel` once for every row of `rows`; see `Sampler` for the other arguments.
+    """Apply `kernel` once for every row of `rows`; see `Sampler` for the other arguments.
 
     Args:
-        kernel: what one step does.
-        energy: the energy.
-        x: `(B, *shape)` start.
-        rows: `(steps, k)` the kernel's figures for each step.
+        kernel: one step of the sampler.
+        energy: energy to sample from.
+        x: `(B, *shape)` start of the chains.
+        rows: `(steps, k)` the kernel's parameters for each step.
         scale: preconditioner, broadcast to `x`; None for 1.
-        clamp: low and high bound on free coordinates, numbers or broadcast to `x`; None for none. Where
-            they are equal the coordinate stays at that value.
-        fixed: as in `Sampler`.
-        context: as in `Sampler`.
-        generator: as in `Sampler`.
-        trace: as in `Sampler`.
-        engine: how to execute the steps; see `ebm_control.samplers.engines`.
+        clamp: low and high bound on coordinates that are not fixed, numbers or broadcast to `x`; None for none.
+            Where they are equal the coordinate stays at that value.
+        fixed: boolean mask of fixed coordinates, see `Sampler`.
+        context: context of the energy, see `Sampler`.
+        generator: source of all noise, see `Sampler`.
+        trace: interval of stored states, see `Sampler`.
+        engine: how the steps are executed; see `ebm_control.samplers.engines`.
 
     """
     require_tensor("x", x)
@@ -124,7 +124,7 @@ def run_chain(
 
 
 def _factor(scale: Tensor | tuple[float, ...] | None, x: Tensor) -> Tensor:
-    """The preconditioner, broadcastable to `x`; 1 for None."""
+    """The preconditioner, broadcast against `x`; 1 for None."""
     if scale is None:
         return torch.ones((), device=x.device, dtype=x.dtype)
     factor = broadcast("scale", scale, x)
@@ -148,14 +148,14 @@ def _target(
         pair = is_sequence(clamp) and len(clamp) == 2
         require(pair, "clamp", given=shown(clamp), expected="a pair (low, high)")
         low, high = (broadcast("clamp", bound, x) for bound in clamp)
-        # Equal bounds hold a coordinate where they are: an action of a range of no width, say.
+        # Equal bounds fix a coordinate, for example an action whose range has width 0.
         sound = bool(((low <= high) & (low < torch.inf) & (high > -torch.inf)).all())
         require(sound, "clamp", given=shown(clamp), expected="(low, high) with low <= high")
     return Target(energy, context, free, low, high, differentiable)
 
 
 class KernelSampler(ABC):
-    """What every sampler of this package shares: settings that name a kernel and its figures for each step."""
+    """Base class of this package's samplers: settings that define a kernel and its parameters per step."""
 
     scale: Tensor | tuple[float, ...] | None
     clamp: tuple[Bound, Bound] | None = None
@@ -167,7 +167,7 @@ class KernelSampler(ABC):
 
     @abstractmethod
     def rows(self) -> Tensor:
-        """`(steps, k)` the kernel's figures for each step."""
+        """`(steps, k)` the kernel's parameters for each step."""
 
     def __call__(
         self,
@@ -207,19 +207,19 @@ class KernelSampler(ABC):
     ) -> Tensor:
         """`x` after the last steps of a chain, differentiable with respect to the energy's parameters and to `x`.
 
-        For objectives that ask how samples move as the energy changes, and for what has to be differentiated with a
-        chain in it. The steps begin anew: without the momentum or running squares that a chain had.
+        For objectives that depend on how samples move when the energy changes, and for anything that differentiates
+        through a chain. The steps start without a chain's momentum or running squares.
 
         Args:
-            energy: in training, or not.
-            x: `(B, *shape)` where chains are; gradients reach it if it requires them.
-            fixed: as in `Sampler`.
-            context: as in `Sampler`.
-            generator: as in `Sampler`.
-            steps: the last so many of the sampler's.
+            energy: energy, in training or evaluation mode.
+            x: `(B, *shape)` states of the chains; gradients reach it if it requires them.
+            fixed: boolean mask of fixed coordinates, see `Sampler`.
+            context: context of the energy, see `Sampler`.
+            generator: source of all noise, see `Sampler`.
+            steps: number of steps; they use the sampler's last `steps` rows of parameters.
 
         Raises:
-            InputError: as a chain; or the sampler has fewer steps.
+            InputError: an input is not valid for a chain, or the sampler has fewer steps.
 
         """
         require_tensor("x", x)
@@ -239,10 +239,10 @@ class KernelSampler(ABC):
 def evaluation_mode(energy: Energy, *, frozen: bool = True) -> Iterator[None]:
     """No dropout, no power iterations of spectral normalisation and, if `frozen`, no gradient graph for parameters.
 
-    Every module's own mode and every parameter's own flag come back after.
+    The modes of all modules and the flags of all parameters are restored at the end.
 
     Raises:
-        InputError: parameters were made in inference mode, which no gradient may pass.
+        InputError: parameters were created in inference mode, which blocks gradients.
 
     """
     for parameter in energy.parameters():
@@ -268,7 +268,7 @@ def evaluation_mode(energy: Energy, *, frozen: bool = True) -> Iterator[None]:
 
 
 def require_start(x: Tensor, fixed: Tensor | None, context: Tensor | None, trace: int) -> None:
-    """Raise `InputError` unless a chain can start from these; see `Sampler`."""
+    """Raise `InputError` unless a chain can start from these arguments; see `Sampler`."""
     require_tensor("x", x)
     require(
         x.ndim >= 2 and x.is_floating_point(),
@@ -293,10 +293,10 @@ def require_start(x: Tensor, fixed: Tensor | None, context: Tensor | None, trace
 
 
 def broadcast(argument: str, value: Tensor | ArrayLike, x: Tensor) -> Tensor:
-    """Figures of a sampler beside `x`, that broadcast to it; gradients of a tensor pass.
+    """`value` as a tensor of the dtype and device of `x` that broadcasts to it; gradients pass through.
 
     Raises:
-        InputError: anything but real numbers, or a shape that does not broadcast.
+        InputError: not real numbers, or a shape that does not broadcast.
 
     """
     if not isinstance(value, Tensor):

@@ -9,13 +9,13 @@ from ebm_control.checks import require, require_tensor
 
 
 def effective_sample_size(trace: Tensor) -> Tensor:
-    """Effective sample size of the mean of every coordinate, all chains together.
+    """Effective sample size of the mean of every coordinate, over all chains.
 
     Geyer's initial monotone sequence on the autocovariances pooled over chains (Gelman et al., Bayesian Data
     Analysis 3; Vehtari et al. 2021).
 
     Args:
-        trace: `(n, B, *shape)` as in `Chain.trace`, n >= 4 states of B chains.
+        trace: `(n, B, *shape)`, n >= 4 states of B chains, for example `Chain.trace`.
 
     Returns:
         `(*shape)` sizes, at most `n B log10(n B)` (antithetic chains may exceed `n B`).
@@ -42,13 +42,13 @@ def effective_sample_size(trace: Tensor) -> Tensor:
 
 
 def split_rhat(trace: Tensor) -> Tensor:
-    """Split R-hat of every coordinate: 1 where chains agree, in their halves too (Gelman et al. 2013).
+    """Split R-hat of every coordinate: 1 if chains, and both halves of each, agree (Gelman et al. 2013).
 
     Args:
         trace: `(n, B, *shape)`, n >= 4.
 
     Returns:
-        `(*shape)`.
+        `(*shape)` values of R-hat.
 
     """
     _check(trace)

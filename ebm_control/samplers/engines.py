@@ -1,8 +1,8 @@
 """The sampler loop and how its steps are executed: `eager`, `compile` (one fused step) or `graph` (one CUDA graph).
 
 All three draw the same noise in the same order, so the same generator gives the same chain within float
-tolerance. Weights may change between calls (in place); shapes and the energy object may not, or it is
-compiled (captured) anew.
+tolerance. Weights may change in place between calls. Other shapes or another energy object cause a new compilation
+or capture.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ebm_control.samplers.kernel import Info, Kernel, State, Target
 
 Engine = Literal["auto", "eager", "compile", "graph"]
 Step = Callable[[Target, State, tuple[Tensor, ...], Tensor, Tensor], tuple[State, Info]]
-_KEPT = 16  # compiled steps and graphs kept alive, and with them their energies
+_KEPT = 16  # compiled steps and graphs in the cache, which hold their energies too
 Result = tuple[State, Tensor | None, Info]
 
 
@@ -35,7 +35,7 @@ def execute(
     generator: torch.Generator,
     trace: int,
 ) -> Result:
-    """Run the loop by the named engine; `auto` is `eager`, which needs no warm-up."""
+    """Run the loop with the named engine; `auto` is `eager`, which needs no warm-up."""
     require(
         engine in ("auto", "eager", "compile", "graph"),
         "engine",
@@ -66,7 +66,7 @@ def loop(
     trace: int,
     step: Step | None = None,
 ) -> tuple[State, Tensor | None, Info]:
-    """The one loop of every sampler. No value is read back from the device, no branch looks at a tensor."""
+    """The loop of every sampler. It reads no value back from the device and branches on no tensor."""
     step = step or kernel.step
     state = kernel.init(target, x)
     require_shape("energy(x)", state["energy"], (x.shape[0],))
@@ -84,13 +84,13 @@ def loop(
 
 
 def _over_chains(figures: Tensor) -> Tensor:
-    """Figures `(steps, B)` to one a step: floats averaged, flags and counts added up."""
+    """Reduce metrics `(steps, B)` to one value per step: floats are averaged, flags and counts are summed."""
     return figures.mean(dim=1) if figures.is_floating_point() else figures.sum(dim=1)
 
 
 @lru_cache(maxsize=_KEPT)
 def _compiled(kernel: Kernel, energy: Energy) -> Step:
-    """The kernel's step under one energy, compiled whole; the target's tensors are its inputs."""
+    """The kernel's step under one energy, compiled as a whole; the target's tensors are its inputs."""
 
     @torch.compile(fullgraph=True)
     def step(
@@ -112,7 +112,7 @@ def _compiled(kernel: Kernel, energy: Energy) -> Step:
 
 @dataclass
 class _Graph:
-    """A captured chain with the tensors it reads and writes."""
+    """A captured chain with its input and output tensors."""
 
     graph: torch.cuda.CUDAGraph
     inputs: list[Tensor]
@@ -131,15 +131,15 @@ def _captured(
     generator: torch.Generator,
     trace: int,
 ) -> Result:
-    """The whole chain as one CUDA graph: a replay launches every step's kernels at once.
+    """The whole chain as one CUDA graph: a replay launches the kernels of all steps at once.
 
-    Noise is drawn before the replay, in the eager order, at the cost of `steps` times the memory of `x`.
+    Noise is drawn before the replay, in the eager order, which takes `steps` times the memory of `x`.
     """
     noise = [kernel.draw(x, generator) for _ in range(len(rows))]
     optional = [tensor for tensor in target.tensors if tensor is not None]
     inputs = [x, rows, scale, *optional, *(tensor for step in noise for tensor in step)]
     shapes = tuple((tuple(t.shape), t.dtype) for t in inputs)
-    # The graph reads weights where they lay at capture: a tensor put in the place of one asks for a new graph.
+    # The graph reads weights from their memory at capture; a replaced weight tensor needs a new graph.
     held = [*target.energy.parameters(), *target.energy.buffers()]
     addresses = tuple((t.data_ptr(), tuple(t.shape)) for t in held)
     absent = tuple(tensor is None for tensor in target.tensors)

@@ -1,4 +1,4 @@
-"""What a sampler is made of: a kernel, one step as pure functions of tensors, and the target it moves under."""
+"""The parts of a sampler: a kernel (one step as pure functions of tensors) and the target that it samples."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from torch import Tensor
 
 from ebm_control.energies.base import Energy
 
-State = dict[str, Tensor]  # always holds "x" (B, *shape) and "energy" (B,), with what else the kernel carries
-Info = dict[str, Tensor]  # one figure a chain (B,); the loop averages floats over chains and counts the rest
+State = dict[str, Tensor]  # "x" (B, *shape), "energy" (B,) and whatever else the kernel carries
+Info = dict[str, Tensor]  # one value per chain (B,); the loop averages floats over chains and sums the rest
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a kernel may ask: energies and gradients under the mask, with nothing else to know."""
+    """The target of a kernel: energies and gradients under the mask of fixed coordinates."""
 
     energy: Energy
     context: Tensor | None
-    free: Tensor | None = None  # boolean, broadcastable to x; None: all coordinates are free
-    low: Tensor | None = None  # bounds on free coordinates, broadcastable to x; both or neither
+    free: Tensor | None = None  # boolean, broadcastable to x; None: no coordinate is fixed
+    low: Tensor | None = None  # bounds on coordinates that are not fixed, broadcastable to x; both or neither
     high: Tensor | None = None
-    # Gradients keep their graph, to the energy's parameters and to where a chain began.
+    # Whether gradients keep their graph, to the energy's parameters and to the start of a chain.
     differentiable: bool = False
 
     @property
     def tensors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-        """Every tensor but those of the energy."""
+        """All tensors except those of the energy."""
         return self.context, self.free, self.low, self.high
 
     def value(self, x: Tensor) -> Tensor:
-        """Energies `(B,)`; `x` may hold r samples for each row of the context, row by row."""
+        """Energies `(B,)`; `x` may hold r consecutive samples for each entry of the context."""
         context = self.context
         if context is not None and context.shape[0] != x.shape[0]:
             context = context.repeat_interleave(x.shape[0] // context.shape[0], dim=0)
         return self.energy(x, context)
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies `(B,)` and gradients of `x`'s shape, 0 at fixed coordinates."""
-        if torch.compiler.is_compiling():  # the compiler traces functional gradients, eager is faster without
+        """Energies `(B,)` and gradients in the shape of `x`, 0 at fixed coordinates."""
+        if torch.compiler.is_compiling():  # the compiler traces functional gradients; eager is faster without
 
             def total(x: Tensor) -> tuple[Tensor, Tensor]:
                 energy = self.energy(x, self.context)
@@ -72,24 +72,24 @@ class Target:
         return move if self.free is None else torch.where(self.free, move, torch.zeros_like(move))
 
     def hold(self, proposal: Tensor, x: Tensor) -> Tensor:
-        """`proposal` within the bounds, with the fixed coordinates of `x` bit for bit."""
+        """`proposal` within the bounds; the fixed coordinates are those of `x`, bit for bit."""
         if self.low is not None and self.high is not None:
             proposal = torch.minimum(torch.maximum(proposal, self.low), self.high)
         return proposal if self.free is None else torch.where(self.free, proposal, x)
 
 
 class Kernel(Protocol):
-    """One step of a sampler, as pure functions of tensors, so that any engine can run it.
+    """One step of a sampler as pure functions of tensors, so that any engine can run it.
 
-    A kernel is hashable and holds no tensors: figures that vary over steps come in `row`.
+    A kernel is hashable and holds no tensors: parameters that vary over steps are passed as `row`.
     """
 
     def __hash__(self) -> int:
-        """Kernels of equal settings are one kernel, compiled once."""
+        """Hash of the settings: kernels with equal settings are the same kernel and compiled once."""
         ...
 
     def init(self, target: Target, x: Tensor) -> State:
-        """State of chains that start at `x`, with their energies and what else the kernel carries."""
+        """State of chains that start at `x`: their energies and whatever else the kernel carries."""
         ...
 
     def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -99,22 +99,22 @@ class Kernel(Protocol):
     def step(
         self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
     ) -> tuple[State, Info]:
-        """One step: `row` holds this step's figures, `scale` the preconditioner, broadcastable to `x`."""
+        """One step with parameters `row`; `scale` is the preconditioner and broadcasts to `x`."""
         ...
 
     def finish(self, target: Target, state: State) -> State:
-        """State after the last step, with `energy` that of `x`."""
+        """State after the last step; its `energy` is the energy of its `x`."""
         ...
 
 
 def finite(state: State) -> Tensor:
     """`(B,)` True where a chain's energy and gradient are finite."""
-    # A sum is finite where its terms are: a third of the kernels of `isfinite` and `all`, in the hot loop.
+    # A sum is finite if its terms are; this launches a third of the GPU kernels of `isfinite` and `all`.
     return (state["gradient"].flatten(1).sum(dim=1) + state["energy"]).abs() < torch.inf
 
 
 def choose(accept: Tensor, new: State, old: State) -> State:
-    """Chain by chain the new state where `accept` `(B,)` is True, else the old one."""
+    """Per chain the new state if `accept` `(B,)` is True, else the old one."""
     return {name: torch.where(_expand(accept, value), value, old[name]) for name, value in new.items()}
 
 

@@ -1,4 +1,4 @@
-"""Langevin dynamics, from the exact discretisation to the cold practice of image EBMs."""
+"""Langevin dynamics, from the exact discretisation to the low-noise practice of image EBMs."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from ebm_control.samplers.engines import Engine
 from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, finite, norms
 from ebm_control.samplers.schedules import Schedule, require_values, values
 
-_RMS_DECAY = 0.9  # of the running mean square: chains of tens of steps need a short memory
+_RMS_DECAY = 0.9  # decay of the running mean square; chains of tens of steps need a short memory
 
 
 @dataclass(frozen=True)
 class Langevin(KernelSampler):
     """Langevin dynamics `x <- clamp(x - clip(η clip(∇E(x))) + σ ξ)`, `ξ ~ N(0, 1)`.
 
-    With no clip, `noise=None` and small steps its samples follow `exp(-E / temperature)`; for a Gaussian of
-    precision λ the variance of a coordinate is `T / (λ (1 - η λ / 2))` exactly. Du & Mordatch 2019
-    write η as λ/2 and the noise variance as λ: `Langevin(step_size=λ / 2)`. Their practice is cold:
+    Without clips, with `noise=None` and small steps, its samples follow `exp(-E / temperature)`. For a Gaussian of
+    precision λ the variance of a coordinate is exactly `T / (λ (1 - η λ / 2))`. Du & Mordatch 2019
+    write η as λ/2 and the noise variance as λ: `Langevin(step_size=λ / 2)`. In practice they use less noise:
     `Langevin(steps=60, step_size=10.0, noise=0.005, gradient_clip=0.01, clamp=(0, 1))`.
 
     Args:
         steps: number of steps.
         step_size: η, a number or a schedule.
         noise: σ, a number or a schedule; None for `sqrt(2 η T)`, overdamped Langevin at temperature T.
-        temperature: T, a number or a schedule; used where `noise` is None.
-        scale: preconditioner S per coordinate, broadcast to `x`: the dynamics run in `x / S`, so steps become
-            `-η S² ∇E + σ S ξ`, exact for constant S, and the first two clips are in units of `x / S`.
-        adapt: "rms" divides the gradient by its running root mean square: fast inference, not exact sampling.
-        friction: γ > 0 for underdamped dynamics, unit mass, time step `sqrt(2 η)` (OBABO splitting with
-            one gradient a step); the overdamped update is its limit of infinite friction. None: overdamped.
+        temperature: T, a number or a schedule; used if `noise` is None.
+        scale: preconditioner S per coordinate, broadcast to `x`. The dynamics run in `x / S`: steps become
+            `-η S² ∇E + σ S ξ`, exact for constant S, and both clips are in units of `x / S`.
+        adapt: "rms" divides the gradient by its running root mean square: fast inference, but not exact sampling.
+        friction: γ > 0 for underdamped dynamics with unit mass and time step `sqrt(2 η)` (OBABO splitting with
+            one gradient per step); infinite friction is the overdamped limit. None: overdamped.
         gradient_clip: bound on each coordinate of the gradient.
-        delta_clip: bound on each coordinate of one step's drift.
-        clamp: low and high bound on free coordinates, numbers or one a coordinate (broadcast to `x`).
+        delta_clip: bound on each coordinate of the drift of one step.
+        clamp: low and high bound on coordinates that are not fixed, numbers or one per coordinate (broadcast to `x`).
             Where they are equal the coordinate stays at that value.
         engine: "eager", "compile" (CPU or CUDA), "graph" (CUDA) or "auto".
 
-    The figures in `Chain.info`: `gradient_norm`, `rejected` (chains whose move was refused because its energy
-    or gradient was not finite) and `energy` (mean over chains), one a step.
+    Metrics in `Chain.info`, one value per step: `gradient_norm`, `rejected` (number of chains whose move was refused
+    because its energy or gradient was not finite) and `energy` (mean over chains).
 
     """
 
@@ -68,7 +68,7 @@ class Langevin(KernelSampler):
         require_values("temperature", self.temperature, self.steps, 0)
         if self.noise is not None:
             require_values("noise", self.noise, self.steps, 0)
-        if self.friction is not None:  # momentum is in units of a step
+        if self.friction is not None:  # momentum is in units of one step
             for value in values(self.step_size, self.steps):
                 require_number("step_size", value, 0, above=True)
         for name in ("friction", "gradient_clip", "delta_clip"):
@@ -85,7 +85,7 @@ class Langevin(KernelSampler):
         )
 
     def rows(self) -> Tensor:
-        """`(steps, 5)`, a column for each of `LangevinColumns` but the noise level."""
+        """`(steps, 5)`, one column per field of `LangevinColumns` except the noise level."""
         step_sizes, temperatures = values(self.step_size, self.steps), values(self.temperature, self.steps)
         if self.noise is None:
             pairs = zip(step_sizes, temperatures, strict=True)
@@ -104,15 +104,15 @@ class Langevin(KernelSampler):
 
 
 class LangevinColumns(NamedTuple):
-    """Parameters of Langevin steps, `(steps,)` each for a whole chain, scalars for one step.
+    """Parameters of Langevin steps: `(steps,)` each for a chain, scalars for one step.
 
     Attributes:
         step_size: η.
         noise: σ.
-        time_step: h, of underdamped dynamics.
-        momentum: share of the momentum that is kept, of underdamped dynamics.
-        rms_bias: what the running mean square of gradients is divided by, as it starts at 0.
-        log_level: logarithm of the noise level after the step, where the energy is conditioned on one.
+        time_step: h of underdamped dynamics.
+        momentum: fraction of the momentum that remains after a refresh, for underdamped dynamics.
+        rms_bias: bias correction of the running mean square, which starts at 0.
+        log_level: logarithm of the noise level after the step, for energies conditioned on it.
 
     """
 
@@ -124,7 +124,7 @@ class LangevinColumns(NamedTuple):
     log_level: Tensor | None = None
 
     def stacked(self) -> Tensor:
-        """A matrix with a column for each that is given, `(steps, 5 or 6)`."""
+        """A matrix with one column per field that is not None, `(steps, 5 or 6)`."""
         return torch.stack([part for part in self if part is not None], dim=1)
 
 
@@ -143,9 +143,9 @@ class LangevinKernel:
     delta_clip: float | None = None
 
     def init(self, target: Target, x: Tensor) -> State:
-        """Energy and gradient of the start, no momentum."""
+        """Energy and gradient at the start; momentum 0."""
         energy, gradient = target.value_and_gradient(x)
-        # A chain that starts at a non-finite gradient can still leave by its noise.
+        # The noise can still move a chain away from a start with a non-finite gradient.
         gradient = torch.nan_to_num(gradient, 0.0, 0.0, 0.0)
         state = {"x": x, "energy": energy, "gradient": gradient}
         if self.underdamped:
@@ -161,7 +161,7 @@ class LangevinKernel:
     def step(
         self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
     ) -> tuple[State, Info]:
-        """One move of every chain, refused where it would end at a non-finite energy or gradient."""
+        """One move of every chain; a move to a non-finite energy or gradient is refused."""
         step_size, sigma, h, kept, bias, log_level = LangevinColumns(*row.unbind(0))
         x, new, refused = state["x"], {}, state
         factor = scale
@@ -172,7 +172,7 @@ class LangevinKernel:
         drift = self._drift(factor * state["gradient"], step_size)
         kick = sigma * target.mask(noise[0])
         if self.underdamped:
-            # O: momentum refreshed in part, in units of a step; B, A, B: one leapfrog step.
+            # O: partial refresh of the momentum, in units of one step; B, A, B: one leapfrog step.
             momentum = kept * state["momentum"] * h + (1 - kept**2).sqrt() * kick
             move = momentum - drift
         else:
@@ -185,7 +185,7 @@ class LangevinKernel:
         if self.underdamped:
             after = self._drift(factor * new["gradient"], step_size)
             new["momentum"] = (momentum - drift - after) / h
-            # Turned round, as Metropolis would: it would run into the same wall again otherwise.
+            # Reversed as in Metropolis methods: the chain would run into the same wall again otherwise.
             refused = state | {"momentum": -momentum / h}
         accept = finite(new)
         info = {
@@ -196,7 +196,7 @@ class LangevinKernel:
         return choose(accept, new, refused), info
 
     def finish(self, target: Target, state: State) -> State:
-        """The state as it is: each step has evaluated the energy of where it ended."""
+        """The state unchanged: each step evaluates the energy of its end."""
         return state
 
     def _drift(self, gradient: Tensor, step_size: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Metropolis-adjusted samplers: exact at any step size that accepts."""
+"""Metropolis-adjusted samplers: exact at any step size."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class HMC(KernelSampler):
     """Hamiltonian Monte Carlo with unit mass (Neal 2011) for `exp(-E / temperature)`.
 
     Args:
-        steps: proposals.
+        steps: number of proposals.
         step_size: time step ε of the leapfrog integrator.
-        leapfrog: leapfrog steps (gradients) a proposal.
+        leapfrog: leapfrog steps (gradients) per proposal.
         temperature: T.
         scale: preconditioner per coordinate, broadcast to `x`: the dynamics run in `x / scale`.
-        engine: as in `Langevin`.
+        engine: "eager", "compile", "graph" or "auto", see `Langevin`.
 
-    `Chain.info`: `acceptance` (share of chains that moved), `gradient_norm`, `rejected` (not finite)
-    and `energy`, one figure a step.
+    Metrics in `Chain.info`, one value per step: `acceptance` (fraction of chains that moved), `gradient_norm`,
+    `rejected` (number of chains with a non-finite proposal) and `energy` (mean over chains).
 
     """
 
@@ -49,7 +49,7 @@ class HMC(KernelSampler):
         return HMCKernel(self.leapfrog)
 
     def rows(self) -> Tensor:
-        """Figures of each proposal: time step, temperature."""
+        """Parameters of each proposal: time step, temperature."""
         return torch.tensor([[self.step_size, self.temperature]], dtype=torch.float64).expand(self.steps, 2)
 
 
@@ -57,16 +57,16 @@ class HMC(KernelSampler):
 class MALA(KernelSampler):
     """Metropolis-adjusted Langevin (Roberts & Tweedie 1996) for `exp(-E / temperature)`.
 
-    It is `HMC` with one leapfrog step of time `sqrt(2 η)`, and runs by the same kernel.
+    It is `HMC` with one leapfrog step of time `sqrt(2 η)` and uses the same kernel.
 
     Args:
-        steps: proposals.
+        steps: number of proposals.
         step_size: η of the Langevin proposal `x - η ∇E + sqrt(2 η T) ξ`.
         temperature: T.
         scale: preconditioner per coordinate, broadcast to `x`.
-        engine: as in `Langevin`.
+        engine: "eager", "compile", "graph" or "auto", see `Langevin`.
 
-    `Chain.info` as in `HMC`.
+    `Chain.info` holds the metrics of `HMC`.
 
     """
 
@@ -86,7 +86,7 @@ class MALA(KernelSampler):
         return HMCKernel(1)
 
     def rows(self) -> Tensor:
-        """Figures of each proposal: time step `sqrt(2 η)`, temperature."""
+        """Parameters of each proposal: time step `sqrt(2 η)`, temperature."""
         return torch.tensor([[math.sqrt(2 * self.step_size), self.temperature]], dtype=torch.float64).expand(
             self.steps, 2
         )
@@ -99,7 +99,7 @@ class HMCKernel:
     leapfrog: int
 
     def init(self, target: Target, x: Tensor) -> State:
-        """Energy and gradient of the start, 0 where not finite: from there a chain leaves by its noise."""
+        """Energy and gradient at the start; non-finite gradients become 0, so that noise can move the chain away."""
         energy, gradient = target.value_and_gradient(x)
         return {"x": x, "energy": energy, "gradient": torch.nan_to_num(gradient, 0.0, 0.0, 0.0)}
 
@@ -125,7 +125,7 @@ class HMCKernel:
         kinetic = 0.5 * (start.square() - momentum.square()).flatten(1).sum(dim=1)
         log_ratio = (state["energy"] - energy + kinetic) / temperature
         sound = finite(new)
-        # A chain that starts at a non-finite energy may leave it for any finite one.
+        # A chain that starts at a non-finite energy accepts any finite one.
         accept = sound & ((noise[1].log() < log_ratio) | ~torch.isfinite(state["energy"]))
         info = {
             "acceptance": accept.to(x.dtype),
@@ -136,5 +136,5 @@ class HMCKernel:
         return choose(accept, new, state), info
 
     def finish(self, target: Target, state: State) -> State:
-        """The state as it is: each step has evaluated the energy of where it ended."""
+        """The state unchanged: each step evaluates the energy of its end."""
         return state

@@ -1,4 +1,4 @@
-"""Gradient-free samplers that move a mean by the energies of candidates around it: MPPI and CEM."""
+"""Gradient-free samplers that move a mean according to the energies of candidates around it: MPPI and CEM."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ebm_control.samplers.schedules import Schedule, require_values, values
 class MPPI(KernelSampler):
     """Model-predictive path integral update: the mean of candidates weighted by `exp(-E / λ)`.
 
-    Williams et al. 2017, with noise after Kalakrishnan et al. 2011 (STOMP): smooth in time, its covariance
-    the inverse of the squared second-difference matrix.
+    Williams et al. 2017, with the noise of Kalakrishnan et al. 2011 (STOMP): smooth in time, its covariance
+    is the inverse of the squared second-difference matrix.
 
     Args:
-        steps: updates of the mean.
-        candidates: candidates a chain and update, the mean itself among them.
-        noise: σ, largest standard deviation along the time axis; a number or a schedule.
+        steps: number of updates of the mean.
+        candidates: candidates per chain and update, including the mean itself.
+        noise: σ, greatest std along the time axis; a number or a schedule.
         temperature: λ in units of the root mean square of the candidates' energies above the best.
-        smooth: noise smooth along the first axis of a sample (time), where a sample has two axes or more.
+        smooth: make the noise smooth along the first axis of a sample (time), if a sample has two or more axes.
         scale: noise scale per coordinate, broadcast to `x`.
         clamp: bounds on candidates.
-        engine: as in `Langevin`.
+        engine: "eager", "compile", "graph" or "auto", see `Langevin`.
 
-    A non-finite energy ranks as +inf. `Chain.info`: `energy` (mean over chains), `rejected` (non-finite
-    candidates), one figure a step.
+    A non-finite energy counts as +inf. Metrics in `Chain.info`, one value per step: `energy` (mean over chains) and
+    `rejected` (number of non-finite candidates).
 
     """
 
@@ -54,11 +54,11 @@ class MPPI(KernelSampler):
         require_number("temperature", self.temperature, 0, above=True)
 
     def kernel(self) -> Kernel:
-        """One MPPI update: candidates around the mean, and the mean moved to their weighted mean."""
+        """One MPPI update: candidates around the mean, then the mean moves to their weighted mean."""
         return MPPIKernel(self.candidates, self.smooth)
 
     def rows(self) -> Tensor:
-        """Figures of each update: σ, λ."""
+        """Parameters of each update: σ, λ."""
         return torch.tensor(
             [[sigma, self.temperature] for sigma in values(self.noise, self.steps)], dtype=torch.float64
         ).reshape(-1, 2)
@@ -69,19 +69,19 @@ class CEM(KernelSampler):
     """Cross-entropy method (Rubinstein 1999): refit a Gaussian to the best candidates, with smooth noise.
 
     Args:
-        steps: refits.
-        candidates: candidates a chain and refit, the mean itself among them.
-        elites: best candidates that the Gaussian is fitted to.
-        noise: σ, first standard deviation.
-        minimum: smallest standard deviation, as a share of `noise`.
-        smoothing: share of the old mean and variance that a refit keeps (PETS, Chua et al. 2018, has 0.1), so
-            that a few lucky elites do not end the search; 0 for none.
-        smooth: as in `MPPI`.
-        scale: as in `MPPI`.
-        clamp: as in `MPPI`.
-        engine: as in `Langevin`.
+        steps: number of refits.
+        candidates: candidates per chain and refit, including the mean itself.
+        elites: number of best candidates that the Gaussian is fitted to.
+        noise: σ, initial std.
+        minimum: smallest std, as a fraction of `noise`.
+        smoothing: weight of the old mean and variance in a refit, so that a few lucky elites do not end the search
+            (PETS, Chua et al. 2018, uses 0.1); 0 for none.
+        smooth: make the noise smooth in time, see `MPPI`.
+        scale: noise scale per coordinate, broadcast to `x`.
+        clamp: bounds on candidates.
+        engine: "eager", "compile", "graph" or "auto", see `Langevin`.
 
-    The chain ends at the best candidate seen. `Chain.info` as in `MPPI`.
+    The chain ends at the best candidate visited. `Chain.info` holds the metrics of `MPPI`.
 
     """
 
@@ -106,11 +106,11 @@ class CEM(KernelSampler):
         require_number("elites", self.elites, 2, self.candidates, whole=True)
 
     def kernel(self) -> Kernel:
-        """One CEM refit: candidates around the mean, and mean and std fitted to the best of them."""
+        """One CEM refit: candidates around the mean, then mean and std are fitted to the best of them."""
         return CEMKernel(self.candidates, self.smooth, self.elites, self.smoothing)
 
     def rows(self) -> Tensor:
-        """Figures of each refit: first deviation, smallest deviation."""
+        """Parameters of each refit: initial std, smallest std."""
         return torch.tensor([[self.noise, self.minimum * self.noise]], dtype=torch.float64).expand(
             self.steps, 2
         )
@@ -118,17 +118,17 @@ class CEM(KernelSampler):
 
 @dataclass(frozen=True)
 class _PopulationKernel:
-    """What MPPI and CEM share: candidates around a mean and their energies."""
+    """Shared part of MPPI and CEM: candidates around a mean and their energies."""
 
     candidates: int
     smooth: bool
 
     def init(self, target: Target, x: Tensor) -> State:
-        """The first mean; nothing is evaluated yet."""
+        """The first mean; no energy is evaluated yet."""
         return {"x": x, "energy": x.new_full(x.shape[:1], torch.inf)}
 
     def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Noise `(B, candidates, *shape)`, none for the first candidate, which is the mean."""
+        """Noise `(B, candidates, *shape)`; 0 for the first candidate, which is the mean."""
         shape = (x.shape[0], self.candidates, *x.shape[1:])
         noise = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
         if self.smooth and x.ndim >= 3:
@@ -137,7 +137,7 @@ class _PopulationKernel:
         return (noise,)
 
     def marginal(self, x: Tensor) -> Tensor:
-        """Deviation of the noise along the first axis of a sample, broadcastable to `x`."""
+        """Std of the noise along the first axis of a sample, broadcastable to `x`."""
         if not self.smooth or x.ndim < 3:
             return x.new_ones(())
         return smooth_factor(x.shape[1], x).norm(dim=1).reshape(-1, *[1] * (x.ndim - 2))
@@ -145,7 +145,7 @@ class _PopulationKernel:
     def propose(self, target: Target, state: State, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Candidates `(B, C, *shape)`, their energies `(B, C)` (never NaN), and how many were not finite `(B,)`."""
         mean = state["x"].unsqueeze(1)
-        # Masks and bounds are shaped for (B, *shape): the candidates' axis goes first while they apply.
+        # Masks and bounds are shaped for (B, *shape): the candidates' axis comes first here.
         candidates = target.hold((mean + noise).transpose(0, 1), state["x"]).transpose(0, 1)
         energies = target.value(candidates.flatten(0, 1)).reshape(candidates.shape[:2])
         sound = torch.isfinite(energies)
@@ -169,7 +169,7 @@ class MPPIKernel(_PopulationKernel):
         size = (above.square().sum(dim=1) / known.sum(dim=1).clamp_min(1)).sqrt().unsqueeze(1) + 1e-12
         weight = torch.where(known, (-above / (temperature * size)).exp(), 0.0)
         weight = weight / weight.sum(dim=1, keepdim=True).clamp_min(1e-30)
-        # As a move from the old mean: where no candidate has a finite energy the mean stays.
+        # Computed as a move from the old mean: it stays where no candidate has a finite energy.
         mean = state["x"]
         move = torch.einsum("bc,bc...->b...", weight, candidates - mean.unsqueeze(1))
         new = {"x": target.hold(mean + move, mean), "energy": energies[:, 0]}
@@ -188,19 +188,19 @@ class CEMKernel(_PopulationKernel):
     smoothing: float = 0.0
 
     def init(self, target: Target, x: Tensor) -> State:
-        """The first mean with the noise's own deviation; it is the best sample until one is evaluated."""
+        """The first mean with the initial std; it is the best sample until others are evaluated."""
         state = _PopulationKernel.init(self, target, x)
         return state | {"std": self.marginal(x).expand(x.shape), "best": x}
 
     def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Noise of deviation 1 everywhere, also where it is smooth: the fitted deviation scales it."""
+        """Noise of std 1 everywhere, also if it is smooth: the fitted std scales it."""
         (noise,) = _PopulationKernel.draw(self, x, generator)
         return (noise / self.marginal(x),)
 
     def step(
         self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
     ) -> tuple[State, Info]:
-        """Refit mean and deviation to the elites, remember the best candidate."""
+        """Refit mean and std to the elites and store the best candidate."""
         sigma, minimum = row.unbind(0)
         spread = (sigma * scale * state["std"]).unsqueeze(1)
         candidates, energies, rejected = self.propose(target, state, spread * noise[0])
@@ -208,7 +208,7 @@ class CEMKernel(_PopulationKernel):
         view = index.reshape(*index.shape, *[1] * (candidates.ndim - 2)).expand(-1, -1, *candidates.shape[2:])
         elite = candidates.gather(1, view)
         better = (value[:, 0] < state["energy"]).reshape(-1, *[1] * (state["x"].ndim - 1))
-        # Only elites of finite energy count; with fewer than two of them the Gaussian stays as it is.
+        # Only elites of finite energy count; with fewer than two the Gaussian is not refitted.
         known = torch.isfinite(value).reshape(view.shape[:2] + (1,) * (view.ndim - 2))
         count = known.sum(dim=1)
         mean = (known * elite).sum(dim=1) / count.clamp_min(1)
@@ -226,7 +226,7 @@ class CEMKernel(_PopulationKernel):
         return new, {"energy": energies[:, 0], "rejected": rejected}
 
     def finish(self, target: Target, state: State) -> State:
-        """The best candidate, or the last mean where that is better."""
+        """The best candidate, or the last mean if that is better."""
         energy = target.value(state["x"])
         better = torch.isfinite(energy) & (energy < state["energy"])
         expanded = better.reshape(-1, *[1] * (state["x"].ndim - 1))
@@ -235,16 +235,16 @@ class CEMKernel(_PopulationKernel):
 
 
 def smooth_factor(length: int, like: Tensor) -> Tensor:
-    """Square root `(length, length)` of the smooth noise's covariance, largest deviation 1.
+    """Square root `(length, length)` of the smooth noise's covariance, with greatest std 1.
 
-    The covariance is `(AᵀA)⁻¹`, `A` the second-difference matrix with zero ends (after STOMP,
-    Kalakrishnan et al. 2011, whose matrix has two rows more), so noise fades towards both ends' outer
-    neighbours and is smooth between.
+    The covariance is `(AᵀA)⁻¹`, `A` the second-difference matrix with zero boundaries (after STOMP,
+    Kalakrishnan et al. 2011, whose matrix has two rows more). The noise is smooth and fades to 0 just outside
+    both ends.
     """
     return _smooth_factor(length, like.device, like.dtype)
 
 
-@lru_cache(maxsize=64)  # asked for at every step, and copied to the device only once
+@lru_cache(maxsize=64)  # used at every step, but copied to the device only once
 def _smooth_factor(length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     difference = (
         2 * torch.eye(length, dtype=torch.float64)

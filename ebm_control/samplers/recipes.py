@@ -1,4 +1,4 @@
-"""Samplers with settings that suit an energy: to train it by, to draw from it, to plan with it."""
+"""Samplers with settings that suit an energy: for training, for sampling and for planning."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ebm_control.samplers.annealed import Annealed, noise_levels
 from ebm_control.samplers.langevin import Langevin
 from ebm_control.samplers.schedules import Linear
 
-IMAGE_STEPS = 60  # noise levels, or Langevin steps, of an image
+IMAGE_STEPS = 60  # noise levels or Langevin steps for an image
 
 
 def trajectory_sampler(
     energy: TransitionEnergy | WindowEnergy, steps: int = 30, *, temperature: float = 1.0
 ) -> Langevin | Annealed:
-    """Sampler of futures: Langevin preconditioned by the energy's own scale, as it was trained with.
+    """Sampler of futures: Langevin dynamics preconditioned by the energy's own scale, with the settings of training.
 
     Around a regression base the energy is near a standard normal in units of the base's std, which exact
-    Langevin samples. Elsewhere only the tilt was shaped, by cold and clipped dynamics in units of a
-    displacement: its samples are those of the same dynamics, whose noise is `sqrt(temperature)` of that. An energy of
-    noised data is sampled through falling noise levels, one per step.
+    Langevin dynamics samples. Without such a base training shaped the tilt by low-noise, clipped dynamics in units of
+    a displacement, so its samples come from the same dynamics, with noise `sqrt(temperature)` times that of training.
+    An energy of noised data is sampled through falling noise levels, one per step.
 
     Args:
-        energy: to be sampled.
-        steps: of each chain.
-        temperature: 1 samples the model, 0 seeks the most likely future.
+        energy: energy to sample from.
+        steps: steps of each chain.
+        temperature: 1 samples the model, 0 searches for the most likely future.
 
     """
     require_number("steps", steps, 0, whole=True)
@@ -46,13 +46,13 @@ def trajectory_sampler(
 def negative_sampler(
     energy: TransitionEnergy | WindowEnergy, steps: int, bounds: tuple[Tensor, Tensor] | None = None
 ) -> Langevin:
-    """Langevin for training negatives, preconditioned by the energy's own scale.
+    """Langevin sampler of training negatives, preconditioned by the energy's own scale.
 
     For a joint energy it is exact at temperature 1, and states stay within `bounds` (low, high), `(obs_dim,)`
-    each: there its density has to be learned, which is flat beyond the data otherwise.
+    each: the density has to be learned there, because it is flat beyond the data otherwise.
 
-    Around a regression base the energy is near a standard normal in that scale, and exact Langevin mixes in tens
-    of steps. Without one the tilt alone shapes the density; the cold dynamics of Du & Mordatch 2019 are used.
+    Around a regression base the energy is near a standard normal in that scale, and exact Langevin dynamics mixes in
+    tens of steps. Without one only the tilt shapes the density, with the low-noise dynamics of Du & Mordatch 2019.
     """
     if isinstance(energy.base, RegressionBase):
         return Langevin(steps, Linear(0.3, 0.06), scale=energy.row_scale())
@@ -69,13 +69,13 @@ def negative_sampler(
 def image_sampler(
     energy: ImageEnergy, steps: int = IMAGE_STEPS, *, corrections: int = 0, low: float | None = None
 ) -> Annealed | Langevin:
-    """Sampler of images: through falling noise levels if the energy has them, else as it was trained.
+    """Sampler of images: through falling noise levels if the energy has them, else with the settings of training.
 
     Args:
-        energy: to be sampled.
-        steps: noise levels, or Langevin steps.
-        corrections: Langevin steps at each noise level, which compositions and conditions need.
-        low: least noise level; None for the energy's own.
+        energy: energy to sample from.
+        steps: number of noise levels, or of Langevin steps.
+        corrections: Langevin steps at each noise level; compositions and conditions need them.
+        low: lowest noise level; None for the energy's own.
 
     """
     require_number("corrections", corrections, 0, whole=True)
@@ -88,5 +88,5 @@ def image_sampler(
 
 
 def cold_langevin(steps: int) -> Langevin:
-    """Langevin as Du & Mordatch 2019 run it on images: large clipped steps, little noise, pixels in [0, 1]."""
+    """Langevin for images after Du & Mordatch 2019: large clipped steps, little noise, pixels in [0, 1]."""
     return Langevin(steps, 10.0, noise=0.005, gradient_clip=0.01, clamp=(0.0, 1.0))

@@ -1,4 +1,4 @@
-"""Figures that change over the steps of a chain."""
+"""Values that change over the steps of a chain."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ebm_control.checks import require_number
 
 @runtime_checkable
 class Schedule(Protocol):
-    """A figure as a function of how much of the chain is done, from 0 (first step) to 1 (last)."""
+    """A value as a function of the progress of a chain, from 0 (first step) to 1 (last)."""
 
     def __call__(self, done: float) -> float:
-        """Value when the fraction `done` of the chain lies behind."""
+        """Value at progress `done` in [0, 1]."""
         ...
 
 
@@ -32,10 +32,10 @@ class _Between:
 
 @dataclass(frozen=True)
 class Linear(_Between):
-    """From `start` to `end` in a straight line."""
+    """Linear from `start` to `end`."""
 
     def __call__(self, done: float) -> float:
-        """Value at `done` in [0, 1]."""
+        """Value at progress `done` in [0, 1]."""
         return self.start + (self.end - self.start) * done
 
 
@@ -44,13 +44,13 @@ class Cosine(_Between):
     """From `start` to `end` along half a cosine: slow at both ends."""
 
     def __call__(self, done: float) -> float:
-        """Value at `done` in [0, 1]."""
+        """Value at progress `done` in [0, 1]."""
         return self.end + 0.5 * (self.start - self.end) * (1 + math.cos(math.pi * done))
 
 
 @dataclass(frozen=True)
 class Geometric:
-    """From `start` to `end` by a constant factor a step; both positive."""
+    """From `start` to `end` by a constant factor per step; both positive."""
 
     start: float
     end: float
@@ -60,12 +60,12 @@ class Geometric:
         require_number("end", self.end, 0, above=True)
 
     def __call__(self, done: float) -> float:
-        """Value at `done` in [0, 1]."""
+        """Value at progress `done` in [0, 1]."""
         return self.start * (self.end / self.start) ** done
 
 
 def values(schedule: float | Schedule, steps: int) -> list[float]:
-    """The schedule's value at each of `steps` steps; a plain number stays as it is."""
+    """The schedule's value at each of `steps` steps; a number is repeated."""
     if not callable(schedule):
         return [float(schedule)] * steps
     return [float(schedule(i / max(steps - 1, 1))) for i in range(steps)]
@@ -74,9 +74,9 @@ def values(schedule: float | Schedule, steps: int) -> list[float]:
 def require_values(
     argument: str, schedule: float | Schedule, steps: int, low: float, *, above: bool = False
 ) -> None:
-    """Raise `InputError` unless a number is of at least `low` (`above` it), or a schedule at each of `steps` steps.
+    """Raise `InputError` unless a number, or a schedule at each of `steps` steps, is at least `low` (`above`: more).
 
-    A schedule may come down to `low` itself. Settings of samplers ask when they are made, so that no chain has to.
+    A schedule may reach `low` itself. Samplers check their settings when they are created, before any chain runs.
     """
     if not callable(schedule):
         require_number(argument, schedule, low, above=above)

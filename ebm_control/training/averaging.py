@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def warm_ema(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Moving average over lists of tensors, as `AveragedModel` calls it; no figure leaves the device."""
+    """Exponential moving average over lists of tensors, for `AveragedModel`; values stay on the device."""
 
     def update(averaged: Any, current: Any, count: Tensor | int) -> None:
         n = torch.as_tensor(count, dtype=torch.float32)

@@ -1,8 +1,8 @@
 """Checkpoints that survive crashes and are never unpickled.
 
 A checkpoint is a folder `step_XXXXXXXX` with `weights.safetensors`, `settings.json`, `state.pt` (tensors and
-plain containers, read with `weights_only=True`) and `manifest.json`, the others' SHA-256. It is written under
-another name and renamed when complete, so a folder of that name is whole or was tampered with.
+plain containers, read with `weights_only=True`) and `manifest.json`, the SHA-256 of the others. It is written under
+another name and renamed when complete, so a folder of that name is complete unless someone changed it.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _DRAFT = re.compile(r"\.draft_(replaced_)?\d+_\d+")
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written or is not sound; the message names the file and what is wrong with it."""
+    """A checkpoint cannot be written or is damaged; the message names the file and the problem."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds.
+    """The contents of a checkpoint.
 
     Attributes:
         weights: the model's tensors by name.
         settings: JSON-safe description from which the model is rebuilt.
-        state: optimiser, buffers, generators, step: tensors, numbers, strings and containers of them.
+        state: optimiser, buffers, generators and step, as tensors, numbers, strings and containers of them.
 
     """
 
@@ -53,14 +53,14 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path | str, step: int, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
-    """Write a checkpoint and return its folder; older ones beyond `keep` go only once this one is safe.
+    """Write a checkpoint and return its folder; older ones beyond `keep` are removed once this one is safe.
 
-    What a crash left half written in `folder` goes then too: a folder belongs to one run at a time. Files that are not
-    of a checkpoint stay, wherever they lie.
+    Incomplete checkpoints of a crash in `folder` are removed too, because a folder belongs to one run at a time. Other
+    files stay, wherever they are.
 
     Raises:
-        CheckpointError: it could not be written (a full disk, say) or `load_checkpoint` would refuse it.
-            What was there before is untouched.
+        CheckpointError: it could not be written (for example, the disk is full) or `load_checkpoint` would refuse it.
+            Existing checkpoints are untouched.
 
     """
     require_number("keep", keep, 1, whole=True)
@@ -70,7 +70,7 @@ def save_checkpoint(folder: Path | str, step: int, checkpoint: Checkpoint, *, ke
     draft = folder / f".draft_{step:08d}_{os.getpid()}"
     try:
         draft.mkdir(parents=True, exist_ok=True)
-        # Copies, because safetensors takes no tensors that share memory, as those of `e + 0.5 * e` do.
+        # Copies, because safetensors refuses tensors that share memory, for example those of `e + 0.5 * e`.
         weights = {
             name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, value in checkpoint.weights.items()
@@ -87,7 +87,7 @@ def save_checkpoint(folder: Path | str, step: int, checkpoint: Checkpoint, *, ke
         _write(draft / "manifest.json", json.dumps(manifest, indent=2).encode())
         _sync_folder(draft)
         if final.exists():
-            # A folder cannot be replaced in one step: aside first, gone once the new one is there.
+            # A folder cannot be replaced in one step: move the old one aside and remove it when the new one is there.
             final.rename(folder / f".draft_replaced_{step:08d}_{os.getpid()}")
         draft.rename(final)
         _sync_folder(folder)
@@ -103,17 +103,17 @@ def save_checkpoint(folder: Path | str, step: int, checkpoint: Checkpoint, *, ke
 
 
 def number_of(path: Path) -> int | None:
-    """Updates or steps that a checkpoint's folder is named by; None where it is not named as one."""
+    """Number of updates or steps in the name of a checkpoint folder; None if it has another name."""
     named = _STEP.fullmatch(path.name)
     return None if named is None else int(named[1])
 
 
 def latest_checkpoint(folder: Path | str) -> Path | None:
-    """Folder of the newest checkpoint in `folder`, or None. Folders of other names are not looked at.
+    """Folder of the newest checkpoint in `folder`, or None. Folders with other names are ignored.
 
     Raises:
-        CheckpointError: the newest one is not whole, so that a run which goes on from an older one would throw away
-            what was done since.
+        CheckpointError: the newest checkpoint is incomplete. Resuming from an older one would lose the updates
+            since then.
 
     """
     steps = _steps(Path(folder))
@@ -130,14 +130,14 @@ def latest_checkpoint(folder: Path | str) -> Path | None:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove all checkpoints in `folder`, and the folder if it is empty then; nothing else."""
+    """Remove all checkpoints in `folder`, and the folder if it is then empty; nothing else."""
     for path in (*filter(_is_ours, _steps(folder)), *_drafts(folder)):
         _remove(path)
     remove_files(folder, ())
 
 
 def remove_files(folder: Path, names: Iterable[str]) -> None:
-    """Remove files by their names, and the folder if it is empty then; what cannot be removed stays."""
+    """Remove files by name, and the folder if it is then empty; files that cannot be removed stay."""
     for name in names:
         with suppress(OSError):
             (folder / name).unlink(missing_ok=True)
@@ -146,12 +146,12 @@ def remove_files(folder: Path, names: Iterable[str]) -> None:
 
 
 def save_model(folder: Path | str, checkpoint: Checkpoint) -> Path:
-    """Write a model that is no part of a run as the one checkpoint of `folder`, and return `folder`.
+    """Write a model that is not part of a run as the only checkpoint of `folder`, and return `folder`.
 
-    A model that was saved there before is replaced, in one step.
+    A model saved there earlier is replaced in one step.
 
     Raises:
-        CheckpointError: `folder` holds the checkpoints of a run, or it could not be written; what was there before is
+        CheckpointError: `folder` holds the checkpoints of a run, or writing failed; existing files are then
             untouched.
 
     """
@@ -169,11 +169,11 @@ def save_model(folder: Path | str, checkpoint: Checkpoint) -> Path:
 def load_checkpoint(path: Path | str) -> Checkpoint:
     """Read a checkpoint after checking every file against its manifest.
 
-    `path` is a checkpoint's folder, a file in one, a folder of checkpoints or a run folder: then it is the newest.
+    `path` is a checkpoint folder, a file in one, a folder of checkpoints or a run folder; of the latter two the newest.
 
     Raises:
-        CheckpointError: there is none, it is of another format, or a file is missing, truncated, changed or
-            not what it claims to be.
+        CheckpointError: no checkpoint, an unknown format, or a file that is missing, truncated, changed or not in its
+            stated format.
 
     """
     path = Path(path)
@@ -205,7 +205,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 def _load_state(file: Path, *, mmap: bool = False) -> dict[str, Any]:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:  # bytes made up by someone else can fail in any way
+    except Exception as error:  # bytes from another source can raise anything
         raise CheckpointError(
             f"{file}: expected tensors and plain containers only, refused to load it ({one_line(error)})"
         ) from error
@@ -215,7 +215,7 @@ def _load_state(file: Path, *, mmap: bool = False) -> dict[str, Any]:
 
 
 def one_line(error: BaseException, longest: int = 300) -> str:
-    """Message of an error on one line, cut off where it is long; the error's kind where it says nothing."""
+    """Message of an error on one line, truncated to `longest`; the type of the error if it has no message."""
     words = " ".join(str(error).split())
     return (words if len(words) <= longest else words[:longest] + " ...") or type(error).__name__
 
@@ -238,7 +238,7 @@ def _verify(path: Path) -> None:
 
 
 def _steps(folder: Path) -> list[Path]:
-    """Folders that are named as checkpoints are, in the order of their numbers."""
+    """Folders with names of checkpoints, in the order of their numbers."""
     numbers = {path: number_of(path) for path in folder.glob("step_*") if path.is_dir()}
     return sorted(
         (path for path, number in numbers.items() if number is not None), key=lambda p: numbers[p] or 0
@@ -254,7 +254,7 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a manifest that this module wrote lies there: only then may the folder be removed."""
+    """Whether the folder has a manifest written by this module: only then may it be removed."""
     try:
         return set(json.loads((path / "manifest.json").read_text())["sha256"]) == set(_FILES)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -262,8 +262,8 @@ def _is_ours(path: Path) -> bool:
 
 
 def _remove(path: Path) -> None:
-    """Remove the files of a checkpoint or a draft, and its folder unless something else lies there."""
-    # The manifest goes last: it says that the rest is to be removed, should the process end here.
+    """Remove the files of a checkpoint or a draft, and its folder if nothing else is in it."""
+    # The manifest is removed last: it marks the rest for removal if the process ends here.
     remove_files(path, (*_FILES, "manifest.json"))
 
 

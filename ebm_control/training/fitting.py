@@ -1,4 +1,4 @@
-"""How a call of `Trainer.fit` goes, and how it went."""
+"""State and outcome of a call of `Trainer.fit`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ebm_control.training.objectives.contrastive import LossTerms
 
 @dataclass(frozen=True)
 class Training:
-    """Outcome of a fit; all zeros of a model that was loaded.
+    """Outcome of a fit; all zeros for a loaded model.
 
     Attributes:
         updates: updates done in this call.
-        seconds: they took.
-        rollbacks: times the guard stepped in, over the whole run.
-        metrics: the last that were logged.
+        seconds: duration of this call.
+        rollbacks: roll-backs by the guard over the whole run.
+        metrics: the metrics logged last.
 
     """
 
@@ -33,7 +33,7 @@ class Training:
 
 @dataclass
 class Fitting:
-    """A call of `Trainer.fit`: where it began, its last update and metrics, and the state to roll back to."""
+    """State of a call of `Trainer.fit`: its start, its last update and metrics, and the state to roll back to."""
 
     first: int
     started: float
@@ -45,7 +45,7 @@ class Fitting:
 
 
 def metrics_of(batch: Batch, terms: LossTerms, chain: Chain | None, norm: Tensor) -> dict[str, Tensor]:
-    """Metrics of an update that are logged, as tensors on the device."""
+    """Logged metrics of an update, as tensors on the device."""
     data, samples = terms.tilt.tensor_split([len(batch.x)])
     found: dict[str, Tensor] = {"loss": terms.total.detach()}
     if len(samples):

@@ -1,4 +1,4 @@
-"""Divergence is seen, not hidden: the guard watches a run and says when it has gone wrong."""
+"""The guard watches a training run, detects divergence and names its cause."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _RUNAWAY = (
     "a lower learning rate, a larger energy_l2, a smaller gradient_clip of the optimiser, more sampler steps or a "
     "smaller sampler step_size"
 )
-# Spread of a tilt that says nothing, as a share of its size: it was 0.07 to 2 in healthy runs.
+# Relative spread of a constant tilt; in healthy runs the spread was 0.07 to 2.
 _FLAT = 1e-3
-# What to try, by the first word of a complaint.
+# Advice by the first word of a complaint.
 _TRY = {
     "batch": "data without NaN and infinite values: look for them in what makes the batches",
     "tilt": "a lower learning rate (its units have died: they give 0 whatever they are shown), or wider layers",
@@ -22,23 +22,23 @@ _TRY = {
 
 
 class DivergenceError(RuntimeError):
-    """Training ran away more often than it may be rolled back; names the figure and what to try."""
+    """Training diverged more often than `max_rollbacks`; the message names the metric and what to try."""
 
 
 @dataclass(frozen=True)
 class Guard:
-    """Limits that a healthy run stays within.
+    """Limits for a healthy run.
 
-    Beside the limits below a run is unsound where a figure, a batch, a weight or an averaged weight is not finite, and
-    where the tilt is the same for all data and samples: too large a step can leave a network whose units give 0
-    whatever they are shown, and which no gradient reaches any more.
+    Besides these limits a run counts as diverged if a metric, a batch, a weight or an averaged weight is not finite, or
+    if the tilt is the same for all data and samples: after too large a step all units of a network can be 0 for any
+    input, and then have no gradient.
 
     Args:
-        every: updates between looks (each look reads figures back from the device).
+        every: updates between checks (each check reads values back from the device).
         max_energy: largest |tilt| of data or samples; infinite for no limit, here and below.
-        max_gap: largest distance of mean tilts between data and samples.
+        max_gap: largest difference between the mean tilts of data and samples.
         max_gradient_norm: largest gradient norm before clipping.
-        snapshot_every: updates between the in-memory copies that a run is rolled back to.
+        snapshot_every: updates between the in-memory copies for rolling back.
         max_rollbacks: roll-backs before `DivergenceError` is raised.
 
     """
@@ -65,12 +65,12 @@ class Guard:
         )
 
     def complaint(self, figures: Mapping[str, float]) -> str | None:
-        """What is wrong with a run's figures, or None.
+        """Description of what is wrong with a run, or None.
 
         Args:
-            figures: max_tilt, gap, gradient_norm, loss and whatever else is logged; and of what is not, where it is
-                known: bad_batch, the first update whose batch was not finite, or 0; weights, any figure that is finite
-                where all of them are; and tilt_spread, of the tilt over data and samples.
+            figures: metrics by name: max_tilt, gap, gradient_norm, loss and all others that are logged. There may also
+                be bad_batch, the first update whose batch was not finite, or 0; weights, a number that is finite if all
+                weights are; and tilt_spread, the spread of the tilt over data and samples.
 
         """
         if figures.get("bad_batch", 0):
@@ -86,7 +86,7 @@ class Guard:
         return None
 
     def advice(self, complaint: str) -> str:
-        """Last words of a run that diverged for good."""
+        """Error message for a run that diverged for good."""
         return (
             f"training diverged {self.max_rollbacks + 1} times; last: {complaint}. "
             f"Try {_TRY.get(complaint.split()[0], _RUNAWAY)}"

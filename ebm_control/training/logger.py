@@ -1,4 +1,4 @@
-"""What a run tells while it trains: TensorBoard events and a progress bar."""
+"""Output of a training run: TensorBoard events and a progress bar."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ebm_control.progress import Bar
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-SUFFIX = ".ebm-control"  # of event files, so that those of this library are told from others
+SUFFIX = ".ebm-control"  # suffix of this library's event files
 
 
 class Logger:
-    """Writes figures, histograms and samples to TensorBoard, and drives one progress bar; a context manager.
+    """Writes metrics, histograms and samples to TensorBoard, and shows one progress bar; a context manager.
 
     Args:
-        folder: for TensorBoard events; None writes none. Without the package tensorboard there are none either, which
-            the process says once.
-        progress: show the bar; where there is no terminal, a line a minute on stderr.
-        every: updates between two lines of figures.
+        folder: folder of TensorBoard events; None writes none. Without the package tensorboard none are written either,
+            and the process prints that once.
+        progress: show the bar; without a terminal, one line per minute on stderr.
+        every: updates between logged metrics.
 
     """
 
-    _said_missing = False  # of the whole process: a fit has several loggers
+    _said_missing = False  # once per process, because a fit has several loggers
 
     def __init__(self, folder: Path | str | None = None, *, progress: bool = True, every: int = 50) -> None:
         require_number("every", every, 1, whole=True)
@@ -50,7 +50,7 @@ class Logger:
         self._writer: SummaryWriter | None = None
 
     def start(self, total: int, step: int = 0, name: str = "training") -> None:
-        """Begin a run of `total` updates of which `step` are done: later events of an earlier run are purged."""
+        """Begin a run of `total` updates, of which `step` are done: later events of an earlier run are purged."""
         if self.folder is not None:
             self._writer = self._open(self.folder, step)
         for task in self._bar.task_ids:
@@ -59,7 +59,7 @@ class Logger:
         self._bar.start()
 
     def _open(self, folder: Path, step: int) -> SummaryWriter | None:
-        """Writer of events after `step`; None without TensorBoard, which a run goes on without."""
+        """Writer of events after `step`; None without TensorBoard, in which case the run continues."""
         try:
             import_extra("tensorboard", "plots", "TensorBoard events, which are left out")
         except MissingExtraError as error:
@@ -76,7 +76,7 @@ class Logger:
         self._bar.update(self._task, completed=step)
 
     def figures(self, step: int, figures: Mapping[str, float]) -> None:
-        """Write scalars and show the first three beside the bar."""
+        """Write scalars and show the first three next to the bar."""
         shown = "  ".join(f"{name} {value:.3g}" for name, value in list(figures.items())[:3])
         self._bar.update(self._task, figures=shown)
         if self._writer is not None:
@@ -91,7 +91,7 @@ class Logger:
                 self._writer.add_histogram("energy/samples", negative, step)
 
     def samples(self, step: int, samples: Tensor, data: Tensor) -> None:
-        """Write samples: images `(B, C, H, W)` as a grid, others as a histogram a coordinate beside the data's."""
+        """Write samples: images `(B, C, H, W)` as a grid, others as histograms per coordinate next to the data's."""
         if self._writer is None:
             return
         if samples.ndim == 4:
@@ -104,7 +104,7 @@ class Logger:
                 )
 
     def note(self, message: str) -> None:
-        """Say something above the bar, in one line, and keep it with the events."""
+        """Print a message above the bar, on one line, and write it to the events."""
         self._bar.console.print(message, soft_wrap=True, markup=False)  # brackets are text
         if self._writer is not None:
             self._writer.add_text("notes", message)
@@ -126,7 +126,7 @@ class Logger:
 
 
 def as_figures(**tensors: Tensor | float) -> dict[str, float]:
-    """Figures read back from the device in one go."""
+    """Metrics as floats, read back from the device in one transfer."""
     given = [torch.as_tensor(value) for value in tensors.values()]
     device = next((value.device for value in given if value.device.type != "cpu"), torch.device("cpu"))
     values = torch.stack([value.to(device, torch.float64) for value in given])

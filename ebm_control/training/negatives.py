@@ -1,4 +1,4 @@
-"""Negatives besides the sampler's own: noise from anywhere, and several sources in one batch."""
+"""Negatives in addition to the sampler's: random noise, and several sources in one batch."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ebm_control.data.batch import Batch
 from ebm_control.training.sample_buffer import Fresh
 
 Negatives = Callable[[int, Batch], Batch | None]
-"""`(step, batch) -> Batch`: further negatives of an update, with their context where the energy has one; or None."""
+"""`(step, batch) -> Batch`: further negatives of an update, with a context if the energy has one; or None."""
 
 
 class RandomNegatives:
-    """Noise as negatives, for `Trainer(extra_negatives=...)`: it lifts what no chain has found yet.
+    """Noise as negatives, for `Trainer(extra_negatives=...)`: raises the energy where no chain has been yet.
 
-    Persistent chains stay near the data; what lies far off (the inside of a wall) they reach late or never.
-    With `Softplus` they are told from the data as in noise-contrastive estimation (Gutmann & Hyvärinen 2010).
+    Persistent chains stay near the data and reach distant places (the inside of a wall) late or never.
+    With `Softplus` this is noise-contrastive estimation (Gutmann & Hyvärinen 2010).
 
     Args:
-        fresh: the noise, `scattered(...)` say; it is not given data.
-        count: windows an update.
-        seed: of the noise.
-        device: of the noise.
+        fresh: source of the noise, for example `scattered(...)`; it gets no data.
+        count: windows per update.
+        seed: seed of the noise.
+        device: device of the noise.
 
     """
 
@@ -39,7 +39,7 @@ class RandomNegatives:
         self._generator = torch.Generator(device).manual_seed(seed)
 
     def __call__(self, step: int, batch: Batch) -> Batch:
-        """`(count, window, D)` windows, with the first context of the batch where it has any."""
+        """`(count, window, D)` windows, with the first context of the batch if it has one."""
         x = self.fresh((self.count, *batch.x.shape[1:]), self._generator, None).to(batch.x)
         return Batch(x, None if batch.context is None else batch.context[:1].expand(self.count, -1))
 
@@ -48,15 +48,15 @@ class RandomNegatives:
         return {"generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on where the object that gave `state` would have."""
+        """Continue where the object that returned `state` would have continued."""
         self._generator.set_state(state["generator"])
 
 
 def drawn_from(sources: Sequence[Negatives], step: int, batch: Batch) -> Batch | None:
-    """The windows of all sources, one after the other; None where none gives any.
+    """The windows of all sources, concatenated; None if no source returns any.
 
     Raises:
-        InputError: some sources give a context and some do not.
+        InputError: some sources return a context and others do not.
 
     """
     given = [source(step, batch) for source in sources]
@@ -74,12 +74,12 @@ def drawn_from(sources: Sequence[Negatives], step: int, batch: Batch) -> Batch |
 
 
 def states_of(sources: Sequence[Negatives]) -> dict[str, Any]:
-    """States of those sources that have one, by place."""
+    """States of those sources that have one, by index."""
     return {str(i): s.state_dict() for i, s in enumerate(sources) if hasattr(s, "state_dict")}
 
 
 def load_states(sources: Sequence[Negatives], state: Mapping[str, Any]) -> None:
-    """Have sources go on where those that gave `state` would have."""
+    """Let sources continue where those that returned `state` would have continued."""
     if state and not all(name.isdigit() for name in state):
         state = {"0": state}  # checkpoints of version 0.0 held the state of a single source
     for i, source in enumerate(sources):

@@ -1,4 +1,4 @@
-"""Plain regression: Adam, the learning rate falling to 0 along a cosine."""
+"""Plain regression with Adam and a cosine learning rate schedule that ends at 0."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ def regress(
     name: str = "regression",
     figure: str = "loss",
 ) -> float:
-    """Minimise a loss over batches: what base measures, inverse dynamics and baselines are fitted by.
+    """Minimise a loss over batches; used for base measures, inverse dynamics and baselines.
 
-    Also where the caller has switched gradients off.
+    It also works if the caller has disabled gradients.
 
     Args:
-        parameters: to fit.
+        parameters: parameters to fit.
         loss_of: loss of a batch, a scalar.
-        batches: endless.
-        steps: of Adam.
-        learning_rate: at the start.
-        gradient_clip: largest gradient norm of a step, or None.
+        batches: endless iterator of batches.
+        steps: number of Adam steps.
+        learning_rate: initial learning rate.
+        gradient_clip: greatest gradient norm of a step, or None.
         logger: progress bar and events; None for neither.
-        name: of the progress bar.
-        figure: what the loss is logged as.
+        name: name in the progress bar.
+        figure: name under which the loss is logged.
 
     Returns:
         The last loss; NaN after no steps.
 
     Raises:
-        InputError: a setting is out of its range.
+        InputError: a setting is out of range.
 
     """
     require_number("steps", steps, 0, whole=True)
@@ -76,7 +76,7 @@ def regress(
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Networks take their first weights from the global generator, which is left as it was."""
+    """Seed torch's global generator, which sets initial weights, for the block and restore it afterwards."""
     state = torch.get_rng_state()
     torch.manual_seed(seed)
     try:

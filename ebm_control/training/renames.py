@@ -1,4 +1,4 @@
-"""Names in checkpoints of earlier versions, and what they are called now."""
+"""Names in checkpoints of earlier versions, and their current names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# Settings, wherever they stand in a checkpoint's JSON.
+# Settings, at any depth of a checkpoint's JSON.
 _SETTINGS = {"batch": "batch_size", "base_deviation": "base_std", "rows": "replan_every"}
 
 # Weights: parts of dotted names. Only networks of images had a `told`.
@@ -14,7 +14,7 @@ _WEIGHTS = [(re.compile(r"(^|\.)deviation$"), r"\1std"), (re.compile(r"(^|\.)tol
 
 
 def settings_now(settings: Any) -> Any:
-    """Settings with the names of today, in dictionaries at any depth."""
+    """Settings with current names, in dictionaries at any depth."""
     if isinstance(settings, dict):
         return {_SETTINGS.get(name, name): settings_now(value) for name, value in settings.items()}
     if isinstance(settings, list):
@@ -23,12 +23,12 @@ def settings_now(settings: Any) -> Any:
 
 
 def weights_now(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Weights with the names of today."""
+    """Weights with current names."""
     return {weight_now(name): value for name, value in weights.items()}
 
 
 def weight_now(name: Any) -> Any:
-    """Name of a weight today; what is no string stays as it is."""
+    """Current name of a weight; anything but a string is returned unchanged."""
     if isinstance(name, str):
         for pattern, today in _WEIGHTS:
             name = pattern.sub(today, name)
@@ -36,7 +36,7 @@ def weight_now(name: Any) -> Any:
 
 
 def state_now(state: Any) -> Any:
-    """State of a run with the names of today, in dictionaries at any depth."""
+    """State of a run with current names, in dictionaries at any depth."""
     if type(state) is dict:
         return {weight_now(name): state_now(value) for name, value in state.items()}
     if hasattr(state, "items") and hasattr(state, "move_to_end"):  # an OrderedDict of weights

@@ -1,4 +1,4 @@
-"""Settings and data of a run as its checkpoints keep them."""
+"""Checks that a checkpoint belongs to a run's settings and data."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from ebm_control.locks import locked
 from ebm_control.training.checkpoint import CheckpointError, latest_checkpoint, load_checkpoint
 
 _KEY = "learned_from"
-_UNITS = 1e-6  # relative difference of means and deviations that another order of summation may make
+_UNITS = 1e-6  # relative difference of means and stds that another order of summation may cause
 
 
 def plain(settings: Any) -> dict[str, Any]:
-    """A dataclass as JSON gives it back."""
+    """A dataclass in the form in which JSON returns it."""
     return dict(json.loads(json.dumps(asdict(settings))))
 
 
 @dataclass(frozen=True)
 class LearnedFrom:
-    """Data that a run learns from, told from other data by their digest.
+    """Training data of a run, identified by their digest.
 
     Args:
-        argument: name of the argument that they are.
-        content: what they are, in words.
-        digest: of all that a run reads of them.
-        units: what stands in for the digest where a checkpoint has none, as those of early versions: entries of its
-            settings by name, figures equal up to rounding; means and deviations, say.
+        argument: name of the argument that holds the data.
+        content: description of the data.
+        digest: digest of all data that a run reads.
+        units: substitute for checkpoints of early versions, which have no digest: entries of their settings by name,
+            for example means and stds, whose values must be equal up to rounding.
 
     """
 
@@ -41,11 +41,11 @@ class LearnedFrom:
     units: Mapping[str, Any]
 
     def kept(self) -> dict[str, Any]:
-        """The entry of a checkpoint's settings."""
+        """The entry in a checkpoint's settings."""
         return {_KEY: {"content": self.content, "digest": self.digest}}
 
     def require_same(self, known: Mapping[str, Any]) -> None:
-        """Raise `InputError` unless a checkpoint of settings `known` is of a run on these data."""
+        """Raise `InputError` unless a checkpoint with settings `known` is of a run on these data."""
         before = known.get(_KEY)
         if isinstance(before, Mapping):
             same = dict(before) == self.kept()[_KEY]
@@ -75,11 +75,11 @@ def _close(before: Any, now: Any) -> bool:
 
 
 def newest_checkpoint(folder: Path | None, resume: bool, argument: str = "folder") -> Path | None:
-    """The newest checkpoint of a run folder; None where there is none, or no folder.
+    """The newest checkpoint of a run folder; None without a folder or without a checkpoint.
 
     Raises:
         InputError: there is one although `resume` is False.
-        CheckpointError: it is not whole.
+        CheckpointError: it is incomplete.
 
     """
     found = None if folder is None else latest_checkpoint(folder / "checkpoints")
@@ -89,17 +89,17 @@ def newest_checkpoint(folder: Path | None, resume: bool, argument: str = "folder
 
 
 def checkpoint_to_resume(settings: Any, folder: Path | None, resume: bool, data: LearnedFrom) -> Path | None:
-    """The newest checkpoint of a run's folder, or None where the run is new.
+    """The newest checkpoint of a run's folder, or None for a new run.
 
     Args:
-        settings: of the run.
-        folder: of the run; None for a run that leaves nothing.
-        resume: whether there may be one.
-        data: that the run learns from.
+        settings: settings of the run.
+        folder: folder of the run; None for a run that writes nothing.
+        resume: whether a checkpoint may exist.
+        data: training data of the run.
 
     Raises:
-        InputError: there is one although `resume` is False, or it is of other settings or other data.
-        CheckpointError: it is not sound, or not of a run of this kind.
+        InputError: there is one although `resume` is False, or it has other settings or other data.
+        CheckpointError: it is damaged, or of another kind of run.
 
     """
     found = newest_checkpoint(folder, resume)
@@ -124,10 +124,10 @@ def checkpoint_to_resume(settings: Any, folder: Path | None, resume: bool, data:
 
 @contextmanager
 def folder_of_one(folder: Path | None) -> Iterator[None]:
-    """Keep other processes from a run's folder, from before its data are looked at to its last checkpoint.
+    """Lock a run's folder against other processes, from before its data are read to its last checkpoint.
 
     Raises:
-        InputError: another process is at work in it.
+        InputError: another process uses the folder.
 
     """
     if folder is None:

@@ -1,4 +1,4 @@
-"""The sample buffer: persistent negatives that chains restart from."""
+"""The sample buffer: persistent negatives from which chains restart."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ebm_control.tensors import outside_inference_mode
 
 
 class Fresh(Protocol):
-    """Where truly fresh chains start."""
+    """Source of the starts of fresh chains."""
 
     def __call__(self, shape: tuple[int, ...], generator: torch.Generator, data: Tensor | None) -> Tensor:
-        """Starts `(n, *shape)` on the generator's device, given the data batch that they will stand against."""
+        """Starts `(n, *shape)` on the generator's device, given the data batch that they will be compared with."""
         ...
 
 
 def uniform(low: float = 0.0, high: float = 1.0) -> Fresh:
-    """Fresh chains start uniform in a box."""
+    """Fresh chains start uniformly in a box."""
     require_number("low", low)
     require_number("high", high, low)
 
@@ -54,13 +54,13 @@ def gaussian(mean: float = 0.0, std: float = 1.0) -> Fresh:
 
 
 def displaced(layout: TrajectoryLayout, std: Tensor, *, actions: bool = False) -> Fresh:
-    """Fresh trajectories: the data's own windows with Gaussian noise on every state after the first.
+    """Fresh chains start at the data's own windows with Gaussian noise on every state after the first.
 
     Args:
-        layout: meaning of the coordinates.
-        std: `(obs_dim,)` deviation of the noise, in the units of the trajectory, or `(T-1, obs_dim)`, of each row after
+        layout: layout of the trajectories.
+        std: std of the noise in the units of the trajectory, `(obs_dim,)`, or `(T-1, obs_dim)` for each time step after
             the first; a few times a typical displacement starts chains well off the data.
-        actions: noise of deviation 1 on the actions too.
+        actions: add noise of std 1 to the actions too.
 
     """
     require_finite("std", std)
@@ -85,13 +85,13 @@ def displaced(layout: TrajectoryLayout, std: Tensor, *, actions: bool = False) -
 
 
 def scattered(layout: TrajectoryLayout, low: Tensor, high: Tensor, std: Tensor) -> Fresh:
-    """Fresh trajectories from anywhere: a first state uniform in a box, a Gaussian walk on from it.
+    """Fresh chains start anywhere: a first state uniform in a box, then a Gaussian random walk.
 
     Args:
-        layout: meaning of the coordinates.
-        low: `(obs_dim,)` lower corner of the box, which the walk does not leave either.
+        layout: layout of the trajectories.
+        low: `(obs_dim,)` lower corner of the box, which also bounds the walk.
         high: `(obs_dim,)` upper corner.
-        std: `(obs_dim,)` deviation of one displacement.
+        std: `(obs_dim,)` std of one displacement.
 
     """
     for name, value in (("low", low), ("high", high), ("std", std)):
@@ -114,18 +114,18 @@ def scattered(layout: TrajectoryLayout, low: Tensor, high: Tensor, std: Tensor) 
 
 
 class SampleBuffer:
-    """Persistent chains on the device: most draws go on from where a chain stopped, a few start afresh.
+    """Persistent chains on the device: most draws continue a chain, a few start afresh.
 
-    Du & Mordatch 2019: 95 % of the chains continue, 5 % are re-initialised, which lets chains mix
-    across modes over many updates at the cost of a short chain each.
+    Du & Mordatch 2019: 95 % of the chains continue and 5 % are re-initialised. Chains can thus mix across modes
+    over many updates, with only a short chain per update.
 
     Args:
-        capacity: chains kept, `N`.
-        shape: of one sample.
-        fresh: where fresh chains start: `uniform(0, 1)`, `gaussian()`, `displaced(...)` or your own.
-        fresh_fraction: share of draws that start afresh.
-        device: where the chains live.
-        dtype: a float type, or uint8 for samples in [0, 1] at a quarter of the memory.
+        capacity: number of chains, `N`.
+        shape: shape of one sample.
+        fresh: starts of fresh chains: `uniform(0, 1)`, `gaussian()`, `displaced(...)` or your own function.
+        fresh_fraction: fraction of draws that start afresh.
+        device: device of the chains.
+        dtype: a float type, or uint8 for samples in [0, 1], which takes a quarter of the memory.
 
     """
 
@@ -164,16 +164,16 @@ class SampleBuffer:
         slots: Tensor | None = None,
         data: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Starts for `n` chains and the slots they belong to.
+        """Starts for `n` chains and their slots.
 
         Args:
-            n: chains.
-            generator: source of the draw, on the buffer's device.
-            slots: `(n,)` draw these chains; None draws distinct slots at random (some twice where n > N).
-            data: the batch that the chains will stand against, for `fresh`.
+            n: number of chains.
+            generator: random generator of the draw, on the buffer's device.
+            slots: `(n,)` slots to draw; None draws distinct slots at random (some twice if n > N).
+            data: the batch that the chains will be compared with, for `fresh`.
 
         Returns:
-            `(n, *shape)` float starts, and `(n,)` slots to hand to `store`.
+            `(n, *shape)` float starts, and `(n,)` slots to pass to `store`.
 
         """
         device = self.samples.device
@@ -189,9 +189,9 @@ class SampleBuffer:
         return torch.where(restart.reshape(-1, *[1] * len(self.shape)), fresh, kept), slots
 
     def _distinct(self, n: int, generator: torch.Generator) -> Tensor:
-        """`(n,)` slots: one from each of n strata, turned by a random offset, at no cost in the buffer's size.
+        """`(n,)` slots: one from each of n strata, shifted by a random offset; the cost does not depend on N.
 
-        Whole strata keep slots distinct, the offset makes each as likely as any other where n does not divide N.
+        Whole strata keep slots distinct; the offset makes all slots equally likely if n does not divide N.
         """
         device = self.samples.device
         edges = torch.arange(n + 1, device=device) * self.capacity // n
@@ -202,7 +202,7 @@ class SampleBuffer:
     def store(self, slots: Tensor, samples: Tensor) -> None:
         """Write chains back to their slots: `slots` `(n,)` from `draw`, `samples` `(n, *shape)`.
 
-        A chain that is no longer finite is not kept: its slot is empty again and its next draw starts afresh.
+        A chain that is no longer finite is not stored: its slot is emptied and its next draw starts afresh.
         """
         require_shape("samples", samples, (slots.shape[0], *self.shape))
         samples = samples.detach()
@@ -218,11 +218,11 @@ class SampleBuffer:
         self.filled.zero_()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Chains and which slots are filled."""
+        """Chains and a mask of filled slots."""
         return {"samples": self.samples, "filled": self.filled}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take up the chains of `state`; raises `InputError` where capacity, shape or dtype differ."""
+        """Load the chains of `state`; raises `InputError` if capacity, shape or dtype differ."""
         require_shape("samples", state["samples"], tuple(self.samples.shape))
         given = state["samples"].dtype
         require(given == self.samples.dtype, "samples", given=given, expected=str(self.samples.dtype))

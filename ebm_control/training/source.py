@@ -1,4 +1,4 @@
-"""Where an objective's negatives come from while a trainer runs."""
+"""The source of an objective's negatives during training."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainerSource:
-    """A trainer's samples for one batch; see `losses.Source`."""
+    """A trainer's samples for one batch; implements `objectives.contrastive.Source`."""
 
     trainer: Trainer
     batch: Batch
 
     @property
     def fixed(self) -> Tensor | None:
-        """See `losses.Source`."""
+        """Coordinates that samples share with their data."""
         return self.trainer.fixed
 
     @property
     def generator(self) -> torch.Generator:
-        """See `losses.Source`."""
+        """Random generator of all noise."""
         return self.trainer.generator
 
     def chains(self) -> Chain:
-        """See `losses.Source`."""
+        """Samples of the model, one per datum, from the sample buffer."""
         trainer, batch = self.trainer, self.batch
         start, slots = trainer.sample_buffer.draw(
             len(batch.x), trainer.generator, slots=batch.index, data=batch.x
@@ -49,7 +49,7 @@ class TrainerSource:
         return chain
 
     def differentiable_step(self, x: Tensor) -> Tensor:
-        """See `losses.Source`."""
+        """Samples after one more step, differentiable with respect to the energy's parameters."""
         sampler = self.trainer.sampler
         require(
             isinstance(sampler, KernelSampler),
@@ -67,6 +67,6 @@ class TrainerSource:
         )
 
     def extra_negatives(self) -> Batch | None:
-        """See `losses.Source`."""
+        """Further negatives of all sources, or None."""
         trainer = self.trainer
         return drawn_from(trainer.extra_negatives, trainer.step, self.batch)

@@ -43,28 +43,28 @@ from ebm_control.training.watch import NotFiniteError, Watch
 
 
 class Trainer:
-    """Training of an energy by one objective, one update a batch; its negatives by the sampler from the sample buffer.
+    """Trains an energy with one objective, one update per batch; the sampler draws negatives from the sample buffer.
 
     Args:
-        energy: what is trained; parameters without `requires_grad` (a fitted base, say) stay as they are.
-        sampler: draws the negatives.
-        sample_buffer: where chains restart from.
+        energy: energy to train; parameters without `requires_grad` (for example of a fitted base) stay unchanged.
+        sampler: sampler of the negatives.
+        sample_buffer: starts of the chains.
         loss: the objective.
-        optimizer: over the energy's parameters; None for Adam at 3e-4.
-        scheduler: stepped once an update, or None.
-        fixed: boolean, broadcast to a sample: coordinates that negatives share with the data they stand
-            against (the state and action of a transition, for a conditional energy). None: none.
-        extra_negatives: sources `(step, batch) -> Batch` of further negatives, a planner's own plans for example, with
-            their context where the energy has one; they may return None. See `ebm_control.planning.PlannedNegatives`.
-        gradient_clip: largest gradient norm of an update; infinite for no limit.
-        ema: decay of the averaged weights, less in the first updates: `min(ema, (1 + n) / (10 + n))`, so that short
-            runs forget their first weights too; 0 for none. `averaged` is the energy to use afterwards.
+        optimizer: optimiser of the energy's parameters; None for Adam at 3e-4.
+        scheduler: stepped once per update, or None.
+        fixed: boolean, broadcast to a sample: coordinates that negatives share with their datum (the state and
+            action of a transition, for a conditional energy). None for none.
+        extra_negatives: sources `(step, batch) -> Batch` of further negatives, for example a planner's own plans, with
+            a context if the energy has one; they may return None. See `ebm_control.planning.PlannedNegatives`.
+        gradient_clip: greatest gradient norm of an update; infinite for no limit.
+        ema: decay of the averaged weights; less in the first updates, `min(ema, (1 + n) / (10 + n))`, so that short
+            runs forget their initial weights too; 0 for none. `averaged` is the energy to use afterwards.
         guard: limits of a healthy run.
-        logger: where figures go; None logs nothing.
+        logger: logger of the metrics; None logs nothing.
         checkpoints: folder for checkpoints; None writes none.
-        checkpoint_every: updates between them.
-        settings: JSON-safe description of the model, kept in checkpoints.
-        seed: of the sampler's and buffer's noise.
+        checkpoint_every: updates between checkpoints.
+        settings: JSON-safe description of the model, stored in checkpoints.
+        seed: seed of the sampler's and the buffer's noise.
 
     """
 
@@ -115,7 +115,7 @@ class Trainer:
 
     @property
     def averaged(self) -> Energy:
-        """The energy with averaged weights (the trained one itself where `ema=0`)."""
+        """The energy with averaged weights (the trained energy itself if `ema=0`)."""
         module = self.energy if self._average is None else self._average.module
         assert isinstance(module, Energy)
         return module
@@ -123,22 +123,22 @@ class Trainer:
     @outside_inference_mode
     @torch.enable_grad()
     def fit(self, batches: Iterator[Batch], steps: int) -> Training:
-        """Train until `steps` updates are done in all: a resumed trainer does what is left.
+        """Train until `steps` updates are done in total; a resumed trainer does the remaining ones.
 
-        Also where the caller has switched gradients off (`torch.no_grad`, `torch.inference_mode`).
+        It also works if the caller has disabled gradients (`torch.no_grad`, `torch.inference_mode`).
 
         Args:
-            batches: endless; with `state_dict` and `load_state_dict` if runs are to be resumed bit for bit.
-            steps: updates in all.
+            batches: endless iterator; needs `state_dict` and `load_state_dict` to resume runs bit for bit.
+            steps: updates in total.
 
         Raises:
-            DivergenceError: the guard has rolled back `max_rollbacks` times and the run ran away once more. The
-                trainer is left as it was when last sound.
-            CheckpointError: a checkpoint could not be written; the one before it survives.
-            InputError: the folder for checkpoints holds some of a run that went further or is written to by another
-                process, or the sample buffer is too small for a chain a datum.
-            KeyboardInterrupt: Ctrl-C. The update under way is finished first and, where there is a folder for
-                checkpoints, one is left: a run that is resumed from it is what it would have been, to the bit.
+            DivergenceError: the run diverged again after `max_rollbacks` roll-backs. The trainer is then in its last
+                healthy state.
+            CheckpointError: a checkpoint could not be written; the previous one survives.
+            InputError: the checkpoint folder holds a run that went further, another process writes to it, or the sample
+                buffer is too small for one chain per datum.
+            KeyboardInterrupt: Ctrl-C. The current update is finished first and, with a checkpoint folder, a checkpoint
+                is written. Resuming from it gives bit for bit the run that would have continued.
 
         """
         require_number("steps", steps, 0, whole=True)
@@ -155,7 +155,7 @@ class Trainer:
             self.logger.start(steps, self.step)
             try:
                 while self.step < steps:
-                    # A signal waits for the end of an update: what is saved then is what would have been gone on with.
+                    # A signal waits for the end of an update, so that the saved state is one between two updates.
                     with uninterrupted():
                         run.whole = False
                         self._fit_one(batches, steps, run)
@@ -168,13 +168,13 @@ class Trainer:
         return Training(self.step - run.first, time.perf_counter() - run.started, self.rollbacks, run.metrics)
 
     def rebind(self, sampler: Sampler, fresh: Fresh, *, forget: bool = False) -> None:
-        """Go on against other data, between two calls of `fit`.
+        """Continue with other data, between two calls of `fit`.
 
         Args:
-            sampler: draws the negatives from here on.
-            fresh: where fresh chains start, and what `RandomNegatives` among the extra negatives draw.
-            forget: whether all chains start afresh: where windows have moved, a chain would go on against another
-                window than its own.
+            sampler: sampler of the negatives from now on.
+            fresh: starts of fresh chains, also used by `RandomNegatives` among the extra negatives.
+            forget: start all chains afresh. Needed if windows have moved, because a chain would otherwise continue with
+                another window than its own.
 
         """
         self.sampler, self.sample_buffer.fresh = sampler, fresh
@@ -185,7 +185,7 @@ class Trainer:
                 source.fresh = fresh
 
     def _fit_one(self, batches: Iterator[Batch], steps: int, run: Fitting) -> None:
-        """One update of `fit`, and whatever is due after it."""
+        """One update of `fit`, and all logging, checks and checkpoints that are due after it."""
         batch = next(batches)
         try:
             terms, chain, norm = run.last = self._update(batch)
@@ -198,7 +198,7 @@ class Trainer:
         last = self.step == steps
         save = self.checkpoints is not None and (last or self.step % self.checkpoint_every == 0)
         report = self.step % self.logger.every == 0
-        # The guard looks before anything is saved or reported: histograms of NaN would end the run.
+        # The guard checks before anything is saved or logged: histograms of NaN would end the run.
         if save or report or last or self.step % self.guard.every == 0:
             run.metrics, complaint = self._look(batch, terms, chain, norm)
             if complaint is not None:
@@ -212,7 +212,7 @@ class Trainer:
             self.save(batches)
 
     def _leave_checkpoint(self, batches: Iterator[Batch], run: Fitting, stop: KeyboardInterrupt) -> None:
-        """Save a run that is stopped from outside, unless it is unsound, and note with `stop` where it stands."""
+        """Save an interrupted run, unless it has diverged, and add a note about the checkpoint to `stop`."""
         if self.checkpoints is None:
             return
         if run.last is not None and run.batch is not None:
@@ -231,10 +231,10 @@ class Trainer:
     @outside_inference_mode
     @torch.enable_grad()
     def update(self, batch: Batch) -> float:
-        """One update, where batches come one by one; nothing is logged, saved or rolled back. Returns the loss.
+        """One update for batches that come one by one; logs, saves and rolls back nothing. Returns the loss.
 
         Raises:
-            DivergenceError: the guard finds the run unsound.
+            DivergenceError: the guard finds that the run diverged.
 
         """
         self.energy.train()
@@ -254,7 +254,7 @@ class Trainer:
         try:
             terms, chain = self.loss.of_batch(self.energy, batch, TrainerSource(self, batch))
         except InputError as error:
-            # Samplers refuse to start where figures are not finite: the guard has to hear of it, not the caller.
+            # Samplers refuse to start from values that are not finite: report that to the guard, not the caller.
             complaint = self.guard.complaint(as_figures(**self._watch.figures(self.energy, self.averaged)))
             if complaint is None:
                 raise
@@ -272,7 +272,7 @@ class Trainer:
     def _look(
         self, batch: Batch, terms: LossTerms, chain: Chain | None, norm: Tensor
     ) -> tuple[dict[str, float], str | None]:
-        """Figures of an update, and what the guard finds wrong with it: all read back in one go."""
+        """Metrics of an update and the guard's complaint, read back from the device in one transfer."""
         watched = self._watch.figures(self.energy, self.averaged) | self._watch.tilt(terms.tilt, self.step)
         figures = as_figures(**metrics_of(batch, terms, chain, norm), **watched)
         complaint = self.guard.complaint(figures)
@@ -304,7 +304,7 @@ class Trainer:
         if rollbacks > self.guard.max_rollbacks:
             raise DivergenceError(self.guard.advice(complaint))
         self.rollbacks = rollbacks
-        # The same noise would run away the same way.
+        # The same noise would diverge in the same way.
         self.generator.manual_seed(self._seed + 7919 * rollbacks)
         self.logger.note(
             f"update {seen}: {complaint}; rolled back to update {self.step} and reseeded "
@@ -313,9 +313,9 @@ class Trainer:
 
     @contextmanager
     def _folder_of_its_own(self) -> Iterator[None]:
-        """Keep other processes from the folder of checkpoints, and this run from one that went further.
+        """Lock the checkpoint folder against other processes, and protect a run in it that went further.
 
-        A run that starts over must not mix its checkpoints with those of another, which `resume` would take.
+        A run that starts over must not mix its checkpoints with those of another run, which `resume` would load.
         """
         if self.checkpoints is None:
             yield
@@ -341,7 +341,7 @@ class Trainer:
         return {name: part for name, part in parts.items() if part is not None}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a run needs to go on: tensors, numbers and containers of them."""
+        """Everything that a run needs to continue: tensors, numbers and containers of them."""
         state = {name: part.state_dict() for name, part in self._modules().items()}
         planned = states_of(self.extra_negatives)
         if planned:
@@ -356,7 +356,7 @@ class Trainer:
         return copy.deepcopy(self.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where the trainer that gave `state` would have; the state itself is left alone."""
+        """Continue where the trainer that returned `state` would have continued; `state` is not changed."""
         for name, part in self._modules().items():
             part.load_state_dict(copy.deepcopy(state[name]))
         load_states(self.extra_negatives, copy.deepcopy(state.get("planned", {})))
@@ -364,10 +364,10 @@ class Trainer:
         self.step, self.rollbacks = int(state["step"]), int(state["rollbacks"])
 
     def save(self, batches: object = None) -> Path:
-        """Write a checkpoint now: the averaged weights to use, and all that `resume` needs.
+        """Write a checkpoint now: the averaged weights, and everything that `resume` needs.
 
         Raises:
-            CheckpointError: it could not be written; the one before it survives.
+            CheckpointError: it could not be written; the previous one survives.
             DivergenceError: weights or averaged weights are not finite; nothing is written.
 
         """
@@ -382,17 +382,17 @@ class Trainer:
         return save_checkpoint(self.checkpoints, self.step, content)
 
     def resume(self, path: Path | str, batches: object = None) -> None:
-        """Go on from a checkpoint, bit for bit on the CPU if `batches` can be resumed too.
+        """Continue from a checkpoint, bit for bit on the CPU if `batches` can be resumed too.
 
         Raises:
-            CheckpointError: it is not sound.
+            CheckpointError: the checkpoint is damaged.
             InputError: it is of another model or optimiser.
 
         """
         state = load_checkpoint(path).state
         try:
             self.load_state_dict(state)
-        except Exception as error:  # a state made up by someone else can fail in any way
+        except Exception as error:  # a state from another source can raise anything
             raise InputError(
                 f"path: expected a checkpoint of this model, {path} is not: {one_line(error)}"
             ) from error

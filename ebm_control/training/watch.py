@@ -1,4 +1,4 @@
-"""What the guard asks of a run beside its figures: whether batches and weights are finite, and the tilt is alive."""
+"""Further checks for the guard: whether batches and weights are finite, and whether the tilt is constant."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ebm_control.energies.base import Energy
 
 
 class NotFiniteError(Exception):
-    """An update that could not be made; says what is not finite."""
+    """An update that could not be made; the message names what is not finite."""
 
 
 class Watch:
-    """Watches over batches, weights and tilts, with nothing read back from the device before the guard looks.
+    """Watches batches, weights and tilts; reads nothing back from the device until the guard checks.
 
     Args:
-        device: of the batches.
+        device: device of the batches.
 
     """
 
@@ -25,26 +25,26 @@ class Watch:
         self._bad_batch = torch.zeros((), dtype=torch.int64, device=device)
 
     def batch(self, batch: Batch, update: int) -> None:
-        """Remember the first update whose batch is not finite."""
+        """Record the first update whose batch is not finite."""
         sound = batch.x.isfinite().all()
         if batch.context is not None:
             sound = sound & batch.context.isfinite().all()
         self._bad_batch = torch.where(sound | (self._bad_batch > 0), self._bad_batch, update)
 
     def forget(self) -> None:
-        """All batches so far count as finite again."""
+        """Count all batches so far as finite."""
         self._bad_batch.zero_()
 
     def figures(self, *energies: Energy) -> dict[str, Tensor]:
-        """See `Guard.complaint`: `bad_batch`, and `weights` of the energies."""
-        # A sum is finite where its terms are.
+        """`bad_batch`, and `weights` of the energies, for `Guard.complaint`."""
+        # A sum is finite if its terms are.
         sums = [p.detach().sum(dtype=torch.float64) for energy in energies for p in energy.parameters()]
         return {"bad_batch": self._bad_batch, "weights": torch.stack(sums).sum()}
 
     @staticmethod
     def tilt(tilt: Tensor, update: int) -> dict[str, Tensor]:
-        """See `Guard.complaint`: `tilt_spread` of tilts `(M,)`, where it can be judged.
+        """`tilt_spread` of tilts `(M,)` for `Guard.complaint`; nothing if it says nothing.
 
-        A network may begin as 0 everywhere, and of one datum there is no spread.
+        That is so at the first update, because a network may begin as 0 everywhere, and for a single datum.
         """
         return {"tilt_spread": tilt.max() - tilt.min()} if update > 1 and len(tilt) > 1 else {}

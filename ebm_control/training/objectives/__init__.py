@@ -1,4 +1,4 @@
-"""Objectives: contrastive, contrastive with its KL term, score matching, classification; chosen by one word."""
+"""Objectives: contrastive, contrastive with its KL term, score matching, classification; chosen by name."""
 
 from ebm_control.training.objectives.by_name import LOSSES, Loss, objective
 from ebm_control.training.objectives.classification import Classified

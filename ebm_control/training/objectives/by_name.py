@@ -1,4 +1,4 @@
-"""Objectives by one word, the same words for trajectories and images."""
+"""Objectives by name, with the same names for trajectories and images."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def objective(
     scale: Tensor | float = 1.0,
     proposals: int = 0,
 ) -> Objective:
-    """The objective that one word names.
+    """The objective with a given name.
 
     Args:
         loss: one of `LOSSES`; see `TrainSettings`.
-        energy_l2: weight of the squared tilt (not "dsm").
-        noise: least and greatest noise level ("dsm").
-        scale: unit of the noise, a number or one that broadcasts to a sample ("dsm").
-        proposals: draws from the base per datum ("infonce").
+        energy_l2: weight of the squared tilt (ignored by "dsm").
+        noise: least and greatest noise level (for "dsm").
+        scale: unit of the noise, a number or a tensor that broadcasts to a sample (for "dsm").
+        proposals: draws from the base per datum (for "infonce").
 
     Raises:
-        InputError: no such objective.
+        InputError: unknown name.
 
     """
     require(loss in LOSSES, "loss", given=loss, expected=f"one of {sorted(LOSSES)}")

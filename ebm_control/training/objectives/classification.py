@@ -1,4 +1,4 @@
-"""Classes beside the density: what makes a conditional energy a good classifier."""
+"""Cross-entropy in addition to a density objective, which makes a conditional energy a good classifier."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ebm_control.training.objectives.contrastive import LossTerms, Objective, So
 
 @dataclass(frozen=True)
 class Classified:
-    """An objective, and the cross-entropy of `p(y | x) ∝ exp(-E(x | y))` (Grathwohl et al. 2020).
+    """An objective plus the cross-entropy of `p(y | x) ∝ exp(-E(x | y))` (Grathwohl et al. 2020).
 
-    An energy of noised images is told apart at all its noise levels, log-uniform: what a class is under much noise is
-    what small perturbations do not change.
+    An energy of noised images is classified at log-uniform noise levels: features that hold under much noise are
+    robust to small perturbations.
 
     Args:
-        objective: of the density.
-        weight: of the cross-entropy.
+        objective: objective of the density.
+        weight: weight of the cross-entropy.
 
     """
 
@@ -38,7 +38,7 @@ class Classified:
 
     @property
     def uses_chains(self) -> bool:
-        """As the objective does."""
+        """Whether the density objective uses chains."""
         return self.objective.uses_chains
 
     def of_batch(self, energy: Energy, batch: Batch, source: Source) -> tuple[LossTerms, Chain | None]:

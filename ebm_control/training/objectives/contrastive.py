@@ -1,6 +1,6 @@
 """Contrastive objectives: push the energy of data down and that of samples up.
 
-What they share with others is `Objective`: one method, called with a batch and a source of the model's own samples.
+All objectives share the interface `Objective`: one method, called with a batch and a source of the model's samples.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from ebm_control.samplers.chain import Chain
 
 
 class LossTerms(NamedTuple):
-    """A loss and the energies it was made from."""
+    """A loss and the energies it was computed from."""
 
     total: Tensor  # ()
     positive: Tensor  # (B,) energies of data
-    negative: Tensor  # (M,) energies of samples; M = 0 where there are none
+    negative: Tensor  # (M,) energies of samples; M = 0 without samples
     tilt: Tensor  # (B + M,) the learned part of both
 
 
 class Source(Protocol):
-    """What an objective may ask for while it looks at one batch."""
+    """What an objective can request for a batch."""
 
     @property
     def fixed(self) -> Tensor | None:
-        """Coordinates that samples share with the data they stand against."""
+        """Coordinates that samples share with their data."""
         ...
 
     @property
     def generator(self) -> torch.Generator:
-        """Of all noise."""
+        """Random generator of all noise."""
         ...
 
     def chains(self) -> Chain:
-        """Samples of the model, one for each datum, from the sample buffer."""
+        """Samples of the model, one per datum, from the sample buffer."""
         ...
 
     def differentiable_step(self, x: Tensor) -> Tensor:
@@ -51,26 +51,26 @@ class Source(Protocol):
         ...
 
     def extra_negatives(self) -> Batch | None:
-        """Further negatives, a planner's own plans say, or None."""
+        """Further negatives, for example a planner's own plans; or None."""
         ...
 
 
 class Objective(Protocol):
-    """What a `Trainer` minimises."""
+    """A loss that a `Trainer` minimises."""
 
     @property
     def uses_chains(self) -> bool:
-        """Whether it asks for `Source.chains`."""
+        """Whether it uses `Source.chains`."""
         ...
 
     def of_batch(self, energy: Energy, batch: Batch, source: Source) -> tuple[LossTerms, Chain | None]:
-        """Loss of a batch, and the chains that it was made with, if any."""
+        """Loss of a batch, and the chains it was computed with, if any."""
         ...
 
 
 @dataclass(frozen=True)
 class ContrastiveLoss(ABC):
-    """What the objectives share: one pass for data and samples, and a penalty on the energy's size.
+    """Shared part of the objectives: one pass for data and samples, and a penalty on the energy's size.
 
     Args:
         energy_l2: weight of the mean squared tilt of data and samples, which keeps energies near 0
@@ -85,7 +85,7 @@ class ContrastiveLoss(ABC):
 
     @property
     def uses_chains(self) -> bool:
-        """One a datum."""
+        """True: one chain per datum."""
         return True
 
     def __call__(
@@ -122,7 +122,7 @@ class ContrastiveLoss(ABC):
         return LossTerms(total, positive.detach(), negative.detach(), tilt.detach())
 
     def of_batch(self, energy: Energy, batch: Batch, source: Source) -> tuple[LossTerms, Chain | None]:
-        """Data against one chain each, and against what was planned."""
+        """Loss of data against one chain per datum and against the extra negatives."""
         chain = source.chains()
         negatives, context = chain.x, batch.context
         planned = source.extra_negatives()
@@ -134,7 +134,7 @@ class ContrastiveLoss(ABC):
 
     @abstractmethod
     def contrast(self, positive: Tensor, negative: Tensor) -> Tensor:
-        """The objective, from energies of data `(B,)` and of samples `(M,)`."""
+        """The objective from energies of data `(B,)` and of samples `(M,)`."""
 
     @staticmethod
     def _size(tilt: Tensor, positives: int) -> Tensor:
@@ -144,10 +144,10 @@ class ContrastiveLoss(ABC):
 
 @dataclass(frozen=True)
 class ContrastiveDivergence(ContrastiveLoss):
-    """`E(x⁺) - E(x⁻)` (Hinton 2002; Du & Mordatch 2019): maximum likelihood by samples."""
+    """`E(x⁺) - E(x⁻)` (Hinton 2002; Du & Mordatch 2019): maximum likelihood with samples."""
 
     def contrast(self, positive: Tensor, negative: Tensor) -> Tensor:
-        """Mean energy of data less that of samples."""
+        """Mean energy of data minus that of samples."""
         return positive.mean() - negative.mean()
 
 
@@ -156,7 +156,7 @@ class Softplus(ContrastiveLoss):
     """`log(1 + exp(E(x⁺))) + log(1 + exp(-E(x⁻)))`: logistic classification of data against samples."""
 
     def contrast(self, positive: Tensor, negative: Tensor) -> Tensor:
-        """Logistic loss; saturates once data and samples are told apart."""
+        """Logistic loss; saturates once data and samples are separated."""
         return functional.softplus(positive).mean() + functional.softplus(-negative).mean()
 
 
@@ -164,7 +164,7 @@ class Softplus(ContrastiveLoss):
 class LogSumExp(ContrastiveLoss):
     """`E(x⁺) + log mean exp(-E(x⁻))`: samples weighted by their own likelihood.
 
-    The normaliser of maximum likelihood by importance sampling from the negatives: samples of low
+    This estimates the normaliser of maximum likelihood by importance sampling from the negatives: samples of low
     energy count most.
     """
 
@@ -175,17 +175,17 @@ class LogSumExp(ContrastiveLoss):
 
 @dataclass(frozen=True)
 class InfoNCE(ContrastiveLoss):
-    """Pick the datum out of itself and its own K negatives (van den Oord et al. 2018).
+    """Classify the datum among itself and its own K negatives (van den Oord et al. 2018).
 
-    Negatives are read in K rounds over the data, as the trainer strings them together: `M = K B`, and negative
-    `j` stands against datum `j mod B`.
+    Negatives are in K rounds over the data, in the order in which the trainer concatenates them: `M = K B`, and
+    negative `j` is compared with datum `j mod B`.
 
-    With `proposals` negatives are draws from the energy's base instead of chains, and the tilt alone is told: as
-    `-log` of the base is a part of the energy, its least is where the tilt is `-log` of the ratio of densities of data
-    and base, and the energy that of the data (Ma & Collins 2018; ranking noise-contrastive estimation).
+    With `proposals` negatives are draws from the energy's base instead of chains, and only the tilt is classified.
+    The loss is least if the tilt is `-log` of the density ratio of data to base; as the base adds `-log` of its own
+    density, the energy is then that of the data (Ma & Collins 2018; ranking noise-contrastive estimation).
 
     Args:
-        proposals: draws from the base for each datum (of an energy with `propose`); 0 for one chain each.
+        proposals: draws from the base per datum (for an energy with `propose`); 0 for one chain per datum.
 
     """
 
@@ -197,11 +197,11 @@ class InfoNCE(ContrastiveLoss):
 
     @property
     def uses_chains(self) -> bool:
-        """Only without proposals."""
+        """Whether there are no proposals."""
         return not self.proposals
 
     def of_batch(self, energy: Energy, batch: Batch, source: Source) -> tuple[LossTerms, Chain | None]:
-        """Data against draws from the base, or against chains."""
+        """Loss of data against draws from the base, or against chains."""
         if not self.proposals:
             return super().of_batch(energy, batch, source)
         propose = getattr(energy, "propose", None)

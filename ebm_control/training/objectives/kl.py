@@ -1,4 +1,4 @@
-"""Contrastive divergence with the terms that it leaves out."""
+"""Contrastive divergence with the KL term that it usually omits."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ebm_control.training.objectives.contrastive import ContrastiveDivergence, L
 
 @dataclass(frozen=True)
 class ImprovedContrastiveDivergence(ContrastiveDivergence):
-    """Contrastive divergence and the KL divergence of short chains to the model (Du, Li, Tenenbaum & Mordatch 2021).
+    """Contrastive divergence plus the KL divergence of short chains to the model (Du, Li, Tenenbaum & Mordatch 2021).
 
-    As the energy changes, so do the samples that a chain of few steps gives; plain contrastive divergence ignores that.
-    The term is `E(x) - H(x)` over samples `x` after one more step of their chains, through which its gradient reaches
-    the energy that moved them; `E` itself is held. The entropy `H` is that of a nearest-neighbour estimate among the
-    batch, over the coordinates that are not fixed: for a conditional energy it is the entropy of samples whatever
-    they are conditioned on.
+    When the energy changes, so do the samples of a short chain; plain contrastive divergence ignores that.
+    The term is `E(x) - H(x)` over samples `x` after one more step of their chains. Its gradient passes through that
+    step to the energy that moved them; `E` itself is detached. The entropy `H` is a nearest-neighbour estimate within
+    the batch, over the coordinates that are not fixed. For a conditional energy it is the entropy of samples over all
+    conditions together.
 
     Args:
         kl: weight of the energy of samples.
-        entropy: weight of their entropy.
+        entropy: weight of the entropy of samples.
 
     """
 
@@ -39,7 +39,7 @@ class ImprovedContrastiveDivergence(ContrastiveDivergence):
         require_number("entropy", self.entropy, 0)
 
     def of_batch(self, energy: Energy, batch: Batch, source: Source) -> tuple[LossTerms, Chain | None]:
-        """Data against one chain each, and the chains' own divergence."""
+        """Loss of data against one chain per datum, plus the KL term of the chains."""
         terms, chain = super().of_batch(energy, batch, source)
         assert chain is not None
         x = source.differentiable_step(chain.x)
@@ -60,8 +60,8 @@ class ImprovedContrastiveDivergence(ContrastiveDivergence):
 def entropy_of(x: Tensor, among: Tensor, fixed: Tensor | None, neighbours: int = 10) -> Tensor:
     """Mean log distance of samples `(B, *shape)` to a near one of `among` `(B, *shape)`, a scalar.
 
-    Up to a factor and a constant the entropy of what they are drawn from (Kozachenko & Leonenko 1987). The nearest
-    of all would have a gradient of heavy tails where coordinates are few: `neighbours` says which one is taken.
+    Up to a factor and a constant this is the entropy of their distribution (Kozachenko & Leonenko 1987). The nearest
+    neighbour would give heavy-tailed gradients in few dimensions, hence the `neighbours`-th nearest is used.
     """
     free = (
         torch.ones(x.shape[1:], dtype=torch.bool, device=x.device)

@@ -1,4 +1,4 @@
-"""Denoising score matching: no samples of the model at all."""
+"""Denoising score matching: training without samples of the model."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ebm_control.energies.base import Energy
 from ebm_control.samplers.chain import Chain
 from ebm_control.training.objectives.contrastive import LossTerms, Source
 
-FOCUS = 0.8  # deviation of the logarithms of levels around the data's own scale
+FOCUS = 0.8  # std of the log levels around the data's own scale
 
 
 @dataclass(frozen=True)
 class DenoisingScoreMatching:
-    """`|σ S ∇E(x + σ S ε, σ) - ε|²` over noise levels σ of a range (Vincent 2011; Song & Ermon 2019).
+    """`|σ S ∇E(x + σ S ε, σ) - ε|²` over a range of noise levels σ (Vincent 2011; Song & Ermon 2019).
 
-    The gradient of an energy of noised data points to where they came from. The energy's context ends with log σ;
-    `Annealed` samples it. Fixed coordinates are not noised. Half of the levels are log-uniform, half log-normal around
-    the scale of the data (Karras et al. 2022), where noise decides between modes: their shares are learned there.
+    The gradient of an energy of noised data points from the noised to the clean data. The energy's context ends with
+    log σ; `Annealed` samples it. Fixed coordinates are not noised. Half of the levels are log-uniform, half log-normal
+    around the scale of the data (Karras et al. 2022), where the probabilities of modes are learned.
 
     Args:
         low: least noise level.
-        high: greatest.
-        scale: S, deviation of the noise at level 1, broadcast to a sample.
+        high: greatest noise level.
+        scale: S, std of the noise at level 1, broadcast to a sample.
 
     """
 
@@ -44,11 +44,11 @@ class DenoisingScoreMatching:
 
     @property
     def uses_chains(self) -> bool:
-        """None."""
+        """False: no samples of the model are used."""
         return False
 
     def of_batch(self, energy: Energy, batch: Batch, source: Source) -> tuple[LossTerms, Chain | None]:
-        """Squared error of the noise that the gradient tells, a mean over free coordinates."""
+        """Mean squared error of the noise predicted by the gradient, over coordinates that are not fixed."""
         x, generator = batch.x, source.generator
         place = {"generator": generator, "device": x.device, "dtype": x.dtype}
         log_level = self._levels(len(x), place)
@@ -62,12 +62,12 @@ class DenoisingScoreMatching:
         (gradient,) = torch.autograd.grad((base + tilt).sum(), noised, create_graph=True)
         error = (step * gradient - noise).square() * free
         total = error.sum() / (free.expand_as(x).sum())
-        # The tilt of an energy of noised data grows as 1/σ: what is watched for running away is what is left of it.
+        # The tilt of an energy of noised data grows as 1/σ: the guard watches it divided by that.
         watched = (tilt * log_level[:, 0].exp()).detach()
         return LossTerms(total, (base + tilt).detach(), x.new_zeros(0), watched), None
 
     def _levels(self, count: int, place: dict[str, Any]) -> Tensor:
-        """Logarithms `(count, 1)`: half of them uniform, half around that of the deviation of the data."""
+        """Logarithms of levels `(count, 1)`: half of them uniform, half around the log of the data's std."""
         low, high = math.log(self.low), math.log(self.high)
         anywhere = low + (high - low) * torch.rand((count, 1), **place)
         near = (FOCUS * torch.randn((count, 1), **place) - FOCUS / 2).clamp(low, high)
