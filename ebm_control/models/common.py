@@ -36,6 +36,7 @@ class EnergyTrainSettings:
         ema: decay of the exponential moving average of the weights.
         checkpoint_every: updates between checkpoints.
         seed: seed of all random numbers.
+
     """
 
     energy_l2: float = 0.1

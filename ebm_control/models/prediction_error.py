@@ -60,6 +60,7 @@ def prediction_error(
     Raises:
         InputError: the data hold no window of that length or have other coordinates, or the horizon exceeds the
             window of a model of kind "window" without a base.
+
     """
     for name, value in (("horizon", horizon), ("windows", windows), ("samples", samples)):
         require_number(name, value, 1, whole=True)
