@@ -2,7 +2,7 @@
 
 With a regression base, the energy's temperature is set so that an error of one typical displacement in the
 dynamics costs `weight / 2` in the coordinate that the base predicts best, among those that actions can move. A base
-fitted to a clean simulator is too stiff for sampling, and one stiff coordinate is enough to freeze trajectories.
+fitted to a clean simulator is too stiff for sampling, and one stiff coordinate is enough to block all moves.
 Coordinates that actions cannot move (a phase, a disturbance) are at most as stiff as that one. Coordinates that are
 constant or move like a clock are fixed at their future values. Neither affects how exactly a plan follows the dynamics.
 """

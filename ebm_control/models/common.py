@@ -32,7 +32,7 @@ class EnergyTrainSettings:
         energy_l2: weight of the penalty on the squared tilt, or on the squared energy if it has no base.
         langevin_steps: Langevin steps per negative chain and update.
         fresh_fraction: fraction of chains that are restarted.
-        gradient_clip: largest gradient norm of an update.
+        gradient_clip: largest gradient norm per update.
         ema: decay of the exponential moving average of the weights.
         checkpoint_every: updates between checkpoints.
         seed: seed of all random numbers.

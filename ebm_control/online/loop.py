@@ -72,7 +72,7 @@ class OnlineLearning:
         goals: sets goals instead of the environment (`FrontierGoals` for exploration); None for the environment's.
         folder: gets checkpoints and TensorBoard events; None writes nothing.
         resume: continue from the newest checkpoint of `folder`, if there is one, with the same settings (`steps` may
-            be larger). Episodes restart, noise is drawn anew, and `goals` is used as it is passed, because its memory
+            be larger). Episodes restart, noise is drawn again, and `goals` is used as it is passed, because its memory
             is not part of a checkpoint. So the run differs from one without interruption.
         about: JSON-safe values that `planner` depends on, for example horizon and weights. They are stored in
             checkpoints, and a run is not resumed with other values.

@@ -17,7 +17,7 @@ class OnlineSettings:
         environments: number of parallel environments.
         warm_up: steps with random actions at the start, at least 2: one for training, one for evaluation.
         every: smallest number of steps between rounds of training.
-        growth: later rounds are this fraction of all steps so far apart, if that is more than `every`.
+        growth: the interval between rounds is this fraction of the steps so far, if that is more than `every`.
         replan_every: largest number of steps that a plan is followed for.
         tolerance: distance of a state from its plan, in typical displacements, above which all plans are replaced.
         noise: std of the noise on actions, in half-widths of their range.

@@ -26,7 +26,7 @@ from ebm_control.tensors import as_array
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
-_SUCCESS = ("is_success", "success")  # the first as in Gymnasium-Robotics
+_SUCCESS = ("is_success", "success")  # Gymnasium-Robotics uses the first
 
 
 class Agent(Protocol):

@@ -1,4 +1,4 @@
-"""Hierarchical planning: a route gives way-points, and a fine planner plans to them."""
+"""Hierarchical planning: a fine planner follows the way-points of a coarse route."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Planner:
             starts without noise.
         windings: with `fix_goal`, initialise chains with every combination of directions of the goal's periodic
             coordinates (the first with the shorter directions), instead of the shorter directions only.
-        restarts: fraction of chains that are initialised anew in spite of a warm start.
+        restarts: fraction of chains that start from new initial values despite a warm start.
         context: `(context_dim,)` context of the energy for every plan (for example a time gap), or None.
         dynamics: predicts the states, so that plans are over actions only; None for collocation.
         steady: `(obs_dim,)` boolean, coordinates that no plan can change (constants, clocks); None for none.
