@@ -1,4 +1,4 @@
-"""Baselines: dynamics models without an energy, planned with in the space of actions or asked for futures."""
+"""Baselines: dynamics models without an energy, for planning over actions and for prediction."""
 
 from ebm_control.baselines.baseline import Baseline
 from ebm_control.baselines.fit import fit_baseline

@@ -1,4 +1,4 @@
-"""A fitted dynamics model with its units: saved, loaded, and asked for futures in the environment's units."""
+"""A fitted dynamics model with its units, which can be saved, loaded and used for prediction."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from ebm_control.training.fitting import Training
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """A dynamics model with the units it works in.
+    """A dynamics model with its units.
 
     Attributes:
-        dynamics: over normalised trajectories.
-        normalizer: between them and the environment.
-        training: how its fit went: updates, seconds, metrics.
+        dynamics: model over normalised trajectories.
+        normalizer: converts between these and the environment's units.
+        training: summary of the fit: updates, seconds, metrics.
         held_out_error: `(obs_dim,)` root mean squared error of one displacement on held-out episodes, in typical
-            displacements (`dynamics.displacement_scale`): what `fit_base` returns. Of a recurrent model, of the last
+            displacements (`dynamics.displacement_scale`), as returned by `fit_base`. For a recurrent model, of the last
             displacement of a window.
-        recorded: some of the rewards in the data, by which a reward written by hand is checked.
+        recorded: some of the rewards in the data; a hand-written reward is compared with them.
 
     """
 
@@ -46,7 +46,7 @@ class Baseline:
 
     @property
     def layout(self) -> TrajectoryLayout:
-        """Layout of the normalised trajectories: the normaliser's, less the actions of a model of states alone."""
+        """Layout of the normalised trajectories: the normaliser's, without actions if the model has states only."""
         return self.dynamics.layout
 
     @outside_inference_mode
@@ -59,25 +59,25 @@ class Baseline:
         samples: int = 1,
         generator: torch.Generator | None = None,
     ) -> Prediction:
-        """Futures in the environment's units; `futures` in normalised ones.
+        """Futures in the environment's units; see `ebm_control.baselines.futures` for normalised units.
 
-        A feed-forward or recurrent model predicts one future, which is repeated; an ensemble one after another of its
-        members, with its noise. Periodic coordinates are not wrapped.
+        A feed-forward or recurrent model predicts one future, which is repeated. In an ensemble each future follows
+        one member, in turn, with its noise. Periodic coordinates are not wrapped.
 
         Args:
-            observations: `(N, obs_dim)`, or histories `(N, h, obs_dim)`; only a recurrent model sees more than the last
-                one.
-            actions: `(N, h - 1 + horizon, act_dim)`, from the first observation on; None for a model of states alone.
+            observations: `(N, obs_dim)`, or histories `(N, h, obs_dim)`; only a recurrent model uses more than the last
+                observation.
+            actions: `(N, h - 1 + horizon, act_dim)`, beginning at the first observation; None for a model of states.
             horizon: states to predict.
             samples: futures per history, `K`.
-            generator: source of an ensemble's noise; None seeds from the system.
+            generator: source of an ensemble's noise; None takes a seed from the system.
 
         Returns:
             `states` `(N, K, horizon, obs_dim)` and `actions` `(N, K, horizon, act_dim)` in the environment's units;
             `energy` `(N, K)` is NaN, as a baseline has none.
 
         Raises:
-            InputError: a shape does not fit, a value is not finite, or actions are missing or not wanted.
+            InputError: a shape does not fit, a value is not finite, or actions are missing or not supported.
 
         """
         seen = self.layout.act_dim > 0
@@ -103,10 +103,10 @@ class Baseline:
         )
 
     def save(self, folder: Path | str) -> Path:
-        """Write the model to `folder`, for `load`, and return it; one saved there before is replaced.
+        """Write the model to `folder`, for `load`, and return the path; a model saved there earlier is replaced.
 
         Raises:
-            CheckpointError: `folder` holds the checkpoints of a run, or it could not be written.
+            CheckpointError: `folder` holds the checkpoints of a run, or writing failed.
 
         """
         dynamics, training = self.dynamics, self.training
@@ -125,16 +125,16 @@ class Baseline:
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> Baseline:
-        """Baseline that was saved in `path`, or in a checkpoint there.
+        """Load the baseline that was saved in `path`, a folder or a checkpoint.
 
         Raises:
-            CheckpointError: the checkpoint is not sound or not of a baseline.
+            CheckpointError: the checkpoint is corrupt or does not belong to a baseline.
 
         """
         checkpoint = load_checkpoint(path)
         try:
             loaded = _rebuilt(checkpoint)
-        except Exception as error:  # settings made up by someone else can fail in any way
+        except Exception as error:  # settings from an unknown source may raise anything
             raise CheckpointError(f"{path}: not a checkpoint of a baseline ({one_line(error)})") from error
         loaded.dynamics.to(device).eval().requires_grad_(False)
         return loaded
@@ -143,9 +143,9 @@ class Baseline:
 def _rebuilt(checkpoint: Checkpoint) -> Baseline:
     settings = checkpoint.settings
     normalizer = Normalizer.from_dict(settings["normalizer"])
-    # Checkpoints from before there were models of states alone do not say.
+    # Old checkpoints lack this setting: models of states only were added later.
     layout = layout_of(normalizer, bool(settings.get("states_only", False)))
-    # The scale itself comes with the weights, as a buffer.
+    # The weights include the scale, as a buffer.
     scale = torch.ones(layout.obs_dim, dtype=torch.float32)
     dynamics = MODELS[settings["kind"]](layout, scale, **settings["model"])
     dynamics.load_state_dict(dict(checkpoint.weights))
@@ -156,5 +156,5 @@ def _rebuilt(checkpoint: Checkpoint) -> Baseline:
 
 
 def layout_of(normalizer: Normalizer, states_only: bool) -> TrajectoryLayout:
-    """The normaliser's layout, without actions where a model sees states alone."""
+    """The normaliser's layout, without actions if the model has states only."""
     return replace(normalizer.layout, act_dim=0) if states_only else normalizer.layout

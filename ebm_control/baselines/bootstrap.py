@@ -1,4 +1,4 @@
-"""Bootstraps of an ensemble's members: how often each member's data hold each window."""
+"""Bootstraps for the members of an ensemble: how often each member's data contain each window."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def bootstrap_counts(members: int, windows: int, seed: int) -> Tensor:
-    """Of data that are all there: `windows` drawn with replacement by each member, `(members, windows)` counts.
+    """Bootstrap counts `(members, windows)` for a fixed data set: `windows` draws with replacement per member.
 
-    The bootstrap of Efron (1979), as in PETS: the counts of a member sum to `windows`.
+    The bootstrap of Efron (1979), as used in PETS: the counts of a member sum to `windows`.
     """
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(windows, (members, windows), generator=generator)
@@ -18,11 +18,11 @@ def bootstrap_counts(members: int, windows: int, seed: int) -> Tensor:
 
 
 def stream_bootstrap_counts(members: int, windows: int, seed: int) -> Tensor:
-    """Of data that go on growing: independent Poisson(1) counts, `(members, windows)`.
+    """Bootstrap counts `(members, windows)` for growing data: independent Poisson(1) variables.
 
-    The bootstrap of a stream (Oza & Russell 2001), the limit of the other one for many windows. Counts are drawn window
-    by window, so that those of earlier windows stay as they are when more come: with draws with replacement every
-    member would change its data in each round.
+    This online bootstrap (Oza & Russell 2001) is the limit of the other one for many windows. Counts are drawn window
+    by window, so those of earlier windows do not change when more are added. With draws with replacement every
+    member's data would change in each round.
     """
     drawn = np.random.default_rng(seed).poisson(1.0, (windows, members))
     return torch.from_numpy(drawn).float().T.contiguous()

@@ -1,4 +1,4 @@
-"""Baselines from rollouts, in the units and on the split of `fit_model`."""
+"""Fitting of baselines to rollouts, with the units and the data split of `fit_model`."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def fit_baseline(
     """Fit a dynamics model to displacements, in typical displacements of the data.
 
     Args:
-        buffer: rollouts, at least 2 episodes; for a recurrent model, of `window` states on both sides of the split.
-        settings: which model, and how; None for a feed-forward one.
+        buffer: rollouts, at least 2 episodes; for a recurrent model with `window` states on both sides of the split.
+        settings: choice of model and fit; None for a feed-forward model.
         progress: show a progress bar.
-        device: where to train.
+        device: training device.
 
     Raises:
-        InputError: too few or too short episodes.
+        InputError: there are too few episodes, or they are too short.
 
     """
     settings = BaselineSettings() if settings is None else settings
@@ -80,14 +80,14 @@ def fit_baseline(
 
 @torch.no_grad()
 def held_out_error(model: Model, windows: Iterator[Batch]) -> Tensor:
-    """Root mean squared error of one displacement, `(obs_dim,)` in typical displacements, over ten batches."""
+    """Root mean squared error `(obs_dim,)` of one displacement, in typical displacements, over ten batches."""
     errors = torch.stack([model.residual(next(windows).x).square().mean(dim=0) for _ in range(10)])
     return errors.mean(dim=0).sqrt()
 
 
 @dataclass(frozen=True, eq=False)
 class _Data:
-    """Rollouts split and measured as `fit_model` does."""
+    """Rollouts, split and normalised by the same code as in `fit_model`."""
 
     train: RolloutBuffer
     held: RolloutBuffer

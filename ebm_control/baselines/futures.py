@@ -1,4 +1,4 @@
-"""Whole futures of a baseline, beside what `predict` samples of an energy."""
+"""Futures of a baseline; the counterpart of `predict` for an energy."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ def futures(
     generator: torch.Generator | None = None,
     bounds: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """Futures of given histories, in the rows of `predict`.
+    """Predict futures of given histories, in the same form as `predict`.
 
-    A feed-forward or recurrent model has one future, which is repeated (a view, not a copy). Of an ensemble,
-    future `k` follows member `k mod members` to its end with noise of its own, drawn for every history anew
+    A feed-forward or recurrent model has one future, which is repeated (a view, not a copy). In an ensemble,
+    future `k` follows member `k mod members` to its end, with independent noise for every history and future
     (TS∞ of PETS, Chua et al. 2018). Periodic coordinates are not wrapped.
 
     Args:
-        baseline: fitted.
-        history: `(N, h, D)` rows known, in normalised units and the columns of `baseline.layout`; the last row's
-            action is ignored. A recurrent model reads all rows, the others the last one.
-        actions: `(N, horizon, act_dim)` from the last known state on; None for a model that sees states alone.
+        baseline: fitted baseline.
+        history: `(N, h, D)` observed time steps, in normalised units and with the coordinates of `baseline.layout`; the
+            last one's action is ignored. A recurrent model reads all time steps, the others the last one.
+        actions: `(N, horizon, act_dim)` beginning at the last observed state; None for a model of states only.
         horizon: states to predict, `H`.
-        samples: futures a history, `K`: any number, and of an ensemble the first of as many as fill its members.
-        generator: source of an ensemble's noise; None seeds from the system.
-        bounds: as in `predict`.
+        samples: futures per history, `K`; any number, which need not be a multiple of an ensemble's members.
+        generator: source of an ensemble's noise; None takes a seed from the system.
+        bounds: low and high `(obs_dim,)` to which each predicted state is clamped; None for no bounds.
 
     Returns:
         States `(N, K, H, obs_dim)`, in normalised units.
 
     Raises:
-        InputError: a shape does not fit, a figure is not finite, or actions are missing or not wanted.
+        InputError: a shape does not fit, a value is not finite, or actions are missing or not supported.
 
     """
     layout, dynamics = baseline.layout, baseline.dynamics
@@ -73,7 +73,7 @@ def futures(
 
 
 def _check_actions(layout: TrajectoryLayout, actions: Tensor | None, count: int, horizon: int) -> None:
-    """Raise `InputError` unless actions are finite and fit, or are missing where the model sees none."""
+    """Raise `InputError` unless actions are finite and have the right shape, or are None for a model of states."""
     shape = (count, horizon, layout.act_dim)
     if actions is None:
         require(layout.act_dim == 0, "actions", given=None, expected=f"shape {shape}: the model sees actions")
@@ -89,7 +89,7 @@ def _check_actions(layout: TrajectoryLayout, actions: Tensor | None, count: int,
 
 
 def _rows(layout: TrajectoryLayout, history: Tensor, actions: Tensor | None, horizon: int) -> Tensor:
-    """History and future `(N, h + horizon, D)`, its actions in place and its states 0."""
+    """History and future `(N, h + horizon, D)`, with the actions of both; future states are 0."""
     unknown = history.new_zeros(len(history), horizon, layout.obs_dim)
     states = torch.cat([layout.states(history), unknown], dim=1)
     if actions is None:
@@ -98,7 +98,7 @@ def _rows(layout: TrajectoryLayout, history: Tensor, actions: Tensor | None, hor
 
 
 def _particles(ensemble: Ensemble, x: Tensor, samples: int, generator: torch.Generator | None) -> Tensor:
-    """Futures `(N, samples, T-1, obs_dim)` of trajectories `(N, T, D)` after their first row."""
+    """Futures `(N, samples, T-1, obs_dim)` of trajectories `(N, T, D)` after their first time step."""
     if generator is None:
         generator = torch.Generator(x.device)
         generator.seed()
@@ -107,5 +107,5 @@ def _particles(ensemble: Ensemble, x: Tensor, samples: int, generator: torch.Gen
     shape = (x.shape[1] - 1, members, per_member, len(x), layout.obs_dim)
     noise = torch.randn(shape, generator=generator, device=generator.device, dtype=x.dtype)
     paths = layout.states(ensemble.follow(x, noise.to(x.device)))[:, :, 1:]
-    # Member after member as they come: turned, so that any number of the first has all members in equal shares.
+    # Reorder so that futures alternate between members; any first few then use the members equally.
     return paths.unflatten(1, (members, per_member)).transpose(1, 2).flatten(1, 2)[:, :samples]

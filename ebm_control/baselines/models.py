@@ -20,21 +20,21 @@ from ebm_control.tensors import ordinary_tensors
 
 
 class DisplacementModel(nn.Module):
-    """What the models share: what they see of a row, and the units of what they predict.
+    """Common base of the models: the inputs of their networks and the units of their predictions.
 
     Args:
-        layout: meaning of the coordinates; without actions the model sees states alone, and cannot be planned with.
-        displacement_scale: `(obs_dim,)` the data's deviation of one displacement, in the units of `x`.
+        layout: meaning of the coordinates; without actions the model cannot be used for planning.
+        displacement_scale: `(obs_dim,)` std of one displacement in the data, in the units of `x`.
         hidden: widths of the hidden layers.
-        frequencies: random Fourier features of the state, as of an energy (`FourierMLP`); 0 for none.
-        bandwidth: of their directions.
+        frequencies: random Fourier features of the state (see `FourierMLP`); 0 for none.
+        bandwidth: std of their frequencies.
 
     """
 
     displacement_scale: Tensor
     directions: Tensor  # `(feature_dim, frequencies)`
-    members = 1  # networks that learn from windows of their own
-    bounds: tuple[Tensor, Tensor] | None = None  # that predicted states are held within, `(obs_dim,)` each
+    members = 1  # networks that are trained on different windows
+    bounds: tuple[Tensor, Tensor] | None = None  # range of predicted states, `(obs_dim,)` each
 
     @ordinary_tensors()
     def __init__(
@@ -51,24 +51,24 @@ class DisplacementModel(nn.Module):
         require_shape("displacement_scale", displacement_scale, (layout.obs_dim,))
         self.layout, self.hidden, self.bandwidth = layout, tuple(hidden), bandwidth
         directions = random_directions(layout.feature_dim, frequencies, bandwidth)
-        # Checkpoints of models without are those from before there were any.
+        # Without Fourier features this is not stored, to match checkpoints that predate them.
         self.register_buffer("directions", directions, persistent=frequencies > 0)
         self.register_buffer("displacement_scale", displacement_scale.detach().float().clone())
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Inputs and outputs of a network that predicts one displacement."""
+        """Number of inputs and outputs of a network that predicts one displacement."""
         inputs = self.layout.feature_dim + 2 * self.directions.shape[1] + self.layout.act_dim
         return inputs, self.layout.obs_dim
 
     @property
     def settings(self) -> dict[str, Any]:
-        """JSON-safe arguments that it is made of, beside layout and scale."""
+        """JSON-safe constructor arguments, except layout and scale."""
         waves = {"frequencies": self.directions.shape[1], "bandwidth": self.bandwidth}
         return {"hidden": list(self.hidden)} | waves
 
     def inputs(self, rows: Tensor) -> Tensor:
-        """What a network sees of rows `(..., D)`: features of the state, and the action."""
+        """Network inputs for time steps `(..., D)`: features of the state, and the action."""
         seen = self.layout.features(self.layout.states(rows))
         parts = [seen, self.layout.actions(rows)]
         if self.directions.shape[1]:
@@ -76,18 +76,18 @@ class DisplacementModel(nn.Module):
         return torch.cat(parts, dim=-1).to(self.displacement_scale.dtype)
 
     def displacement(self, x: Tensor) -> Tensor:
-        """From the first to the second state of windows `(..., 2, D)`, in units of the data's: `(..., obs_dim)`."""
+        """Displacement `(..., obs_dim)` of windows `(..., 2, D)`, in units of the data's displacements."""
         states = self.layout.states(x)
         return self.layout.difference(states[..., 1, :], states[..., 0, :]) / self.displacement_scale
 
     def move(self, rows: Tensor, displacement: Tensor) -> Tensor:
-        """States that rows `(..., D)` lead to by a displacement `(..., obs_dim)` in units of the data's."""
+        """Next states of time steps `(..., D)` after a displacement `(..., obs_dim)` in units of the data's."""
         states = self.layout.states(rows) + self.displacement_scale * displacement
         return states if self.bounds is None else states.clamp(*self.bounds)
 
 
 class FeedForward(DisplacementModel):
-    """`s' = s + scale * f(s, a)`, deterministic: one particle.
+    """Deterministic model `s' = s + scale * f(s, a)`: one particle.
 
     Args:
         layout: see `DisplacementModel`.
@@ -115,29 +115,29 @@ class FeedForward(DisplacementModel):
         return self.displacement(x) - self.network(self.inputs(x[..., 0, :]))
 
     def loss(self, batch: Batch, counts: Tensor | None = None) -> Tensor:
-        """Mean squared residual of windows `(B, 2, D)`, a scalar; `counts` are an ensemble's."""
+        """Mean squared residual of windows `(B, 2, D)`, a scalar; `counts` is used by ensembles only."""
         return self.residual(batch.x).square().mean()
 
     def rollout(self, x: Tensor) -> Tensor:
-        """`(B, T, D) -> (B, 1, T, D)`, see `Dynamics`."""
+        """Predicted trajectories, `(B, T, D) -> (B, 1, T, D)`; see `Dynamics`."""
         self.layout.check("x", x)
         return unroll(x, self.layout, lambda row, _: self.move(row, self.network(self.inputs(row))))[:, None]
 
 
 class Ensemble(DisplacementModel):
-    """Probabilistic ensemble (PETS, Chua et al. 2018): each member a Gaussian `p(Δs | s, a)`.
+    """Probabilistic ensemble (PETS, Chua et al. 2018): each member is a Gaussian `p(Δs | s, a)`.
 
-    Members are batched: a layer is one `bmm` with weights `(members, in, out)`. A log variance is kept softly
-    between two learned bounds, so that it says nothing absurd away from the data.
+    Members are batched: a layer is one `bmm` with weights `(members, in, out)`. A log variance is softly limited
+    to a range between two learned bounds, so that it remains plausible away from the data.
 
-    As a `Dynamics` it is one particle a member, each following its member's mean; `TrajectorySampling` adds the
+    As a `Dynamics` it has one particle per member, which follows the member's mean; `TrajectorySampling` adds the
     members' noise.
 
     Args:
         layout: see `DisplacementModel`.
         displacement_scale: see `DisplacementModel`.
         hidden: widths of each member.
-        members: networks.
+        members: number of networks.
         frequencies: see `DisplacementModel`.
         bandwidth: see `DisplacementModel`.
 
@@ -165,11 +165,11 @@ class Ensemble(DisplacementModel):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """See `DisplacementModel.settings`."""
+        """JSON-safe constructor arguments, see `DisplacementModel.settings`."""
         return super().settings | {"members": self.members}
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log variance `(members, N, obs_dim)` of the displacement, of `inputs` `(members, N, inputs)`."""
+        """Mean and log variance `(members, N, obs_dim)` of the displacement, from `inputs` `(members, N, inputs)`."""
         h = inputs
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             h = torch.baddbmm(bias, silu(h) if i else h, weight)
@@ -178,27 +178,27 @@ class Ensemble(DisplacementModel):
         return mean, self.log_variance_low + softplus(log_variance - self.log_variance_low)
 
     def negative_log_likelihood(self, x: Tensor) -> Tensor:
-        """Mean over `i` of `(Δs_i - μ_i)² / σ_i² + log σ_i²`, as in PETS.
+        """Mean over `i` of `(Δs_i - μ_i)² / σ_i² + log σ_i²`, as in PETS (without constants).
 
-        Of windows `(members, B, 2, D)`, each member its own: `(members, B)`.
+        For windows `(members, B, 2, D)`, B different ones per member, the result is `(members, B)`.
         """
         mean, log_variance = self(self.inputs(x[..., 0, :]))
         error = self.displacement(x) - mean
         return (error.square() * (-log_variance).exp() + log_variance).mean(dim=-1)
 
     def slack(self) -> Tensor:
-        """Distance of the log variance's bounds, summed: PETS adds 0.01 of it to the loss."""
+        """Distance between the log variance's bounds, summed; the loss adds 0.01 times this, as in PETS."""
         return (self.log_variance_high - self.log_variance_low).sum()
 
     def loss(self, batch: Batch, counts: Tensor | None = None) -> Tensor:
         """Negative log likelihood of each member's windows, summed over members, a scalar.
 
-        Summed, as members have weights of their own: each learns as fast as it would alone.
+        The sum gives each member, which has its own weights, the same gradients as if it were trained alone.
 
         Args:
-            batch: `(members * B, 2, D)` windows, B for each member, with their indices where there are counts.
-            counts: `(members, windows)` how often each member's bootstrap holds each window: its weight in the member's
-                loss; None for 1.
+            batch: `(members * B, 2, D)` windows, B for each member, with their indices if `counts` is set.
+            counts: `(members, windows)` how often each member's bootstrap contains each window, which is the window's
+                weight in the member's loss; None for 1.
 
         """
         each = self.negative_log_likelihood(batch.x.unflatten(0, (self.members, -1)))
@@ -213,15 +213,15 @@ class Ensemble(DisplacementModel):
         return self.displacement(x) - self(inputs)[0].mean(dim=0)
 
     def rollout(self, x: Tensor) -> Tensor:
-        """`(B, T, D) -> (B, members, T, D)`, noiseless; see `Dynamics`."""
+        """Trajectories without noise, `(B, T, D) -> (B, members, T, D)`; see `Dynamics`."""
         return self.follow(x, x.new_zeros(x.shape[1] - 1, self.members, 1, 1, self.layout.obs_dim))
 
     def follow(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Trajectories under given standard normal noise, each particle keeping its member.
+        """Trajectories for given standard normal noise; each particle uses one member throughout.
 
         Args:
             x: `(B, T, D)`.
-            noise: `(T-1 or more, members, K, B or 1, obs_dim)`, K particles a member; 1 shares it among trajectories.
+            noise: `(T-1 or more, members, K, B or 1, obs_dim)`, K particles per member; 1 shares it among trajectories.
 
         Returns:
             `(B, members * K, T, D)`.
@@ -240,19 +240,19 @@ class Ensemble(DisplacementModel):
 
 
 class TrajectorySampling(nn.Module):
-    """Particles of an ensemble that keep their member for the whole plan (TS∞ of PETS), with its noise.
+    """Particles of an ensemble that use one member for the whole plan (TS∞ of PETS), with its noise.
 
-    The noise is drawn once, here, and shared by all trajectories (common random numbers): candidates are
-    compared in the same weather, and a sampler sees one deterministic energy.
+    The noise is drawn once, at construction, and shared by all trajectories (common random numbers). So candidates
+    are compared under the same noise, and a sampler evaluates one deterministic energy.
 
     Args:
         ensemble: the model.
-        particles: a multiple of its members.
-        horizon: most steps of a trajectory.
-        generator: source of the noise; None seeds from the system.
+        particles: number of particles, a multiple of the members.
+        horizon: largest number of steps of a trajectory.
+        generator: source of the noise; None takes a seed from the system.
 
     Raises:
-        InputError: particles are no multiple of the members, or a trajectory is longer than the horizon.
+        InputError: `particles` is not a multiple of the members, or a trajectory is longer than the horizon.
 
     """
 
@@ -285,16 +285,16 @@ class TrajectorySampling(nn.Module):
 
     @property
     def layout(self) -> TrajectoryLayout:
-        """The ensemble's."""
+        """Layout of the ensemble's trajectories."""
         return self.ensemble.layout
 
     def rollout(self, x: Tensor) -> Tensor:
-        """`(B, T, D) -> (B, particles, T, D)`, see `Dynamics`."""
+        """Predicted trajectories, `(B, T, D) -> (B, particles, T, D)`; see `Dynamics`."""
         steps, most = x.shape[1] - 1, len(self.noise)
         require(steps <= most, "x", given=f"{steps} steps", expected=f"at most horizon = {most}")
         return self.ensemble.follow(x, self.noise)
 
 
 def _uniform(shape: tuple[int, ...], inputs: int) -> nn.Parameter:
-    """First weights as those of `nn.Linear`."""
+    """Initial weights from the distribution that `nn.Linear` uses."""
     return nn.Parameter(torch.empty(shape).uniform_(-1 / math.sqrt(inputs), 1 / math.sqrt(inputs)))

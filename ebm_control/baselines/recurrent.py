@@ -16,22 +16,22 @@ from ebm_control.tensors import ordinary_tensors
 
 
 class Recurrent(DisplacementModel):
-    """`s_{t+1} = s_t + scale * f(h_t)`, `h_t` a GRU's state after the rows up to `t` (Cho et al. 2014).
+    """`s_{t+1} = s_t + scale * f(h_t)` with `h_t` the state of a GRU after time steps up to `t` (Cho et al. 2014).
 
-    Deterministic: one particle. What a single state does not show (a velocity, a parameter of the system) it can
-    take from the rows before.
+    Deterministic: one particle. Quantities that a single state does not show (a velocity, a parameter of the system)
+    can be inferred from earlier time steps.
 
-    As a `Dynamics` it begins at the first row, without a past: so does every window that it is trained on.
+    As a `Dynamics` it begins at the first time step without a history, like every training window.
 
     Args:
         layout: see `DisplacementModel`.
         displacement_scale: see `DisplacementModel`.
-        hidden: width of the GRU's one layer.
+        hidden: width of the GRU, which has one layer.
         frequencies: see `DisplacementModel`.
         bandwidth: see `DisplacementModel`.
 
     Raises:
-        InputError: a width below 1.
+        InputError: the width is below 1.
 
     """
 
@@ -52,32 +52,32 @@ class Recurrent(DisplacementModel):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """See `DisplacementModel.settings`."""
+        """JSON-safe constructor arguments, see `DisplacementModel.settings`."""
         return super().settings | {"hidden": self.hidden[0]}
 
     def residuals(self, x: Tensor) -> Tensor:
-        """Errors of all predictions on windows `(B, T, D)`, each from the true rows before it (teacher forcing).
+        """Errors of all predictions on windows `(B, T, D)`, each from the true states before it (teacher forcing).
 
-        In units of the data's displacements, `(B, T-1, obs_dim)`.
+        The result is `(B, T-1, obs_dim)`, in units of the data's displacements.
         """
         states = self.layout.states(x)
         moved = self.layout.difference(states[:, 1:], states[:, :-1]) / self.displacement_scale
         return moved - self.head(self.memory(self.inputs(x[:, :-1]))[0])
 
     def residual(self, x: Tensor) -> Tensor:
-        """Error about the last state of windows `(B, T, D)`, in units of the data's displacements: `(B, obs_dim)`."""
+        """Error of the last predicted state of windows `(B, T, D)`, in the data's displacements: `(B, obs_dim)`."""
         return self.residuals(x)[:, -1]
 
     def loss(self, batch: Batch, counts: Tensor | None = None) -> Tensor:
-        """Mean squared residual of all predictions on windows `(B, T, D)`, a scalar; `counts` are an ensemble's."""
+        """Mean squared residual of all predictions on windows `(B, T, D)`, a scalar; `counts` is not used."""
         return self.residuals(batch.x).square().mean()
 
     def rollout(self, x: Tensor) -> Tensor:
-        """`(B, T, D) -> (B, 1, T, D)`, see `Dynamics`."""
+        """Predicted trajectories, `(B, T, D) -> (B, 1, T, D)`; see `Dynamics`."""
         return self.follow(x, 1)[:, None]
 
     def follow(self, x: Tensor, known: int) -> Tensor:
-        """Trajectories `x` `(B, T, D)` with every state after the first `known` rows replaced by what follows.
+        """Trajectories `x` `(B, T, D)` with every state after the first `known` time steps predicted.
 
         Raises:
             InputError: a shape does not fit, or `known` is not between 1 and `T`.
@@ -92,7 +92,7 @@ class Recurrent(DisplacementModel):
 
         def step(row: Tensor, _: int) -> Tensor:
             nonlocal h
-            # The same GRU as a cell: over sequences cuDNN has no gradients in evaluation mode, which plans need.
+            # The same GRU as a cell: cuDNN's version for sequences has no gradients in evaluation mode.
             h = torch.gru_cell(self.inputs(row), h, *self.memory.all_weights[0])
             return self.move(row, self.head(h))
 

@@ -1,4 +1,4 @@
-"""Settings of a baseline: which model, how large, and how it is fitted."""
+"""Settings of a baseline: kind of model, size, and fit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MODELS: dict[str, type[FeedForward] | type[Ensemble] | type[Recurrent]] = {
 
 
 class _Usual(NamedTuple):
-    """Defaults that depend on the kind."""
+    """Default settings that depend on the kind."""
 
     hidden: tuple[int, ...] | int
     updates: int
@@ -47,24 +47,24 @@ _USUAL = {
 
 @dataclass(frozen=True)
 class BaselineSettings:
-    """Which dynamics model to fit, and how.
+    """Settings of a dynamics model and of its fit.
 
     Args:
-        kind: "feed-forward" (`FeedForward`, least squares), "ensemble" (`Ensemble`, maximum likelihood, each member on
-            a bootstrap of its own; PETS, Chua et al. 2018) or "recurrent" (`Recurrent`, least squares on all
+        kind: "feed-forward" (`FeedForward`, least squares), "ensemble" (`Ensemble`, maximum likelihood, a separate
+            bootstrap for each member; PETS, Chua et al. 2018) or "recurrent" (`Recurrent`, least squares on all
             displacements of windows, each from the true states before it: teacher forcing, Williams & Zipser 1989).
-        hidden: widths of the network, of each member of an ensemble; one number, the GRU's width, of a recurrent model.
+        hidden: widths of the network, or of each member of an ensemble; for a recurrent model the width of the GRU.
             None for (256, 256), (200, 200, 200) and 192.
-        members: networks of an ensemble.
-        window: states of a recurrent model's windows: how far back it learns to look.
-        frequencies: random Fourier features of the state, for dynamics with edges; 0 for none.
-        bandwidth: standard deviation of their directions.
-        updates: of Adam, the learning rate falling to 0 along a cosine; None for 6000, and 3000 of a recurrent model.
-        batch_size: windows per update (and member); None for 256, and 64 of a recurrent model.
-        learning_rate: at the start.
-        held_out: share of the transitions that the error is measured on.
-        states_only: fit a model that sees no actions, for futures without them.
-        seed: of the split, the first weights, the bootstraps and the batches.
+        members: number of networks of an ensemble.
+        window: states per training window of a recurrent model, which limits how much history it learns to use.
+        frequencies: random Fourier features of the state, for dynamics with sharp edges; 0 for none.
+        bandwidth: standard deviation of their frequencies.
+        updates: updates of Adam, the learning rate falling to 0 along a cosine; None for 6000, or 3000 (recurrent).
+        batch_size: windows per update (and member); None for 256, or 64 (recurrent).
+        learning_rate: initial learning rate.
+        held_out: fraction of the transitions that is held out to measure the error.
+        states_only: whether to fit a model without actions, for prediction without them.
+        seed: seed of the split, the initial weights, the bootstraps and the batches.
 
     Raises:
         InputError: a setting is out of its range.
@@ -106,21 +106,21 @@ class BaselineSettings:
         require_seed("seed", self.seed)
 
     def resolved(self) -> BaselineSettings:
-        """The same with the kind's defaults in place of None."""
+        """The same settings with None replaced by the kind's defaults."""
         usual = _USUAL[self.kind]._asdict()
         return replace(self, **{name: value for name, value in usual.items() if getattr(self, name) is None})
 
     @property
     def states(self) -> int:
-        """States of the windows that the model is fitted to."""
+        """Number of states in the windows that the model is fitted to."""
         return self.window if self.kind == "recurrent" else 2
 
     def model(self, layout: TrajectoryLayout, displacement_scale: Tensor) -> Model:
-        """An untrained model, its weights drawn from torch's global generator.
+        """An untrained model; its weights are drawn from torch's global generator.
 
         Args:
-            layout: of normalised trajectories.
-            displacement_scale: `(obs_dim,)` the data's standard deviation of one displacement, normalised.
+            layout: layout of normalised trajectories.
+            displacement_scale: `(obs_dim,)` standard deviation of one displacement in the data, normalised.
 
         """
         size = {

@@ -1,4 +1,4 @@
-"""Control: planners and agents of trained models, energies and baselines alike."""
+"""Control: planners and agents from trained models, both energies and baselines."""
 
 from ebm_control.control.agent import make_agent
 from ebm_control.control.planner import SAMPLERS, planner_for

@@ -1,4 +1,4 @@
-"""From a model and an environment to an agent: costs, units, bounds and planner settings that go together."""
+"""Build an agent from a model and an environment, with matching costs, units, bounds and planner settings."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost, RewardCost
 from ebm_control.planning.agent import MPCAgent
 
-GOAL_WEIGHT = 20.0  # of the goal's distance, in normalised units
-REWARD_WEIGHT = 10.0  # of a reward in the environment's units
+GOAL_WEIGHT = 20.0  # weight of the distance to the goal, in normalised units
+REWARD_WEIGHT = 10.0  # weight of a reward in the environment's units
 
 
 def make_agent(
@@ -36,27 +36,27 @@ def make_agent(
     replan_every: int = 1,
     seed: int = 0,
 ) -> MPCAgent:
-    """An agent that plans with a model: for a reward, a cost, or the environment's goals.
+    """Build an agent that plans with a model, for a reward, a cost, or the environment's goals.
 
     Args:
         model: an energy of transitions or a baseline.
-        env: the environment, or its id: its spaces bound actions, and it says where goals are.
-        reward: function of states `(..., obs_dim)`, actions `(..., act_dim)` and next states, in the environment's
-            units, to rewards `(...)`, made of differentiable torch operations. It is compared with the rewards in the
-            data that the model was trained on, and a warning says where they disagree.
-        cost: instead, an energy of normalised trajectories: `20 * GoalCost(model.layout, (0, 1)) + obstacle`, say.
-        goal_index: observation coordinates that the environment's goal names; None to find them out.
+        env: the environment, or its id: it defines the bounds of actions, and which coordinates are goals.
+        reward: function from states `(..., obs_dim)`, actions `(..., act_dim)` and next states, in the environment's
+            units, to rewards `(...)`, composed of differentiable torch operations. It is compared with the rewards in
+            the model's training data, and a warning reports disagreement.
+        cost: alternative: an energy of normalised trajectories, e.g. `20 * GoalCost(model.layout, (0, 1)) + obstacle`.
+        goal_index: observation coordinates of the environment's goal; None detects them.
         horizon: steps ahead.
         planner: "langevin", "mppi", "cem" or a sampler; see `planner_for`.
-        shooting: plan over actions alone; None for True with a reward, else see `planner_for`.
-        weight: of the energy against the cost; see `planner_for`.
-        chains: per problem; see `planner_for`.
-        replan_every: steps that a plan is followed for.
-        seed: of the planner's noise.
+        shooting: plan over actions only; None for True with a reward, otherwise see `planner_for`.
+        weight: weight of the energy relative to the cost; see `planner_for`.
+        chains: chains per problem; see `planner_for`.
+        replan_every: steps for which a plan is followed.
+        seed: seed of the planner's noise.
 
     Raises:
-        InputError: both a reward and a cost, none of them for an environment without goals, spaces that are not those
-            of the model, or an argument that `planner_for` refuses.
+        InputError: both a reward and a cost are set, neither is and the environment has no goals, the spaces are not
+            those of the model, or `planner_for` refuses an argument.
 
     """
     given = [name for name, value in (("reward", reward), ("cost", cost)) if value is not None]
@@ -69,7 +69,7 @@ def make_agent(
     finally:
         if isinstance(env, str):
             made.close()
-    # Over states and actions plans of a reward leave the dynamics: what it gains outweighs what they cost there.
+    # A reward plan over states and actions would violate the dynamics, as the gain in reward outweighs the energy.
     over_actions = reward is not None and planner in (None, "langevin")
     found = planner_for(
         model,
@@ -105,7 +105,7 @@ def _cost(
     reward: Callable[[Tensor, Tensor, Tensor], Tensor] | None,
     goal_index: tuple[int, ...] | None,
 ) -> Energy:
-    """Cost of a reward, or of the environment's goals."""
+    """Cost for a reward, or for the environment's goals."""
     if reward is not None:
         if model.recorded is not None:
             model.recorded.compare(reward)

@@ -1,10 +1,10 @@
-"""One recipe of planners for all models: settings that work, and one word to change the sampler.
+"""Planners with tested settings for all models; the name of the sampler is enough to change it.
 
-With a regression base the energy is taken at the temperature where one typical displacement off the dynamics
-costs `weight / 2` in the coordinate that the base knows best, of those that actions can move: a base fitted to a
-clean simulator is far too stiff to move trajectories through, and one stiff coordinate is enough to hold them.
-Coordinates that actions cannot move (a phase, a disturbance) are at most as stiff as that one, and those that are
-constant or move like a clock are held where they will be: neither decides how closely a plan keeps to the dynamics.
+With a regression base, the energy's temperature is set so that an error of one typical displacement in the
+dynamics costs `weight / 2` in the coordinate that the base predicts best, among those that actions can move. A base
+fitted to a clean simulator is too stiff for sampling, and one stiff coordinate is enough to block all moves.
+Coordinates that actions cannot move (a phase, a disturbance) are at most as stiff as that one. Coordinates that are
+constant or move like a clock are fixed at their future values. Neither affects how exactly a plan follows the dynamics.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ PlanSampler = Langevin | MPPI | CEM
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings of planners that work.
+    """Tested planner settings.
 
     Attributes:
-        samplers: by name.
-        over_actions: "langevin" for an energy that is planned with over actions alone.
-        chains: of a plan, by gradients: of an energy and of a baseline.
-        weight: of an energy against the costs.
+        samplers: samplers by name.
+        over_actions: the sampler "langevin" for an energy with plans over actions only.
+        chains: chains per problem with gradient-based samplers: of an energy and of a baseline.
+        weight: weight of an energy relative to the costs.
 
     """
 
@@ -54,7 +54,7 @@ class Preset:
     weight: float
 
 
-# RMS-preconditioned descent: a plan is a mode, not a sample; steps shrink so that it settles.
+# RMS-preconditioned descent: a plan is a mode, not a sample; step sizes decrease so that it converges.
 _DESCENT = Langevin(80, Linear(0.1, 0.01), noise=0.0, adapt="rms")
 _SHORT_DESCENT = Langevin(20, Linear(0.2, 0.01), noise=0.0, adapt="rms")
 
@@ -69,8 +69,8 @@ PRESETS = {
         chains=(4, 1),
         weight=10.0,
     ),
-    # Half the weight: the better a base knows all coordinates, the more of them are as stiff as the stiffest one, and
-    # 80 steps no longer settle.
+    # Half the weight: the more accurately a base predicts all coordinates, the more of them are as stiff as the
+    # stiffest one, and 80 steps no longer converge.
     "online": Preset(
         {
             "langevin": _DESCENT,
@@ -99,29 +99,29 @@ def planner_for(
     generator: torch.Generator | None = None,
     preset: Literal["offline", "online"] = "offline",
 ) -> Planner:
-    """Planner for an energy of transitions or for a baseline, in scales taken from the model itself.
+    """Planner for an energy of transitions or for a baseline, with scales taken from the model itself.
 
-    A baseline is planned with over actions alone, with the same warm starts and restarts.
+    With a baseline, plans are over actions only, with the same warm starts and restarts.
 
     Args:
-        model: a trained energy of kind "transition", or a baseline that sees actions. A recurrent baseline begins
-            each plan without a history.
-        costs: what the plan is for, in normalised units; `20 * GoalCost(model.layout, index)`, say.
+        model: a trained energy of kind "transition", or a baseline with actions. A recurrent baseline begins each
+            plan without a history.
+        costs: what the plan minimises, in normalised units; for example `20 * GoalCost(model.layout, index)`.
         horizon: steps ahead.
-        sampler: "langevin", "mppi", "cem" or a sampler of your own settings; preconditioner and action bounds
-            are filled in where it has none. None for "langevin" of an energy and "cem" of a baseline.
-        action_space: bounds on actions; None for none.
-        chains: per problem; None for the preset's with Langevin and 1 for a population.
-        shooting: plan over actions alone; None where the sampler takes no gradients. A baseline always does.
-        weight: of the energy against the costs; None for the preset's. A baseline has none.
-        particles: of an ensemble, a multiple of its members; None for one per member. Each candidate costs as
-            many model evaluations.
-        generator: source of the particles' noise; None for one of seed 0.
+        sampler: "langevin", "mppi", "cem" or a sampler with your own settings; missing preconditioners and action
+            bounds are filled in. None for "langevin" with an energy and "cem" with a baseline.
+        action_space: bounds of actions; None for no bounds.
+        chains: chains per problem; None for the preset's with Langevin and 1 with a population-based sampler.
+        shooting: plan over actions only; None for True if the sampler uses no gradients. A baseline always does so.
+        weight: weight of the energy relative to the costs; None for the preset's. Not used with a baseline.
+        particles: particles of an ensemble, a multiple of its members; None for one per member. Each candidate costs
+            this many model evaluations.
+        generator: source of the particles' noise; None for a generator with seed 0.
         preset: "offline", or "online" with fewer evaluations per plan.
 
     Raises:
-        InputError: the model is of another kind, of noised data or of states alone, no such sampler or preset, or an
-            argument is out of its range or not one of this kind of model.
+        InputError: the model is of another kind, or an energy of noised data or of states only; the sampler or preset
+            does not exist; an argument is out of its range or does not apply to this kind of model.
 
     """
     require(preset in PRESETS, "preset", given=shown(preset), expected=f"one of {sorted(PRESETS)}")
@@ -174,7 +174,7 @@ def _of_energy(
         layout=layout,
         weight=weight * stiffest**2,
         chains=_chains(chains, sampler, preset.chains[0]),
-        first=replace(settled, steps=3 * sampler.steps),  # a cold start has further to go
+        first=replace(settled, steps=3 * sampler.steps),  # a cold start needs more steps
         spread=torch.cat([1.5 * step, step.new_ones(layout.act_dim)]),
         context=context,
         dynamics=ExpectedDynamics(energy, context) if shooting else None,
@@ -215,7 +215,7 @@ def _of_baseline(
         costs,
         layout=model.layout,
         chains=_chains(chains, sampler, preset.chains[1]),
-        first=replace(sampler, steps=3 * sampler.steps),  # a cold start has further to go
+        first=replace(sampler, steps=3 * sampler.steps),  # a cold start needs more steps
         spread=1.0,
         dynamics=dynamics,
     )
@@ -228,7 +228,7 @@ def _chains(given: int | None, sampler: PlanSampler, usual: int) -> int:
 
 
 def _plannable(model: TrajectoryModel) -> TransitionEnergy:
-    """The model's energy; raises `InputError` where plans cannot be made with it."""
+    """The model's energy; raises `InputError` if it does not support planning."""
     energy = model.energy
     require(
         energy.noise is None,
@@ -242,7 +242,7 @@ def _plannable(model: TrajectoryModel) -> TransitionEnergy:
 
 
 def _named(sampler: PlanSampler | str, preset: Preset, *, over_actions: bool) -> PlanSampler:
-    """The sampler itself, or the preset's of this name."""
+    """The sampler itself, or the preset's sampler of this name."""
     if isinstance(sampler, PlanSampler):
         return sampler
     known = isinstance(sampler, str) and sampler in preset.samplers
@@ -258,7 +258,7 @@ def _named(sampler: PlanSampler | str, preset: Preset, *, over_actions: bool) ->
 def action_bounds(
     normalizer: Normalizer, layout: TrajectoryLayout, action_space: spaces.Box
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Low and high of one normalised row: states are free, actions within the space."""
+    """Low and high of one normalised time step: states are unbounded, actions within the space."""
     free = [float("inf")] * layout.obs_dim
 
     def normalised(bound: object) -> list[float]:

@@ -1,4 +1,4 @@
-"""Models: trained energies with the units they speak, and how they are fitted, saved, loaded and asked for futures."""
+"""Models: trained energies with their units, and functions to fit, save and load them and to predict with them."""
 
 from ebm_control.models.base_fit import fit_base
 from ebm_control.models.image import ImageModel, ImageModelSettings

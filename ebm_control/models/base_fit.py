@@ -1,4 +1,4 @@
-"""Regression of a conditional Gaussian base measure, before the tilt is trained."""
+"""Regression of a conditional Gaussian base measure, which precedes the training of the tilt."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def fit_base(
     minimum: float = 1e-3,
     logger: Logger | None = None,
 ) -> Tensor:
-    """Fit the mean of the energy's `RegressionBase` by least squares, then its deviation on held-out windows.
+    """Fit the mean of the energy's `RegressionBase` by least squares, then its std on held-out windows.
 
-    Afterwards the base's parameters no longer require gradients: contrastive training shapes the tilt alone.
+    Afterwards the base's parameters no longer require gradients: contrastive training changes only the tilt.
 
     Args:
-        energy: with a `RegressionBase`.
-        batches: endless windows of `energy.window` rows, or more of a transition energy.
+        energy: an energy with a `RegressionBase`.
+        batches: endless windows of `energy.window` time steps; a transition energy also takes longer ones.
         held_out: endless windows of other episodes.
-        steps: Adam steps, the learning rate falling to 0 along a cosine.
-        learning_rate: at the start.
-        minimum: smallest deviation, in units of the data's displacements: a floor on how stiff the energy is.
+        steps: Adam steps; the learning rate falls to 0 along a cosine.
+        learning_rate: initial learning rate.
+        minimum: smallest std, in units of the data's displacements: a lower limit that bounds the energy's stiffness.
         logger: progress bar and events.
 
     Returns:
-        `(obs_dim,)` the deviation: held-out root mean squared error in units of the data's displacements;
-        `((window - 1) * obs_dim,)` of a window energy.
+        `(obs_dim,)` the std: held-out root mean squared error in units of the data's displacements;
+        `((window - 1) * obs_dim,)` for a window energy.
 
     Raises:
         InputError: the energy's base is not a `RegressionBase`, or a setting is out of its range.

@@ -1,4 +1,4 @@
-"""What the recipes of trajectories and of images have in common: their settings, and a fit in a run folder."""
+"""What trajectory and image training share: common settings, and training in a run folder."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from ebm_control.training.trainer import Trainer
 
 @dataclass(frozen=True, kw_only=True)
 class EnergyTrainSettings:
-    """How any energy is trained.
+    """Training settings shared by all energies.
 
     Args:
-        energy_l2: weight of the squared tilt, or of the whole energy where it has no base.
-        langevin_steps: of each negative chain.
-        fresh_fraction: share of chains that start afresh.
-        gradient_clip: largest gradient norm of an update.
-        ema: decay of the averaged weights.
+        energy_l2: weight of the penalty on the squared tilt, or on the squared energy if it has no base.
+        langevin_steps: Langevin steps per negative chain and update.
+        fresh_fraction: fraction of chains that are restarted.
+        gradient_clip: largest gradient norm per update.
+        ema: decay of the exponential moving average of the weights.
         checkpoint_every: updates between checkpoints.
-        seed: of everything that is drawn.
+        seed: seed of all random numbers.
 
     """
 
@@ -48,7 +48,7 @@ class EnergyTrainSettings:
     seed: int = 0
 
     def check(self, loss: str, updates: int, batch_size: int, noise: tuple[float, float]) -> None:
-        """Raise `InputError` where a setting is out of its range; `loss` and so on are those of the recipe."""
+        """Raise `InputError` if a setting is out of its range; the arguments are settings of the subclass."""
         as_python(self)
         for name, value in (("updates", updates), ("batch_size", batch_size)):
             require_number(name, value, 1, whole=True)
@@ -79,9 +79,9 @@ class EnergyTrainSettings:
         progress: bool = False,
         guard: Guard | None = None,
     ) -> Trainer:
-        """Trainer of an energy; its learning rate falls to a thirtieth along a cosine over `updates`.
+        """Trainer of an energy; a cosine schedule lowers its learning rate to a thirtieth over `updates`.
 
-        `description` rebuilds the model from a checkpoint, see `Trainer(settings=...)`.
+        `description` holds the settings that rebuild the model from a checkpoint, see `Trainer(settings=...)`.
         """
         least = optimizer.param_groups[0]["lr"] / 30
         return Trainer(
@@ -115,20 +115,20 @@ def fit_in_folder(
     """Train in a run folder, from the start or from its newest checkpoint.
 
     Args:
-        settings: of the run; a checkpoint of others is refused.
-        updates: of the energy.
-        learned_from: the data, by which a run is recognised.
-        folder: of the run; None writes nothing.
-        resume: whether to go on from a checkpoint if there is one.
-        prepare: makes trainer and batches from the folder and the checkpoint to resume, or None.
+        settings: settings of the run; a checkpoint with other settings is refused.
+        updates: updates of the energy.
+        learned_from: describes the training data; a run on other data is not resumed.
+        folder: run folder; None writes nothing.
+        resume: whether to continue from a checkpoint if one exists.
+        prepare: builds trainer and batches from the folder and the checkpoint to resume (None for a new run).
 
     Returns:
-        The energy with averaged weights, which require no gradients, and how training went.
+        The energy with averaged weights, which require no gradients, and a summary of the training.
 
     Raises:
-        InputError: `folder` holds checkpoints although `resume` is False, they are of other settings or other data, or
-            another process is at work in `folder`.
-        CheckpointError: the newest checkpoint is not sound, or one cannot be written.
+        InputError: `folder` holds checkpoints although `resume` is False, they have other settings or other data, or
+            another process uses `folder`.
+        CheckpointError: the newest checkpoint is corrupt, or a checkpoint cannot be written.
         DivergenceError: see `Trainer.fit`.
 
     """

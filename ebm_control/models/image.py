@@ -1,4 +1,4 @@
-"""An image energy with the settings that it is rebuilt from."""
+"""An image energy together with the settings from which it is rebuilt."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ NETWORKS = {"small": SmallCNN, "residual": ResidualNetwork, "unet": UNet}
 
 @dataclass(frozen=True)
 class ImageModelSettings:
-    """What kind of image energy.
+    """Architecture of an image energy.
 
     Args:
         network: "small" (plain convolutions), "residual", "unet", or "auto": "unet" for an energy of noised images,
-            whose gradient is what is learned, else "small".
-        width: channels of its first layer.
-        conditional: one output a class.
-        spectral: spectral normalisation.
-        noise: least and greatest noise level of an energy of noised images, as "dsm" trains it; () for none.
+            where the gradient is learned, otherwise "small".
+        width: channels of the first layer.
+        conditional: whether the network has one output per class.
+        spectral: whether to use spectral normalisation.
+        noise: lowest and highest noise level of an energy of noised images (loss "dsm"); () for no noise.
 
     """
 
@@ -51,7 +51,7 @@ class ImageModelSettings:
             require_levels("noise", self.noise)
 
     def resolved(self) -> ImageModelSettings:
-        """The same settings with `network="auto"` replaced by the network that it stands for."""
+        """The same settings with `network="auto"` replaced by the network that it selects."""
         if self.network != "auto":
             return self
         return replace(self, network="unet" if self.noise else "small")
@@ -62,10 +62,10 @@ class ImageModel:
     """An energy of images with pixels in [0, 1].
 
     Attributes:
-        energy: of images `(B, C, H, W)`.
-        settings: of its network.
-        data: name of the set that it was trained on.
-        training: how training went; all zeros of a model that was loaded.
+        energy: energy of images `(B, C, H, W)`.
+        settings: architecture of the network.
+        data: name of the data set that it was trained on.
+        training: summary of the training; all zeros for a loaded model.
 
     """
 
@@ -81,14 +81,14 @@ class ImageModel:
 
     @property
     def classes(self) -> int:
-        """Classes of a conditional energy; 0 of another."""
+        """Number of classes of a conditional energy; 0 for an unconditional one."""
         return self.energy.classes
 
     @classmethod
     def create(
         cls, settings: ImageModelSettings, shape: tuple[int, int, int], classes: int, data: str
     ) -> ImageModel:
-        """Untrained model; `classes` are those of the set, whether it is conditional or not."""
+        """Untrained model; `classes` is the number in the data set, whether the energy is conditional or not."""
         settings = settings.resolved()
         noise = (settings.noise[0], settings.noise[1]) if settings.noise else None
         network = NETWORKS[settings.network](
@@ -121,41 +121,41 @@ class ImageModel:
         """Draw images `(count, C, H, W)` in [0, 1]; see `ebm_control.images.generate`.
 
         Args:
-            count: images.
-            labels: `(count,)` their classes, for a conditional energy; None for any.
+            count: number of images.
+            labels: `(count,)` classes, for a conditional energy; None for any class.
             sampler: None for `image_sampler(energy)`.
-            generator: source of noise; None seeds from the system.
+            generator: source of noise; None takes a seed from the system.
 
         Raises:
-            InputError: labels that do not fit.
+            InputError: the labels do not fit.
 
         """
         return generate(self.energy, count, labels=labels, sampler=sampler, generator=generator).x
 
     def save(self, folder: Path | str) -> Path:
-        """Write the model to `folder`, for `load`, and return it; one saved there before is replaced.
+        """Write the model to `folder`, for `load`, and return the path; a model saved there earlier is replaced.
 
         Raises:
-            CheckpointError: `folder` holds the checkpoints of a run, or it could not be written.
+            CheckpointError: `folder` holds the checkpoints of a run, or writing failed.
 
         """
-        # A network without classes is the same whatever the set has.
+        # An unconditional network does not depend on the number of classes in the data set.
         settings = self.describe(self.classes)
         return save_model(folder, Checkpoint(self.energy.state_dict(), settings, {}))
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> ImageModel:
-        """Model that was saved, or of a checkpoint or a run folder (the newest), with its averaged weights.
+        """Load a saved model, a checkpoint, or the newest checkpoint of a run folder, with its averaged weights.
 
         Raises:
-            CheckpointError: the checkpoint is not sound or not of an image model.
+            CheckpointError: the checkpoint is corrupt or does not belong to an image model.
 
         """
         return load_energy_model(path, "an image model", cls._rebuild, device)
 
     @classmethod
     def _rebuild(cls, checkpoint: Checkpoint) -> ImageModel:
-        """An untrained model of the settings that `describe` gave."""
+        """An untrained model from the settings that `describe` returned."""
         settings = checkpoint.settings
         channels, height, width = settings["shape"]
         model_settings = ImageModelSettings(**with_tuples(settings["image_model"]))

@@ -1,4 +1,4 @@
-"""The whole recipe for images: a set in, an image model out, by the trainer and samplers that trajectories have."""
+"""Training of an image model from a data set, by the same trainer and samplers as trajectories."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ IMAGE_LOSSES: tuple[ImageLoss, ...] = get_args(ImageLoss)
 
 @dataclass(frozen=True)
 class ImageTrainSettings(EnergyTrainSettings):
-    """How an image energy is trained; what `EnergyTrainSettings` has besides goes for all energies.
+    """Training settings of an image energy; `EnergyTrainSettings` holds the settings shared by all energies.
 
     Args:
-        model: what is trained.
+        model: settings of the model.
         loss: "dsm": denoising score matching over noise levels, sampled by annealed Langevin dynamics; "cd":
-            contrastive divergence with persistent chains (Du & Mordatch 2019); "cd-kl": with the KL term that it leaves
-            out (Du et al. 2021).
-        updates: of the energy.
-        batch_size: images an update.
-        learning_rate: of Adam, falling to a thirtieth along a cosine; None for 2e-3 ("dsm" with "unet"), 1e-3 ("dsm"
-            with another network) or 1e-4.
-        noise: least and greatest noise level in units of a pixel's range ("dsm"): finer than a grey tone that is seen,
-            and wider than pixels are apart.
-        data_noise: deviation of noise on the data ("cd", "cd-kl").
-        chains: kept in the sample buffer.
-        unlabelled: share of images that teach a conditional energy without their class.
-        classify: weight of the cross-entropy of classes by a conditional energy, `p(y | x)`. A classifier needs it; for
-            samples of classes leave it 0, as it takes what the network has from the score.
+            contrastive divergence with persistent chains (Du & Mordatch 2019); "cd-kl": the same with the KL term that
+            contrastive divergence omits (Du et al. 2021).
+        updates: updates of the energy.
+        batch_size: images per update.
+        learning_rate: initial learning rate of Adam, falling to a thirtieth along a cosine; None for 2e-3 ("dsm" with
+            "unet"), 1e-3 ("dsm" with another network) or 1e-4.
+        noise: lowest and highest noise level in units of a pixel's range ("dsm"): the lowest finer than a visible grey
+            tone, the highest larger than the distance between pixels.
+        data_noise: std of the noise added to the data ("cd", "cd-kl").
+        chains: number of chains in the sample buffer.
+        unlabelled: fraction of images that train a conditional energy without their class.
+        classify: weight of the cross-entropy of `p(y | x)` for a conditional energy. A classifier needs it. Leave it
+            at 0 to sample images of a class, because it lowers the quality of samples.
 
     """
 
@@ -65,10 +65,10 @@ class ImageTrainSettings(EnergyTrainSettings):
         self._check_numbers()
         require(self.loss in IMAGE_LOSSES, "loss", given=self.loss, expected=f"one of {IMAGE_LOSSES}")
         if self.loss == "dsm":
-            # The objective says what energy it takes: one that knows of noise levels.
+            # This objective needs an energy that is conditioned on the noise level.
             object.__setattr__(self, "model", replace(self.model, noise=self.noise))
         if self.classify and self.model.network == "auto":
-            # What tells classes apart need not draw them.
+            # A classifier does not need a network that can also generate images.
             object.__setattr__(self, "model", replace(self.model, network="small"))
         object.__setattr__(self, "model", self.model.resolved())
         require(
@@ -110,18 +110,18 @@ def fit_images(
         data: see `load_images`.
         settings: see `ImageTrainSettings`.
         folder: gets `checkpoints/` and TensorBoard events in `events/`; None writes nothing.
-        resume: go on from the newest checkpoint of `folder`, if there is one.
+        resume: continue from the newest checkpoint of `folder`, if there is one.
         progress: show a progress bar.
-        guard: limits of a healthy run.
-        device: where to train.
+        guard: limits outside which training counts as diverged.
+        device: training device.
 
     Returns:
-        The model with averaged weights; its `training` says how training went.
+        The model with averaged weights; its `training` is a summary of the training.
 
     Raises:
-        InputError: `folder` holds checkpoints although `resume` is False, they are of other settings or another set, or
-            another process is at work in `folder`.
-        CheckpointError: the newest checkpoint is not sound, or one cannot be written.
+        InputError: `folder` holds checkpoints although `resume` is False, they have other settings or another data
+            set, or another process uses `folder`.
+        CheckpointError: the newest checkpoint is corrupt, or a checkpoint cannot be written.
         DivergenceError: see `Trainer.fit`.
 
     """
@@ -170,7 +170,7 @@ def image_trainer_for(
     guard: Guard | None = None,
     device: torch.device | str = "cpu",
 ) -> Trainer:
-    """Trainer of an image model: `classes` are those of the set."""
+    """Trainer of an image model; `classes` is the number of classes in the data set."""
     energy = model.energy
     trained_by = objective(settings.loss, energy_l2=settings.energy_l2, noise=settings.noise)
     if settings.classify:
@@ -178,7 +178,7 @@ def image_trainer_for(
     usual = 1e-4
     if settings.loss == "dsm":
         usual = 2e-3 if settings.model.network == "unet" else 1e-3
-    # Momentum makes contrastive training swing: chains answer late to what the energy does.
+    # Momentum makes contrastive training oscillate, because chains respond to the energy with a delay.
     betas = (0.9 if settings.loss == "dsm" else 0.0, 0.999)
     return settings.trainer(
         energy,

@@ -1,4 +1,4 @@
-"""Models of energies from their checkpoints."""
+"""Loading of energy models from their checkpoints."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ M = TypeVar("M", bound=_EnergyModel)
 def load_energy_model(
     path: Path | str, kind: str, rebuild: Callable[[Checkpoint], M], device: torch.device | str
 ) -> M:
-    """Model of a checkpoint with its averaged weights, on a device, for evaluation alone.
+    """Load a model with its averaged weights from a checkpoint, on a device, for evaluation only.
 
     Args:
-        path: of a checkpoint, or of a folder of them, of which it is the newest.
-        kind: what the checkpoint should be of, in words, for the message.
-        rebuild: makes an untrained model from the checkpoint.
-        device: where its energy is put.
+        path: a checkpoint, or a folder of checkpoints, of which the newest is loaded.
+        kind: the expected kind of model, in words, for the error message.
+        rebuild: builds an untrained model from the checkpoint.
+        device: device of the model's energy.
 
     Raises:
-        CheckpointError: the checkpoint is not sound, or not of a model that `rebuild` makes.
+        CheckpointError: the checkpoint is corrupt, or `rebuild` cannot build a model from it.
 
     """
     checkpoint = load_checkpoint(path)
     try:
         model = rebuild(checkpoint)
         model.energy.load_state_dict(dict(checkpoint.weights))
-    except Exception as error:  # settings made up by someone else can fail in any way
+    except Exception as error:  # settings from an unknown source may raise anything
         raise CheckpointError(f"{path}: not a checkpoint of {kind} ({one_line(error)})") from error
     model.energy.to(device).eval().requires_grad_(False)
     return model
 
 
 def with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they were before JSON made lists of their tuples."""
+    """Settings with the tuples that JSON turned into lists."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}

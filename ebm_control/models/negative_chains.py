@@ -1,4 +1,4 @@
-"""Chains that a trajectory energy is trained against: their sampler, and where fresh ones start."""
+"""Negative chains for the training of a trajectory energy: their sampler, and where new chains start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ebm_control.training.sample_buffer import Fresh, displaced, scattered
 def negatives_for(
     model: TrajectoryModel, batches: WindowBatches | StateBatches, steps: int
 ) -> tuple[Langevin, Fresh]:
-    """Sampler of training negatives and where its fresh chains start: at the model's scale, within the data's range."""
+    """Sampler of training negatives and start of new chains: at the model's scale, within the data's range."""
     energy, layout = model.energy, model.layout
     scale = energy.next_std()
     if not model.settings.joint:
@@ -25,7 +25,7 @@ def negatives_for(
 
 
 def _data_range(batches: WindowBatches | StateBatches, layout: TrajectoryLayout) -> tuple[Tensor, Tensor]:
-    """Corners `(obs_dim,)` of the box of all states, a twentieth wider on each side than the data."""
+    """Corners `(obs_dim,)` of a box around all states, 5 % wider on each side than the data."""
     source = batches.batches if isinstance(batches, StateBatches) else batches
     low, high = (bound[: layout.obs_dim] for bound in source.range())
     margin = 0.05 * (high - low)

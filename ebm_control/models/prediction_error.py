@@ -1,4 +1,4 @@
-"""How far predictions are from what happened."""
+"""Error of predictions compared with the observed future."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ebm_control.samplers.chain import Sampler
 
 @dataclass(frozen=True)
 class PredictionError:
-    """Predictions beside what happened, in normalised units.
+    """Predictions compared with the observed future, in normalised units.
 
     Attributes:
         rmse: `(horizon,)` root mean squared error of the mean future, in units of a state's standard deviation.
-        rmse_best: `(horizon,)` the same of the best of the K futures at each step.
-        rmse_still: `(horizon,)` the same of predicting no change at all, for scale.
-        prediction: what was predicted.
-        truth: `(N, horizon, obs_dim)` what happened.
+        rmse_best: `(horizon,)` the same error for the best of the K futures at each step.
+        rmse_still: `(horizon,)` the same error for predicting no change at all, as a reference.
+        prediction: the predicted futures.
+        truth: `(N, horizon, obs_dim)` the observed futures.
 
     """
 
@@ -46,20 +46,20 @@ def prediction_error(
     sampler: Sampler | None = None,
     seed: int = 0,
 ) -> PredictionError:
-    """Predict futures of windows drawn from `buffer`, given their actions, and compare.
+    """Predict the futures of windows drawn from `buffer`, given their actions, and measure the error.
 
     Args:
-        model: trained.
-        buffer: episodes that training did not see.
-        horizon: states to predict, `h`; the data must hold windows of `h` more rows than the history needs.
-        windows: histories, `N`.
-        samples: futures a history, `K`.
-        sampler: as in `predict`.
-        seed: of windows and noise.
+        model: trained model.
+        buffer: episodes that were not used for training.
+        horizon: states to predict, `h`; the data must hold windows of `h` more time steps than the history needs.
+        windows: number of histories, `N`.
+        samples: futures per history, `K`.
+        sampler: see `ebm_control.prediction.predict`.
+        seed: seed of the windows and the noise.
 
     Raises:
-        InputError: the data have no window that long or other coordinates, or the horizon is beyond the window
-            of a model of kind "window" without a base.
+        InputError: the data hold no window of that length or have other coordinates, or the horizon exceeds the
+            window of a model of kind "window" without a base.
 
     """
     for name, value in (("horizon", horizon), ("windows", windows), ("samples", samples)):
@@ -83,7 +83,7 @@ def prediction_error(
     )
     states = layout.states(x)
     unit = model.normalizer.state_std.float()
-    # Periodic coordinates have no plain mean: average the errors, which do not wrap.
+    # Periodic coordinates have no ordinary mean: average the errors, which do not wrap.
     errors = layout.difference(prediction.states, states[:, None, known:]) / unit
     still = layout.difference(states[:, known - 1 : known], states[:, known:]) / unit
     best = errors.square().mean(dim=-1).amin(dim=1)
@@ -99,7 +99,7 @@ def prediction_error(
 def _sampled_windows(
     model: TrajectoryModel, buffer: RolloutBuffer, horizon: int, windows: int, seed: int
 ) -> tuple[Tensor, int]:
-    """Normalised windows `(N, history + horizon, D)` of the data, and the rows of the history that the model needs."""
+    """Normalised windows `(N, history + horizon, D)` of the data, and the length of the history the model needs."""
     settings = model.settings
     history = 1 if settings.kind == "window" else settings.window - 1
     observations, actions = buffer.sample_windows(
@@ -110,7 +110,7 @@ def _sampled_windows(
 
 
 def _require_fit(model: TrajectoryModel, buffer: RolloutBuffer, horizon: int) -> None:
-    """Raise `InputError` where the data have other coordinates than the model, or its window is too short."""
+    """Raise `InputError` if data and model have different coordinates, or the model's window is too short."""
     known, given = model.normalizer.layout, (buffer.obs_dim, buffer.act_dim)
     expected = known.obs_dim, known.act_dim
     require(

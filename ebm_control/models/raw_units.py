@@ -1,4 +1,4 @@
-"""Histories and futures in the environment's units, whatever model predicts them."""
+"""Conversion of histories and predictions between the environment's units and normalised ones."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def raw_history(
     *,
     states_only: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Normalised history `(N, h, D)`, its last action 0, and future actions `(N, horizon, act_dim)` or None.
+    """Normalised history `(N, h, D)` and future actions `(N, horizon, act_dim)`, or None without actions.
 
     Args:
-        normalizer: of the model.
-        observations: raw, `(N, obs_dim)` or `(N, h, obs_dim)`.
-        actions: raw, `(N, h - 1 + horizon, act_dim)`, or None.
+        normalizer: normaliser of the model.
+        observations: in the environment's units, `(N, obs_dim)` or `(N, h, obs_dim)`.
+        actions: in the environment's units, `(N, h - 1 + horizon, act_dim)`, or None.
         horizon: states to predict.
-        states_only: whether the model sees no actions, so that a longer history needs none.
+        states_only: whether the model ignores actions, so that a longer history needs none.
 
     Raises:
-        InputError: a shape does not fit, or there is a longer history without its actions.
+        InputError: a shape does not fit, or a history of several states lacks its actions.
 
     """
     require_number("horizon", horizon, 1, whole=True)
@@ -48,13 +48,13 @@ def raw_history(
         acted = normalizer.act_mean.to(seen).expand(count, length, -1)
         return normalizer.normalize(seen, acted).float(), None
     require_shape("actions", acted, (count, length - 1 + horizon, layout.act_dim))
-    # The last observation's action is the first of the future.
+    # The action at the last observation is the first future action.
     history = normalizer.normalize(seen, acted[:, :length]).float()
     return history, normalizer.normalize_actions(acted[:, length - 1 :]).float()
 
 
 def in_raw_units(normalizer: Normalizer, prediction: Prediction) -> Prediction:
-    """A prediction in the environment's units instead of normalised ones."""
+    """The prediction converted from normalised to the environment's units."""
     states = normalizer.denormalize_observations(prediction.states)
     acts = prediction.actions.shape[-1] > 0
     actions = normalizer.denormalize_actions(prediction.actions) if acts else prediction.actions

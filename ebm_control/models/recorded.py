@@ -1,4 +1,4 @@
-"""A few of the rewards that data hold, by which a reward that somebody writes down is checked."""
+"""A sample of the rewards in the data, with which a hand-written reward is compared."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ebm_control.seeds import stream
 
 Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
 _NAMES = ("states", "actions", "after", "rewards")
-COUNT = 512  # transitions that are remembered
-CORRELATION = 0.8  # below it a reward is another one than was recorded
-SCALE = 2.0  # ratio of standard deviations beyond which it is in other units
+COUNT = 512  # transitions that are stored
+CORRELATION = 0.8  # below this correlation a reward differs from the recorded one
+SCALE = 2.0  # beyond this ratio of standard deviations a reward is in other units
 
 
 @dataclass(frozen=True, eq=False)
 class RecordedRewards:
-    """Transitions in the environment's units, and the rewards that were received for them.
+    """Transitions in the environment's units and their recorded rewards.
 
     Attributes:
         states: `(N, obs_dim)` float64.
         actions: `(N, act_dim)`.
-        after: `(N, obs_dim)` the states that followed.
+        after: `(N, obs_dim)` next states.
         rewards: `(N,)`.
 
     """
@@ -41,7 +41,7 @@ class RecordedRewards:
 
     @classmethod
     def of(cls, buffer: RolloutBuffer, seed: int = 0) -> RecordedRewards | None:
-        """At most `COUNT` transitions of the data, drawn at random; None where rewards are missing or all the same."""
+        """Up to `COUNT` random transitions of the data; None if rewards are missing or the sample has no variation."""
         parts = [episode.rewards for episode in buffer.episodes()]
         known = [part for part in parts if part is not None]
         if not known or len(known) < len(parts):
@@ -54,30 +54,30 @@ class RecordedRewards:
         return cls(*(torch.from_numpy(np.asarray(column, np.float64)[index]) for column in columns))
 
     def to_dict(self) -> dict[str, Tensor]:
-        """The tensors by name, as a checkpoint's state holds them."""
+        """The tensors by name, as they are stored in a checkpoint's state."""
         return {name: getattr(self, name) for name in _NAMES}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> RecordedRewards | None:
-        """Those of a saved model's state; None where it has none."""
+        """The recorded rewards in a saved model's state; None if it holds none."""
         found = state.get("recorded")
         return None if found is None else cls(**{name: found[name] for name in _NAMES})
 
     def agreement(self, reward: Reward) -> tuple[float, float]:
-        """Correlation of a reward with those recorded, and its standard deviation over theirs.
+        """Correlation of a reward with the recorded ones, and the ratio of its std to theirs.
 
         Args:
             reward: maps states `(N, 1, obs_dim)`, actions `(N, 1, act_dim)` and next states to `(N, 1)`.
 
         Raises:
-            InputError: the reward fails, or gives anything but one number per transition.
+            InputError: the reward fails, or does not return one number per transition.
 
         """
         states, actions, after = (part[:, None] for part in (self.states, self.actions, self.after))
         try:
             with torch.no_grad():
                 value = torch.as_tensor(reward(states, actions, after)).double()
-        except Exception as error:  # somebody else's code may fail in any way
+        except Exception as error:  # user code may raise anything
             raise InputError(
                 f"reward: expected a function of states (N, 1, {states.shape[-1]}), actions (N, 1, "
                 f"{actions.shape[-1]}) and next states, got one that fails on them ({type(error).__name__}: {error})"
@@ -90,7 +90,7 @@ class RecordedRewards:
         return float(torch.corrcoef(torch.stack([value, recorded]))[0, 1]), spread
 
     def compare(self, reward: Reward) -> None:
-        """Warn where a reward disagrees with those recorded; it may be meant to.
+        """Warn if a reward disagrees with the recorded ones; the difference may be intended.
 
         Raises:
             InputError: see `agreement`.

@@ -1,4 +1,4 @@
-"""A reward that is learned: what plans are for where nobody can write it down."""
+"""Learned rewards, for planning where no reward function is available."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ebm_control.tensors import ordinary_tensors
 
 
 class RewardNetwork(nn.Module):
-    """Reward of transitions, in deviations of the rewards it was fitted to: for `RewardCost(layout, network)`.
+    """Reward of transitions, in stds of the rewards it was fitted to: for `RewardCost(layout, network)`.
 
-    It sees the features of both states and the action, all in the units of the trajectory. Fit it with
-    `ebm_control.training.fit_reward`.
+    Its inputs are the features of both states and the action, all in the units of the trajectory. Fit it with
+    `ebm_control.models.fit_reward`.
 
     Args:
         layout: meaning of the coordinates.
-        hidden: widths.
+        hidden: widths of the hidden layers.
 
     Attributes:
-        mean: of the rewards it was fitted to.
-        deviation: of them, 1 where they are all the same.
-        fitted: whether it was fitted at all.
+        mean: mean of the rewards it was fitted to.
+        std: their standard deviation, 1 if they are all the same.
+        fitted: whether it has been fitted.
 
     """
 
@@ -47,23 +47,23 @@ class RewardNetwork(nn.Module):
         return value
 
     def raw(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
-        """Rewards `(...)` in the environment's own units, where the network is fitted in stds of the data."""
+        """Rewards `(...)` in the environment's units; the network itself is fitted in stds of the data."""
         return self(states, actions, after) * self.std + self.mean
 
 
 class EndNetwork(nn.Module):
-    """Probability that a transition ends its episode, where environments terminate (not at their time limits).
+    """Probability that a transition ends its episode by termination (not by a time limit).
 
-    It sees what a `RewardNetwork` sees. Fit it with `ebm_control.training.fit_ends`.
+    It has the inputs of a `RewardNetwork`. Fit it with `ebm_control.models.fit_ends`.
 
     Args:
         layout: meaning of the coordinates.
-        hidden: widths.
+        hidden: widths of the hidden layers.
 
     Attributes:
-        shift: added to the logits: the log-odds of an end in the data, where it was fitted to as many ends as other
-            transitions.
-        seen: ends in the data it was fitted to.
+        shift: added to the logits: the log-odds of an end in the data, because the network is fitted to as many ends
+            as other transitions.
+        seen: number of ends in the data it was fitted to.
 
     """
 
@@ -79,13 +79,13 @@ class EndNetwork(nn.Module):
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
     def forward(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
-        """Logits `(...)` of an end, in data with as many ends as other transitions; arguments as a reward's."""
+        """Logits `(...)` of an end, in data with as many ends as other transitions; arguments as for a reward."""
         parts = [self.layout.features(states), actions, self.layout.features(after)]
         value: Tensor = self.network(torch.cat(parts, dim=-1)).squeeze(-1)
         return value
 
     def probability(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
-        """Probability `(...)` of an end, 0 where none was ever seen."""
+        """Probability `(...)` of an end; 0 if the data held no end."""
         if int(self.seen) == 0:
             return torch.zeros_like(after[..., 0])
         return (self(states, actions, after) + self.shift).sigmoid()
@@ -94,14 +94,14 @@ class EndNetwork(nn.Module):
 class RewardUntilEnd(nn.Module):
     """A learned reward that is paid as long as the episode lasts, for `RewardCost(layout, ...)`.
 
-    The reward of step `t` counts by the probability that no earlier step ended the episode, and after an end nothing
-    is paid: an end costs what would have been earned. What lies beyond the plan is priced too: who is alive at its
-    end is paid the mean reward of the data, if that is positive, for as many steps again. So staying alive counts
-    even where every step is paid alike.
+    The reward of step `t` is weighted by the probability that no earlier step ended the episode. After an end the
+    reward is zero, so an end costs the rewards that would have followed. The time beyond the plan counts too: if the
+    mean reward of the data is positive, survival to the plan's last step earns it for as many steps again. So
+    staying alive pays even if every step has the same reward.
 
     Args:
-        reward: fitted.
-        ends: fitted.
+        reward: a fitted reward network.
+        ends: a fitted network of ends.
 
     """
 
@@ -110,7 +110,7 @@ class RewardUntilEnd(nn.Module):
         self.reward, self.ends = reward, ends
 
     def forward(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
-        """Expected rewards `(B, T-1)`, in deviations of the rewards that the network was fitted to."""
+        """Expected rewards `(B, T-1)`, in stds of the rewards that the network was fitted to."""
         reward = self.reward
         mean = (reward.mean / reward.std).to(states)
         lasts = (1 - self.ends.probability(states, actions, after)).cumprod(dim=-1)

@@ -1,4 +1,4 @@
-"""Fitting a reward network to rewards that were received."""
+"""Fitting reward and termination networks to recorded data."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def fit_reward(
     learning_rate: float = 1e-3,
     seed: int = 0,
 ) -> float:
-    """Go on fitting a reward network by least squares, in place.
+    """Fit a reward network by least squares, in place, starting from its present weights.
 
-    Its units of reward are those of the data of the first call: what plans weigh does not change under way.
+    The first call sets its unit of reward from the data; later calls keep it, so that the weights of costs stay valid.
 
     Args:
-        network: to fit.
+        network: network to fit.
         data: transitions and their rewards.
         normalizer: units of the trajectory.
-        updates: of Adam.
-        batch_size: transitions an update.
-        learning_rate: at the start, falling to 0.
-        seed: of the draw.
+        updates: updates of Adam.
+        batch_size: transitions per update.
+        learning_rate: initial learning rate, falling to 0.
+        seed: seed of the batches.
 
     Returns:
-        Root mean square error on a thousand of the transitions, in deviations of the rewards.
+        Root mean square error on up to a thousand of the transitions, in stds of the rewards.
 
     Raises:
-        InputError: no data, or a setting is out of its range.
+        InputError: there are no data, or a setting is out of its range.
 
     """
     require_number("batch_size", batch_size, 1, whole=True)
@@ -78,21 +78,21 @@ def fit_ends(
     learning_rate: float = 1e-3,
     seed: int = 0,
 ) -> int:
-    """Go on fitting a network of ends by logistic regression, in place.
+    """Fit a network of ends by logistic regression, in place, starting from its present weights.
 
     Ends are rare: each batch holds as many of them as of other transitions, and the network's `shift` corrects for it.
 
     Args:
-        network: to fit.
-        data: transitions, with whether their episodes were terminated.
+        network: network to fit.
+        data: transitions, with a flag for episodes that were terminated.
         normalizer: units of the trajectory.
-        updates: of Adam; none where the data hold no end, or nothing else.
-        batch_size: transitions an update.
-        learning_rate: at the start, falling to 0.
-        seed: of the draw.
+        updates: updates of Adam; none if the data hold no end, or nothing but ends.
+        batch_size: transitions per update.
+        learning_rate: initial learning rate, falling to 0.
+        seed: seed of the batches.
 
     Returns:
-        Ends in the data.
+        Number of ends in the data.
 
     """
     ended = [np.append(np.zeros(len(e) - 1, bool), e.terminated) for e in data.episodes()]
@@ -125,7 +125,7 @@ def _regress(
     updates: int,
     learning_rate: float,
 ) -> None:
-    """Train the network in place; its weights take gradients only meanwhile, as plans differentiate by states alone."""
+    """Train the network in place. Its weights require gradients only here: plans differentiate by states alone."""
     network.requires_grad_(True)
     regress(network.parameters(), loss, batches, updates, learning_rate=learning_rate, gradient_clip=1.0)
     network.requires_grad_(False)

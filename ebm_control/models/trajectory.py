@@ -1,4 +1,4 @@
-"""A trajectory energy with the units it speaks, and the settings it is rebuilt from."""
+"""A trajectory energy with its normaliser and the settings from which it is rebuilt."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ from ebm_control.training.fitting import Training
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What kind of trajectory energy.
+    """Architecture of a trajectory energy.
 
     Args:
-        kind: "transition" sums a network over short windows, "window" looks at the whole window at once.
+        kind: "transition" sums a network over short windows; "window" evaluates one network on the whole window.
         base: base measure: "regression" (a conditional Gaussian with a learned mean), "gaussian" (the same everywhere)
             or "none".
-        network: of the tilt of kind "window": "convolution" or "transformer", of width `hidden[0]`.
-        window: states a window spans: 2 for transitions, the whole length for kind "window".
-        gaps: time gaps learned, more than one makes the gap the energy's context.
-        states_only: an energy over states alone; actions then come from inverse dynamics.
-        joint: a transition energy for the density of whole windows, which is high where no data were, instead of
-            that of what follows their first state, which says nothing of where a window may begin.
+        network: network of the tilt for kind "window": "convolution" or "transformer", of width `hidden[0]`.
+        window: time steps per window: 2 for transitions, the whole length for kind "window".
+        gaps: time gaps in environment steps; with more than one, the gap is the energy's context.
+        states_only: whether the energy is over states only; actions then come from inverse dynamics.
+        joint: whether a transition energy models the density of whole windows, so that it is high away from the
+            data. Otherwise it models what follows the first state and does not rate that state.
         hidden: widths of the tilt's layers.
         base_hidden: widths of the base's layers.
-        spectral: spectral normalisation of the tilt.
-        base_deviation: of a Gaussian base, in units of the data's displacements.
+        spectral: whether the tilt uses spectral normalisation.
+        base_std: std of a Gaussian base, in units of the data's displacements.
         frequencies: random Fourier features of the state for tilt and base; 0 for none. Walls need them.
-        bandwidth: deviation of their directions, in radians per unit of a normalised state.
-        noise: least and greatest noise level of an energy of noised data, as "dsm" trains it; () for none.
+        bandwidth: std of their frequencies, in radians per unit of a normalised state.
+        noise: lowest and highest noise level of an energy of noised data (loss "dsm"); () for no noise.
 
     """
 
@@ -120,14 +120,14 @@ class ModelSettings:
 
 @dataclass(frozen=True, eq=False)
 class TrajectoryModel:
-    """An energy over normalised trajectories, and the normaliser between them and the environment.
+    """An energy over normalised trajectories, and the normaliser between them and the environment's units.
 
     Attributes:
-        energy: of trajectories in normalised units.
-        normalizer: between these and the environment's units.
-        settings: what the energy is made from.
-        training: how training went; all zeros of a model that was loaded.
-        recorded: some of the rewards in the data, by which a reward written by hand is checked.
+        energy: energy of trajectories in normalised units.
+        normalizer: converts between these and the environment's units.
+        settings: architecture of the energy.
+        training: summary of the training; all zeros for a loaded model.
+        recorded: some of the rewards in the data; a hand-written reward is compared with them.
 
     """
 
@@ -139,14 +139,14 @@ class TrajectoryModel:
 
     @property
     def layout(self) -> TrajectoryLayout:
-        """Layout of the energy's trajectories: the normaliser's, less the actions of a states-only energy."""
+        """Layout of the energy's trajectories: the normaliser's, without actions if the energy is over states only."""
         return self.energy.layout
 
     @classmethod
     def create(
         cls, settings: ModelSettings, normalizer: Normalizer, displacement_scale: Tensor
     ) -> TrajectoryModel:
-        """Untrained model; `displacement_scale` `(obs_dim,)` is the data's deviation of one displacement."""
+        """Untrained model; `displacement_scale` `(obs_dim,)` is the std of one displacement in the data."""
         layout = normalizer.layout
         if settings.states_only:
             layout = replace(layout, act_dim=0)
@@ -191,17 +191,17 @@ class TrajectoryModel:
         gap: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Prediction:
-        """Sample futures, in the environment's units; `ebm_control.prediction.predict` in normalised ones.
+        """Sample futures in the environment's units; see `ebm_control.prediction.predict` for normalised units.
 
         Args:
             observations: `(N, obs_dim)`, or histories `(N, h, obs_dim)`.
-            actions: `(N, h - 1 + horizon, act_dim)`, from the first observation on; None draws those after the last
-                observation from the data's own mean and spread.
+            actions: `(N, h - 1 + horizon, act_dim)`, starting with the action at the first observation. None samples
+                the actions from the last observation on, from the mean and std of the data's actions.
             horizon: states to predict.
             samples: futures per history, `K`.
             sampler: None for `trajectory_sampler(energy)`.
-            gap: environment steps per predicted state; None for the first of those that the model was trained on.
-            generator: source of noise; None seeds from the system.
+            gap: environment steps per predicted state; None for the first gap that the model was trained on.
+            generator: source of noise; None takes a seed from the system.
 
         Returns:
             `states` `(N, K, horizon, obs_dim)` and `actions` `(N, K, horizon, act_dim)` in the environment's units,
@@ -230,10 +230,10 @@ class TrajectoryModel:
         return in_raw_units(self.normalizer, found)
 
     def save(self, folder: Path | str) -> Path:
-        """Write the model to `folder`, for `load`, and return it; one saved there before is replaced.
+        """Write the model to `folder`, for `load`, and return the path; a model saved there earlier is replaced.
 
         Raises:
-            CheckpointError: `folder` holds the checkpoints of a run, or it could not be written.
+            CheckpointError: `folder` holds the checkpoints of a run, or writing failed.
 
         """
         state = {} if self.recorded is None else {"recorded": self.recorded.to_dict()}
@@ -241,21 +241,21 @@ class TrajectoryModel:
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> TrajectoryModel:
-        """Model that was saved, or of a checkpoint or a run folder (the newest), with its averaged weights.
+        """Load a saved model, a checkpoint, or the newest checkpoint of a run folder, with its averaged weights.
 
         Raises:
-            CheckpointError: the checkpoint is not sound or not of a trajectory model.
+            CheckpointError: the checkpoint is corrupt or does not belong to a trajectory model.
 
         """
         return load_energy_model(path, "a trajectory model", cls._rebuild, device)
 
     @classmethod
     def _rebuild(cls, checkpoint: Checkpoint) -> TrajectoryModel:
-        """An untrained model of the settings that `describe` gave."""
+        """An untrained model from the settings that `describe` returned."""
         settings = checkpoint.settings
         model_settings = ModelSettings(**with_tuples(settings["model"]))
         normalizer = Normalizer.from_dict(settings["normalizer"])
-        # The scale itself comes with the weights, as a buffer.
+        # The weights include the scale, as a buffer.
         model = cls.create(model_settings, normalizer, torch.ones(normalizer.layout.obs_dim))
         return replace(model, recorded=RecordedRewards.from_state(checkpoint.state))
 

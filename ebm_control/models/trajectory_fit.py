@@ -1,4 +1,4 @@
-"""The whole recipe: rollouts in, trajectory model out."""
+"""Training of a trajectory model from rollouts."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ from ebm_control.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class TrainSettings(EnergyTrainSettings):
-    """How a trajectory energy is trained; what `EnergyTrainSettings` has besides goes for all energies.
+    """Training settings of a trajectory energy; `EnergyTrainSettings` holds the settings shared by all energies.
 
     Args:
-        model: what is trained.
+        model: settings of the model.
         updates: contrastive updates of the tilt.
         base_updates: regression updates of the base before them ("regression" bases only).
-        batch_size: windows an update.
-        learning_rate: of Adam, falling to a thirtieth along a cosine.
-        loss: the objective. "cd": contrastive divergence with persistent chains; "cd-kl": with the KL term that it
-            leaves out; "infonce": ranking noise-contrastive estimation against draws from the base; "dsm": denoising
-            score matching over noise levels, sampled by annealed Langevin dynamics; "softplus" and "logsumexp": as
-            "cd" with another contrast of chains.
-        random_negatives: windows of noise an update, from anywhere in the data's range, as further negatives; take
-            a loss that is bounded in them ("softplus"). For a joint energy.
-        proposals: draws from the base for each datum ("infonce").
-        noise: least and greatest noise level in units of the base's deviation ("dsm"): finer than what futures
-            differ in, and wider than any two of them are apart.
-        held_out: share of the transitions that the base's deviation is measured on.
+        batch_size: windows per update.
+        learning_rate: initial learning rate of Adam, falling to a thirtieth along a cosine.
+        loss: the objective. "cd": contrastive divergence with persistent chains; "cd-kl": the same with the KL term
+            that contrastive divergence omits; "infonce": ranking noise-contrastive estimation against draws from the
+            base; "dsm": denoising score matching over noise levels, sampled by annealed Langevin dynamics; "softplus"
+            and "logsumexp": "cd" with another contrast of data and chains.
+        random_negatives: additional negatives per update: random windows from the data's range. Use them with a joint
+            energy and a loss that is bounded in the energy of negatives ("softplus").
+        proposals: draws from the base per datum ("infonce").
+        noise: lowest and highest noise level in units of the base's std ("dsm"): the lowest smaller than the
+            differences between futures that matter, the highest larger than the distance between any two futures.
+        held_out: fraction of the transitions that is held out to measure the base's std.
 
     """
 
@@ -76,7 +76,7 @@ class TrainSettings(EnergyTrainSettings):
         require(made, "model", given=repr(self.model), expected="a ModelSettings")
         require(self.loss in LOSSES, "loss", given=self.loss, expected=f"one of {sorted(LOSSES)}")
         if self.loss == "dsm" and not self.model.noise:
-            # The objective says what energy it takes: one that knows of noise levels.
+            # This objective needs an energy that is conditioned on the noise level.
             object.__setattr__(self, "model", replace(self.model, noise=self.noise))
         require(
             bool(self.model.noise) == (self.loss == "dsm"),
@@ -109,27 +109,27 @@ def fit_model(
     extra_negatives: Callable[[TrajectoryModel], Negatives] | None = None,
     device: torch.device | str = "cpu",
 ) -> TrajectoryModel:
-    """Train a trajectory energy on rollouts: normalise, fit the base, then the tilt by contrastive divergence.
+    """Train a trajectory energy on rollouts: normalise, fit the base, then train the tilt with `settings.loss`.
 
     Args:
-        buffer: rollouts, at least a window to learn from and one to judge by. Outliers are left out
+        buffer: rollouts with at least one window to train on and one to hold out. Outliers are left out
             (`ebm_control.data.outliers`).
         settings: see `TrainSettings`.
         folder: gets `checkpoints/` and TensorBoard events in `events/`; None writes nothing.
-        resume: go on from the newest checkpoint of `folder`, if there is one.
+        resume: continue from the newest checkpoint of `folder`, if there is one.
         progress: show progress bars.
-        guard: limits of a healthy run.
-        extra_negatives: makes a source of further negatives from the model in training, such as
+        guard: limits outside which training counts as diverged.
+        extra_negatives: builds a source of additional negatives from the model in training, for example
             `lambda model: PlannedNegatives(planner_for(model, costs))`.
-        device: where to train.
+        device: training device.
 
     Returns:
-        The model with averaged weights; its `training` says how training went.
+        The model with averaged weights; its `training` is a summary of the training.
 
     Raises:
-        InputError: too few data, `folder` holds checkpoints although `resume` is False, they are of another model, of
-            other settings or of other data, or another process is at work in `folder`.
-        CheckpointError: the newest checkpoint is not sound, or one cannot be written.
+        InputError: too few data, `folder` holds checkpoints although `resume` is False, they belong to another model,
+            other settings or other data, or another process uses `folder`.
+        CheckpointError: the newest checkpoint is corrupt, or a checkpoint cannot be written.
         DivergenceError: see `Trainer.fit`.
 
     """
@@ -172,12 +172,12 @@ def _fit_or_take_up_base(
     progress: bool,
     device: torch.device | str,
 ) -> None:
-    """Regress the base of a new run; that of a resumed one comes with its checkpoint."""
+    """Regress the base of a new run; a resumed run takes it from its checkpoint."""
     energy = model.energy
     if not isinstance(energy.base, RegressionBase):
         return
     if found is not None:
-        # Before the trainer is made: sampler and fresh chains take their scale from the base's deviation.
+        # This precedes the trainer: sampler and fresh chains take their scale from the base's std.
         _take_up(energy, found)
         energy.base.requires_grad_(False)
         return
@@ -197,10 +197,10 @@ def trainer_for(
     device: torch.device | str = "cpu",
     capacity: int | None = None,
 ) -> Trainer:
-    """Trainer of a trajectory model: one persistent chain a window.
+    """Trainer of a trajectory model, with one persistent chain per window.
 
-    Chains are conditional on the window's start and actions, or free where the energy is joint. `capacity` is the most
-    windows there will ever be; None where there will be no more than `batches` has.
+    Chains are conditional on the window's start and actions; for a joint energy nothing is fixed. `capacity` is the
+    largest number of windows there will ever be; None takes the number in `batches`.
     """
     energy, layout, joint = model.energy, model.layout, model.settings.joint
     rows = model.settings.window
@@ -245,7 +245,7 @@ def batches_for(
     seed: int,
     device: torch.device | str = "cpu",
 ) -> WindowBatches | StateBatches:
-    """Endless windows as the model's energy takes them."""
+    """Endless batches of windows in the form that the model's energy takes."""
     settings = model.settings
     gaps = settings.gaps if len(settings.gaps) > 1 else None
     batches = window_batches(
@@ -262,7 +262,7 @@ def batches_for(
 
 
 def measure_displacements(model: TrajectoryModel, batches: WindowBatches | StateBatches) -> None:
-    """Tell an untrained energy the unit of the data's displacements, and which coordinates are steady."""
+    """Set an untrained energy's displacement scale from the data, and which coordinates are steady."""
     energy, layout = model.energy, model.layout
     energy.displacement_scale.copy_(displacement_scale(batches, layout))
     if isinstance(energy, TransitionEnergy):
@@ -270,7 +270,7 @@ def measure_displacements(model: TrajectoryModel, batches: WindowBatches | State
 
 
 def _take_up(energy: TransitionEnergy | WindowEnergy, path: Path) -> None:
-    """Weights of a checkpoint, and with them the deviation of its base."""
+    """Load the weights of a checkpoint, including the std of its base."""
     state = load_checkpoint(path).state
     try:
         energy.load_state_dict(state["energy"])

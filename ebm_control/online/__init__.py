@@ -1,4 +1,4 @@
-"""Online learning: plan, act and learn from nothing, without a data set."""
+"""Online learning: plan, act and learn from scratch, without a data set."""
 
 from ebm_control.online.experience import Experience
 from ebm_control.online.exploration import FrontierGoals, Goals

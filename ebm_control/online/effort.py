@@ -1,4 +1,4 @@
-"""More planning steps where a model was wrong."""
+"""More planning steps where the model had large errors."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ebm_control.planning.plan import AnyPlanner
 
 
 def scale_steps(planner: AnyPlanner, effort: float) -> None:
-    """Let a planner take `effort` times its steps, in place.
+    """Multiply a planner's number of sampler steps by `effort`, in place.
 
     Raises:
-        InputError: it is neither a `Planner` nor a `Guided` one.
+        InputError: it is neither a `Planner` nor a `Guided` planner.
 
     """
     inner = planner.planner if isinstance(planner, Guided) else planner

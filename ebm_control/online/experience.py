@@ -1,4 +1,4 @@
-"""What was executed: data to learn from, and a share that is kept to judge by."""
+"""Executed transitions: data for training, and a held-out fraction for evaluation."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from ebm_control.data.outliers import outlying
 from ebm_control.data.sound import add_finite_parts
 
 Array = NDArray[np.float64]
-HELD_OUT = 20  # one stretch in so many is held out
-LONGEST = 25  # steps of a stretch
+HELD_OUT = 20  # one segment in 20 is held out
+LONGEST = 25  # largest number of steps per segment
 _PARTS = ("data", "held")
 
 
 class Parts(NamedTuple):
-    """Where stretches go.
+    """Data buffers of segments.
 
     Attributes:
-        data: to learn from.
-        held: to judge by.
-        stretches: taken in so far, also those that have been forgotten.
+        data: for training.
+        held: held out for evaluation.
+        stretches: number of segments added so far, including those that have been evicted.
 
     """
 
@@ -43,31 +43,31 @@ class Parts(NamedTuple):
             getattr(self, name).save(folder / f"{name}.npz")
 
     def digest(self) -> str:
-        """Of both parts: equal where their data are."""
+        """Hash of both parts; equal for equal data."""
         return f"{self.data.digest()}-{self.held.digest()}"
 
     @classmethod
     def load(cls, folder: Path) -> Parts:
-        """Read what `save` wrote; what was forgotten is not counted any more."""
+        """Read the files that `save` wrote; evicted segments are no longer counted."""
         data, held = (RolloutBuffer.load(folder / f"{name}.npz") for name in _PARTS)
         return cls(data, held, data.num_episodes + held.num_episodes)
 
 
 class Experience:
-    """Stretches of episodes from environments side by side, in the order in which they were executed.
+    """Segments of episodes from parallel environments, in the order of execution.
 
-    An episode is handed over in stretches, whenever something is to be learned from it, and need not have ended.
+    An episode is added in segments, at each round of training, and need not have ended.
 
     Args:
-        obs_dim: observation coordinates.
-        act_dim: action coordinates.
+        obs_dim: number of observation coordinates.
+        act_dim: number of action coordinates.
         periods: see `RolloutBuffer`.
-        environments: side by side.
-        memory: transitions kept in `data`, the last ones, at least 25; None for all.
+        environments: number of parallel environments.
+        memory: capacity of `data` in transitions, of which the latest are stored; at least 25; None for no limit.
 
     Attributes:
-        data: stretches to learn from.
-        held: the others, one in 20.
+        data: segments for training.
+        held: held-out segments, one in 20.
 
     """
 
@@ -96,7 +96,7 @@ class Experience:
         self._last = np.zeros(environments)
 
     def begin(self, which: NDArray[np.bool_], observations: Array) -> None:
-        """New episodes of the environments `which` `(N,)`, at their rows of `observations` `(N, obs_dim)`."""
+        """Begin episodes in the environments `which` `(N,)`, at their entries of `observations` `(N, obs_dim)`."""
         for i in np.flatnonzero(which).tolist():
             self._hand_over(i, terminated=False)
             self._observations[i] = [np.array(observations[i], np.float64)]
@@ -109,9 +109,9 @@ class Experience:
         rewards: Array,
         finite: NDArray[np.bool_] | None = None,
     ) -> None:
-        """One step of every environment: where it led, what was done, what it gave.
+        """Add one step of every environment: next observations, actions and rewards.
 
-        Where `finite` `(N,)` is False the step is left out, and its episode has to end there.
+        Where `finite` `(N,)` is False the step is left out, and its episode must end there.
         """
         finite = np.ones(len(self._observations), dtype=bool) if finite is None else finite
         rewards = np.where(finite, rewards, 0.0)
@@ -123,28 +123,28 @@ class Experience:
         self._last = np.array(rewards, np.float64)
 
     def end(self, which: NDArray[np.bool_], terminated: NDArray[np.bool_]) -> list[tuple[float, float]]:
-        """Close episodes; gives the return and the last reward of each."""
+        """Close episodes; returns the return and the last reward of each."""
         ended = np.flatnonzero(which).tolist()
         for i in ended:
             self._hand_over(i, bool(terminated[i]))
         return [(float(self._returns[i]), float(self._last[i])) for i in ended]
 
     def flush(self) -> None:
-        """Cut off what was executed so far; episodes go on."""
+        """Cut the episodes at the present step, which makes their transitions pending; the episodes continue."""
         for i in range(len(self._observations)):
             self._hand_over(i, terminated=False)
 
     def pending(self, normalizer: Normalizer) -> Tensor:
-        """Transitions that were cut off but not yet taken in, `(M, 2, D)` in the normaliser's units."""
+        """Pending transitions, which are cut off but not yet in `data`: `(M, 2, D)` in the normaliser's units."""
         parts = [
             _windows(e.observations[:-1], e.actions, e.observations[1:], normalizer) for e in self._pending
         ]
         return torch.cat(parts) if parts else torch.empty(0)
 
     def take_in(self) -> None:
-        """Add what is pending to `data`, and one stretch in 20 to `held`."""
+        """Add pending segments to `data`, and one in 20 to `held`."""
         for episode, wild in zip(self._pending, self._outlying(), strict=True):
-            # The second stretch of all is held out: there is something to judge by from the first round on.
+            # The second segment of all is held out, so that the first round already has held-out data.
             part = self.held if self._stretches % HELD_OUT == 1 else self.data
             self._stretches += 1
             seen = np.where(wild[:, None], np.nan, episode.observations)
@@ -152,12 +152,12 @@ class Experience:
         self._pending = []
 
     def _outlying(self) -> list[NDArray[np.bool_]]:
-        """Rows of each pending stretch that lie far outside of all data; a warning says so where there are any."""
+        """Masks of each pending segment's observations far outside all other data; warns if there are any."""
         if not self._pending:
             return []
         before, fresh = self.data.observations, [episode.observations for episode in self._pending]
         counts = [len(before), *(len(part) for part in fresh)]
-        # Rows of different stretches of `data` count as neighbours: their steps only make the rule more lenient.
+        # Observations of adjacent segments in `data` count as neighbours, which only makes the rule more lenient.
         number = np.repeat(np.arange(len(counts)), counts)
         wild = outlying(np.concatenate([before, *fresh]), number, self.periods)[len(before) :].any(axis=1)
         if wild.any():
@@ -169,11 +169,11 @@ class Experience:
         return np.split(wild, np.cumsum(counts[1:])[:-1])
 
     def parts(self) -> Parts:
-        """What was taken in so far."""
+        """The data buffers so far, without pending segments."""
         return Parts(self.data, self.held, self._stretches)
 
     def exchange(self, parts: Parts | None = None) -> Parts:
-        """Put other `data` and `held` in their place, empty ones by default, and hand back those there were."""
+        """Replace `data` and `held`, by empty ones by default, and return the previous ones."""
         before = Parts(self.data, self.held, self._stretches)
         self.data, self.held, self._stretches = self._empty() if parts is None else parts
         return before

@@ -1,4 +1,4 @@
-"""Models that go on learning from the data there are so far: energies, and what they have to beat."""
+"""Models that are trained repeatedly on growing data: energies, and the baselines they are compared with."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ Model = TrajectoryModel | Baseline
 
 
 class Learner(Protocol):
-    """A model that is trained again and again, from the weights that it has."""
+    """A model that is trained in rounds, each starting from the present weights."""
 
     @property
     def model(self) -> Model:
-        """What planners are made of."""
+        """The model from which planners are built."""
         ...
 
     @property
     def displacement_scale(self) -> Tensor:
-        """`(obs_dim,)` a typical displacement, in the units of the trajectory."""
+        """A typical displacement `(obs_dim,)`, in the units of the trajectory."""
         ...
 
     def begin(self, data: RolloutBuffer, normalizer: Normalizer) -> None:
-        """Make an untrained model in these units, its displacements those of the first data."""
+        """Build an untrained model in these units, with the displacement scale of the first data."""
         ...
 
     def update(self, data: RolloutBuffer, held: RolloutBuffer, planned: Tensor) -> dict[str, float]:
-        """One round of training.
+        """Train for one round.
 
         Args:
-            data: all that was executed so far, oldest first; earlier rounds saw the beginning of it.
-            held: executed too, but never trained on.
-            planned: `(M, 2, D)` planned transitions, in the units of the trajectory: negatives of an energy.
+            data: all transitions executed so far, oldest first; earlier rounds used the beginning of them.
+            held: held-out transitions, which are never trained on.
+            planned: `(M, 2, D)` planned transitions, in the units of the trajectory: negatives for an energy.
 
         Returns:
             Metrics of the round.
@@ -62,37 +62,37 @@ class Learner(Protocol):
         ...
 
     def surprise(self, x: Tensor) -> Tensor:
-        """How unlikely transitions `(B, 2, D)` are, `(B,)`: `obs_dim / 2` on average where the model is right."""
+        """How unlikely transitions `(B, 2, D)` are, `(B,)`: `obs_dim / 2` on average for a correct model."""
         ...
 
     def error(self, x: Tensor) -> Tensor:
-        """Root mean square of what is wrong about the second states of transitions `(B, 2, D)`, `(B,)`.
+        """Root mean square error `(B,)` of the predicted second states of transitions `(B, 2, D)`.
 
-        In typical displacements.
+        It is in typical displacements.
         """
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All that it takes to go on: tensors, numbers and containers of them."""
+        """State to continue from: tensors, numbers and containers of them."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there, after `begin` with the same data and normaliser."""
+        """Restore the state, after `begin` with the same data and normaliser."""
         ...
 
 
 class EnergyLearner:
-    """A transition energy: its base regressed, then its tilt by contrastive divergence, a little each round.
+    """A transition energy: each round regresses its base, then trains its tilt by contrastive divergence.
 
-    What was executed is data; the negatives are the sampler's own and the planner's plans (Du, Lin & Mordatch 2019).
+    Executed transitions are the data. Negatives come from the sampler and from plans (Du, Lin & Mordatch 2019).
 
     Args:
-        settings: `base_updates` and `updates` are those of one round; the learning rate stays as it is.
-        transitions: most that there will ever be: chains of the sample buffer.
-        planned: planned transitions among the negatives of an update; 0 for none.
+        settings: `base_updates` and `updates` are per round; the tilt's learning rate is constant.
+        transitions: largest number of transitions there will ever be, which is the number of chains in the buffer.
+        planned: planned transitions among the negatives per update; 0 for none.
 
     Raises:
-        InputError: an energy over anything but single transitions.
+        InputError: the energy is not one of single transitions.
 
     """
 
@@ -106,7 +106,7 @@ class EnergyLearner:
             given=f"kind {model.kind}, window {model.window}, gaps {model.gaps}",
             expected="an energy of transitions: kind transition, window 2, gaps (1,)",
         )
-        # Averaged weights would lag behind a base that is regressed anew every round.
+        # Averaged weights would lag behind a base that is fitted again in every round.
         self.settings = replace(settings, ema=0.0)
         self.transitions = transitions
         self._seen: tuple[RolloutBuffer | None, int] = (None, 0)
@@ -114,11 +114,11 @@ class EnergyLearner:
 
     @property
     def displacement_scale(self) -> Tensor:
-        """Of the first data."""
+        """Typical displacement `(obs_dim,)` in the first data."""
         return self.model.energy.displacement_scale
 
     def begin(self, data: RolloutBuffer, normalizer: Normalizer) -> None:
-        """See `Learner`."""
+        """Build the untrained energy and its trainer, see `Learner.begin`."""
         settings = self.settings
         with seeded(settings.seed):
             self.model = TrajectoryModel.create(
@@ -136,13 +136,13 @@ class EnergyLearner:
         self._seen = (data, data.evicted)
 
     def update(self, data: RolloutBuffer, held: RolloutBuffer, planned: Tensor) -> dict[str, float]:
-        """See `Learner`."""
+        """Regress the base, then train the tilt, see `Learner.update`."""
         settings, seed, figures = self.settings, self.settings.seed + 31 * self.trainer.step, {}
         batches = batches_for(data, self.model, settings.batch_size, seed)
         energy = self.model.energy
         assert isinstance(energy, TransitionEnergy)
         if bool((energy.steady & ~steady_coordinates(batches, energy.layout)[0]).any()):
-            # What stood still until now has moved: its displacements have a unit only from here on.
+            # A coordinate that was constant has moved: its displacements have a scale only from now on.
             self.begin(data, self.model.normalizer)
             return self.update(data, held, planned)
         base = self._base
@@ -154,7 +154,7 @@ class EnergyLearner:
         if self.plans is not None:
             self.plans.windows = planned[..., : self.model.layout.dim]
         sampler, fresh = negatives_for(self.model, batches, settings.langevin_steps)
-        # Other windows, or they have moved up: chains would go on against others than their own.
+        # The windows have changed or moved in the buffer, so chains would continue from those of other windows.
         self.trainer.rebind(sampler, fresh, forget=(data, data.evicted) != self._seen)
         self._seen = (data, data.evicted)
         outcome = self.trainer.fit(batches, self.trainer.step + settings.updates)
@@ -162,12 +162,12 @@ class EnergyLearner:
 
     @torch.no_grad()
     def surprise(self, x: Tensor) -> Tensor:
-        """The energy."""
+        """Energy `(B,)` of the transitions, see `Learner.surprise`."""
         return self.model.energy(x[..., : self.model.layout.dim])
 
     @torch.no_grad()
     def error(self, x: Tensor) -> Tensor:
-        """Of the base's expectation: no displacement, where the base predicts none."""
+        """Error of the base's mean, or of predicting no displacement without a base; see `Learner.error`."""
         energy, x = self.model.energy, x[..., : self.model.layout.dim]
         assert isinstance(energy, TransitionEnergy)
         inputs, displacement = energy.windows(x)
@@ -175,11 +175,11 @@ class EnergyLearner:
         return (displacement - expected).square().mean(dim=(1, 2)).sqrt()
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Learner`."""
+        """State of the trainer, see `Learner.state_dict`."""
         return {"trainer": self.trainer.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See `Learner`."""
+        """Restore the trainer, see `Learner.load_state_dict`."""
         self.trainer.load_state_dict(state["trainer"])
 
     @property
@@ -193,11 +193,11 @@ class PlannedWindows:
     """Planned transitions as negatives, for `Trainer(extra_negatives=...)`.
 
     Args:
-        count: of an update.
-        seed: of the draw.
+        count: negatives per update.
+        seed: seed of the random choice.
 
     Attributes:
-        windows: `(M, 2, D)` what they are drawn from; none as long as there are none.
+        windows: `(M, 2, D)` planned transitions to draw from; empty before the first plans.
 
     """
 
@@ -207,18 +207,18 @@ class PlannedWindows:
         self._generator = torch.Generator().manual_seed(seed)
 
     def __call__(self, step: int, batch: Batch) -> Batch | None:
-        """`(count, 2, D)` windows, some of them twice where there are fewer."""
+        """Windows `(count, 2, D)`, drawn with replacement; None if there are no plans yet."""
         if not len(self.windows):
             return None
         pick = torch.randint(len(self.windows), (self.count,), generator=self._generator)
         return Batch(self.windows[pick].to(batch.x), None)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Windows and the state of the draw."""
+        """Windows and the generator's state."""
         return {"windows": self.windows, "generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on where the object that gave `state` would have."""
+        """Continue where the object that returned `state` stopped."""
         self.windows = state["windows"]
         self._generator.set_state(state["generator"])
 
@@ -227,12 +227,12 @@ class BaselineLearner:
     """A feed-forward model or a probabilistic ensemble, trained on the same data in the same rounds.
 
     Args:
-        members: 1 for `FeedForward`, more for an `Ensemble` of so many.
-        hidden: widths.
-        updates: of one round.
-        batch_size: windows an update (and member).
-        learning_rate: at the start of a round, falling to 0 along a cosine, as that of an energy's base.
-        seed: of weights, batches and bootstraps.
+        members: 1 for `FeedForward`, more for an `Ensemble` with this many members.
+        hidden: widths of the hidden layers.
+        updates: updates per round.
+        batch_size: windows per update (and member).
+        learning_rate: initial learning rate of a round, falling to 0 along a cosine, like that of an energy's base.
+        seed: seed of weights, batches and bootstraps.
 
     """
 
@@ -254,11 +254,11 @@ class BaselineLearner:
 
     @property
     def displacement_scale(self) -> Tensor:
-        """Of the first data."""
+        """Typical displacement `(obs_dim,)` in the first data."""
         return self.model.dynamics.displacement_scale
 
     def begin(self, data: RolloutBuffer, normalizer: Normalizer) -> None:
-        """See `Learner`."""
+        """Build the untrained model, see `Learner.begin`."""
         layout = normalizer.layout
         scale = displacement_scale(window_batches(data, normalizer, 4096, seed=self.seed), layout)
         with seeded(self.seed):
@@ -267,7 +267,7 @@ class BaselineLearner:
         self.model = Baseline(dynamics, normalizer, Training(), torch.ones(layout.obs_dim))
 
     def update(self, data: RolloutBuffer, held: RolloutBuffer, planned: Tensor) -> dict[str, float]:
-        """See `Learner`; plans mean nothing to a model without an energy."""
+        """Train for one round, see `Learner.update`; `planned` is not used without an energy."""
         began, dynamics, seed = time.perf_counter(), self.model.dynamics, self.seed + 31 * self.rounds
         dynamics.requires_grad_(True)
         batches = window_batches(data, self.model.normalizer, self.members * self.batch_size, seed=seed)
@@ -293,18 +293,18 @@ class BaselineLearner:
 
     @torch.no_grad()
     def surprise(self, x: Tensor) -> Tensor:
-        """Half the squared residual in units of the held-out error."""
+        """Half the squared residual `(B,)` in units of the held-out error, see `Learner.surprise`."""
         residual = self.model.dynamics.residual(x) / self.model.held_out_error.clamp_min(1e-3)
         return 0.5 * residual.square().sum(dim=-1)
 
     @torch.no_grad()
     def error(self, x: Tensor) -> Tensor:
-        """Of the prediction, the members' mean."""
+        """Error of the prediction (an ensemble's mean), see `Learner.error`."""
         residual: Tensor = self.model.dynamics.residual(x)
         return residual.square().mean(dim=-1).sqrt()
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Learner`."""
+        """Weights and counters, see `Learner.state_dict`."""
         return {
             "dynamics": self.model.dynamics.state_dict(),
             "rounds": self.rounds,
@@ -313,7 +313,7 @@ class BaselineLearner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See `Learner`."""
+        """Restore weights and counters, see `Learner.load_state_dict`."""
         self.model.dynamics.load_state_dict(state["dynamics"])
         self.rounds = int(state["rounds"])
         training = Training(int(state["updates"]))

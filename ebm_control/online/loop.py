@@ -1,4 +1,4 @@
-"""Plan, act, learn: a model from nothing, in one process, on its own and highly correlated experience."""
+"""Online learning: plan, act and learn from scratch, in one process, on highly correlated experience."""
 
 from __future__ import annotations
 
@@ -45,52 +45,50 @@ from ebm_control.training.run_folder import folder_of_one, newest_checkpoint
 
 Array = NDArray[np.float64]
 Report = Callable[[int, "OnlineLearning"], bool | None]
-CATCH_UP = 5  # rounds of training, at most, after units were measured anew
+CATCH_UP = 5  # largest number of training rounds after units were changed
 
 
 class OnlineLearning:
-    """Plan → execute until reality leaves the plan → learn → replan, warm-started.
+    """Plan, execute until the state leaves the plan, learn, and replan with a warm start.
 
-    What was executed is data, what was planned is negatives (Du, Lin & Mordatch 2019). Planning and learning see one
-    environment step as one step, however many environments run side by side.
+    Executed transitions are data, planned ones are negatives (Du, Lin & Mordatch 2019). All counts are in single
+    environment steps, whatever the number of parallel environments.
 
     Args:
-        env: id, function or environment; a function is called once for every environment side by side, and has to make
-            a new one each time.
+        env: id, function or environment; a function is called once per parallel environment, and must build a new
+            one each time.
         learner: the model that learns: "energy", "feed-forward", "ensemble" or a `Learner`.
-        planner: makes the planner of the model as it is now, a new one each time; it is asked again after every round,
-            with the steps so far, so that weights may be annealed. None for an `OnlinePlanner` of the arguments below:
-            it plans for the cost or the reward, else for the environment's goals, or for a reward that it learns where
-            there are no goals.
+        planner: builds a new planner from the present model and the number of steps so far. It is called after every
+            round, so that weights may be annealed. None for an `OnlinePlanner` with the arguments below: it plans for
+            the cost or the reward, otherwise for the environment's goals, or without goals for a learned reward.
         settings: see `OnlineSettings`.
         cost: see `OnlinePlanner`.
         reward: see `OnlinePlanner`.
         goal_index: see `OnlinePlanner`.
         horizon: see `OnlinePlanner`.
-        env_kwargs: what the environment is made with, where `env` is an id.
-        inverse_dynamics: makes what finds actions for planned states, where plans have none; asked as `planner` is.
-        goals: sets goals in place of the environment's (`FrontierGoals`, to explore); None for the environment's.
+        env_kwargs: arguments of the environment, if `env` is an id.
+        inverse_dynamics: builds inverse dynamics from the model, for plans without actions; called like `planner`.
+        goals: sets goals instead of the environment (`FrontierGoals` for exploration); None for the environment's.
         folder: gets checkpoints and TensorBoard events; None writes nothing.
-        resume: go on from the newest checkpoint of `folder`, if there is one, with the settings that it began with
-            (`steps` may be more). Episodes under way are begun anew, noise is drawn afresh, and `goals` come as they
-            are given: what they know is not part of a checkpoint. So it is not the run bit for bit that it would have
-            been without a break.
-        about: JSON-safe values that `planner` depends on, horizon and weights, say: kept in checkpoints, and a run is
-            not resumed with others.
-        periods: of the observation coordinates, 0 where one does not wrap; None for what the environment declares.
+        resume: continue from the newest checkpoint of `folder`, if there is one, with the same settings (`steps` may
+            be larger). Episodes restart, noise is drawn again, and `goals` is used as it is passed, because its memory
+            is not part of a checkpoint. So the run differs from one without interruption.
+        about: JSON-safe values that `planner` depends on, for example horizon and weights. They are stored in
+            checkpoints, and a run is not resumed with other values.
+        periods: periods of the observation coordinates, 0 for non-periodic ones; None for those of the environment.
         progress: show a progress bar.
 
     Attributes:
-        model: as it is now.
-        experience: what was executed.
-        progress: counters and episodes that ended.
-        regimes: dynamics that were in force before, and may come back.
+        model: the present model.
+        experience: executed transitions.
+        progress: counters and completed episodes.
+        regimes: earlier dynamics, which may return.
 
     Raises:
-        InputError: an environment without flat Boxes, one environment for several, a folder that holds checkpoints of
-            another run, or any without `resume`, no such learner, a cost or a reward beside a planner, or goals of
-            which it is not clear what coordinates they name.
-        CheckpointError: the newest checkpoint is not sound.
+        InputError: an environment has no flat Boxes, or is shared where several are needed; the folder holds
+            checkpoints of another run, or any without `resume`; the learner does not exist; a cost or a reward is set
+            together with a planner; or the goals' observation coordinates cannot be determined.
+        CheckpointError: the newest checkpoint is corrupt.
 
     """
 
@@ -141,8 +139,8 @@ class OnlineLearning:
         self.normalizer: Normalizer | None = None
         self._agent: MPCAgent | None = None
         self._planned: list[Tensor] = []
-        self._left_out = 0  # steps that were not finite
-        self._free = np.zeros(count, dtype=bool)  # acted at random in the last step
+        self._left_out = 0  # number of steps that were not finite
+        self._free = np.zeros(count, dtype=bool)  # whether the last action was random
         self.regimes: list[Regime] = []
         self.logger = Logger(
             None if self.folder is None else self.folder / "events", progress=progress, every=1
@@ -154,11 +152,11 @@ class OnlineLearning:
 
     @property
     def model(self) -> Model:
-        """The learner's model as it is now."""
+        """The learner's present model."""
         return self.learner.model
 
     def agent(self, **changes: Any) -> MPCAgent:
-        """An agent with the model as it is now, that replans at every step; `changes` are arguments of `MPCAgent`."""
+        """An agent with the present model that replans at every step; `changes` are arguments of `MPCAgent`."""
         require(self.normalizer is not None, "agent", given="no data yet", expected="a run that has begun")
         assert self.normalizer is not None
         inverse = None if self.inverse_dynamics is None else self.inverse_dynamics(self.model)
@@ -167,10 +165,10 @@ class OnlineLearning:
         return MPCAgent(planner, self.normalizer, self.action_space, **options)
 
     def run(self, steps: int | None = None, report: Report | None = None) -> None:
-        """Act and learn until `steps` steps are done in all, the settings' by default.
+        """Act and learn until `steps` steps have been taken in total, by default those of the settings.
 
         Args:
-            steps: single environment steps, counted from the beginning of the run.
+            steps: environment steps, counted from the beginning of the run.
             report: called after every round of training with the steps so far and this object; True ends the run.
 
         """
@@ -183,7 +181,7 @@ class OnlineLearning:
         self.experience.begin(fresh, envs.states)
         state: Plan | None = None
         if self._agent is None and self.normalizer is not None:
-            self._renew_agent()  # of a run that is resumed
+            self._renew_agent()  # for a resumed run
         with folder_of_one(self.folder), self.logger, self._nothing_lost():
             self.logger.start(steps, self.progress.step, "learning online")
             while self.progress.step < steps:
@@ -197,7 +195,7 @@ class OnlineLearning:
                         return
 
     def _execute(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
-        """Take one step everywhere and remember it; gives the environments whose episodes begin anew."""
+        """Take one step in every environment and store it; returns which environments begin a new episode."""
         step = self.environments.step(actions)
         self.progress.step += self.settings.environments
         self.logger.advance(self.progress.step)
@@ -210,7 +208,7 @@ class OnlineLearning:
         return done
 
     def _leave_out(self, which: NDArray[np.bool_]) -> None:
-        """Warn of steps that are not finite; refuse an environment that gives many."""
+        """Warn of steps that are not finite; raise `InputError` if there are many."""
         self._left_out += int(which.sum())
         where = self.environments.where(int(np.flatnonzero(which)[0]))
         most = max(10, self.progress.step // 10)
@@ -226,11 +224,11 @@ class OnlineLearning:
 
     @contextmanager
     def _nothing_lost(self) -> Iterator[None]:
-        """Where a run is stopped, or its environment fails, a checkpoint keeps all that was executed by then."""
+        """Write a checkpoint with all executed transitions if the run is interrupted or the environment fails."""
         try:
             yield
         except DivergenceError:
-            raise  # what the learner is now is not to be gone on with
+            raise  # a diverged model must not be saved
         except (KeyboardInterrupt, Exception) as stop:
             if self.folder is not None and self.normalizer is not None:
                 try:
@@ -240,14 +238,14 @@ class OnlineLearning:
                         stop.add_note(
                             f"checkpoint of step {self.progress.step} in {saving.save(self, self.folder)}"
                         )
-                except Exception as error:  # whatever it is, it must not hide what happened first
+                except Exception as error:  # any failure here must not hide the first one
                     stop.add_note(f"step {self.progress.step} was not saved: {error}")
             raise
 
     def _act(
         self, observation: Any, state: Plan | None, fresh: NDArray[np.bool_]
     ) -> tuple[NDArray[Any], Plan | None]:
-        """Actions `(N, act_dim)`, random as long as there is no model, and wherever no goal is set."""
+        """Actions `(N, act_dim)`; random before there is a model, and in environments without a goal."""
         free = np.full(self.settings.environments, self._agent is None)
         if self.goals is not None:
             observation, aimless = self._aimed(self.environments.states, fresh)
@@ -266,7 +264,7 @@ class OnlineLearning:
         return actions, plan
 
     def _aimed(self, states: Array, fresh: NDArray[np.bool_]) -> tuple[Any, NDArray[np.bool_]]:
-        """Observations with the goals that are set, and where there is none: the planner is then told to stay."""
+        """Observations with the goals that are set, and `(N,)` where none is set; the planner then stays in place."""
         assert self.goals is not None
         goals = self.goals(states, fresh)
         if goals is None:
@@ -278,14 +276,14 @@ class OnlineLearning:
         return {"observation": states, "desired_goal": goals}, aimless
 
     def _believed(self, plan: Plan, actions: NDArray[Any]) -> Tensor:
-        """What the planner believed of the very actions that were taken, `(N, 2, D)`."""
+        """The planner's prediction for the actions that were taken, as transitions `(N, 2, D)`."""
         assert self.normalizer is not None
         start = torch.cat([plan.states[:, 0], self.normalizer.normalize_actions(torch.as_tensor(actions))], 1)
         end = torch.cat([plan.states[:, 1], torch.zeros_like(start[:, self.experience.obs_dim :])], 1)
         return torch.stack([start, end], dim=1).float()
 
     def _end(self, done: NDArray[np.bool_], terminated: NDArray[np.bool_]) -> None:
-        """Close the episodes that are done and begin new ones."""
+        """Close the completed episodes and begin new ones."""
         for return_, last in self.experience.end(done, terminated):
             self.progress.episodes.append(EpisodeEnd(self.progress.step, return_, last))
             self.logger.figures(self.progress.step, {"return": return_, "last_reward": last})
@@ -293,7 +291,7 @@ class OnlineLearning:
         self.experience.begin(done, self.environments.states)
 
     def learn(self) -> None:
-        """One round: data so far, plans since the last round, and a new agent."""
+        """One round of training: update the model with data and plans, then build a new agent."""
         progress, settings, began = self.progress, self.settings, time.perf_counter()
         self.experience.flush()
         figures = self._judge()
@@ -323,7 +321,7 @@ class OnlineLearning:
             self.save()
 
     def _keep_units(self) -> None:
-        """Measure units anew where the data have outgrown them; what was learned begins anew in them."""
+        """Change units that no longer fit the data; all models are then trained again in the new units."""
         assert self.normalizer is not None
         grown = outgrown(self.experience.data, self.normalizer)
         if not bool(grown.any()):
@@ -346,7 +344,7 @@ class OnlineLearning:
             self.learner.update(data, held, torch.empty(0))
 
     def _renew_agent(self) -> None:
-        """The agent that acts until the next round."""
+        """Build the agent that acts until the next round."""
         settings = self.settings
         self._agent = self.agent(
             replan_every=settings.replan_every, tolerance=settings.tolerance * self.learner.displacement_scale
@@ -355,9 +353,9 @@ class OnlineLearning:
             scale_steps(self._agent.planner, self.progress.effort)
 
     def _judge(self) -> dict[str, float]:
-        """How far what was executed is beyond what its model was judged by, and the effort that follows.
+        """Compare the energy of new transitions with that of held-out ones, and set the effort from it.
 
-        A planner that exploits its model is led to where the model is wrong, and there what happens has a high energy.
+        A planner that exploits its model leads to states where the model is wrong, where transitions have high energy.
         """
         if self.normalizer is None:
             return {}
@@ -374,11 +372,11 @@ class OnlineLearning:
         return {"energy_gap": gap, "exploited": exploited, "effort": self.progress.effort}
 
     def save(self) -> Path:
-        """Write a checkpoint now; before it, so that it is whole once it is there, `experience/` of the same step.
+        """Write a checkpoint now. `experience/` of the same step is written first, so a checkpoint is never incomplete.
 
         Raises:
-            InputError: there is no folder, or no round of training has been yet.
-            CheckpointError: it could not be written.
+            InputError: there is no folder, or there was no round of training yet.
+            CheckpointError: writing failed.
 
         """
         require(self.folder is not None, "folder", given=None, expected="a folder to write to")
@@ -387,9 +385,9 @@ class OnlineLearning:
         return saving.save(self, self.folder)
 
     def planned(self) -> Tensor:
-        """Transitions planned since the last round, and those kept from before, `(M, 2, D)`."""
+        """Transitions planned since the last round, and those stored from earlier rounds, `(M, 2, D)`."""
         return torch.cat(self._planned) if self._planned else torch.empty(0)
 
     def take_up_planned(self, planned: Tensor) -> None:
-        """Go on with what `planned` gave."""
+        """Restore planned transitions from the result of `planned`."""
         self._planned = list(planned.split(self.settings.environments)) if len(planned) else []

@@ -1,4 +1,4 @@
-"""The usual planner of a run: for a cost, a reward, the environment's goals, or a reward that is learned."""
+"""The default planner of a run: for a cost, a reward, the environment's goals, or a learned reward."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ if TYPE_CHECKING:
 Cost = Energy | Callable[[Model], Energy]
 Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
 MakePlanner = Callable[[Model, int], AnyPlanner]
-LEARNED_WEIGHT = 20.0  # of a learned reward, in standard deviations of the first data's
+LEARNED_WEIGHT = 20.0  # weight of a learned reward, in stds of the first data's rewards
 
 
 class OnlinePlanner:
-    """Makes `planner_for(model, cost, preset="online")` after every round of training.
+    """Builds `planner_for(model, cost, preset="online")` after every round of training.
 
-    What plans are for is, in this order: `cost`, `reward`, the environment's goals, or a reward that is learned from
-    what was executed.
+    Plans minimise the first of these that exists: `cost`, `reward`, the distance to the environment's goals, or a
+    reward that is learned from executed transitions.
 
     Args:
         horizon: steps ahead.
-        cost: an energy of normalised trajectories, or a function of the model that makes one: units change while a run
-            learns, and a function is asked again.
-        reward: instead, a function of states `(..., obs_dim)`, actions `(..., act_dim)` and next states, in the
-            environment's units, to rewards `(...)`; or a `LearnedReward` with settings of its own.
-        goal_index: observation coordinates that the environment's goal names; None to find them out.
-        goal_weight: of the goal's L1 distance, in normalised units.
-        reward_weight: of the reward; None for 10 of a known reward, in its own units, and 20 of a learned one, in
-            standard deviations of the first data's.
-        sampler: "langevin", "mppi", "cem" or a sampler; None for `planner_for`'s.
+        cost: an energy of normalised trajectories, or a function that builds one from the model. Units change during
+            a run, and the function is called again.
+        reward: alternative: a function from states `(..., obs_dim)`, actions `(..., act_dim)` and next states, in the
+            environment's units, to rewards `(...)`; or a `LearnedReward` with its own settings.
+        goal_index: observation coordinates of the environment's goal; None detects them.
+        goal_weight: weight of the L1 distance to the goal, in normalised units.
+        reward_weight: weight of the reward; None for 10 (a given reward, in its own units) or 20 (a learned reward,
+            in standard deviations of the first data's rewards).
+        sampler: "langevin", "mppi", "cem" or a sampler; None for the default of `planner_for`.
 
     Raises:
-        InputError: both a cost and a reward, or a number out of its range.
+        InputError: both a cost and a reward are set, or a number is out of its range.
 
     """
 
@@ -77,10 +77,10 @@ class OnlinePlanner:
         self._learning: OnlineLearning | None = None
 
     def bind(self, learning: OnlineLearning) -> None:
-        """Plan in this run; called by `OnlineLearning`, whose environment is reset where goals are to be found.
+        """Plan in this run. `OnlineLearning` calls this; the environment is reset to detect its goals.
 
         Raises:
-            InputError: the environment has goals, but it is not clear which coordinates they name.
+            InputError: the environment has goals, but their observation coordinates cannot be determined.
 
         """
         self._learning = learning
@@ -90,11 +90,11 @@ class OnlinePlanner:
                 self.reward = LearnedReward(seed=learning.settings.seed)
 
     def __call__(self, model: Model, step: int) -> Planner:
-        """Planner of the model as it is after `step` steps."""
+        """Planner with the model after `step` steps."""
         if self._learning is None:
             raise InputError("planner: expected one that OnlineLearning was given, got one of no run")
         by_goals = self.cost is None and self.reward is None
-        # Along a learned reward, states that no action leads to would be made up.
+        # With a learned reward, collocation would invent states that no action leads to.
         shooting = False if by_goals else True if isinstance(self.reward, LearnedReward) else None
         return planner_for(
             model,
@@ -127,10 +127,10 @@ def usual_planner(
     goal_index: Sequence[int] | None,
     horizon: int,
 ) -> MakePlanner:
-    """What `OnlineLearning` is given as it is, or `OnlinePlanner` for None.
+    """The planner argument of `OnlineLearning`, or an `OnlinePlanner` for None.
 
     Raises:
-        InputError: a cost, a reward or coordinates of goals beside a planner, which has its own.
+        InputError: a cost, a reward or goal coordinates are set together with a planner, which has its own.
 
     """
     if planner is None:

@@ -1,4 +1,4 @@
-"""How far a run of online learning is."""
+"""Progress of a run of online learning."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class EpisodeEnd:
-    """An episode that came to its end while learning.
+    """An episode that ended during online learning.
 
     Attributes:
-        step: single environment steps taken by then.
+        step: total environment steps when it ended.
         return_: sum of rewards.
-        last_reward: of its last step.
+        last_reward: reward of its last step.
 
     """
 
@@ -25,7 +25,7 @@ class EpisodeEnd:
 
 @dataclass
 class Progress:
-    """What a run has seen and done so far, beside its experience."""
+    """Counters and episodes of a run so far, without its experience."""
 
     step: int = 0
     rounds: int = 0
@@ -34,10 +34,10 @@ class Progress:
     episodes: list[EpisodeEnd] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
-        """As JSON gives it back: an episode is a list of its step, return and last reward."""
+        """JSON-safe form: an episode is a list of its step, return and last reward."""
         return asdict(self) | {"episodes": [list(astuple(episode)) for episode in self.episodes]}
 
     @classmethod
     def from_plain(cls, known: Mapping[str, Any]) -> Progress:
-        """Where a run was that wrote `plain`."""
+        """Restore the progress from the result of `plain`."""
         return cls(**{**known, "episodes": [EpisodeEnd(*episode) for episode in known["episodes"]]})

@@ -1,4 +1,4 @@
-"""Learners by a word, of sizes that work for an energy and for the baselines alike, and environments by their id."""
+"""Learners by name, with settings that work for an energy and for the baselines, and environments by id."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ebm_control.models import ModelSettings, TrainSettings
 from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner
 from ebm_control.online.settings import OnlineSettings
 
-ROUND = 200  # regression updates of a round of training, whatever the model
+ROUND = 200  # regression updates per round of training, for all models
 KINDS = ("energy", "feed-forward", "ensemble")
 
 
 def make_learner(kind: str, transitions: int, seed: int = 0) -> Learner:
-    """An untrained model: an energy, a feed-forward network or an ensemble of five.
+    """Build an untrained model: an energy, a feed-forward network or an ensemble of five.
 
     Args:
         kind: "energy", "feed-forward" or "ensemble".
-        transitions: most that there will ever be.
-        seed: of weights, batches and noise.
+        transitions: largest number of transitions there will ever be.
+        seed: seed of weights, batches and noise.
 
     Raises:
-        InputError: no such kind.
+        InputError: the kind does not exist.
 
     """
     require(kind in KINDS, "kind", given=shown(kind), expected=f"one of {KINDS}")
@@ -40,17 +40,17 @@ def make_learner(kind: str, transitions: int, seed: int = 0) -> Learner:
 
 
 def as_learner(learner: Learner | str, settings: OnlineSettings) -> Learner:
-    """A learner as it is; of a word, one with a place for every transition of the run."""
+    """A `Learner` unchanged; for a name, a new learner with capacity for every transition of the run."""
     if not isinstance(learner, str):
         return learner
     return make_learner(learner, settings.steps + settings.environments, settings.seed)
 
 
 def env_with(env: EnvLike, options: Mapping[str, Any] | None) -> EnvLike:
-    """The environment of this id, made with `options` by each call; anything else as it is, without options.
+    """A function that builds the environment with this id and `options`; without options, `env` unchanged.
 
     Raises:
-        InputError: there are options, and `env` is no id.
+        InputError: there are options, and `env` is not an id.
 
     """
     if not options:
@@ -63,7 +63,7 @@ def env_with(env: EnvLike, options: Mapping[str, Any] | None) -> EnvLike:
 def _make(name: str, options: dict[str, Any]) -> gym.Env[Any, Any]:
     try:
         return gym.make(name, **options)
-    except Exception as error:  # an environment's own code may fail in any way
+    except Exception as error:  # the environment's own code may raise anything
         reason = " ".join(str(error).split())
         raise InputError(
             f"env: expected an environment that can be made with {options}, got {name!r} "

@@ -1,4 +1,4 @@
-"""Dynamics that change, and may change back: what was learned of each is kept apart."""
+"""Dynamics that change, and may change back: the model and data of each regime are stored separately."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from ebm_control.data import Normalizer
 from ebm_control.online.experience import Experience, Parts
 from ebm_control.online.learner import Learner
 
-FITS = 0.3  # of the error under the present regime: what a known one must be below to be taken up again
-# Typical displacements: an error below this is no change, however precise the model was. A young regime that is led
-# to new states errs by a tenth, motors that turn the other way make it two.
+FITS = 0.3  # a stored regime is restored if its error is below this fraction of the present regime's
+# In typical displacements: a smaller error is no change, however accurate the model was. Under a new regime with few
+# data, the error in new states is about a tenth; motors that turn the other way cause an error of two.
 LEAST = 0.3
-GROWN = 2  # times what contradicts it: a regime of less data errs because it is young
+GROWN = (
+    2  # a regime needs this many times the data that contradict it: with less, errors are due to lack of data
+)
 
 
 @dataclass(frozen=True)
 class Regime:
-    """Dynamics that were in force once: what was learned of them, and from what.
+    """Earlier dynamics: the learner's state and the data it was trained on.
 
     Attributes:
         learner: state of the learner.
-        experience: data and held-out data.
+        experience: training data and held-out data.
 
     """
 
@@ -37,27 +39,27 @@ class Regime:
 def heed_change(
     regimes: list[Regime], learner: Learner, experience: Experience, normalizer: Normalizer, ratio: float
 ) -> bool:
-    """If what was just executed is far from what was expected, take up another regime, or begin a new one.
+    """If the latest transitions contradict the model, restore a stored regime or begin a new one.
 
-    Errors are compared in typical displacements and not in deviations of the model (`Learner.surprise`): a model of few
-    and similar data has a narrow one, and any new state would be a change.
+    Errors are compared in typical displacements and not in stds of the model (`Learner.surprise`): with few and
+    similar data the model's std is small, and any new state would count as a change.
 
-    A new regime goes on from the weights that there are, without the data. While it has little data of its own no other
-    is begun: a model that has just been led elsewhere errs there without any change.
+    A new regime starts with the present weights, but without the data. While it has few data of its own no other regime
+    is begun, because a model in new states has errors there without any change.
 
     Args:
-        regimes: put aside so far; what is left goes there, what is taken up again comes out.
-        learner: of the regime in force; gets the state of the one that is taken up.
-        experience: what was just executed is what is pending; `data` and `held` change with the regime.
+        regimes: stored regimes; a regime that ends is added, and one that is restored is removed.
+        learner: learner of the present regime; it gets the state of a restored one.
+        experience: its pending transitions are the latest ones; `data` and `held` change with the regime.
         normalizer: units of the transitions.
-        ratio: how many times the usual error is a change.
+        ratio: multiple of the usual error that counts as a change.
 
     Returns:
         Whether the dynamics have changed.
 
     """
     fresh = experience.pending(normalizer)
-    if len(fresh) < 2:  # a new regime needs something to learn from and something to judge by
+    if len(fresh) < 2:  # a new regime needs a transition for training and one for evaluation
         return False
     error = float(learner.error(fresh).median())
     usual = float(learner.error(experience.recent(len(fresh), normalizer)).median())
@@ -65,9 +67,9 @@ def heed_change(
         return False
     here = copy.deepcopy(learner.state_dict())
     known = [(_error_under(regime, learner, fresh), i) for i, regime in enumerate(regimes)]
-    # Where a wrong model led is new to the right one as well, so it need not be as good as usual there.
+    # States to which a wrong model led are new to the right one too, so its error there may exceed its usual one.
     found = regimes.pop(min(known)[1]) if known and min(known)[0] < FITS * error else None
-    # A copy: what is loaded may go on to change in place, what is put aside must not.
+    # A copy, because loading may use the tensors in place, and the stored state must not change.
     learner.load_state_dict(copy.deepcopy(here if found is None else found.learner))
     if found is None and len(experience.data) + len(experience.held) < GROWN * len(fresh):
         return False

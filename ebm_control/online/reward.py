@@ -1,4 +1,4 @@
-"""What a plan is for where an environment names no goal: its reward, and its ends, learned along the way."""
+"""Learned reward and termination, for environments without a goal."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 class LearnedReward:
-    """A reward network that goes on learning from whatever was executed, once after each round.
+    """A reward network that is trained on the executed transitions, once after each round.
 
-    Where episodes end (terminate, not reach a time limit) the end is learned too, and plans are paid until then only:
-    see `RewardUntilEnd`. Both are no part of a checkpoint: a run that is resumed fits them anew, to all there is.
+    If episodes terminate (other than by a time limit), termination is learned too, and plans earn rewards only until
+    then: see `RewardUntilEnd`. Neither is part of a checkpoint: a resumed run fits them again, to all its data.
 
     Args:
-        updates: of a round.
-        seed: of weights and batches.
+        updates: updates per round.
+        seed: seed of weights and batches.
 
     Attributes:
-        error: root mean square error after the last round, in deviations of the first data's rewards.
-        ends: ends of episodes in the data of the last round.
+        error: root mean square error after the last round, in stds of the first data's rewards.
+        ends: number of terminated episodes in the data of the last round.
 
     """
 
@@ -43,7 +43,7 @@ class LearnedReward:
         self._step = -1
 
     def cost(self, learning: OnlineLearning) -> RewardCost:
-        """The cost of a plan in this run, as it is now: what `OnlinePlanner` plans for."""
+        """Cost from the present reward network, for the plans of `OnlinePlanner` in this run."""
         normalizer = learning.normalizer
         require(normalizer is not None, "learning", given="no data yet", expected="a run that has begun")
         assert normalizer is not None

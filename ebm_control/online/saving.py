@@ -1,4 +1,4 @@
-"""What a run of online learning writes, and what it takes up again: only what is its own."""
+"""Save and resume a run of online learning; only files that a run wrote itself are removed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from ebm_control.online.loop import OnlineLearning
 
 FILES = ("data.npz", "held.npz")
-MARK = ".ebm-control"  # in folders of experience that were written here
+MARK = ".ebm-control"  # marks folders of experience that were written by this module
 
 
 def save(run: OnlineLearning, folder: Path) -> Path:
-    """Write a checkpoint to `folder/checkpoints`; before it, so that it is whole once it is there, its experience.
+    """Write a checkpoint to `folder/checkpoints`. Its experience is written first, so a checkpoint is never incomplete.
 
     Raises:
-        CheckpointError: it could not be written.
+        CheckpointError: writing failed.
 
     """
     step, parts = run.progress.step, run.experience.parts()
@@ -57,7 +57,7 @@ def save(run: OnlineLearning, folder: Path) -> Path:
 
 
 def _forget(kept: Path, checkpoints: Path) -> None:
-    """Remove the experience of checkpoints that are gone, and nothing that was not written here."""
+    """Remove the experience of deleted checkpoints, and no files that were not written by this module."""
     for old in kept.glob("step_*"):
         if not (old / MARK).is_file() or (checkpoints / old.name).exists():
             continue
@@ -70,9 +70,9 @@ def _forget(kept: Path, checkpoints: Path) -> None:
 
 
 def described(run: OnlineLearning) -> dict[str, Any]:
-    """What a run that goes on has to share with its beginning, as JSON gives it back."""
+    """Properties that a resumed run must share with the original, in the form that JSON returns them."""
     settings = asdict(run.settings)
-    del settings["steps"]  # a run may be made longer
+    del settings["steps"]  # a resumed run may be longer
     envs = run.environments
     spec = envs.all[0].spec
     whole = {
@@ -87,12 +87,12 @@ def described(run: OnlineLearning) -> dict[str, Any]:
 
 
 def resume(run: OnlineLearning, path: Path, folder: Path) -> None:
-    """Take up what `save` wrote in `path`.
+    """Restore the state that `save` wrote to `path`.
 
     Raises:
-        InputError: the checkpoint is of another run: other settings, spaces, learner or description, or the experience
-            beside it is not the one that it was written with.
-        CheckpointError: it is not sound.
+        InputError: the checkpoint belongs to another run (other settings, spaces, learner or description), or the
+            experience next to it is not the one that it was written with.
+        CheckpointError: the checkpoint is corrupt.
 
     """
     checkpoint = load_checkpoint(path)
@@ -123,7 +123,7 @@ def resume(run: OnlineLearning, path: Path, folder: Path) -> None:
 
 
 def _require_same(now: Mapping[str, Any], before: Any, path: Path) -> None:
-    """Nothing is compared with a checkpoint that was written before runs were described."""
+    """Compare descriptions of runs; checkpoints that predate descriptions are accepted unchecked."""
     if not isinstance(before, Mapping):
         return
     names = [*now["settings"], *now["about"]]

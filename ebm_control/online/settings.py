@@ -1,4 +1,4 @@
-"""How an agent learns while it acts."""
+"""Settings of online learning."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from ebm_control.online.experience import LONGEST
 
 @dataclass(frozen=True)
 class OnlineSettings:
-    """How an agent learns while it acts.
+    """Settings of online learning.
 
     Args:
-        steps: in all. A step is one step of one environment, always.
-        environments: side by side.
-        warm_up: steps of random actions at the start, at least 2: one to learn from, one to judge by.
-        every: steps between the first rounds of training; later rounds are a tenth (`growth`) of all steps apart.
-        growth: see `every`.
-        replan_every: steps that a plan is followed for at most.
-        tolerance: typical displacements by which a state may be off its plan before all plans are made anew.
-        noise: deviation of the noise on actions, in half-widths of their range.
-        effort: most planning steps, as a multiple of the planner's own, taken where all that was executed since the
-            last round has a higher energy than 95 % of the held-out transitions have; 1 keeps to the planner's own.
-        planned: planned transitions kept for the next round.
-        memory: transitions kept to learn from, the last ones, at least 25; None for all.
-        change: how many times larger than usual errors of prediction must be for the dynamics to have changed:
-            what was learned is then put aside until it fits again, and the last transitions begin a new regime. None:
-            never.
-        seed: of environments, noise and planning.
+        steps: total number of environment steps. One step is one step of one environment.
+        environments: number of parallel environments.
+        warm_up: steps with random actions at the start, at least 2: one for training, one for evaluation.
+        every: smallest number of steps between rounds of training.
+        growth: the interval between rounds is this fraction of the steps so far, if that is more than `every`.
+        replan_every: largest number of steps that a plan is followed for.
+        tolerance: distance of a state from its plan, in typical displacements, above which all plans are replaced.
+        noise: std of the noise on actions, in half-widths of their range.
+        effort: largest factor on the planner's number of steps. It is used if all transitions since the last round have
+            a higher energy than 95 % of the held-out transitions; 1 never adds steps.
+        planned: number of planned transitions stored for the next round.
+        memory: number of transitions stored for training, the latest ones, at least 25; None for no limit.
+        change: ratio of prediction errors to the usual ones above which the dynamics count as changed. The present
+            model and data are then stored until they fit again, and the latest transitions begin a new regime. None
+            disables this.
+        seed: seed of environments, noise and planning.
 
     """
 

@@ -1,4 +1,4 @@
-"""Units for a model that has hardly seen anything yet, and when it has outgrown them."""
+"""Normalisation for a model with few data, and detection of data that no longer fit it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 
 from ebm_control.data import Normalizer, RolloutBuffer
 
-AGREE = 0.25  # of a uniform draw's deviation within the bounds: below it data do not speak for them
-WIDER, NARROWER = 3.0, 0.1  # deviations of all data, in the units they are measured in, that ask for new ones
-FAR = 12.0  # normalised units beyond which a reading asks whether others would fit it better
+AGREE = 0.25  # fraction of a uniform variable's std within the bounds that the data's std must reach to use the bounds
+WIDER, NARROWER = 3.0, 0.1  # std of all data, in normalised units, above or below which new units are due
+FAR = 12.0  # distance in normalised units beyond which new units are considered
 ROUNDING = 1e-5
 
 
 def bounded_normalizer(data: RolloutBuffer, space: Box) -> Normalizer:
-    """Units of the data; of a coordinate whose bounds agree with them, those of a uniform draw within the bounds.
+    """Normaliser of the data; a coordinate with suitable bounds gets the mean and std of a uniform draw within them.
 
-    Bounds agree where all data lie within them and spread over at least a quarter of what they allow. Others may be
-    there for form's sake: units of ±1,000 for a world of ±1 leave a network nothing to see.
+    Bounds are suitable if all data lie within them and the data's std is at least a quarter of that draw's. Other
+    bounds may be nominal: with units for ±1,000, a network could not resolve data within ±1.
     """
     fitted = data.normalizer()
     low, high = (torch.as_tensor(np.asarray(b, np.float64)) for b in (space.low, space.high))
@@ -39,11 +39,11 @@ def bounded_normalizer(data: RolloutBuffer, space: Box) -> Normalizer:
 
 
 def outgrown(data: RolloutBuffer, normalizer: Normalizer) -> Tensor:
-    """Coordinates `(obs_dim,)` whose units no longer fit the data, and for which new ones would fit far better.
+    """Coordinates `(obs_dim,)` whose units no longer fit the data, and for which new units would fit much better.
 
-    The data spread far wider than their unit says, or far less, or lie far out; the first data lie close to where
-    episodes begin, and what did not move then may move later. What is rare and far out in any unit (a flag, a contact)
-    asks for none.
+    The data's std is much larger or smaller than the unit, or data lie far out. The first data lie close to where
+    episodes begin, and a coordinate that was constant then may change later. Rare values that are far out in any unit
+    (a flag, a contact) need no new units.
     """
     observations, fresh = torch.from_numpy(data.observations), data.normalizer()
     plain = torch.tensor([p == 0 for p in normalizer.periods] or [True] * observations.shape[1])

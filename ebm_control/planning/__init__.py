@@ -1,4 +1,4 @@
-"""Planning: trajectories sampled between a start and a goal, and control by replanning."""
+"""Planning: trajectories sampled between a start and a goal, and model-predictive control."""
 
 from ebm_control.planning.agent import MPCAgent
 from ebm_control.planning.coarse_to_fine import CoarseToFine

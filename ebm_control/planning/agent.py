@@ -1,4 +1,4 @@
-"""Model-predictive control as an agent that Stable-Baselines3's tools take unchanged."""
+"""Model-predictive control as an agent that works with the tools of Stable-Baselines3 unchanged."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ Observation = ArrayLike | Mapping[str, ArrayLike]
 
 
 class MPCAgent:
-    """Takes the first action of a plan, and replans: at every step, or when reality leaves the plan.
+    """Executes the first action of a plan and replans, at every step or when the state leaves the plan.
 
-    `predict` has the signature of Stable-Baselines3's policies, so `evaluate_policy` takes an agent for a model,
-    on environments that are monitored, recorded or vectorised too.
+    `predict` has the signature of Stable-Baselines3's policies, so `evaluate_policy` accepts the agent as a model,
+    also with monitored, recorded and vectorised environments.
 
     Args:
         planner: plans in normalised units: a `Planner`, a `Guided` one, your own.
         normalizer: units of the data that the planner's energy was trained on.
-        action_space: where actions are clipped to, and rounded where it holds whole numbers.
-        goal: `(len(goal_index),)` raw goal for environments whose observations hold none ("desired_goal"); not needed
-            by a planner that takes none.
-        inverse_dynamics: actions for planned states, where the energy is over states alone.
-        temperature: of the draw among chains when `deterministic=False`.
-        replan_every: steps that a plan is followed for at most before all are made anew; another goal ends them too.
-        tolerance: a number or `(obs_dim,)`, in the units of the trajectory: a state that is farther than this, in any
-            coordinate, from where its plan had it ends all plans.
-        device: where plans are made.
-        seed: of the planner's noise.
+        action_space: actions are clipped to it, and rounded if it holds integers.
+        goal: `(len(goal_index),)` goal in the environment's units, if observations hold no "desired_goal"; not needed
+            by a planner without a goal.
+        inverse_dynamics: actions for planned states, if the energy is over states only.
+        temperature: temperature for sampling among chains when `deterministic=False`.
+        replan_every: largest number of steps that a plan is followed for; a new goal also ends it.
+        tolerance: a number or `(obs_dim,)`, in the units of the trajectory. All plans are replaced if any coordinate
+            of any state differs from its plan by more than this.
+        device: device for planning.
+        seed: seed of the planner's noise.
 
     Raises:
-        InputError: a planner over states alone without `inverse_dynamics`, an action space other than that of the data,
-            or a number, a tolerance or a seed that is out of range.
+        InputError: a planner over states only lacks `inverse_dynamics`, the action space is not that of the data,
+            or a number, a tolerance or a seed is out of range.
 
     """
 
@@ -98,24 +98,23 @@ class MPCAgent:
         episode_start: ArrayLike | None = None,
         deterministic: bool = True,
     ) -> tuple[NDArray[Any], Plan]:
-        """Action for each observation.
+        """Choose an action for each observation.
 
         Args:
             observation: `(obs_dim,)` or `(N, obs_dim)`, any array, tensor or list of real numbers; or a mapping that
-                holds one as "observation". Its "desired_goal" is the goal where the planner takes one.
-            state: what the last call returned second: its plans are taken up again.
-            episode_start: `(N,)` True where a new episode began, so that the old plan means nothing; one True or False
-                alone is that of all.
-            deterministic: act by the best chain; otherwise by one drawn from the chains' energies.
+                holds one as "observation". Its "desired_goal" is the goal if the planner takes one.
+            state: the plans that the last call returned; they warm-start this call.
+            episode_start: `(N,)` True where a new episode began, so that the old plan is ignored; a single flag
+                applies to all.
+            deterministic: use the best chain; otherwise sample a chain by the chains' energies.
 
         Returns:
-            Actions `(act_dim,)` or `(N, act_dim)`, and the plan to hand to the next call.
+            Actions `(act_dim,)` or `(N, act_dim)`, and the plan to pass to the next call.
 
         Raises:
-            InputError: observation, goal or `episode_start` of the wrong shape, or not finite; a mapping without
-                "observation", or without a goal that the planner takes and the agent was not given; an "achieved_goal"
-                that differs, by more than half a deviation of the data, from the coordinates which the planner takes
-                for the goal's.
+            InputError: observation, goal or `episode_start` has the wrong shape or is not finite; a mapping lacks
+                "observation", or a goal that the planner needs and the agent does not have; an "achieved_goal" differs
+                by more than half a std of the data from the observation coordinates in the planner's `goal_index`.
 
         """
         start, goal, single = self._read(observation)
@@ -153,7 +152,7 @@ class MPCAgent:
         return self.normalizer.denormalize_actions(first)
 
     def _read(self, observation: Observation) -> tuple[Tensor, Tensor | None, bool]:
-        """Normalised start states `(N, obs_dim)`, goals `(N, g)` or None, and whether N was not given."""
+        """Normalised start states `(N, obs_dim)`, goals `(N, g)` or None, and whether the input had no batch axis."""
         goal: ArrayLike | None = self.goal
         achieved: ArrayLike | None = None
         if isinstance(observation, Mapping):
@@ -180,15 +179,15 @@ class MPCAgent:
                 f"observation: expected shape (N, {self.planner.layout.obs_dim}), got {tuple(array.shape)}"
             )
         states = self._normalized(np.atleast_2d(array))
-        require_finite("observation", states)  # in float32: what is beyond its range is infinite
-        if goal is None or not self.planner.goal_index:  # a reward, say, needs no goal although there is one
+        require_finite("observation", states)  # values beyond the range of float32 are infinite here
+        if goal is None or not self.planner.goal_index:  # without a goal index, an existing goal is ignored
             return states, None, array.ndim == 1
         if achieved is not None:
             self._require_goal_index(states, achieved)
         return states, self._normalized_goal("goal", goal, len(states)), array.ndim == 1
 
     def _normalized(self, raw: NDArray[np.float64]) -> Tensor:
-        """Raw observations `(N, obs_dim)` in normalised units, on the device: float32, but only once normalised."""
+        """Raw observations `(N, obs_dim)` in normalised units, on the device; the cast to float32 comes last."""
         states = self.normalizer.normalize_observations(torch.from_numpy(np.array(raw, order="C")))
         return states.to(device=self.device, dtype=torch.float32)
 
@@ -208,9 +207,9 @@ class MPCAgent:
         return goals
 
     def _require_goal_index(self, states: Tensor, achieved: ArrayLike) -> None:
-        """Raise `InputError` where the coordinates that the planner steers are not what the environment's goals mean.
+        """Raise `InputError` if `goal_index` does not match the coordinates of the environment's goals.
 
-        Half a deviation of the data is left for sensors that are noisy and goals that are read a little later.
+        Half a std of the data is allowed for noisy sensors and for goals that are read slightly later.
         """
         index = list(self.planner.goal_index)
         there = torch.zeros_like(states)
@@ -237,7 +236,7 @@ def _tolerance(value: Tensor | float, obs_dim: int, device: torch.device | str) 
 
 
 def _begun(value: ArrayLike, count: int) -> Tensor:
-    """Boolean `(count,)` of `episode_start`; one flag alone is that of all."""
+    """Boolean `(count,)` of `episode_start`; a single flag applies to all."""
     flags = as_array("episode_start", value)
     fits = flags.shape in ((), (count,))
     sound = fits and bool(np.isin(flags, (0.0, 1.0)).all())

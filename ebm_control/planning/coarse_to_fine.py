@@ -1,4 +1,4 @@
-"""Plan far with coarse time gaps, then refine with fine ones."""
+"""Plan over long time spans with coarse time gaps, then refine with finer ones."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ebm_control.planning.planner import Planner
 
 
 class CoarseToFine:
-    """Routes by samplers alone: plans over falling time gaps, the chains of each starting the next.
+    """Routes from samplers alone: plans over decreasing time gaps, the chains of each initialising the next.
 
-    A few rows of a wide gap reach far, and many chains of them are cheap: started from random curves, some find a
-    way round. The best of them, interpolated, are the first guess under the next finer energy. A `Guide` for
-    `Guided` that needs no states of the data, as a `Roadmap` does, but chains enough, spread widely enough,
-    for one to start on the right side of every wall.
+    With a wide gap a few time steps cover a long time span and many chains are cheap. Started from random curves, some
+    of them go around the obstacles. The best ones, interpolated, initialise the sampler for the next finer energy. This
+    is a `Guide` for `Guided` that needs no states of the data, unlike a `Roadmap`. It needs enough chains, spread
+    widely enough, that one starts on the right side of every wall.
 
     Args:
-        stages: `(gap, planner)` from coarse to fine, one suffices. Every gap divides the one before; every
-            planner has the horizon that follows, `horizon * gap` being the same for all, the same coordinates and
-            goal, and no more chains than the one before. Fixed goals (`fix_goal`) make routes that arrive.
+        stages: `(gap, planner)` from coarse to fine, at least one. Every gap divides the previous one. `horizon * gap`,
+            coordinates and goal are the same for all planners, and no planner has more chains than the previous one.
+            Routes end at the goal if it is fixed (`fix_goal`).
 
     Raises:
-        InputError: stages that do not fit each other, or a planner without a goal.
+        InputError: the stages do not fit each other, or a planner has no goal.
 
     """
 
@@ -71,16 +71,16 @@ class CoarseToFine:
         generator: torch.Generator | None = None,
         refused: Tensor | None = None,
     ) -> Tensor:
-        """States of the best chain of the finest plan; where it need not arrive (a goal cost), the goal besides.
+        """States of the best chain of the finest plan, followed by the goal unless the plan has it fixed.
 
         Args:
             start: `(N, obs_dim)`.
-            goal: `(N, obs_dim)`, whole states, of which plans heed the coordinates that a goal names.
-            generator: source of noise; None seeds from the system.
-            refused: not used: no line of sight is asked for.
+            goal: `(N, obs_dim)` complete states, of which plans use the coordinates in `goal_index`.
+            generator: source of noise; None takes a seed from the system.
+            refused: not used, because no line of sight is checked.
 
         Returns:
-            `(N, R, obs_dim)`, the start first; R is the finest horizon + 1, or + 2 with the goal besides.
+            `(N, R, obs_dim)`, beginning with the start; R is the finest horizon + 1, or + 2 with the goal appended.
 
         """
         require_shape("start", start, (None, self.layout.obs_dim))
@@ -90,7 +90,7 @@ class CoarseToFine:
         return states if arrives else torch.cat([states, goal[:, None].to(states)], dim=1)
 
     def plan(self, start: Tensor, goal: Tensor, *, generator: torch.Generator | None = None) -> Plan:
-        """The finest plan from each start `(N, obs_dim)`; arguments and errors as in `Planner.plan`."""
+        """The finest plan from each start `(N, obs_dim)`; see `Planner.plan` for arguments and errors."""
         gap, planner = self.stages[0]
         plan = planner.plan(start, goal, generator=generator)
         for finer, planner in self.stages[1:]:

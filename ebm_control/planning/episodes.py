@@ -1,4 +1,4 @@
-"""Run an agent on many episodes side by side, and keep what a report needs."""
+"""Run an agent on many episodes in parallel and record their outcome."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from ebm_control.tensors import as_array
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
-_SUCCESS = ("is_success", "success")  # of Gymnasium-Robotics, and of others
+_SUCCESS = ("is_success", "success")  # Gymnasium-Robotics uses the first
 
 
 class Agent(Protocol):
-    """Whatever chooses actions from observations by the `predict` of Stable-Baselines3."""
+    """An agent that chooses actions from observations through the `predict` method of Stable-Baselines3."""
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[Any, Any]:
-        """Actions and the state to hand to the next call."""
+        """Return actions and the state to pass to the next call."""
         ...
 
 
@@ -46,15 +46,15 @@ class Episodes:
     Attributes:
         returns: `(N,)` sums of rewards.
         last_rewards: `(N,)` reward of each episode's last step.
-        observations: `(T + 1, N, obs_dim)`; an episode that ended repeats its last one.
-        actions: `(T, N, act_dim)`, as they were taken: clipped to the space, and rounded where it holds whole numbers;
-            0 after an episode's end.
-        seconds: `(T,)` of each call of `predict`, for all episodes that have not ended at once.
-        states: the agent's state after each step (plans, for an `MPCAgent`), of the episodes that had not ended before
-            it, in order: those with `lengths` above the step's index. Where episodes ran one after the other, a list of
-            each one's.
+        observations: `(T + 1, N, obs_dim)`; padded with an episode's last observation after its end.
+        actions: `(T, N, act_dim)` as executed: clipped to the space, and rounded if the space holds integers; 0 after
+            an episode's end.
+        seconds: `(T,)` duration of each call of `predict`, which acts for all running episodes at once.
+        states: the agent's state after each step (plans for an `MPCAgent`), for the episodes that were running before
+            it, in order: those with `lengths` above the step's index. For episodes that ran one after the other, a
+            list of each episode's state.
         lengths: `(N,)` steps of each episode.
-        success: `(N,)` whether the last step's `info` said `is_success` (or `success`); None where any said neither.
+        success: `(N,)` `is_success` (or `success`) in the last step's `info`; None if an episode reports neither.
 
     """
 
@@ -69,17 +69,17 @@ class Episodes:
 
     @property
     def mean(self) -> float:
-        """Mean over episodes of their undiscounted returns."""
+        """Mean of the episodes' undiscounted returns."""
         return float(self.returns.mean())
 
     @property
     def ci95(self) -> float:
-        """Half the width of the 95 % interval of the mean return, by Student's t; 0 for one episode, which has none."""
+        """Half the width of the 95 % interval of the mean return (Student's t); 0 for a single episode."""
         return half_interval(self.returns) or 0.0
 
     @property
     def success_rate(self) -> float | None:
-        """Share of episodes that ended in success; None where the environment does not say."""
+        """Fraction of episodes that ended in success; None if the environment does not report it."""
         return None if self.success is None else float(self.success.mean())
 
 
@@ -96,15 +96,15 @@ def evaluate(
 
     Args:
         agent: see `Agent`.
-        env: id, or a function that makes an environment at each call: `episodes` of them run side by side, and are
+        env: id, or a function that builds an environment at each call: `episodes` of them run in parallel and are
             closed afterwards. Or one environment: its episodes run one after the other, from the same starts.
-        episodes: at least 1.
-        seed: of the environments, as in `run_episodes`.
-        env_kwargs: arguments of the environment (of the function), where it is made here.
-        progress: show a progress bar; where there is no terminal, a line a minute on stderr.
+        episodes: number of episodes, at least 1.
+        seed: seed of the environments, see `run_episodes`.
+        env_kwargs: arguments of the environment (or of the function), if it is built here.
+        progress: show a progress bar; without a terminal, print a line per minute on stderr.
 
     Raises:
-        InputError: as `make_env` and `run_episodes`; or `env_kwargs` for an environment that exists already.
+        InputError: see `make_env` and `run_episodes`; also `env_kwargs` for an environment that exists already.
 
     """
     require_number("episodes", episodes, 1, whole=True)
@@ -129,24 +129,24 @@ def run_episodes(
     options: Callable[[int], dict[str, Any]] | None = None,
     progress: str = "",
 ) -> Episodes:
-    """One episode in each environment, the agent acting for all of them in one call a step.
+    """Run one episode in each environment; one call of the agent per step acts for all of them.
 
-    Episodes that have ended are not acted for: the agent's next calls are for the others alone, with their rows of its
-    state. Rows are taken of a `Plan`, of arrays and tensors with an axis of that length, and of lists, tuples and
-    dictionaries of these. It is the first axis, or the second of three in a tuple, as recurrent policies of
-    Stable-Baselines3 have it. None, a number or a text are handed on as they are; with a state of any other kind the
-    agent acts for all to the end.
+    After an episode has ended, the agent acts only for the others and gets their entries of its state. Entries are
+    selected in a `Plan`, in arrays and tensors with an axis of that length, and in lists, tuples and dictionaries of
+    these. The axis is the first one; for three-dimensional arrays in a tuple the second is tried first, as recurrent
+    policies of Stable-Baselines3 need it. None, numbers and text are passed on unchanged. With a state of any other
+    type the agent acts for all episodes to the end.
 
     Args:
         agent: see `Agent`.
-        environments: of one kind, all different, each with a step limit.
-        seed: of the environments: starts that are those of no other seed, and none of what `collect` starts from.
-        options: reset options of environment `i`.
-        progress: title of a progress bar, or of lines on stderr; empty for none.
+        environments: different environments of one kind, each with a step limit.
+        seed: seed of the environments. Starts differ from those of other seeds and from those of `collect`.
+        options: returns the reset options of environment `i`.
+        progress: title of a progress bar, or of lines on stderr; empty for no progress display.
 
     Raises:
-        InputError: no environment, or one given twice; an environment that fails, an observation or a reward that is
-            not finite: the message names environment and step.
+        InputError: there is no environment, or one is passed twice; an environment fails, or an observation or reward
+            is not finite: the message names environment and step.
 
     """
     require(len(environments) > 0, "environments", given="none", expected="at least one")
@@ -165,7 +165,7 @@ def _run(
     envs, count = Environments(environments), len(environments)
     envs.reset(None, begun, options)
     returns, last, lengths = np.zeros(count), np.zeros(count), np.zeros(count, np.int64)
-    rows, alive = np.arange(count), np.ones(count, bool)  # those acted for, those that have not ended
+    rows, alive = np.arange(count), np.ones(count, bool)  # indices acted for, and whether episodes still run
     seen, acted, seconds = [envs.states.copy()], list[Array](), list[float]()
     states, state = list[Any](), None
     limit = max(_limit(env) for env in environments)
@@ -189,7 +189,7 @@ def _run(
             states.append(state)
             left = np.flatnonzero(alive[rows])
             if 0 < len(left) < len(rows):
-                with suppress(TypeError):  # a state that is the agent's own affair: it acts for all
+                with suppress(TypeError):  # entries of this state cannot be selected: the agent acts for all
                     state, rows = _taken(state, left, len(rows)), rows[left]
             bar.advance(task)
     return Episodes(
@@ -213,10 +213,10 @@ def _seen(envs: Environments, rows: Rows) -> Any:
 
 
 def _taken(value: Any, rows: Rows, count: int, axes: tuple[int, ...] = (0,)) -> Any:
-    """The `rows` of what holds something for each of `count` episodes, along the first of `axes` of that length.
+    """Select `rows` in a state with one entry for each of `count` episodes, along the first of `axes` of that length.
 
     Raises:
-        TypeError: of a kind that has no rows.
+        TypeError: entries of this type cannot be selected.
 
     """
     if value is None or isinstance(value, bool | int | float | str):
@@ -240,7 +240,7 @@ def _taken(value: Any, rows: Rows, count: int, axes: tuple[int, ...] = (0,)) -> 
 
 
 def _success(infos: Sequence[Any]) -> NDArray[np.bool_] | None:
-    """What the last steps say of success; None where one of them does not."""
+    """Success flags of the last steps; None if one of them is missing."""
     found = []
     for info in infos:
         said = [info[name] for name in _SUCCESS if isinstance(info, Mapping) and name in info]
@@ -252,7 +252,7 @@ def _success(infos: Sequence[Any]) -> NDArray[np.bool_] | None:
 
 
 def _joined(parts: Sequence[Episodes]) -> Episodes:
-    """Episodes that ran one after the other as if they had run side by side."""
+    """Combine episodes that ran one after the other as if they had run in parallel."""
     longest = max(len(part.actions) for part in parts)
 
     def side_by_side(name: str, rows: int, mode: Any) -> Array:
@@ -275,7 +275,7 @@ def _joined(parts: Sequence[Episodes]) -> Episodes:
 
 
 def _checked(given: Any, envs: Environments, rows: Rows) -> NDArray[Any]:
-    """Actions `(n, act_dim)` for `rows` as the environments take them, `(N, act_dim)`: clipped, rounded, cast."""
+    """Actions `(n, act_dim)` for `rows`, as `(N, act_dim)` for the environments: clipped, rounded and cast."""
     actions = as_array("actions", given)
     shape = (len(rows), *envs.action_space.shape)
     require(actions.shape == shape, "actions", given=f"shape {actions.shape}", expected=f"shape {shape}")

@@ -1,4 +1,4 @@
-"""Coarse and fine together: a route says where to, a fine planner how."""
+"""Hierarchical planning: a fine planner follows the way-points of a coarse route."""
 
 from __future__ import annotations
 
@@ -16,24 +16,22 @@ from ebm_control.planning.planner import Planner
 from ebm_control.planning.roadmap import Guide, LineOfSight
 from ebm_control.tensors import generator_on, outside_inference_mode
 
-REMEMBERED = 16  # refused moves of an episode, the last ones
+REMEMBERED = 16  # number of refused moves that are stored per episode, the latest ones
 # Lengths are in stds of the displacement of the guide's energy, as those of `LineOfSight`.
-_LEAST_MOVE = 0.1  # planned moves shorter than this are too short to say whether they were refused
-_REFUSED_SHARE = 0.2  # a move that came less far than this share of the planned one was refused
-_PROGRESS = 0.01  # least approach in a step that counts as one, above rounding and noise of the simulator
-_TURN_SHARE = (
-    0.2  # of `reached`: how near to a point the plan turns to a next one that is in sight from there
-)
+_LEAST_MOVE = 0.1  # shorter planned moves cannot show whether they were refused
+_REFUSED_SHARE = 0.2  # a move that covers less than this fraction of the planned one counts as refused
+_PROGRESS = 0.01  # smallest approach per step that counts as progress, above rounding and simulator noise
+_TURN_SHARE = 0.2  # fraction of `reached` within which the plan turns to a next point visible from there
 
 
 @dataclass(frozen=True)
 class GuidedPlan(Plan):
-    """A fine plan and the coarse route that it follows; `G` are the guide's coordinates.
+    """A fine plan and the coarse route that it follows; `G` is the number of the guide's coordinates.
 
     Attributes:
-        route: `(N, R, G)` places to pass, the last one the goal.
-        passed: `(N,)` index of the point of the route that the plan heads for.
-        refused: `(N, K, G)` where the world refused the last moves of the episode; NaN is none.
+        route: `(N, R, G)` way-points, the last one the goal.
+        passed: `(N,)` index of the way-point that the plan heads for.
+        refused: `(N, K, G)` places of the episode's last refused moves; NaN marks an empty entry.
 
     """
 
@@ -44,7 +42,7 @@ class GuidedPlan(Plan):
 
 @dataclass(frozen=True)
 class _Following:
-    """Routes, the point headed for, refused places as in `GuidedPlan`, and `(N,)` where a new route is due."""
+    """Routes, index of the point headed for, refused places (see `GuidedPlan`), and `(N,)` where a route is due."""
 
     route: Tensor
     heading: Tensor
@@ -53,34 +51,34 @@ class _Following:
 
 
 class Guided:
-    """A fine planner that heads for the farthest point of a coarse route that it sees.
+    """A fine planner that heads for the farthest point of a coarse route to which the line of sight is clear.
 
-    Plans are those of `planner` with that point for a goal. The route is kept from call to call (`warm`) and
-    made anew where none of its points is in sight any more, or where the goal has moved.
+    `planner` makes the plans, with that point as the goal. The route is reused from call to call (`warm`). It is
+    replaced when the goal has moved, or when no point is in sight and the last step made no progress.
 
-    Learned edges are rounder than real ones, so a plan that cuts a corner which the world refuses would be made again
-    and again. For the rest of the episode, lines and routes keep away from where a move was refused.
+    Learned boundaries are rounder than real ones, so a plan that cuts a corner where the environment blocks the move
+    would be repeated forever. For the rest of the episode, lines and routes keep away from refused moves.
 
-    Guide and lines may be over a part of the observation, positions without velocities say: an energy of fewer
-    coordinates is learned from fewer data, and walls are a matter of positions alone. Way-points then name these
-    coordinates only, and the planner is free to choose the others.
+    Guide and lines may cover a part of the observation, for example positions without velocities: an energy of fewer
+    coordinates needs fewer data, and walls depend on positions only. Way-points then specify these coordinates only,
+    and the planner chooses the others.
 
     Args:
-        planner: fine, with a goal (a `GoalCost`, or a fixed goal).
+        planner: fine planner with a goal (a `GoalCost`, or a fixed goal).
         guide: makes routes: a `Roadmap`, or your own.
-        sees: which straight lines are clear.
-        reached: how near a point of the route has to be passed, in stds of the displacement of `sees`, before the
-            next one is headed for although that one is out of sight even from there (goals may lie close to a wall);
-            others within a fifth of it.
-        lookahead: near a refused move, farthest that plans head for along the line to that point, in the same unit.
-            Where each coordinate has a speed limit of its own the quickest way is no straight line, but what was in
-            sight is the line, and heading for a near point of it keeps to it (pure pursuit, Coulter 1992).
-        index: `G` observation coordinates of the planner that guide and lines are over, in their order and in the
-            units of the trajectory, those of the goal among them; None for all.
+        sees: decides which straight lines are clear.
+        reached: distance to a point of the route, in stds of the displacement of `sees`, below which the plan turns to
+            the next point although that is not visible from there (a goal close to a wall). If the next point is
+            visible from there, a fifth of this distance is used.
+        lookahead: largest distance to the way-point near a refused move, along the line to the point headed for, in
+            the same unit. If each coordinate has its own speed limit the fastest path is not straight, but only the
+            line was checked. A near way-point keeps the path on the line (pure pursuit, Coulter 1992).
+        index: `G` observation coordinates of the planner that guide and lines cover, in their order and in the
+            units of the trajectory, including those of the goal; None for all.
 
     Raises:
-        InputError: a planner without a goal, lines in another number of coordinates, a goal that names a coordinate
-            that the guide does not have, or a length that is not positive.
+        InputError: the planner has no goal, the lines have another number of coordinates, the goal uses a coordinate
+            that the guide does not have, or a length is not positive.
 
     """
 
@@ -114,7 +112,9 @@ class Guided:
         self.planner, self.guide, self.sees = planner, guide, sees
         self.reached, self.lookahead = reached, lookahead
         self.layout, self.goal_index = planner.layout, planner.goal_index
-        self._goal_columns = [self.index.index(i) for i in planner.goal_index]  # of the guide's coordinates
+        self._goal_columns = [
+            self.index.index(i) for i in planner.goal_index
+        ]  # indices into the guide's coordinates
 
     @outside_inference_mode
     @torch.no_grad()
@@ -127,7 +127,7 @@ class Guided:
         cold: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> GuidedPlan:
-        """Plan from each start `(N, obs_dim)`; arguments and errors as in `Planner.plan`."""
+        """Plan from each start `(N, obs_dim)`; see `Planner.plan` for arguments and errors."""
         start = self.planner.checked_start(start)
         here = pick(start, self.index)
         target = self._target(start, goal)
@@ -146,7 +146,7 @@ class Guided:
         )
 
     def _target(self, start: Tensor, goal: Tensor | ArrayLike | None) -> Tensor:
-        """Goals `(N, G)` in all of the guide's coordinates: the start's wherever the goal names none."""
+        """Goals `(N, G)` in all of the guide's coordinates; those that the goal does not specify are the start's."""
         if goal is None:
             raise InputError(f"goal: expected shape (N, {len(self.goal_index)}), got None")
         target = pick(start, self.index).clone()
@@ -154,7 +154,7 @@ class Guided:
         return target
 
     def _unguided(self, target: Tensor) -> _Following:
-        """No routes yet, and nothing refused: all are due."""
+        """State before the first route: nothing is refused, and every problem needs a route."""
         count, device = len(target), target.device
         return _Following(
             route=target[:, None],
@@ -164,10 +164,10 @@ class Guided:
         )
 
     def _continued(self, here: Tensor, target: Tensor, warm: GuidedPlan, cold: Tensor) -> _Following:
-        """The routes of the call before, each with the point that is headed for now.
+        """The routes of the previous call, each with the point that is headed for now.
 
-        A new route is due in a new episode, where the goal has moved, where the last move was refused, and where no
-        point of the route is in sight and the last step led no nearer to the one that was headed for.
+        A new route is due in a new episode, after the goal has moved, after a refused move, and if no point of the
+        route is in sight and the last step did not approach the point headed for.
         """
         require_shape("warm.route", warm.route, (len(here), None, len(self.index)))
         refused, stopped = self._refusals(here, warm, cold)
@@ -179,7 +179,7 @@ class Guided:
     def _rerouted(
         self, here: Tensor, target: Tensor, following: _Following, generator: torch.Generator
     ) -> _Following:
-        """New routes where they are due, the point headed for the farthest in sight, or the second without."""
+        """New routes where they are due, heading for the farthest visible point, or the second if none is visible."""
         lost = following.lost
         refused = following.refused[lost]
         routes = self.guide.routes(here[lost], target[lost], generator, refused)
@@ -190,7 +190,7 @@ class Guided:
         return replace(following, route=_replaced(following.route, lost, routes), heading=heading)
 
     def _waypoint(self, here: Tensor, following: _Following) -> Tensor:
-        """Places `(N, G)` to plan for: the point headed for, or one on the line to it near a refused move."""
+        """Goals `(N, G)` of the next plan: the point headed for, or a nearer one on the line near a refused move."""
         ahead = _at(following.route, following.heading)
         refused = following.refused
         near = self.sees.length(here[:, None].expand_as(refused), refused) < self.lookahead
@@ -199,7 +199,7 @@ class Guided:
         return here + self.sees.layout.difference(ahead, here) * share[:, None]
 
     def _refusals(self, here: Tensor, warm: GuidedPlan, cold: Tensor) -> tuple[Tensor, Tensor]:
-        """Refused places after the last move, `(N, K, G)`, and whether that move was refused, `(N,)`."""
+        """Refused places `(N, K, G)` after the last move, and whether that move was refused, `(N,)`."""
         before, expected = (pick(warm.states[:, t], self.index) for t in (0, 1))
         planned = self.sees.length(before, expected)
         stopped = self.sees.length(before, here) < _REFUSED_SHARE * planned
@@ -212,10 +212,10 @@ class Guided:
     def _farthest(
         self, here: Tensor, route: Tensor, passed: Tensor, refused: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Index `(N,)` of the farthest point of a route that may be headed for, and `(N,)` where there is none.
+        """Index `(N,)` of the farthest point of a route that may be headed for, and `(N,)` True if there is none.
 
-        These are the points with a clear line to them, and the one after `passed` `(N,)` once that is reached, whether
-        in sight or not; never one before `passed`.
+        Candidates are the points with a clear line to them, and the one after `passed` `(N,)` once that is reached,
+        visible or not. Points before `passed` are never candidates.
         """
         count, rows = route.shape[:2]
         begin, places = (x.repeat_interleave(rows, dim=0) for x in (here, refused))
@@ -227,10 +227,10 @@ class Guided:
         return torch.where(allowed, place, 0).amax(dim=1), ~allowed.any(dim=1)
 
     def _reached(self, here: Tensor, route: Tensor, passed: Tensor, refused: Tensor) -> Tensor:
-        """Boolean `(N,)`: whether point `passed` of each route is near enough to give way to the next one.
+        """Boolean `(N,)`: whether point `passed` of each route is close enough to turn to the next one.
 
-        A next one that is out of sight even from there (a goal close to a wall) is headed for from farther off;
-        turning to others as early would cut the corner.
+        If the next point is not visible even from there (a goal close to a wall), the turn begins farther away.
+        For other points an early turn would cut the corner.
         """
         corner = _at(route, passed)
         following = _at(route, (passed + 1).clamp_max(route.shape[1] - 1))
@@ -238,7 +238,7 @@ class Guided:
         return self.sees.length(here, corner) < self.reached * torch.where(hidden, 1.0, _TURN_SHARE)
 
     def _nearing(self, here: Tensor, warm: GuidedPlan) -> Tensor:
-        """Whether the last step led nearer to the point headed for: then it need not be in sight."""
+        """Whether the last step approached the point headed for; it then need not be visible."""
         ahead = _at(warm.route, warm.passed.to(here.device))
         before = self.sees.length(pick(warm.states[:, 0], self.index), ahead)
         return self.sees.length(here, ahead) < before - _PROGRESS
@@ -250,7 +250,7 @@ def _at(route: Tensor, place: Tensor) -> Tensor:
 
 
 def _replaced(routes: Tensor, which: Tensor, fresh: Tensor) -> Tensor:
-    """`routes` `(N, R, D)` with rows `which` replaced by `fresh` `(n, R', D)`, last points repeated to one length."""
+    """`routes` `(N, R, D)` with entries `which` replaced by `fresh` `(n, R', D)`, padded with their last points."""
     longest = max(routes.shape[1], fresh.shape[1])
 
     def stretched(part: Tensor) -> Tensor:

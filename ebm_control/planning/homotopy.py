@@ -1,4 +1,4 @@
-"""Which way round a path goes: the classes that a diverse set of plans should cover."""
+"""Homotopy classes of paths (on which side they pass), which a diverse set of plans should cover."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ebm_control.energies.layout import TrajectoryLayout
 
 
 def side_of(paths: Tensor, centre: Tensor) -> Tensor:
-    """Side on which planar paths pass an obstacle: the sign of the angle that they sweep about its centre.
+    """Side on which planar paths pass an obstacle: the sign of the angle that they sweep around its centre.
 
     Args:
-        paths: `(..., T, 2)`, steps short enough to turn by less than π about the centre.
-        centre: `(2,)`, or `(..., 2)` for one of each path, in the units of `paths`.
+        paths: `(..., T, 2)`; each step turns by less than π around the centre.
+        centre: `(2,)`, or `(..., 2)` with one centre per path, in the units of `paths`.
 
     Returns:
         `(...)` integers: +1 anticlockwise (or straight through), -1 clockwise.
@@ -37,18 +37,18 @@ def side_of(paths: Tensor, centre: Tensor) -> Tensor:
 
 
 def winding(layout: TrajectoryLayout, states: Tensor, index: int) -> Tensor:
-    """Direction in which a periodic coordinate turns, in whole: the sign of its net unwrapped displacement.
+    """Direction in which a periodic coordinate turns: the sign of its total unwrapped displacement.
 
     Args:
         layout: meaning of the coordinates.
-        states: `(..., T, obs_dim)`, steps of less than half a period.
-        index: of the periodic coordinate.
+        states: `(..., T, obs_dim)`; each step is less than half a period.
+        index: index of the periodic coordinate.
 
     Returns:
-        `(...)` integers: +1, -1, or 0 where it ends as it began.
+        `(...)` integers: +1, -1, or 0 if the coordinate ends where it began.
 
     Raises:
-        InputError: states of another shape, or a coordinate that is not periodic.
+        InputError: the states have another shape, or the coordinate is not periodic.
 
     """
     require_shape("states", states, (*[None] * max(states.ndim - 1, 1), layout.obs_dim))

@@ -1,4 +1,4 @@
-"""Actions for planned states: `a = f(s, s')` in closed form, as a network, or fitted as one goes."""
+"""Actions for planned states: `a = f(s, s')` in closed form, as a network, or fitted online."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ebm_control.training.regression import regress
 
 
 class InverseDynamics(Protocol):
-    """Maps states and the states wanted after them to actions, all in the units of the trajectory."""
+    """Maps states and desired next states to actions, all in the units of the trajectory."""
 
     def __call__(self, states: Tensor, next_states: Tensor) -> Tensor:
-        """`(..., obs_dim)` twice to `(..., act_dim)`."""
+        """`(..., obs_dim)` states and next states to actions `(..., act_dim)`."""
         ...
 
 
 class ClosedForm:
-    """Inverse dynamics that the environment knows, wrapped to the units of the trajectory.
+    """Inverse dynamics of the environment itself, converted to the units of the trajectory.
 
     Args:
-        inverse: `(states, next_states) -> actions` on raw numpy arrays, `env.unwrapped.inverse_dynamics` say.
-        denormalize: normalised observations to raw ones.
-        normalize: raw actions to normalised ones.
+        inverse: `(states, next_states) -> actions` on raw numpy arrays, for example `env.unwrapped.inverse_dynamics`.
+        denormalize: converts normalised observations to raw ones.
+        normalize: converts raw actions to normalised ones.
 
     """
 
@@ -43,7 +43,7 @@ class ClosedForm:
         self._inverse, self._denormalize, self._normalize = inverse, denormalize, normalize
 
     def __call__(self, states: Tensor, next_states: Tensor) -> Tensor:
-        """`(..., obs_dim)` twice to `(..., act_dim)`."""
+        """`(..., obs_dim)` states and next states to actions `(..., act_dim)`."""
         raw = [self._denormalize(s).cpu().numpy() for s in (states, next_states)]
         return self._normalize(torch.as_tensor(self._inverse(*raw)).to(states))
 
@@ -52,8 +52,8 @@ class LearnedInverse(nn.Module):
     """A network from state and displacement to action.
 
     Args:
-        layout: with the actions that the data have.
-        displacement_scale: `(obs_dim,)` the data's deviation of one displacement.
+        layout: layout with the actions of the data.
+        displacement_scale: `(obs_dim,)` std of one displacement in the data.
         network: `(..., features + obs_dim) -> (..., act_dim)`; None for an `MLP`.
 
     """
@@ -72,12 +72,12 @@ class LearnedInverse(nn.Module):
         self.register_buffer("displacement_scale", displacement_scale.float().clone())
 
     def forward(self, states: Tensor, next_states: Tensor) -> Tensor:
-        """`(..., obs_dim)` twice to `(..., act_dim)`."""
+        """`(..., obs_dim)` states and next states to actions `(..., act_dim)`."""
         step = self.layout.difference(next_states, states) / self.displacement_scale
         return self.network(torch.cat([self.layout.features(states), step], dim=-1))
 
     def fit(self, batches: Iterator[Batch], steps: int = 3000, learning_rate: float = 1e-3) -> float:
-        """Least squares on the first transition of each window; returns the last mean squared error."""
+        """Fit by least squares to the first transition of each window; returns the last mean squared error."""
 
         def loss(batch: Batch) -> Tensor:
             self.layout.check("batches", batch.x)
@@ -88,15 +88,15 @@ class LearnedInverse(nn.Module):
 
 
 class RecursiveLeastSquares:
-    """Inverse dynamics linear in features of the transition, refitted after every one (Ljung 1999, 11.2).
+    """Inverse dynamics linear in features of the transition, refitted after every transition (Ljung 1999, 11.2).
 
-    Features are the state's features, the displacement and 1. A forgetting factor below 1 follows dynamics
-    that change: the memory is about `1 / (1 - forgetting)` transitions. The covariance's trace stays within the
-    prior's: forgetting what no new transition replaces, a robot at rest say, would blow it up.
+    Features are the state's features, the displacement and 1. A forgetting factor below 1 tracks dynamics that
+    change: the memory is about `1 / (1 - forgetting)` transitions. The covariance's trace is limited to that of the
+    prior. Otherwise it would grow without bound when new transitions carry no information (a robot at rest).
 
     Args:
-        layout: with actions.
-        displacement_scale: `(obs_dim,)` the data's deviation of one displacement.
+        layout: layout with actions.
+        displacement_scale: `(obs_dim,)` std of one displacement in the data.
         forgetting: weight of a transition relative to the next one, in (0, 1].
         prior: variance of the weights before any data.
 
@@ -121,17 +121,17 @@ class RecursiveLeastSquares:
         self._largest = self.covariance.trace()
 
     def __call__(self, states: Tensor, next_states: Tensor) -> Tensor:
-        """`(..., obs_dim)` twice to `(..., act_dim)`."""
+        """`(..., obs_dim)` states and next states to actions `(..., act_dim)`."""
         return (self._features(states, next_states) @ self.weights).to(states)
 
     def update(self, states: Tensor, actions: Tensor, next_states: Tensor) -> None:
-        """Take transitions into account, one after the other: `(n, obs_dim)`, `(n, act_dim)`, `(n, obs_dim)`."""
+        """Update with transitions, one after the other: `(n, obs_dim)`, `(n, act_dim)`, `(n, obs_dim)`."""
         for feature, action in zip(self._features(states, next_states), actions.double(), strict=True):
             spread = self.covariance @ feature
             gain = spread / (self.forgetting + feature @ spread)
             self.weights += torch.outer(gain, action - feature @ self.weights)
             shrunk = (self.covariance - torch.outer(gain, spread)) / self.forgetting
-            # Rounding makes it lopsided, forgetting makes that grow, and in the end variances are negative.
+            # Rounding makes the covariance asymmetric; forgetting amplifies this until variances are negative.
             self.covariance = (shrunk + shrunk.T) / 2
             self.covariance *= (self._largest / self.covariance.trace()).clamp(max=1.0)
 

@@ -1,4 +1,4 @@
-"""The planner's own plans as negatives: where it believes what is not so, the energy rises."""
+"""The planner's own plans as negatives, which raise the energy where the planner exploits model errors."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ebm_control.planning.planner import Planner
 class PlannedNegatives:
     """Windows of plans from data states to other data states, for `Trainer(extra_negatives=...)`.
 
-    Planning exploits holes of a learned energy, so its plans are the very samples that training lacks (Du, Lin
-    & Mordatch 2019); here offline, with starts and goals drawn from the batch.
+    Planning exploits regions where a learned energy is too low, so plans are the negatives that training lacks (Du, Lin
+    & Mordatch 2019). Here this is done offline, with starts and goals drawn from the batch.
 
     Args:
-        planner: over the energy in training.
-        count: windows an update; with `InfoNCE` a multiple of the batch.
+        planner: planner over the energy in training.
+        count: windows per update; with `InfoNCE` a multiple of the batch size.
         every: updates between two rounds of planning; in between, windows of the last round are drawn again.
-        problems: plans a round.
-        seed: of starts, goals and chains.
+        problems: plans per round.
+        seed: seed of starts, goals and chains.
 
     """
 
@@ -37,7 +37,7 @@ class PlannedNegatives:
         self._windows = torch.empty(0)
 
     def __call__(self, step: int, batch: Batch) -> Batch:
-        """`(count, window, D)` windows, planned anew every `every` updates."""
+        """Negatives `(count, window, D)` for one update; new plans are made every `every` updates."""
         window = batch.x.shape[1]
         if step % self.every == 0 or not len(self._windows):
             order = torch.randperm(len(batch.x), generator=self._generator).to(batch.x.device)
@@ -53,15 +53,15 @@ class PlannedNegatives:
         return Batch(self._windows[pick.to(self._windows.device)].to(batch.x), held)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The last round's windows and the state of the draws, so that a resumed run sees the same negatives."""
+        """The last round's windows and the generator's state, so that a resumed run draws the same negatives."""
         return {"windows": self._windows, "generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on where the object that gave `state` would have."""
+        """Continue where the object that returned `state` stopped."""
         self._windows = state["windows"]
         self._generator.set_state(state["generator"])
 
     def _on(self, device: torch.device) -> torch.Generator:
-        """A generator for the planner's noise, seeded by the draws' own."""
+        """A generator on `device` for the planner's noise, with a seed from this object's own generator."""
         seed = int(torch.randint(2**31, (), generator=self._generator))
         return torch.Generator(device).manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What planning hands back, and where its chains start."""
+"""Results of planning, and the initial states of its chains."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Plan:
     """Plans for N problems, in the units of the trajectory.
 
     Attributes:
-        states: `(N, T, obs_dim)` of the best chain, from the start state on.
-        actions: `(N, T-1, act_dim)` of the best chain; `act_dim` is 0 where the energy is over states alone.
-        energy: `(N,)` of the best chain, costs included.
-        chains: `(N, K, T, D)` all chains, for looking at and for warm starts.
-        energies: `(N, K)`.
-        age: steps that it has been followed for.
-        goal: what it was made for, where an agent says so: `(N, goal)`, normalised.
+        states: `(N, T, obs_dim)` states of the best chain, beginning with the start state.
+        actions: `(N, T-1, act_dim)` of the best chain; `act_dim` is 0 if the energy is over states only.
+        energy: `(N,)` energy of the best chain, including costs.
+        chains: `(N, K, T, D)` all chains, for inspection and for warm starts.
+        energies: `(N, K)` energies of all chains.
+        age: number of steps for which the plan has been followed.
+        goal: `(N, goal)` normalised goal of the plan, if an agent sets it; otherwise None.
 
     """
 
@@ -37,7 +37,7 @@ class Plan:
 
     @classmethod
     def best_of(cls, layout: TrajectoryLayout, chains: Tensor, energies: Tensor) -> Plan:
-        """Plan of the chains `(N, K, T, D)` with lowest energies `(N, K)`; a NaN counts as +inf."""
+        """Plan of the chains in `(N, K, T, D)` with the lowest energies `(N, K)`; NaN counts as +inf."""
         ranked = torch.where(torch.isnan(energies), torch.inf, energies)
         energy, index = ranked.min(dim=1)
         best = chains[torch.arange(len(chains), device=chains.device), index]
@@ -45,20 +45,20 @@ class Plan:
         return cls(layout.states(best), actions, energy, chains, energies)
 
     def advanced(self, start: Tensor) -> Self:
-        """The same plan one step later, as it looks from `start` `(N, obs_dim)`, the state that was reached."""
+        """The same plan one time step later, starting from the state `start` `(N, obs_dim)` that was reached."""
         states, actions = shifted(self.states), shifted(self.actions)
         states = torch.cat([start.to(states)[:, None], states[:, 1:]], dim=1)
         return replace(self, states=states, actions=actions, chains=shifted(self.chains), age=self.age + 1)
 
     def select(self, problems: Tensor) -> Self:
-        """The plans of some problems alone, by their indices `(n,)`."""
+        """The plans of the problems with indices `(n,)`."""
         parts = {f.name: getattr(self, f.name) for f in fields(self)}
         chosen: dict[str, Any] = {name: x[problems] for name, x in parts.items() if isinstance(x, Tensor)}
         return replace(self, **chosen)
 
     def sample(self, layout: TrajectoryLayout, generator: torch.Generator, temperature: float) -> Plan:
-        """A plan drawn from the chains by `exp(-energy / temperature)` instead of the best."""
-        # Finite, so that a problem whose chains are all NaN still has a distribution.
+        """A plan drawn from the chains with weights `exp(-energy / temperature)`, instead of the best chain."""
+        # Finite values, so that a problem whose chains are all NaN still has a distribution.
         logits = -torch.nan_to_num(self.energies, nan=1e30, posinf=1e30).double() / temperature
         index = torch.multinomial(torch.softmax(logits, dim=1), 1, generator=generator)
         return Plan.best_of(
@@ -69,7 +69,7 @@ class Plan:
 
 
 class AnyPlanner(Protocol):
-    """Anything that plans from step to step, as `MPCAgent` needs it."""
+    """Interface of a planner for `MPCAgent`."""
 
     @property
     def layout(self) -> TrajectoryLayout:
@@ -78,7 +78,7 @@ class AnyPlanner(Protocol):
 
     @property
     def goal_index(self) -> tuple[int, ...]:
-        """Observation coordinates that a goal names; none where it takes no goal."""
+        """Observation coordinates that a goal specifies; empty if the planner takes no goal."""
         ...
 
     def plan(
@@ -90,28 +90,28 @@ class AnyPlanner(Protocol):
         cold: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Plan:
-        """Plan from each start `(N, obs_dim)`; arguments as in `Planner.plan`."""
+        """Plan from each start `(N, obs_dim)`; see `Planner.plan` for the arguments."""
         ...
 
 
 def shifted(chains: Tensor, rows: int = 1) -> Tensor:
-    """Chains `(..., T, D)` moved `rows` earlier, the last row repeated: yesterday's plan for today."""
+    """Chains `(..., T, D)` shifted `rows` time steps earlier, padded with the last one: a warm start."""
     return torch.cat(
         [chains[..., rows:, :], chains[..., -1:, :].expand(*chains.shape[:-2], rows, -1)], dim=-2
     )
 
 
 def smooth_noise(shape: tuple[int, int, int], generator: torch.Generator, like: Tensor) -> Tensor:
-    """Noise `(B, T, D)`, smooth in time and 0 before its first row, of deviation 1 where it is largest."""
+    """Noise `(B, T, D)`, smooth in time and 0 before its first time step, with std 1 where it is largest."""
     noise = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
     return torch.einsum("ij,bjd->bid", smooth_factor(shape[1], like), noise)
 
 
 def bridged(start: Tensor, end: Tensor | None, rows: int, layout: TrajectoryLayout) -> Tensor:
-    """Straight line of `rows` states from `start` `(N, obs_dim)` to `end`, the shorter way round, or resting.
+    """Straight line of `rows` states from `start` `(N, obs_dim)` to `end`; constant if `end` is None.
 
     Returns:
-        `(N, rows, obs_dim)`.
+        `(N, rows, obs_dim)`; periodic coordinates take the shorter direction.
 
     """
     if end is None:
@@ -121,9 +121,9 @@ def bridged(start: Tensor, end: Tensor | None, rows: int, layout: TrajectoryLayo
 
 
 def refined(chains: Tensor, factor: int, layout: TrajectoryLayout) -> Tensor:
-    """Chains `(B, T, D)` at a `factor` times finer gap, `(B, (T-1) * factor + 1, D)`.
+    """Chains `(B, T, D)` at a `factor` times finer time gap, `(B, (T-1) * factor + 1, D)`.
 
-    States are interpolated linearly (periodic ones the shorter way round), actions repeated.
+    States are interpolated linearly (periodic ones in the shorter direction), and actions are repeated.
     """
     states, actions = layout.states(chains), layout.actions(chains)
     step = layout.difference(states[:, 1:], states[:, :-1])

@@ -1,4 +1,4 @@
-"""Planning: a trajectory between a start and a goal is a sample of the energy plus costs."""
+"""Planning: a trajectory between a start and a goal is a sample from the energy plus costs."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ from ebm_control.tensors import as_tensor, float_like, generator_on, outside_inf
 
 
 class Planner:
-    """Plans for many problems at once, several chains each, by one call to a sampler.
+    """Plans for many problems at once, with several chains each, in one call to a sampler.
 
-    The plan minimises `weight * energy + costs` over the states and, where the layout has actions, the actions
-    of a trajectory whose start is fixed (after Du, Lin & Mordatch 2019): direct collocation, with the learned
-    energy for a soft constraint of dynamics. Everything is in the units of the trajectory.
+    The plan minimises `weight * energy + costs` over the states and, if the layout has actions, the actions
+    of a trajectory with a fixed start (after Du, Lin & Mordatch 2019). This is direct collocation, with the learned
+    energy as a soft dynamics constraint. All values are in the units of the trajectory.
 
     Args:
-        energy: over trajectories `(B, T, D)`; None with `dynamics`: then only costs count.
-        sampler: `Langevin(...)`, `MPPI(...)`, any sampler.
-        horizon: rows of a plan after the start, so `T = horizon + 1`.
-        costs: what the plan is for: an energy, a sequence of them, or None. A `GoalCost` among them gets the goal.
+        energy: energy of trajectories `(B, T, D)`; None is allowed with `dynamics`, and then only costs count.
+        sampler: any sampler, for example `Langevin(...)` or `MPPI(...)`.
+        horizon: time steps of a plan after the start, so `T = horizon + 1`.
+        costs: what the plan minimises: an energy, a sequence of energies, or None. Each `GoalCost` gets the goal.
         layout: meaning of the coordinates.
-        weight: of the energy against the costs.
-        chains: chains a problem, `K`.
-        first: sampler for calls with a problem that has no warm start (more steps, say); None for `sampler`.
-        goal_index: observation coordinates that a goal names.
-        fix_goal: hold the goal's coordinates fixed in the last row, instead of (or besides) a cost.
-        spread: deviation of the smooth noise that chains start with, `(D,)` or a number. The first chain of a
-            problem starts without noise.
-        windings: with `fix_goal`, start chains by turns along all ways round of the goal's periodic coordinates
-            (the first by the shorter of each), instead of the shortest alone.
-        restarts: share of chains that start afresh although there is a warm start.
-        context: `(context_dim,)` handed to the energy with every plan (a time gap, say), or None.
-        dynamics: plan over actions alone, the states those that follow from them; None for collocation.
+        weight: weight of the energy relative to the costs.
+        chains: chains per problem, `K`.
+        first: sampler for calls that include a problem without warm start (for example more steps); None for `sampler`.
+        goal_index: observation coordinates that a goal specifies.
+        fix_goal: fix the goal's coordinates in the last time step, instead of (or in addition to) a cost.
+        spread: std of the smooth noise added to initial chains, a number or `(D,)`. The first chain of a problem
+            starts without noise.
+        windings: with `fix_goal`, initialise chains with every combination of directions of the goal's periodic
+            coordinates (the first with the shorter directions), instead of the shorter directions only.
+        restarts: fraction of chains that start from new initial values despite a warm start.
+        context: `(context_dim,)` context of the energy for every plan (for example a time gap), or None.
+        dynamics: predicts the states, so that plans are over actions only; None for collocation.
         steady: `(obs_dim,)` boolean, coordinates that no plan can change (constants, clocks); None for none.
-        rate: `(obs_dim,)` by which a steady coordinate moves from row to row; None for 0.
+        rate: `(obs_dim,)` change of a steady coordinate per time step; None for 0.
 
     Raises:
-        InputError: a setting is of no sense by itself or beside the others.
+        InputError: a setting is invalid by itself or in combination with the others.
 
     """
 
@@ -93,14 +93,14 @@ class Planner:
         self._aim(terms, goal_index, fix_goal=fix_goal)
         self._hold(steady, rate)
         self._scatter(spread, windings=windings)
-        # Composed once: an engine that compiles or captures keeps what it made for this very energy.
+        # Composed once: a compiling or capturing engine reuses its work for the same energy object.
         total = _composed(energy, weight, terms, dynamics)
         self._rolled = None if dynamics is None else self._rolled_out(total, dynamics)
         self.energy = self._rolled or total
 
     def _aim(self, costs: Sequence[Energy], goal_index: Sequence[int], *, fix_goal: bool) -> None:
-        """Set what a goal names, and whether it is a cost, fixed, or both."""
-        # A goal cost may sit inside the algebra: 20 * GoalCost(...) + ...
+        """Set the goal's coordinates, and whether the goal is a cost, fixed, or both."""
+        # A goal cost may be part of a sum, for example 20 * GoalCost(...) + ...
         self.goal_costs = [part for term in costs for part in term.modules() if isinstance(part, GoalCost)]
         self.goal_index = tuple(goal_index) or (tuple(self.goal_costs[0].index) if self.goal_costs else ())
         self.fix_goal = fix_goal
@@ -114,7 +114,7 @@ class Planner:
         )
 
     def _scatter(self, spread: Tensor | float, *, windings: bool) -> None:
-        """Set how far apart chains start, and the periodic goal coordinates that they go round either way."""
+        """Set the noise of initial chains, and the periodic goal coordinates for which both directions are tried."""
         self.spread = torch.as_tensor(spread, dtype=torch.float32).expand(self.layout.dim)
         sound = bool((self.spread.isfinite() & (self.spread >= 0)).all())
         require(sound, "spread", given=spread, expected="figures of at least 0")
@@ -128,7 +128,7 @@ class Planner:
         )
 
     def _rolled_out(self, total: Energy, dynamics: Dynamics) -> RolledOut:
-        """The energy over actions alone, whose states follow from them."""
+        """The energy over actions only, with predicted states."""
         require(
             self.layout.act_dim > 0 and dynamics.layout == self.layout and not self.fix_goal,
             "dynamics",
@@ -151,19 +151,19 @@ class Planner:
     ) -> Plan:
         """Plan from each start state.
 
-        Figures may be tensors, arrays or lists of any type of real numbers: they are cast to the energy's dtype and
-        device, in which plans come.
+        Values may be tensors, arrays or lists of any type of real numbers. They are cast to the dtype and device of
+        the energy, which are also those of the plans.
 
         Args:
             start: `(N, obs_dim)`.
-            goal: `(N, len(goal_index))` or `(len(goal_index),)`, or None where costs need none.
-            warm: the plan of the step before: its chains are shifted by one row and taken up again.
-            cold: `(N,)` boolean, problems that `warm` does not belong to (a new episode, say).
-            initial: `(N, K, T, D)` chains to start from instead (a coarser plan, refined).
-            generator: source of noise; None seeds from the system.
+            goal: `(N, len(goal_index))` or `(len(goal_index),)`; None if no cost needs it.
+            warm: the plan of the previous step: its chains are shifted by one time step and used again.
+            cold: `(N,)` boolean, problems to which `warm` does not apply (for example in a new episode).
+            initial: `(N, K, T, D)` initial chains (for example from a coarser plan).
+            generator: source of noise; None takes a seed from the system.
 
         Raises:
-            InputError: a shape does not fit, a figure is not finite, or the generator is on another device.
+            InputError: a shape does not fit, a value is not finite, or the generator is on another device.
 
         """
         start = self.checked_start(start)
@@ -179,7 +179,7 @@ class Planner:
         x, fixed = self._pin(x, start, goal)
         count = len(start) * self.chains
         context = None if self.context is None else self.context.to(x).expand(count, -1)
-        # A cold start among warm ones needs the long chain; the others only settle further.
+        # A cold start among warm ones needs the long chain; for the others it only adds further steps.
         sampler = self.first if warm is None or (cold is not None and bool(cold.any())) else self.sampler
         chain = sampler(
             self.energy,
@@ -193,7 +193,7 @@ class Planner:
         return Plan.best_of(self.layout, paths.unflatten(0, shape), chain.energy.unflatten(0, shape))
 
     def _hold(self, steady: Tensor | None, rate: Tensor | None) -> None:
-        """Coordinates that are held where they will be, whatever is planned."""
+        """Set the coordinates that are fixed at values independent of the plan."""
         count = self.layout.obs_dim
         mask = torch.zeros(count, dtype=torch.bool) if steady is None else steady.cpu()
         require_shape("steady", mask, (count,))
@@ -206,7 +206,7 @@ class Planner:
         """Start states `(N, obs_dim)` in the energy's dtype and on its device.
 
         Raises:
-            InputError: another shape, or a figure that is not finite.
+            InputError: the shape does not fit, or a value is not finite.
 
         """
         given = start if isinstance(start, Tensor) else None
@@ -217,10 +217,10 @@ class Planner:
         return states
 
     def checked_goal(self, start: Tensor, goal: Tensor | ArrayLike) -> Tensor:
-        """Goals `(N, len(goal_index))` like `start`; one `(len(goal_index),)` is that of all.
+        """Goals `(N, len(goal_index))` like `start`; a single goal `(len(goal_index),)` applies to all problems.
 
         Raises:
-            InputError: another shape, or a figure that is not finite.
+            InputError: the shape does not fit, or a value is not finite.
 
         """
         goals = as_tensor("goal", goal, start.dtype, start.device)
@@ -245,7 +245,7 @@ class Planner:
         return goals
 
     def _starts(self, start: Tensor, goal: Tensor | None, generator: torch.Generator) -> Tensor:
-        """Smooth random curves `(N, K, T, D)`: about the line to the goal for a fixed goal, about rest if not."""
+        """Smooth random curves `(N, K, T, D)`: around the line to a fixed goal, or around rest without one."""
         rows, count = self.horizon + 1, len(start) * self.chains
         end = None
         if goal is not None and self.fix_goal:
@@ -261,9 +261,9 @@ class Planner:
         return line + noise
 
     def _longer_ways(self, line: Tensor) -> Tensor:
-        """What takes lines by the shorter ways `(N, 1, T, obs_dim)` round the other way, `(N, K, T, obs_dim)`.
+        """Offsets `(N, K, T, obs_dim)` that turn lines in the shorter directions `(N, 1, T, obs_dim)` the other way.
 
-        Bit j of a chain's number says whether it goes the longer way of the j-th turning coordinate.
+        Bit j of a chain's number selects the longer direction for the j-th turning coordinate.
         """
         extra = line.new_zeros(len(line), self.chains, *line.shape[2:])
         done = torch.linspace(0, 1, line.shape[2], device=line.device, dtype=line.dtype)
@@ -275,7 +275,7 @@ class Planner:
         return extra
 
     def _take_up(self, x: Tensor, warm: Plan, cold: Tensor | None) -> Tensor:
-        """The warm plan's chains in place of fresh ones, its worst `restarts` share and `cold` rows excepted."""
+        """The warm plan's chains, with new ones for the worst `restarts` fraction and for `cold` problems."""
         require_shape("warm.chains", warm.chains, tuple(x.shape))
         order = warm.energies.argsort(dim=1)
         kept = max(1, round(self.chains * (1 - self.restarts)))
@@ -284,7 +284,7 @@ class Planner:
         return mixed if cold is None else torch.where(cold.to(x.device)[:, None, None, None], x, mixed)
 
     def _pin(self, x: Tensor, start: Tensor, goal: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Start (and goal) written into the chains `(N, K, T, D)`, and the mask `(T, D)` that holds them."""
+        """Write start (and goal) into the chains `(N, K, T, D)`; also return the mask `(T, D)` that fixes them."""
         x = x.clone()
         fixed = torch.zeros(x.shape[2:], dtype=torch.bool, device=x.device)
         x[:, :, 0, : self.layout.obs_dim] = start[:, None]
@@ -306,7 +306,7 @@ class Planner:
 def _composed(
     energy: Energy | None, weight: float, costs: Sequence[Energy], dynamics: Dynamics | None
 ) -> Energy:
-    """`weight * energy + costs`, either of which may be missing: without an energy the dynamics are all it knows."""
+    """`weight * energy + costs`; either may be missing. Without an energy, the dynamics are the only model."""
     require(
         energy is not None or (dynamics is not None and len(costs) > 0),
         "energy",

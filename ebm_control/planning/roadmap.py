@@ -1,4 +1,4 @@
-"""Routes over states that an energy finds likely: where to go, before how."""
+"""Routes through states of low energy: global path planning before local trajectory planning."""
 
 from __future__ import annotations
 
@@ -16,34 +16,35 @@ from ebm_control.checks import require, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.trajectory import TransitionEnergy
 
-_LEAST_LENGTH = 1e-6  # of an edge: 0 would mean none
+_LEAST_LENGTH = 1e-6  # shortest length of an edge: a sparse graph drops entries of 0
 
 
 class Guide(Protocol):
-    """Anything that says which states to pass on the way to a goal."""
+    """Interface for path planners: they return the states to pass on the way to a goal."""
 
     def routes(
         self, start: Tensor, goal: Tensor, generator: torch.Generator, refused: Tensor | None = None
     ) -> Tensor:
         """States `(N, R, obs_dim)` from each start `(N, obs_dim)` to each goal state `(N, obs_dim)`.
 
-        `refused` `(N, K, obs_dim)` are places where the world refused a move, to be given a wider berth; NaN is none.
+        `refused` `(N, K, obs_dim)` are places where the environment blocked a move; routes keep away from them. NaN
+        marks an empty entry.
         """
         ...
 
 
 class LineOfSight:
-    """Whether a straight line between states runs where data were.
+    """Checks whether a straight line between states stays where the data are.
 
-    The line is cut into short equal pieces, each a transition that the energy rates.
+    The line is cut into short equal pieces, and the energy rates each piece as a transition.
 
     Args:
-        energy: joint, over pairs of states alone (see `ModelSettings.joint`).
-        threshold: highest energy of a piece; `of_data` takes a quantile.
-        piece: longest piece, in deviations of the energy's displacement.
-        cost: added to the energy of a piece: an obstacle that no data knew of, say.
-        berth: distance that lines keep from refused moves (see `Guided`), in deviations of the displacement.
-        slack: what the threshold may be raised by, twice, where there is no route otherwise (see `Roadmap`).
+        energy: a joint energy of pairs of states without actions (see `ModelSettings.joint`).
+        threshold: highest energy of a piece; `of_data` sets it to a quantile of the data's energies.
+        piece: longest piece, in stds of the energy's displacement.
+        cost: added to the energy of a piece, for example for an obstacle that is not in the data.
+        berth: distance that lines keep from blocked moves (see `Guided`), in stds of the displacement.
+        slack: how much the threshold is raised, up to twice, if there is no route otherwise (see `Roadmap`).
 
     """
 
@@ -78,10 +79,10 @@ class LineOfSight:
         piece: float = 0.5,
         cost: Energy | None = None,
     ) -> LineOfSight:
-        """Lines no piece of which is less likely than `quantile` of the data's `states` `(M, obs_dim)` at rest.
+        """Line of sight whose threshold is a `quantile` of the energies of `states` `(M, obs_dim)` at rest.
 
-        A learned edge is soft: the share left out is the data's outermost rim, where walls begin. The slack is
-        what lies between it and half the quantile.
+        The boundary of a learned energy is soft: the fraction above the quantile is the outer edge of the data, where
+        walls begin. The slack is the difference between the energies at the quantile and at half of it.
         """
         require(0 < quantile <= 1, "quantile", given=quantile, expected="in (0, 1]")
         with torch.no_grad():
@@ -90,21 +91,21 @@ class LineOfSight:
         return cls(energy, levels[0], piece, cost, slack=levels[0] - levels[1])
 
     def length(self, start: Tensor, end: Tensor) -> Tensor:
-        """Distance `(...)` of states `(..., obs_dim)` in deviations of the energy's displacement."""
+        """Distance `(...)` of states `(..., obs_dim)` in stds of the energy's displacement."""
         return (self.layout.difference(end, start) / self.energy.displacement_scale).norm(dim=-1)
 
     def __call__(self, start: Tensor, end: Tensor, refused: Tensor | None = None) -> Tensor:
-        """Boolean `(B,)` for lines from `start` to `end`, both `(B, obs_dim)`.
+        """Whether the lines from `start` to `end`, both `(B, obs_dim)`, are clear: boolean `(B,)`.
 
-        `refused` `(B, K, obs_dim)` are places that each line has to keep away from; NaN is none.
+        `refused` `(B, K, obs_dim)` are places that each line must keep away from; NaN marks an empty entry.
         """
         clear = self.worst(start, end) <= self.threshold
         return clear if refused is None else clear & ~self.nears(start, end, refused)
 
     def nears(self, start: Tensor, end: Tensor, refused: Tensor) -> Tensor:
-        """Boolean `(B,)`: whether lines come nearer than `berth` to a place `(B, K, obs_dim)`, and than their ends are.
+        """Whether lines pass closer than `berth` to a refused place `(B, K, obs_dim)`: boolean `(B,)`.
 
-        Ends may be near: a way that leads out of there has to begin somewhere.
+        They must also pass clearly closer than their ends are, so that a line may lead away from such a place.
         """
         scale = self.energy.displacement_scale
         line = (self.layout.difference(end, start) / scale)[:, None]
@@ -128,15 +129,15 @@ class LineOfSight:
 
 
 class Roadmap:
-    """Shortest paths over states of the data, along lines that a coarse energy finds likely.
+    """Shortest paths over states of the data, along lines to which a coarse energy assigns high likelihood.
 
-    A probabilistic roadmap (Kavraki et al. 1996) whose collision check is the energy. Planning by descent alone
-    does not find its way round several corners from a straight first guess; this does, and needs no gradient.
+    A probabilistic roadmap (Kavraki et al. 1996) with the energy as collision checker. Gradient descent from a
+    straight line cannot plan around several corners. This search can, and it needs no gradient.
 
     Args:
-        clear: which lines are free, and what a distance is.
+        clear: decides which lines are clear, and measures distances.
         nodes: `(M, obs_dim)` states of the data, in the units of the trajectory; those that are not clear are left out.
-        neighbours: nearest nodes that each node may be joined to.
+        neighbours: number of nearest nodes to which each node may be connected.
 
     """
 
@@ -160,16 +161,16 @@ class Roadmap:
         generator: torch.Generator | None = None,
         refused: Tensor | None = None,
     ) -> Tensor:
-        """Corners of the shortest clear route, the goal repeated at its end; straight there where none is found.
+        """Corners of the shortest clear route, padded with the goal; a straight line if there is no route.
 
         Args:
             start: `(N, obs_dim)`.
-            goal: `(N, obs_dim)`, whole states.
-            generator: not used: there is no noise here.
-            refused: `(N, K, obs_dim)` places to keep away from, as in `LineOfSight`; None is none at all.
+            goal: `(N, obs_dim)` complete states.
+            generator: not used, because the search is deterministic.
+            refused: `(N, K, obs_dim)` places to keep away from, see `LineOfSight`; None for no such places.
 
         Returns:
-            `(N, R, obs_dim)`, the start first.
+            `(N, R, obs_dim)`, beginning with the start.
 
         """
         width = self.clear.layout.obs_dim
@@ -178,7 +179,7 @@ class Roadmap:
         if refused is not None:
             require_shape("refused", refused, (len(start), None, width))
         paths: list[Tensor | None] = [None] * len(start)
-        # Rather a route over states a little less likely, or near a refused move, than none.
+        # A route through slightly less likely states, or near a refused move, is better than no route.
         avoiding = [refused, None] if refused is not None else [None]
         for avoid, rise in product(avoiding, (0, 1, 2)):
             for group in self._groups(paths, avoid):
@@ -195,7 +196,7 @@ class Roadmap:
 
     @staticmethod
     def _groups(paths: list[Tensor | None], refused: Tensor | None) -> list[list[int]]:
-        """Problems without a path yet: those that nothing was refused together, the others one by one."""
+        """Problems without a path yet: one group of those without refused places, and each other one by itself."""
         missing = [i for i, path in enumerate(paths) if path is None]
         free = [i for i in missing if refused is None or bool(torch.isnan(refused[i]).all())]
         return [group for group in (free, *([i] for i in missing if i not in free)) if group]
@@ -203,7 +204,7 @@ class Roadmap:
     def _paths(
         self, start: Tensor, goal: Tensor, level: float, refused: Tensor | None
     ) -> list[Tensor | None]:
-        """Points of the shortest path of each problem over edges no worse than `level`; None where there is none.
+        """Points of each problem's shortest path over edges with energy up to `level`; None without a path.
 
         `refused` `(K, obs_dim)` are places that no edge may come near.
         """
@@ -221,9 +222,9 @@ class Roadmap:
         return [None if trace is None else points[trace] for trace in traces]
 
     def _joining(self, ends: Tensor, level: float) -> _Edges:
-        """Edges from starts and goals `(2N, obs_dim)` to nodes, numbered from the nodes on, no worse than `level`.
+        """Edges with energy up to `level` from starts and goals `(2N, obs_dim)`, numbered after the nodes, to nodes.
 
-        A state that no such line leads from (close to a wall, say) is joined by the likeliest.
+        A state without such an edge (for example close to a wall) is connected by its edge of lowest energy.
         """
         edges = self._rated(ends, *self._nearest(ends, self.neighbours))
         least = np.full(len(ends), np.inf)
@@ -232,7 +233,7 @@ class Roadmap:
         return edges._replace(start=edges.start + len(self.nodes))
 
     def _direct(self, start: Tensor, goal: Tensor, level: float) -> _Edges:
-        """Edges from each start straight to its goal, no worse than `level`."""
+        """Edges from each start straight to its goal, with energy up to `level`."""
         count = len(start)
         here = len(self.nodes) + np.arange(count)
         length = self.clear.length(start, goal).cpu().numpy().clip(_LEAST_LENGTH)
@@ -240,14 +241,14 @@ class Roadmap:
         return edges.of(edges.worst <= level)
 
     def _nears(self, points: Tensor, edges: _Edges, refused: Tensor | None) -> np.ndarray:
-        """Boolean, one an edge between `points`: whether it comes near a refused place `(K, obs_dim)`."""
+        """Whether each edge between `points` comes near a refused place `(K, obs_dim)`: boolean `(E,)`."""
         if refused is None:
             return np.zeros(len(edges.start), dtype=bool)
         start, end = points[edges.start], points[edges.end]
         return self.clear.nears(start, end, refused.expand(len(start), -1, -1)).cpu().numpy()
 
     def _nearest(self, states: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Index and distance `(n, count)` of the nodes nearest to `states` `(n, obs_dim)`, nearest first."""
+        """Indices and distances `(n, count)` of the nodes nearest to `states` `(n, obs_dim)`, nearest first."""
         distance = self.clear.length(states[:, None], self.nodes[None].to(states))
         length, index = distance.topk(count, dim=1, largest=False)
         return index, length
@@ -266,7 +267,7 @@ class Roadmap:
 
 
 class _Edges(NamedTuple):
-    """Lines of a roadmap, arrays `(E,)`: the points they join, their length and the energy of their worst piece."""
+    """Edges of a roadmap, arrays `(E,)`: the points they connect, their length and the energy of their worst piece."""
 
     start: np.ndarray
     end: np.ndarray
@@ -279,13 +280,13 @@ class _Edges(NamedTuple):
 
 
 def _graph(edges: Sequence[_Edges], size: int) -> csr_array:
-    """Matrix `(size, size)` of the lengths of all edges between `size` points."""
+    """Sparse matrix `(size, size)` with the lengths of all edges between `size` points."""
     start, end, length, _ = (np.concatenate(column) for column in zip(*edges, strict=True))
     return csr_array((length, (start, end)), shape=(size, size))
 
 
 def _traced(before: np.ndarray, start: int, goal: int) -> list[int] | None:
-    """Points on the way from `start` to `goal` by the predecessors `before` of a search from the goal; None without."""
+    """Path from `start` to `goal`, from the predecessors `before` of a search from the goal; None without a path."""
     path = [start]
     while path[-1] != goal:
         following = int(before[path[-1]])
@@ -296,18 +297,18 @@ def _traced(before: np.ndarray, start: int, goal: int) -> list[int] | None:
 
 
 def straightened(clear: LineOfSight, routes: Tensor, refused: Tensor | None = None) -> Tensor:
-    """Routes `(N, R, obs_dim)` without the points that a straight clear line makes needless.
+    """Routes `(N, R, obs_dim)` without the points that a straight clear line makes unnecessary.
 
-    The shortest way along each route that may skip points wherever the line between two is clear, of `refused` places
-    `(N, K, obs_dim)` too; neighbours stay joined as they were.
+    The result is the shortest path along each route that may skip points wherever the line between two of them is
+    clear, also of `refused` places `(N, K, obs_dim)`. Adjacent points stay connected.
 
-    Of a route A B C D round one corner, C, with clear lines from A to C but not to D: the shortest ways from A have
-    lengths `best = [0, AB, AC, AC + CD]` and come from the points `before = [A, A, A, C]`. Read backwards from D that
-    is D, C, A: the route A C D. Another problem of the batch, whose line from A to D is clear, reads D, A, A: without
-    the repeated start, and with a repeated goal, A D D.
+    Example: a route A B C D turns at C, and lines are clear from A to C but not to D. The shortest paths from A have
+    lengths `best = [0, AB, AC, AC + CD]` and the predecessors `before = [A, A, A, C]`. Read backwards from D this
+    is D, C, A: the route A C D. For another problem of the batch with a clear line from A to D it is D, A, A. Its
+    repeated start is dropped and its goal repeated: A D D.
 
     Returns:
-        `(N, R', obs_dim)`, `R' <= R`, the last point repeated.
+        `(N, R', obs_dim)`, `R' <= R`, padded with the last point.
 
     """
     if len(routes) == 0 or routes.shape[1] < 3:
@@ -318,7 +319,7 @@ def straightened(clear: LineOfSight, routes: Tensor, refused: Tensor | None = No
 
 
 def _leg_lengths(clear: LineOfSight, routes: Tensor, refused: Tensor | None) -> Tensor:
-    """Length `(N, R, R)` of the line from point i to a later point j of each route; infinite where it is not clear."""
+    """Length `(N, R, R)` of the line from point i to a later point j of each route; infinite if it is not clear."""
     count, rows = routes.shape[:2]
     i, j = torch.triu_indices(rows, rows, offset=1)
     starts, ends = routes[:, i].flatten(0, 1), routes[:, j].flatten(0, 1)
@@ -331,7 +332,7 @@ def _leg_lengths(clear: LineOfSight, routes: Tensor, refused: Tensor | None) -> 
 
 
 def _shortcuts(length: Tensor) -> Tensor:
-    """The point `(N, R)` that comes before each on the shortest way from the first, by lengths `(N, R, R)` of lines."""
+    """Predecessor `(N, R)` of each point on the shortest path from the first, given line lengths `(N, R, R)`."""
     count, rows = length.shape[:2]
     best = torch.full((count, rows), torch.inf)
     best[:, 0] = 0
@@ -342,13 +343,13 @@ def _shortcuts(length: Tensor) -> Tensor:
 
 
 def _shortest(before: Tensor) -> Tensor:
-    """Points `(N, R')` on the way to the last one, by what comes `before` `(N, R)` each; the last is repeated."""
+    """Points `(N, R')` on the path to the last point, given predecessors `(N, R)`; padded with the last point."""
     count, rows = before.shape
     backwards = [torch.full((count,), rows - 1)]
     while bool((backwards[-1] > 0).any()):
         backwards.append(before.gather(1, backwards[-1][:, None])[:, 0])
     path = torch.stack(backwards[::-1], dim=1)
-    # A shorter one begins with repeated starts: leave out all but one, and repeat the goal at the end instead.
+    # A shorter path begins with repeated starts: drop all but one, and repeat the goal at the end instead.
     repeated = (path == 0).sum(dim=1, keepdim=True) - 1
     place = (torch.arange(path.shape[1]) + repeated).clamp_max(path.shape[1] - 1)
     return path.gather(1, place)

@@ -1,4 +1,4 @@
-"""Single shooting: plan over actions alone, states following from them."""
+"""Single shooting: plan over actions only, with the states predicted by a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ebm_control.energies.trajectory import TransitionEnergy
 
 
 class Dynamics(Protocol):
-    """A model that says what states follow from actions: one future, or several particles."""
+    """A model that predicts states from actions: one future, or several particles."""
 
     @property
     def layout(self) -> TrajectoryLayout:
@@ -24,32 +24,32 @@ class Dynamics(Protocol):
         ...
 
     def rollout(self, x: Tensor) -> Tensor:
-        """Trajectories `x` `(B, T, D)` with every state after the first replaced by those that follow.
+        """Trajectories `x` `(B, T, D)` with every state after the first replaced by the predicted ones.
 
-        Deterministic: what noise there is was drawn beforehand, so that a sampler sees one energy.
+        Deterministic: any noise is drawn beforehand, so that a sampler evaluates one fixed energy.
 
         Returns:
-            `(B, P, T, D)`, `P` particles a trajectory, each under the actions of `x`.
+            `(B, P, T, D)` with `P` particles per trajectory, each under the actions of `x`.
 
         """
         ...
 
 
 class ExpectedDynamics(nn.Module):
-    """The states that the base measure of a transition energy expects, one after the other: one particle.
+    """Successive means of the next state under the base measure of a transition energy: one particle.
 
     Args:
-        energy: of window 2, its base one that predicts the next state (a `RegressionBase`, say).
-        context: `(context_dim,)` of `energy`, or None.
+        energy: energy of window 2 whose base predicts the next state (for example a `RegressionBase`).
+        context: `(context_dim,)` context of `energy`, or None.
 
     Raises:
-        InputError: the energy has another window, no actions, or no base that predicts.
+        InputError: the energy has another window, no actions, or no base that predicts the next state.
 
     """
 
     def __init__(self, energy: TransitionEnergy, context: Tensor | None = None) -> None:
         super().__init__()
-        # A base that expects rest everywhere would leave every plan where it starts, and say nothing.
+        # A base that predicts rest everywhere would silently leave every plan at its start.
         require(
             isinstance(energy, TransitionEnergy)
             and energy.window == 2
@@ -68,7 +68,7 @@ class ExpectedDynamics(nn.Module):
         return self.energy.layout
 
     def rollout(self, x: Tensor) -> Tensor:
-        """`(B, T, D) -> (B, 1, T, D)`, see `Dynamics`."""
+        """Mean trajectories, `(B, T, D) -> (B, 1, T, D)`; see `Dynamics`."""
         context = None if self.context is None else self.context.to(x).expand(len(x), -1)
         return unroll(x, self.layout, lambda row, _: self.energy.expected_next(row[:, None], context))[
             :, None
@@ -76,15 +76,15 @@ class ExpectedDynamics(nn.Module):
 
 
 class RolledOut(Energy):
-    """An energy of the actions: that of the trajectories which they lead to, averaged over particles.
+    """An energy of action sequences: the energy of the trajectories that they lead to, averaged over particles.
 
-    States after the first are replaced by those that `dynamics` predicts one after the other, so only actions
-    have a gradient. Gradient-free samplers need this: noise on states would break every transition at once.
+    States after the first are replaced by the successive predictions of `dynamics`, so only actions have a gradient.
+    Gradient-free samplers need this: noise on states would violate every transition at once.
 
     Args:
-        energy: over trajectories `(B, T, D)`, costs included. The particles of a chain reach it one beside the
-            other, so costs with figures of `N` problems read them problem by problem.
-        dynamics: says what states follow.
+        energy: energy of trajectories `(B, T, D)`, including costs. The particles of a chain are adjacent in its
+            batch, so that costs with tensors of `N` problems match each particle with its problem.
+        dynamics: predicts the states.
 
     """
 
@@ -101,18 +101,18 @@ class RolledOut(Energy):
         return self.energy(paths.flatten(0, 1), context).unflatten(0, (-1, particles)).mean(dim=1)
 
     def roll(self, x: Tensor) -> Tensor:
-        """`x` `(B, T, D)` with every state after the first replaced by the particles' mean."""
+        """`x` `(B, T, D)` with every state after the first replaced by the mean over particles."""
         layout, paths = self.dynamics.layout, self.dynamics.rollout(x)
         states = layout.states(paths)
-        # As displacements from one particle, so that periodic coordinates are averaged the shorter way round.
+        # As displacements from one particle, so that periodic coordinates are averaged in the shorter direction.
         mean = states[:, 0] + layout.difference(states, states[:, :1]).mean(dim=1)
         return torch.cat([mean, layout.actions(x)], dim=-1)
 
 
 def unroll(x: Tensor, layout: TrajectoryLayout, step: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """`x` `(..., T, D)` with the state of every row `t + 1` replaced by `step(row t, t)`.
+    """`x` `(..., T, D)` with the state of time step `t + 1` replaced by `step(x[..., t, :], t)`, for each `t` in turn.
 
-    `step` takes a row `(..., D)` and its time, and gives the next state `(..., obs_dim)`.
+    `step` takes a time step `(..., D)` and its index, and returns the next state `(..., obs_dim)`.
     """
     rows = [x[..., 0, :]]
     for t in range(x.shape[-2] - 1):

@@ -1,4 +1,4 @@
-"""How stiff an energy is for plans: which coordinates decide how closely a plan keeps to the dynamics."""
+"""How stiff an energy is for planning: which coordinates determine how exactly a plan follows the dynamics."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor
 from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.trajectory import TransitionEnergy
 
-_PROBES = 256  # random states and actions at which a base is asked what moves what
-_MOVES = 0.05  # above what a base errs by where it has learned that nothing moves
+_PROBES = 256  # random states and actions at which the derivatives of a base are evaluated
+_MOVES = 0.05  # threshold above the base's errors for coordinates that do not affect each other
 
 
 def tempered(energy: TransitionEnergy, context: Tensor | None = None) -> tuple[TransitionEnergy, float]:
-    """The energy as plans take it, and the std of its stiffest coordinate.
+    """The energy that plans use, and the std of its stiffest coordinate.
 
-    Without a `RegressionBase` it is the energy itself, and 1.
+    Without a `RegressionBase` these are the energy itself and 1.
     """
     base = energy.base
     if not isinstance(base, RegressionBase):
@@ -30,10 +30,10 @@ def tempered(energy: TransitionEnergy, context: Tensor | None = None) -> tuple[T
 
 
 def moved_by_actions(energy: TransitionEnergy, context: Tensor | None = None) -> Tensor:
-    """Which observation coordinates `(obs_dim,)` actions move under the base, directly or through others.
+    """Boolean `(obs_dim,)`: the observation coordinates that actions move under the base, directly or indirectly.
 
-    By the derivatives of the base's expectation where the data may be: a coordinate counts as moved by another if one
-    deviation of that moves it by a twentieth of its typical displacement.
+    They follow from the derivatives of the base's mean at random inputs. One coordinate moves another if a change by
+    one std moves the other by at least a twentieth of its typical displacement.
     """
     layout, base = energy.layout, energy.base
     assert base is not None

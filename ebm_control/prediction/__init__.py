@@ -1,4 +1,4 @@
-"""Prediction: futures sampled from an energy, history fixed, and what they are scored by."""
+"""Prediction: futures sampled from an energy with a fixed history, and metrics to score them."""
 
 from ebm_control.prediction.metrics import (
     ModeCoverage,

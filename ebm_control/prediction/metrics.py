@@ -1,6 +1,6 @@
-"""How far a cloud of predicted futures is from what happened: laws, errors, ranks, modes and ranges.
+"""Metrics that compare predicted futures with the truth: distributions, errors, ranks, modes and ranges.
 
-All figures are computed in float64, whatever the inputs are.
+All metrics are computed in float64, whatever the dtype of the inputs.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from torch import Tensor
 from ebm_control.checks import require, require_finite, require_number, require_shape
 from ebm_control.energies.layout import TrajectoryLayout
 
-_BLOCK = 2**21  # distances held at a time, 16 MiB
-_SHARE = 0.25  # of a mode's probability, that its frequency has to reach for the mode to be covered
-_ROUNDING = 1e-6  # relative: probabilities often come from float32, where 0.01 is less than 0.01
+_BLOCK = 2**21  # distances in memory at a time, 16 MiB
+_SHARE = 0.25  # fraction of a mode's probability that its frequency must reach for the mode to be covered
+_ROUNDING = 1e-6  # relative tolerance: probabilities often come from float32, where 0.01 is less than 0.01
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
     """Squared Fréchet (2-Wasserstein) distance between Gaussians fitted to two samples.
 
-    `|μa - μb|² + tr(Ca + Cb - 2 (Ca Cb)^½)` (Dowson & Landau 1982), with unbiased covariances, as Heusel et al.
-    2017 use it on a network's features (FID). Covariances may be singular. Few rows bias it upwards: compare figures
-    of equal N and M only.
+    `|μa - μb|² + tr(Ca + Cb - 2 (Ca Cb)^½)` (Dowson & Landau 1982), with unbiased covariances. Heusel et al. 2017
+    apply it to a network's features (FID). Covariances may be singular. Small samples bias it upwards: compare
+    values of equal N and M only.
 
     Args:
-        a: `(N, F)`, N >= 2 rows.
-        b: `(M, F)`, M >= 2 rows.
+        a: `(N, F)` samples, N >= 2.
+        b: `(M, F)` samples, M >= 2.
 
     Returns:
         The distance in squared units of the features, never negative.
 
     Raises:
-        InputError: other shapes, or values that are not finite.
+        InputError: a shape is wrong, or a value is not finite.
 
     """
     a, b = _two_samples(a, b)
@@ -41,7 +41,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     mean_b, covariance_b = _gaussian(b)
     values, vectors = torch.linalg.eigh(covariance_a)
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
-    # Ca Cb is not symmetric, but has the eigenvalues of this, which is: real, and below 0 by rounding alone.
+    # Ca Cb is not symmetric, but it has the eigenvalues of this symmetric matrix, which are negative only by rounding.
     shared = torch.linalg.eigvalsh(root @ covariance_b @ root).clamp_min(0).sqrt().sum()
     distance = (mean_a - mean_b).square().sum() + covariance_a.trace() + covariance_b.trace() - 2 * shared
     return max(float(distance), 0.0)
@@ -58,24 +58,24 @@ def segment_features(
 ) -> Tensor:
     """Short segments of trajectories as vectors, for `frechet_distance` and `energy_distance`.
 
-    A segment is the `length` states up to state `end - 1`, and the displacements between them. States show where
-    futures are at a horizon, displacements whether they move as they should there.
+    A segment consists of the `length` states up to state `end - 1` and the displacements between them. States show
+    where futures are at a horizon, displacements whether their motion there is right.
 
     Args:
-        states: `(..., T, obs_dim)`; values that are not finite stay so.
-        layout: which coordinates are periodic; those are sine and cosine among the states, and the shorter way round
-            among the displacements.
-        end: the horizon: states `end - length` to `end - 1` are read.
+        states: `(..., T, obs_dim)`; values that are not finite remain so.
+        layout: which coordinates are periodic; they are represented by sine and cosine among the states, and by the
+            shorter direction among the displacements.
+        end: the horizon: states `end - length` to `end - 1` are used.
         length: states in a segment, L.
-        state_unit: `(obs_dim,)` what plain coordinates are divided by; sine and cosine are not.
-        displacement_unit: `(obs_dim,)` what displacements are divided by.
+        state_unit: `(obs_dim,)` divisor of plain coordinates; sine and cosine are not divided.
+        displacement_unit: `(obs_dim,)` divisor of displacements.
 
     Returns:
-        `(N, L * feature_dim + (L - 1) * obs_dim)` with N the product of the leading axes: states in their order,
-        each as in `layout.features`, then displacements in theirs.
+        `(N, L * feature_dim + (L - 1) * obs_dim)` with N the product of the leading axes: states in order of time,
+        each in the form of `layout.features`, then displacements in order of time.
 
     Raises:
-        InputError: other shapes, a segment that is not within T, or a unit that is not positive.
+        InputError: a shape is wrong, a segment is not within T, or a unit is not positive.
 
     """
     require(
@@ -104,23 +104,24 @@ def segment_features(
 
 
 def energy_distance(a: Tensor, b: Tensor, *, most: int = 4000, seed: int = 0) -> float:
-    """Energy distance between the laws of two samples, with no assumption on their form.
+    """Energy distance between the distributions of two samples, without assumptions on their form.
 
-    `2 E|X - Y| - E|X - X'| - E|Y - Y'|` with Euclidean norms (Székely & Rizzo 2013), 0 for equal laws only. Every
-    expectation is a mean over pairs of different rows (a U-statistic): unbiased, so slightly negative about half
-    the time where laws are equal. `scipy.stats.energy_distance` is the square root of its biased version.
+    `2 E|X - Y| - E|X - X'| - E|Y - Y'|` with Euclidean norms (Székely & Rizzo 2013), 0 only for equal distributions.
+    Every expectation is a mean over pairs of different samples (a U-statistic). The estimate is unbiased, so it is
+    slightly negative about half the time for equal distributions. `scipy.stats.energy_distance` is the square root
+    of its biased version.
 
     Args:
-        a: `(N, F)`, N >= 2 rows.
-        b: `(M, F)`, M >= 2 rows.
-        most: rows of either that are compared; where there are more, this many are drawn.
-        seed: of that draw.
+        a: `(N, F)` samples, N >= 2.
+        b: `(M, F)` samples, M >= 2.
+        most: largest number of samples used from each of `a` and `b`; from more, this many are drawn.
+        seed: seed of that draw.
 
     Returns:
         The distance in units of the features.
 
     Raises:
-        InputError: other shapes, values that are not finite, or `most` below 2.
+        InputError: a shape is wrong, a value is not finite, or `most` is below 2.
 
     """
     a, b = _two_samples(a, b)
@@ -130,11 +131,11 @@ def energy_distance(a: Tensor, b: Tensor, *, most: int = 4000, seed: int = 0) ->
         x if len(x) <= most else x[torch.randperm(len(x), generator=generator)[:most].to(x.device)]
         for x in (a, b)
     )
-    # Distances of rows far from 0 lose digits.
+    # Without centring, distances between points far from 0 lose digits.
     centre = torch.cat([a, b]).mean(dim=0)
     a, b, n, m = a - centre, b - centre, len(a), len(b)
     across = _sum_of_distances(a, b) / (n * m)
-    # A row is no distance from itself: those n pairs add nothing to the sum, and are left out of the count.
+    # The n pairs of a sample with itself add 0 to the sum, and are not counted.
     within = _sum_of_distances(a, a) / (n * (n - 1)) + _sum_of_distances(b, b) / (m * (m - 1))
     return 2 * across - within
 
@@ -142,19 +143,19 @@ def energy_distance(a: Tensor, b: Tensor, *, most: int = 4000, seed: int = 0) ->
 def rmse_of_mean(futures: Tensor, truth: Tensor, layout: TrajectoryLayout, unit: Tensor) -> Tensor:
     """Root mean squared error of the mean future at every step, over N cases and all coordinates.
 
-    The mean is taken over errors, as in `prediction_error`: periodic coordinates have no plain mean, their errors do.
+    The mean is taken over errors, as in `prediction_error`, because periodic coordinates have no plain mean.
 
     Args:
-        futures: `(N, K, T, obs_dim)`, K futures a case. One that is not finite is infinitely far.
+        futures: `(N, K, T, obs_dim)`, K futures per case. A future that is not finite has infinite error.
         truth: `(N, T, obs_dim)`, finite.
         layout: which coordinates are periodic.
-        unit: `(obs_dim,)` of the errors, such as a state's standard deviation.
+        unit: `(obs_dim,)` divisor of the errors, such as a state's standard deviation.
 
     Returns:
-        `(T,)`.
+        `(T,)` errors.
 
     Raises:
-        InputError: other shapes, a truth that is not finite, or a unit that is not positive.
+        InputError: a shape is wrong, the truth is not finite, or a unit is not positive.
 
     """
     squared = _errors(futures, truth, layout, unit).mean(dim=1).square()
@@ -164,46 +165,46 @@ def rmse_of_mean(futures: Tensor, truth: Tensor, layout: TrajectoryLayout, unit:
 def rmse_of_sample(futures: Tensor, truth: Tensor, layout: TrajectoryLayout, unit: Tensor) -> Tensor:
     """Root mean squared error of a single future at every step, over N cases, K futures and all coordinates.
 
-    Arguments, result and errors as in `rmse_of_mean`.
+    Arguments, result and errors are those of `rmse_of_mean`.
     """
     squared = _errors(futures, truth, layout, unit).square()
     return _far_where_not_finite(squared).mean(dim=(0, 1, 3)).sqrt()
 
 
 def rmse_best_of(futures: Tensor, truth: Tensor, layout: TrajectoryLayout, unit: Tensor) -> Tensor:
-    """Root mean squared error at every step of the future that came closest all the way to that step.
+    """Root mean squared error at every step of the future that is best over all steps up to that one.
 
-    At step t one of the K futures is chosen for each case: the one with the least squared error averaged over steps
-    0 to t and all coordinates. The figure is the error of that one at step t alone. So a future has to be right from
-    the start to count, whereas `PredictionError.rmse_best` chooses anew at each step by the error there, and is
+    For each case and step t, one of the K futures is chosen: the one with the smallest squared error averaged over
+    steps 0 to t and all coordinates. The metric is the error of this future at step t. So a future must be right
+    from the start to count. `PredictionError.rmse_best` chooses again at each step by the error there, and is
     never larger.
 
-    Arguments, result and errors as in `rmse_of_mean`.
+    Arguments, result and errors are those of `rmse_of_mean`.
     """
     squared = _far_where_not_finite(_errors(futures, truth, layout, unit).square()).mean(dim=-1)
-    # The sum up to t orders futures as the mean up to t does.
+    # The cumulative sum up to t gives the same order of futures as the mean up to t.
     chosen = squared.cumsum(dim=-1).argmin(dim=1, keepdim=True)
     return squared.gather(1, chosen).mean(dim=(0, 1)).sqrt()
 
 
 def rank_histogram(futures: Tensor, truth: Tensor, at: int, generator: torch.Generator) -> Tensor:
-    """How often the truth has each rank among its K futures: flat where it might be one of them (Hamill 2001).
+    """How often the truth has each rank among its K futures (Hamill 2001); uniform for calibrated futures.
 
-    Heaped at both ends, futures are too narrow; in the middle, too wide; at one end, shifted.
-    Periodic coordinates have no ranks: give `layout.difference` from the last known state instead, both of the
-    futures and of the truth. (From the truth it would not do, the truth would lie in their middle.)
+    Counts concentrated at both ends show futures that are too narrow; in the middle, too wide; at one end, biased.
+    Periodic coordinates have no ranks: pass `layout.difference` from the last observed state instead, for both the
+    futures and the truth. (Differences from the truth would always put the truth in the middle.)
 
     Args:
         futures: `(N, K, T, d)`.
         truth: `(N, T, d)`.
-        at: the step that is looked at, 0 to T - 1.
-        generator: splits ties: a truth equal to some futures has any of the ranks among them with equal chance.
+        at: the evaluated step, 0 to T - 1.
+        generator: breaks ties: a truth equal to some futures has each of the ranks among them with equal chance.
 
     Returns:
-        `(K + 1, d)` integer counts: in row r, cases with r futures below the truth. Columns sum to N.
+        `(K + 1, d)` integer counts: entry r is the number of cases with r futures below the truth. Columns sum to N.
 
     Raises:
-        InputError: other shapes, a step that there is not, or values there that are not finite.
+        InputError: a shape is wrong, the step does not exist, or values at that step are not finite.
 
     """
     _check_futures(futures, truth)
@@ -219,18 +220,18 @@ def rank_histogram(futures: Tensor, truth: Tensor, at: int, generator: torch.Gen
 
 
 def calibration_error(histogram: Tensor) -> float:
-    """Total variation between a rank histogram and the uniform one, averaged over coordinates.
+    """Total variation distance between a rank histogram and the uniform one, averaged over coordinates.
 
-    Calibrated futures are not at 0 but near `sqrt(K / (2π N))`, which is what N cases scatter.
+    For calibrated futures it is not 0 but near `sqrt(K / (2π N))`, because N cases fluctuate.
 
     Args:
-        histogram: `(K + 1, d)` counts as in `rank_histogram`.
+        histogram: `(K + 1, d)` counts from `rank_histogram`.
 
     Returns:
-        From 0 (flat) to `K / (K + 1)` (always the same rank).
+        A value from 0 (uniform) to `K / (K + 1)` (always the same rank).
 
     Raises:
-        InputError: other shapes, negative or non-finite counts, or a coordinate without any.
+        InputError: a shape is wrong, counts are negative or not finite, or a coordinate has no counts.
 
     """
     require_shape("histogram", histogram, (None, None))
@@ -249,14 +250,14 @@ def calibration_error(histogram: Tensor) -> float:
 
 @dataclass(frozen=True)
 class ModeCoverage:
-    """How well K samples a case meet modes of known probability.
+    """How well K samples per case match modes with given probabilities.
 
     Attributes:
-        covered: share of all modes that matter, over N cases, whose frequency is at least a quarter of their
+        covered: fraction of all relevant modes, over N cases, whose frequency is at least a quarter of their
             probability.
-        total_variation: between frequencies and probabilities, samples off every mode counted as an outcome of
-            probability 0; mean over N cases. K samples of the true law are above 0 too.
-        off_mode: share of samples off every mode.
+        total_variation: distance between frequencies and probabilities, where samples outside every mode count as an
+            outcome of probability 0; mean over N cases. It is above 0 even for K samples of the true distribution.
+        off_mode: fraction of samples outside every mode.
 
     """
 
@@ -266,16 +267,16 @@ class ModeCoverage:
 
 
 def mode_coverage(labels: Tensor, probabilities: Tensor, *, least: float = 0.01) -> ModeCoverage:
-    """Compare which modes samples fell into with the probabilities of the modes.
+    """Compare the modes of samples with the probabilities of the modes.
 
     Args:
-        labels: `(N, K)` integers: the mode of each of K samples in N cases, 0 to M - 1, or -1 for none.
-        probabilities: `(N, M)` of the modes, each row sums to 1. Modes that a case lacks have 0.
-        least: probability from which a mode matters, and counts for `ModeCoverage.covered`; above 0, so that a
+        labels: `(N, K)` integers: the mode of each of K samples in N cases, 0 to M - 1, or -1 for no mode.
+        probabilities: `(N, M)` of the modes, summing to 1 per case. Modes that a case lacks have 0.
+        least: smallest probability of a relevant mode, which counts for `ModeCoverage.covered`; above 0, so that a
             covered mode has at least one sample.
 
     Raises:
-        InputError: other shapes, labels of no mode, probabilities that are none, or no mode that matters.
+        InputError: a shape is wrong, a label or a probability is invalid, or no mode is relevant.
 
     """
     _check_modes(labels, probabilities, least)
@@ -294,22 +295,22 @@ def mode_coverage(labels: Tensor, probabilities: Tensor, *, least: float = 0.01)
 
 
 def finite_and_in_range(states: Tensor, low: Tensor, high: Tensor) -> tuple[float, float]:
-    """Shares of rollouts that are finite at every step, and that are finite and stay within a box.
+    """Fraction of rollouts that are finite at every step, and fraction that also stays within a box.
 
     Args:
         states: `(N, T, obs_dim)`.
-        low: `(obs_dim,)` least values, in the box; -inf for none.
-        high: `(obs_dim,)` greatest values, in the box; inf for none.
+        low: `(obs_dim,)` lower bounds, inclusive; -inf for no bound.
+        high: `(obs_dim,)` upper bounds, inclusive; inf for no bound.
 
     Raises:
-        InputError: other shapes, no rollout, or `low` above `high`.
+        InputError: a shape is wrong, there is no rollout, or `low` is above `high`.
 
     """
     require_shape("states", states, (None, None, None))
     _require_some("states", states)
     require_shape("low", low, (states.shape[-1],))
     require_shape("high", high, (states.shape[-1],))
-    # In the states' own precision, so that one clamped to a bound is within it.
+    # In the dtype of the states, so that a state clamped to a bound is within it.
     states = states if states.is_floating_point() else states.double()
     low, high = low.to(states), high.to(states)
     require(bool((low <= high).all()), "low", given=low.tolist(), expected=f"at most high, {high.tolist()}")
@@ -319,14 +320,14 @@ def finite_and_in_range(states: Tensor, low: Tensor, high: Tensor) -> tuple[floa
 
 
 def _gaussian(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean `(F,)` and unbiased covariance `(F, F)` of rows `(N, F)`."""
+    """Mean `(F,)` and unbiased covariance `(F, F)` of samples `(N, F)`."""
     mean = x.mean(dim=0)
     centred = x - mean
     return mean, centred.T @ centred / (len(x) - 1)
 
 
 def _sum_of_distances(a: Tensor, b: Tensor) -> float:
-    """Sum of the Euclidean distances of all pairs of rows, a block of rows at a time."""
+    """Sum of the Euclidean distances of all pairs of samples, computed in blocks."""
     return sum(float(torch.cdist(rows, b).sum()) for rows in a.split(max(1, _BLOCK // len(b))))
 
 
@@ -340,12 +341,12 @@ def _errors(futures: Tensor, truth: Tensor, layout: TrajectoryLayout, unit: Tens
 
 
 def _far_where_not_finite(squared: Tensor) -> Tensor:
-    """`squared` errors, infinite where they are NaN: the least of several is then never one that broke down."""
+    """`squared` errors with NaN replaced by infinity, so that the minimum never selects a failed future."""
     return squared.nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
 def _two_samples(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Two samples in float64, or `InputError` unless they are finite `(N, F)` and `(M, F)` of 2 rows or more."""
+    """Two samples in float64; raises `InputError` unless they are finite `(N, F)` and `(M, F)` with N, M >= 2."""
     require_shape("a", a, (None, None))
     _require_some("a", a)
     require_shape("b", b, (None, a.shape[1]))
@@ -356,7 +357,7 @@ def _two_samples(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _unit(argument: str, unit: Tensor, states: Tensor) -> Tensor:
-    """`unit` in float64 beside `states`, or `InputError` unless it has a positive figure per coordinate."""
+    """`unit` in float64 on the device of `states`; raises `InputError` unless it has `obs_dim` positive values."""
     require_shape(argument, unit, (states.shape[-1],))
     require_finite(argument, unit)
     require(bool((unit > 0).all()), argument, given=unit.tolist(), expected="positive figures")
@@ -364,7 +365,7 @@ def _unit(argument: str, unit: Tensor, states: Tensor) -> Tensor:
 
 
 def _check_futures(futures: Tensor, truth: Tensor) -> None:
-    """Raise `InputError` unless futures `(N, K, T, d)` belong to a truth `(N, T, d)`, none of them 0."""
+    """Raise `InputError` unless futures `(N, K, T, d)` fit the truth `(N, T, d)` and no axis is empty."""
     require_shape("truth", truth, (None, None, None))
     n, steps, dim = truth.shape
     require_shape("futures", futures, (n, None, steps, dim))
@@ -372,7 +373,7 @@ def _check_futures(futures: Tensor, truth: Tensor) -> None:
 
 
 def _check_modes(labels: Tensor, probabilities: Tensor, least: float) -> None:
-    """Raise `InputError` unless `mode_coverage` can read these."""
+    """Raise `InputError` unless these are valid arguments of `mode_coverage`."""
     require_shape("labels", labels, (None, None))
     _require_some("labels", labels)
     integer = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)

@@ -1,4 +1,4 @@
-"""Prediction: history (and actions) fixed, the future is a sample."""
+"""Prediction: a sample from the energy with history (and actions) fixed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ebm_control.tensors import as_tensor, generator_on, outside_inference_mode
 
 @dataclass(frozen=True)
 class Prediction:
-    """Futures, K for each of N histories, in the units of the trajectory.
+    """K futures for each of N histories, in the units of the trajectory.
 
     Attributes:
         states: `(N, K, horizon, obs_dim)`.
-        actions: `(N, K, horizon, act_dim)` those that led to them, given or sampled.
-        energy: `(N, K)` of each history with its future, summed over windows; at the least noise level of an energy
-            of noised data.
+        actions: `(N, K, horizon, act_dim)` the actions that led to them, passed to `predict` or sampled.
+        energy: `(N, K)` energy of each history with its future, summed over windows; for an energy of noised data at
+            its lowest noise level.
 
     """
 
@@ -36,7 +36,7 @@ class Prediction:
 
     @property
     def mean(self) -> Tensor:
-        """Mean state over the K futures, `(N, horizon, obs_dim)` (not for coordinates that wrap)."""
+        """Mean state over the K futures, `(N, horizon, obs_dim)`; not valid for periodic coordinates."""
         return self.states.mean(dim=1)
 
 
@@ -55,28 +55,28 @@ def predict(
 ) -> Prediction:
     """Sample futures of given histories.
 
-    A `TransitionEnergy` is sampled step by step, each state from the window that ends in it, chains starting at draws
-    from its base; a `WindowEnergy` the whole future at once, or window after window where its base fixes their length.
+    A `TransitionEnergy` is sampled step by step: each state from the window that ends in it, with chains that start at
+    draws from its base. A `WindowEnergy` is sampled at once, or window by window if its base fixes the length.
 
-    Figures may be tensors, arrays or lists of any type of real numbers: they are cast to the energy's dtype and device,
-    in which predictions come.
+    Values may be tensors, arrays or lists of any type of real numbers. They are cast to the dtype and device of the
+    energy, which are also those of predictions.
 
     Args:
-        energy: trained.
-        history: `(N, h, D)` rows known, in the units of the trajectory; the last row's action is ignored.
-        actions: `(N, horizon, act_dim)` from the last known state on, held fixed; None draws them, for each
-            future its own, from a standard normal (the data's own scale): an energy trained with the data's
-            actions fixed says how likely states are given actions, and nothing of the actions themselves.
+        energy: trained energy.
+        history: `(N, h, D)` observed time steps, in the units of the trajectory; the last one's action is ignored.
+        actions: `(N, horizon, act_dim)` fixed actions, beginning at the last observed state. None draws them for
+            each future from a standard normal (the scale of the data): an energy trained with fixed actions models
+            states given actions, but not the actions themselves.
         horizon: states to predict.
-        samples: futures a history, `K`.
+        samples: futures per history, `K`.
         sampler: None for `trajectory_sampler(energy)`.
         context: `(N, context_dim)` or None.
-        generator: source of noise; None seeds from the system.
-        bounds: low and high `(obs_dim,)`, the range of the data say, that each sampled state is put back into before
-            the next one is sampled; None for none.
+        generator: source of noise; None takes a seed from the system.
+        bounds: low and high `(obs_dim,)`, for example the range of the data; each sampled state is clamped to them
+            before the next one is sampled. None for no bounds.
 
     Raises:
-        InputError: a shape does not fit, the history is too short, or a figure is not finite.
+        InputError: a shape does not fit, the history is too short, or a value is not finite.
 
     """
     layout, like = energy.layout, energy.displacement_scale
@@ -109,7 +109,7 @@ def _cast(
     context: Tensor | ArrayLike | None,
     bounds: tuple[Tensor | ArrayLike, Tensor | ArrayLike] | None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, tuple[Tensor, Tensor] | None]:
-    """What `predict` was given as tensors of the dtype and on the device of `like`."""
+    """Arguments of `predict` as tensors with the dtype and device of `like`."""
 
     def cast(argument: str, value: Tensor | ArrayLike) -> Tensor:
         return as_tensor(argument, value, like.dtype, like.device)
@@ -134,10 +134,10 @@ class _Rollout:
     def extend(
         self, energy: TransitionEnergy | WindowEnergy, x: Tensor, actions: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Histories `(B, h, D)` with a future under `actions` `(B, horizon, act_dim)`.
+        """Extend histories `(B, h, D)` by a future under `actions` `(B, horizon, act_dim)`.
 
         Returns:
-            trajectories `(B, h + horizon, D)` and their energies `(B,)`.
+            Trajectories `(B, h + horizon, D)` and their energies `(B,)`.
 
         """
         if isinstance(energy, TransitionEnergy):
@@ -145,7 +145,7 @@ class _Rollout:
         return self._by_window(energy, x, actions)
 
     def _stepwise(self, energy: TransitionEnergy, x: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """State by state, each from the window that ends in it."""
+        """Extend state by state, sampling each from the window that ends in it."""
         layout, past = energy.layout, energy.window - 1
         require(x.shape[1] >= past, "history", given=f"{x.shape[1]} rows", expected=f"at least {past}")
         fixed = _known(layout, past, 1, x.device)
@@ -158,14 +158,14 @@ class _Rollout:
         return x, whole(x, self.context)
 
     def _by_window(self, energy: WindowEnergy, x: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """At once, or window after window where a base fixes their length; energies are summed over windows."""
+        """Extend at once, or window by window if a base fixes the length; energies are summed over windows."""
         layout, horizon, total = energy.layout, actions.shape[1], x.new_zeros(len(x))
         known, length = (x.shape[1], horizon) if energy.window is None else (1, energy.window - 1)
         fixed = _known(layout, known, length, x.device)
         for begin in range(0, horizon, length):
             window_actions = actions[:, begin : begin + length]
             rows = window_actions.shape[1]
-            # A last window that reaches beyond the horizon is sampled whole, under mean actions, and cut.
+            # A last window that reaches beyond the horizon is sampled completely, under mean actions, and then cut.
             padding = window_actions.new_zeros(len(x), length - rows, layout.act_dim)
             states = layout.states(x)[:, -known:]
             states = torch.cat([states, states[:, -1:].expand(-1, length, -1)], dim=1)
@@ -180,7 +180,7 @@ class _Rollout:
     def _sampled(
         self, energy: TransitionEnergy | WindowEnergy, start: Tensor, fixed: Tensor, before: int = 0
     ) -> tuple[Tensor, Tensor]:
-        """Chains and their energies from a draw of the base in place of `start`, all but its `before` first rows."""
+        """Chains and their energies. They start from a draw of the base, except for the first `before` time steps."""
         spread = _spread(energy, self.sampler)
         proposed = energy.propose(start[:, before:], self.context, self.generator, spread)
         start = torch.cat([start[:, :before], proposed], dim=1)
@@ -189,18 +189,18 @@ class _Rollout:
 
 
 def _within(layout: TrajectoryLayout, x: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Rows whose states are within bounds."""
+    """`x` with its states clamped to the bounds."""
     if bounds is None:
         return x
     return torch.cat([layout.states(x).clamp(*bounds), layout.actions(x)], dim=-1)
 
 
 def _spread(energy: TransitionEnergy | WindowEnergy, sampler: Sampler) -> float:
-    """Stds of the base that first states are drawn with around those it expects, by the sampler's temperature.
+    """Std, in units of the base's, of the draws around the base's mean at which chains start.
 
-    Modes that a chain does not leave are met in the right shares only by chains that start in all of them: at draws
-    from the base, to which annealed chains add noise that joins all modes. What follows cold dynamics starts at the
-    most likely place.
+    Chains that do not move between modes sample them with the right probabilities only if they start in all of them.
+    Draws from the base do so for annealed chains, whose first noise levels connect all modes. Sampling at
+    temperature 0 starts at the most likely state.
     """
     cold = energy.base is None and isinstance(energy, TransitionEnergy)
     if cold or (isinstance(energy.base, GaussianBase) and energy.noise is None):
@@ -218,7 +218,7 @@ def _check(
     samples: int,
     bounds: tuple[Tensor, Tensor] | None,
 ) -> None:
-    """Raise `InputError` where what `predict` was given does not fit."""
+    """Raise `InputError` if arguments of `predict` do not fit."""
     layout = energy.layout
     require_number("horizon", horizon, 1, whole=True)
     require_number("samples", samples, 1, whole=True)
@@ -242,7 +242,7 @@ def _check(
 
 
 def _known(layout: TrajectoryLayout, known: int, horizon: int, device: torch.device) -> Tensor:
-    """Mask `(known + horizon, D)` of what is held: all but the states of the future."""
+    """Mask `(known + horizon, D)` of fixed coordinates: all except the states of the future."""
     fixed = torch.ones(known + horizon, layout.dim, dtype=torch.bool, device=device)
     fixed[known:, : layout.obs_dim] = False
     return fixed

@@ -1,4 +1,4 @@
-"""Exploration: goals at the frontier of what was visited, and costs of novelty and of disagreement."""
+"""Exploration: goals at the frontier of visited states, and costs of novelty and of disagreement."""
 
 from ebm_control.online.exploration.disagreement import DisagreementCost
 from ebm_control.online.exploration.frontier import FrontierGoals, Goals

@@ -1,4 +1,4 @@
-"""Exploration by what an ensemble does not know: a cost that is low where its members disagree."""
+"""Exploration by model uncertainty: a cost that is low where the members of an ensemble disagree."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ebm_control.energies.base import Energy
 
 
 class DisagreementCost(Energy):
-    """Minus the members' variance about what each row leads to, summed along the trajectory.
+    """Negative variance among the members' predictions of each next state, summed along the trajectory.
 
     `E(τ) = -Σ_{t < T-1} Σ_d var_m μ_m(s_t, a_t)_d`, in squared units of the data's displacements (Pathak, Gandhi &
-    Gupta 2019; planned with, as in Plan2Explore, Sekar et al. 2020). Noise that all members expect alike does not
-    count, so randomness does not attract. There is no bound to it away from the data: keep plans in the space
-    with a `BoundCost`, or plan over actions.
+    Gupta 2019; used for planning as in Plan2Explore, Sekar et al. 2020). Noise that all members predict alike does not
+    count, so randomness is not attractive. Away from the data the cost is unbounded: restrict plans to the space with
+    a `BoundCost`, or plan over actions.
 
     Args:
-        ensemble: the model, shared and not copied: a fit that goes on changes the cost.
+        ensemble: the model, which is shared and not copied: further training changes the cost.
 
     Raises:
-        InputError: the ensemble has one member only.
+        InputError: the ensemble has only one member.
 
     """
 

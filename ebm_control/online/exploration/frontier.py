@@ -1,4 +1,4 @@
-"""Exploration without a goal: goals where nothing has been yet, next to where something has."""
+"""Exploration without a task: goals at places that were not visited, next to visited ones."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from ebm_control.online.exploration.novelty import NoveltyCost
 from ebm_control.online.exploration.ways import NONE, Ways
 
 Array = NDArray[np.float64]
-SPARED = 0.2  # visits that a width of way is worth, where nothing new is left
-AHEAD = 4  # places along a way that are headed for
+SPARED = 0.2  # cost of a width of path, in visits, when no new place is left
+AHEAD = 4  # number of places along a path that the intermediate goal lies ahead
 
 
 class Goals(Protocol):
-    """Sets goals while an agent learns, in place of the environment's."""
+    """Interface: sets goals during online learning, instead of the environment's."""
 
     def __call__(self, observations: Array, fresh: NDArray[np.bool_]) -> Array | None:
-        """Goals `(N, g)` for observations `(N, obs_dim)`, both raw; None for the environment's own.
+        """Goals `(N, g)` for observations `(N, obs_dim)`, both in the environment's units; None for its own goals.
 
-        NaN is no goal: the next action of that environment is drawn at random. `fresh` `(N,)` is True where an episode
-        has just begun.
+        NaN means no goal: the next action of that environment is random. `fresh` `(N,)` is True where an episode has
+        just begun.
         """
         ...
 
 
 @dataclass
 class _Explorers:
-    """Where N environments side by side head for, and how far they have come.
+    """Goals and progress of N parallel environments.
 
     Attributes:
-        goals: `(N, k)` what each heads for, raw.
-        anchor: `(N, k)` where each was when it last moved by more than half a width.
+        goals: `(N, k)` goal of each environment, in its units.
+        anchor: `(N, k)` position of each when it last moved by more than half a width.
         age: `(N,)` steps since the goal was set.
         still: `(N,)` steps since the anchor was set.
-        place: `(N,)` index of the place that each is in; `NONE` before the first step.
-        last: `(N,)` index of the place on the way that is next to the goal, or is the goal.
-        back: `(N,)` on the way to a known place, nothing new being left.
-        arrived: `(N,)` there, at random until the spell is over.
+        place: `(N,)` index of the current place; `NONE` before the first step.
+        last: `(N,)` index of the place on the path that is next to the goal, or is the goal.
+        back: `(N,)` whether it returns to a visited place, because no new one is left.
+        arrived: `(N,)` whether it has arrived there, and acts at random until the spell is over.
 
     """
 
@@ -61,7 +61,7 @@ class _Explorers:
 
     @classmethod
     def at(cls, here: NDArray[np.float32]) -> _Explorers:
-        """Explorers at `here` `(N, k)`, which is the goal of each."""
+        """State for environments at `here` `(N, k)`, which is also the goal of each."""
         count = len(here)
         steps, flags = (lambda: np.zeros(count, np.intp)), (lambda: np.zeros(count, bool))
         place = np.full(count, NONE, np.intp)
@@ -72,34 +72,34 @@ class _Explorers:
 
 
 class FrontierGoals:
-    """Heads for the nearest place that was not visited and lies next to one that was (Yamauchi 1997).
+    """Heads for the nearest place that was not visited and lies next to a visited one (Yamauchi 1997).
 
-    Nearest along ways that were gone before (`Ways`); what is handed out is the goal itself, once it is next, and
-    until then a place a little ahead on the way there. A goal that is given up nearby counts as visited too: what the
-    world refused is not tried again, so walls need not be known beforehand. Environments side by side share what they
-    know, and head for different places.
+    Distances are along visited paths (`Ways`). The goal that is returned is the place itself once it is next, and
+    until then a place a little ahead on the path. A goal that is given up close by counts as visited: moves that the
+    environment blocked are not repeated, so walls need not be known beforehand. Parallel environments share their
+    memory, and head for different places.
 
     Args:
-        obs_dim: observation coordinates.
-        index: those that make a place, and that a goal names.
-        width: `(len(index),)` or a number: size of a place, raw.
-        low: `(len(index),)` or a number: corner of the box that goals lie in, raw; None for no bound.
-        high: the other corner.
+        obs_dim: number of observation coordinates.
+        index: coordinates that define a place and a goal.
+        width: `(len(index),)` or a number: size of a place, in the environment's units.
+        low: `(len(index),)` or a number: lower corner of the box for goals, in these units; None for no bound.
+        high: upper corner of the box.
         patience: steps after which a goal is given up.
-        stalled: steps after which it is, where nothing has moved by more than half a width.
-        reach: widths within which a goal that is given up counts as visited.
-        spell: steps at random, once nothing new is left, in the places that were visited least: data of all directions
-            and lengths, for energies of pairs of states. All environments take it together, and wait for the last.
-        until: calls after which it sets no more goals, and the environment's own hold; None for never.
-        capacity: places remembered.
-        seed: of ties, and of goals where none was reached from afar.
+        stalled: steps without a move of more than half a width after which a goal is given up.
+        reach: distance in widths within which a goal that is given up counts as visited.
+        spell: steps at random, once no new place is left, in the least visited places: data of all directions and
+            lengths, for energies of pairs of states. All environments do this together, and wait for the last.
+        until: number of calls after which the environment's own goals are used; None for no limit.
+        capacity: number of places that are stored.
+        seed: seed for ties, and for goals after one was given up from afar.
 
     Attributes:
-        memory: what was visited, or tried in vain.
-        ways: what was visited, and how it hangs together.
+        memory: places that were visited, or tried without success.
+        ways: visited places and the connections between them.
 
     Raises:
-        InputError: a setting is of no sense.
+        InputError: a setting is invalid.
 
     """
 
@@ -141,14 +141,14 @@ class FrontierGoals:
         )
         self.ways = Ways(self.width)
         self._candidates = np.empty((0, len(self.index)), np.float32)
-        self._beside = np.empty(0, np.intp)  # the place that each candidate is next to
+        self._beside = np.empty(0, np.intp)  # the visited place that each candidate is next to
         self._rng = np.random.default_rng(seed)
         self._explorers = _Explorers.at(np.empty((0, len(self.index)), np.float32))
-        self._spell_left = 0  # steps
+        self._spell_left = 0  # remaining steps
         self._calls = 0
 
     def __call__(self, observations: Array, fresh: NDArray[np.bool_]) -> Array | None:
-        """See `Goals`."""
+        """Goals for the next step, or None after `until` calls; see `Goals`."""
         require_shape("observations", torch.as_tensor(observations), (None, self.obs_dim))
         self._calls += 1
         here = np.asarray(observations, np.float32)[:, self.index]
@@ -164,7 +164,7 @@ class FrontierGoals:
         return headings
 
     def _aim(self, here: NDArray[np.float32], fresh: NDArray[np.bool_]) -> None:
-        """Give a new goal to everyone whose goal is reached, given up, or known by now."""
+        """Set a new goal where the goal is reached, given up, or visited by now."""
         them = self._explorers
         them.age += 1
         moved = self._distance(here, them.anchor) > 0.5
@@ -173,10 +173,10 @@ class FrontierGoals:
         away = self._distance(here, them.goals)
         reached = away < 0.5
         given_up = ~reached & ~fresh & ((them.age > self.patience) | (them.still >= self.stalled))
-        # One that was given up from afar (a wall in between) may yet be reached another way.
+        # A goal that was given up from afar (behind a wall) may be reached by another path.
         close = given_up & (away < self.reach)
         self._remember(them.goals[(reached | close) & ~them.back])
-        # Another environment may have been there meanwhile.
+        # Another environment may have visited the goal in the meantime.
         known = ~them.back & ~self.memory.novel(torch.from_numpy(them.goals)).numpy()
         them.arrived |= them.back & (reached | given_up)
         over = np.where(them.back, them.arrived & self._spell_is_over(), reached | given_up | known)
@@ -186,7 +186,7 @@ class FrontierGoals:
             them.age[i], them.still[i], them.anchor[i] = 0, 0, here[i]
 
     def _spell_is_over(self) -> bool:
-        """Count the steps of the spell; it begins once everyone is there: steps without goals need no plans."""
+        """Count the steps of the spell. It begins when all have arrived, because steps without goals need no plans."""
         if self.spell == 0:
             return True
         if self._spell_left == 0:
@@ -196,7 +196,7 @@ class FrontierGoals:
         return self._spell_left == 0
 
     def _visit(self, here: NDArray[np.float32], fresh: NDArray[np.bool_]) -> None:
-        """Remember where everyone is, and take what is around a new place for candidates."""
+        """Update the current places, and add the surroundings of new places to the candidates."""
         self._explorers.place, new = self.ways.visit(here, np.where(fresh, NONE, self._explorers.place))
         if len(new) == 0:
             return
@@ -212,7 +212,7 @@ class FrontierGoals:
             self.memory.visit(torch.from_numpy(places))
 
     def _next(self, i: int, anywhere: bool) -> None:
-        """The nearest candidate (or any) that is still new and that no other environment heads for."""
+        """The nearest candidate (or a random one) that is still new and is not the goal of another environment."""
         new = self.memory.novel(torch.from_numpy(self._candidates)).numpy()
         self._candidates, self._beside = self._candidates[new], self._beside[new]
         others = np.delete(self._explorers.goals, i, axis=0)
@@ -221,7 +221,7 @@ class FrontierGoals:
         length, _ = self.ways.lengths(int(self._explorers.place[i]))
         self._explorers.back[i] = len(candidates) == 0
         if self._explorers.back[i]:
-            # Where it was least often, and of several such places the nearest.
+            # The least visited place; among equally visited ones the nearest.
             visits = self.ways.visits + SPARED * length + 0.1 * self._rng.random(len(length))
             self._explorers.last[i] = visits.argmin()
             self._explorers.goals[i] = self.ways.places[self._explorers.last[i]]
@@ -234,7 +234,7 @@ class FrontierGoals:
         self._explorers.goals[i], self._explorers.last[i] = candidates[chosen], beside[chosen]
 
     def _heading(self, i: int) -> NDArray[np.float32]:
-        """The goal, or a place on the way to what it is next to."""
+        """The goal itself, or a place on the path to it."""
         place, last = int(self._explorers.place[i]), int(self._explorers.last[i])
         if place == last or self._distance(self._explorers.goals[i], self.ways.places[place]) < 1.5:
             return self._explorers.goals[i]
@@ -248,5 +248,5 @@ class FrontierGoals:
         return self.ways.places[place]
 
     def _distance(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-        """In widths."""
+        """Distance in widths."""
         return np.linalg.norm((a - b) / self.width, axis=-1)

@@ -1,4 +1,4 @@
-"""Exploration without a goal: a cost that is low where no trajectory has been."""
+"""Exploration without a task: a cost that is low where no trajectory has been."""
 
 from __future__ import annotations
 
@@ -17,38 +17,40 @@ from ebm_control.energies.base import Energy
 from ebm_control.energies.layout import TrajectoryLayout, pick, require_index
 from ebm_control.tensors import as_tensor, ordinary_tensors
 
-_APART = 0.5  # widths between remembered places: close enough that their kernels join without ripples
-_LEAST = -60.0  # exponent of a kernel: below it exp underflows, which costs a CPU a hundred times the work
-_CHUNK = 512  # points thinned at once: their distances to each other are a square matrix
+_APART = 0.5  # distance in widths between stored places: close enough that the sum of their kernels is smooth
+_LEAST = (
+    -60.0
+)  # smallest exponent of a kernel: below it exp underflows, which is a hundred times slower on a CPU
+_CHUNK = 512  # number of points thinned at once, which limits the square matrix of their distances
 
 
 class NoveltyCost(Energy):
-    """Soft count of the visits to each row's place: 0 on new ground, growing with the logarithm of the count.
+    """Smooth visit count of each time step's place: 0 at new places, growing with the logarithm of the count.
 
     `E(τ) = Σ_{t ≥ 1} log(1 + n_t / floor)`, `n_t = Σ_i k(s_t, m_i) + repetition Σ_{u < t} k(s_t, s_u)` with a Gaussian
-    kernel `k = exp(-½ d²)`, `d` the distance in widths, over the remembered places `m_i` and the trajectory's own
-    earlier rows. So a cost within some three widths of what was visited falls outwards, beyond them it is flat,
-    and a plan that sweeps new ground is cheaper than one that rests on it. (A count-based bonus, Strehl &
-    Littman 2008, made smooth; the logarithm keeps the gradient of the frontier whatever the count.)
+    kernel `k = exp(-½ d²)`, `d` the distance in widths, over the stored places `m_i` and the trajectory's own
+    earlier states. So the cost decreases outwards up to about three widths from visited places and is flat beyond. A
+    plan that sweeps new places is cheaper than one that rests there. (A smooth version of count-based bonuses, Strehl
+    & Littman 2008; the logarithm preserves the gradient at the frontier for any count.)
 
-    Of a periodic coordinate `d` is the chord, `period / (π width) sin(π δ / period)`: `δ / width` for close
-    ones, by the shorter way round, and smooth half-way round too.
+    For a periodic coordinate `d` is the chord, `period / (π width) sin(π δ / period)`: about `δ / width` for small
+    distances, in the shorter direction, and smooth at half a period too.
 
     Args:
         layout: meaning of the coordinates.
-        index: observation coordinates that make a place.
+        index: observation coordinates that define a place.
         width: `(len(index),)` or a number, the size of a place in the units of `x`; less than half the period of
             a periodic coordinate.
-        capacity: places remembered; beyond it each new one takes the place of the oldest.
+        capacity: number of stored places; beyond it each new one replaces the oldest.
         floor: count below which a place is new.
-        repetition: what a visit by an earlier row counts, beside 1 of a remembered place; 0 for nothing.
+        repetition: weight of a visit by an earlier state of the trajectory, relative to a stored place; 0 for none.
 
     Attributes:
-        places: `(capacity, len(index))` remembered places, in the units of `x`; 0 where there is none yet.
-        added: places ever added, an integer scalar; a ring of `capacity` keeps the last.
+        places: `(capacity, len(index))` stored places, in the units of `x`; 0 for unused entries.
+        added: number of places ever added, an integer scalar; a ring buffer of `capacity` stores the last ones.
 
     Raises:
-        InputError: a setting is of no sense.
+        InputError: a setting is invalid.
 
     """
 
@@ -76,14 +78,14 @@ class NoveltyCost(Energy):
         self.floor, self.repetition = floor, repetition
         periods = tuple(layout.periods[i] for i in self.index) if layout.periods else ()
         self.place_layout = TrajectoryLayout(len(self.index), periods=periods)
-        # A setting, not memory: what is saved is what was visited.
+        # Not persistent: a checkpoint stores the visited places, and not this setting.
         self.register_buffer("scale", _feature_scale(self.place_layout, width), persistent=False)
         self.register_buffer("places", torch.zeros(capacity, len(self.index), dtype=torch.float32))
         self.register_buffer("added", torch.zeros((), dtype=torch.int64))
 
     @property
     def count(self) -> int:
-        """Places remembered now, at most `capacity`."""
+        """Number of places stored now, at most `capacity`."""
         return min(int(self.added), self.capacity)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -96,13 +98,13 @@ class NoveltyCost(Energy):
 
     @torch.no_grad()
     def visit(self, points: Tensor | ArrayLike) -> int:
-        """Remember points `(N, len(index))`, in the units of `x`, and return how many were new.
+        """Add points `(N, len(index))`, in the units of `x`, and return how many were new.
 
-        A point is new where no remembered one, of this call neither, is nearer than half a width. In place: a
-        compiled or captured chain sees the new memory.
+        A point is new if no stored place is closer than half a width, including those added in this call. The memory
+        is changed in place, so a compiled or captured chain uses the new one.
 
         Raises:
-            InputError: another shape, or a figure that is not finite.
+            InputError: the shape is wrong, or a value is not finite.
 
         """
         before = int(self.added)
@@ -116,21 +118,21 @@ class NoveltyCost(Energy):
 
     @torch.no_grad()
     def novel(self, points: Tensor | ArrayLike) -> Tensor:
-        """Where no remembered place is nearer than half a width: `(N, len(index)) -> (N,)` boolean.
+        """Whether no stored place is closer than half a width: `(N, len(index)) -> (N,)` boolean.
 
         Raises:
-            InputError: another shape, or a figure that is not finite.
+            InputError: the shape is wrong, or a value is not finite.
 
         """
         chunks = self._checked(points).split(_CHUNK)
         return torch.cat([self._novel(chunk) for chunk in chunks])
 
     def remembered(self) -> Tensor:
-        """Copy of the remembered places, `(count, len(index))` in the units of `x`, in no particular order."""
+        """Copy of the stored places, `(count, len(index))` in the units of `x`, in no particular order."""
         return self.places[: self.count].clone()
 
     def forget(self) -> None:
-        """Empty the memory, in place."""
+        """Remove all stored places, in place."""
         self.added.zero_()
         self.places.zero_()
 
@@ -148,24 +150,24 @@ class NoveltyCost(Energy):
         return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist") < _APART
 
     def _features(self, points: Tensor) -> Tensor:
-        """Points `(..., len(index))` where their distance in widths is the Euclidean one."""
+        """Map points `(..., len(index))` to features whose Euclidean distance is the distance in widths."""
         return self.place_layout.features(points) * self.scale.to(points)
 
     def _remembered_visits(self, rows: Tensor) -> Tensor:
-        """Visits to features `(B, T, F)` by the remembered places, `(B, T)`."""
+        """Visit count `(B, T)` of features `(B, T, F)` from the stored places."""
         places = self._features(self.places.to(rows))
         used = torch.arange(self.capacity, device=rows.device) < self.added
-        # About a place of the memory: the squares of far offsets would cost the digits.
+        # Relative to a stored place: the squares of large offsets would lose precision.
         visits, _ = _KernelSum.apply((rows - places[0]).flatten(0, 1), places - places[0], used.to(rows))
         return visits.unflatten(0, rows.shape[:2])
 
 
 class _KernelSum(Function):
-    """`Σ_i w_i k(a, b_i)` of rows `a` `(N, F)`, places `b` `(M, F)` and weights `w` `(M,)`: `(N,)`.
+    """`Σ_i w_i k(a, b_i)` for points `a` `(N, F)`, places `b` `(M, F)` and weights `w` `(M,)`: `(N,)`.
 
-    The kernels `(N, M)` are by far the largest tensor of the cost. They are made by one matrix product, reduced by
-    another to the sum and to what its gradient needs, and not kept: four times as fast as autograd on a CPU, at
-    the price of first derivatives in `a` alone.
+    The kernels `(N, M)` are by far the largest tensor of the cost. They are computed by one matrix product, reduced by
+    another to the sum and the term for its gradient, and not stored. This is four times as fast as autograd on a CPU,
+    but supports only first derivatives in `a`.
     """
 
     @staticmethod
@@ -182,26 +184,26 @@ class _KernelSum(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
-        """Keep the rows and both sums."""
+        """Save the points and both sums for the backward pass."""
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(inputs[0], *output)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
-        """`Σ_i w_i k(a, b_i) (b_i - a)`, times the gradient of the sums."""
+        """Gradient in `a`: `Σ_i w_i k(a, b_i) (b_i - a)`, times the gradient of the sums."""
         rows, sums, pull = ctx.saved_tensors
         return grad[:, None] * (pull - sums[:, None] * rows), None, None
 
 
 def _earlier_visits(rows: Tensor) -> Tensor:
-    """Visits to features `(B, T, F)` of rows 1.. by the rows before them, `(B, T-1)`."""
+    """Visit count `(B, T-1)` of features `(B, T, F)` from time step 1 on, by the trajectory's earlier states."""
     apart = rows[:, 1:, None] - rows[:, None, :-1]
     return (-0.5 * apart.square().sum(dim=-1)).clamp(min=_LEAST).exp().tril().sum(dim=-1)
 
 
 def _first_of_each_place(near: Tensor) -> Tensor:
-    """Which of N points to keep, `(N,)` boolean, so that none is `near` `(N, N)` one that is kept before it."""
+    """Which of N points to select, `(N,)` boolean, so that none is `near` `(N, N)` an earlier selected one."""
     near = near.cpu()
     keep = torch.ones(len(near), dtype=torch.bool)
     for i in range(len(near)):
@@ -211,7 +213,7 @@ def _first_of_each_place(near: Tensor) -> Tensor:
 
 
 def _feature_scale(layout: TrajectoryLayout, width: Tensor | ArrayLike) -> Tensor:
-    """What takes `layout.features` to units of a width, `(feature_dim,)`: plain ones, then sines, cosines."""
+    """Factors `(feature_dim,)` that convert `layout.features` to widths: plain coordinates, then sines, cosines."""
     width = as_tensor("width", width, torch.float64)
     if width.ndim == 0:
         width = width.expand(layout.obs_dim)

@@ -1,4 +1,4 @@
-"""How much of a space has been visited: the measure of exploration."""
+"""How much of a space has been visited: a metric of exploration."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ebm_control.checks import require
 
 
 class Occupancy:
-    """A grid over a box that remembers which of its cells were visited.
+    """A grid over a box that records which of its cells were visited.
 
     Args:
         low: `(d,)` lower corner, in the units of the points.
         high: `(d,)` upper corner.
-        cells: cells along each coordinate, or a number for all.
+        cells: number of cells along each coordinate, or one number for all.
 
     Attributes:
         visited: boolean array of shape `cells`.
 
     Raises:
-        InputError: corners that are not `low < high`, or no cells along a coordinate.
+        InputError: the corners are not `low < high`, or a coordinate has no cells.
 
     """
 
@@ -51,20 +51,20 @@ class Occupancy:
 
     @property
     def cells(self) -> tuple[int, ...]:
-        """Cells along each coordinate."""
+        """Number of cells along each coordinate."""
         return self.visited.shape
 
     @property
     def centres(self) -> NDArray[np.float64]:
-        """Middle of each cell, `(*cells, d)`: what a mask of the cells that can be reached is made from."""
+        """Centre of each cell, `(*cells, d)`, for example to compute a mask of the reachable cells."""
         where = np.moveaxis(np.indices(self.cells), 0, -1)
         return self.low + (where + 0.5) / self.cells * (self.high - self.low)
 
     def visit(self, points: ArrayLike) -> int:
-        """Mark the cells of points `(N, d)`, and return how many were new; points outside the box mark none.
+        """Mark the cells of points `(N, d)`, and return how many were new; points outside the box are ignored.
 
         Raises:
-            InputError: another shape, or a figure that is not finite.
+            InputError: the shape is wrong, or a value is not finite.
 
         """
         points = np.asarray(points, np.float64)
@@ -84,10 +84,10 @@ class Occupancy:
         return int(self.visited.sum() - before)
 
     def fraction(self, of: NDArray[np.bool_] | None = None) -> float:
-        """Share of the cells that were visited, of all or of those where the mask `of` (shape `cells`) is True.
+        """Fraction of visited cells, among all cells or among those where the mask `of` (shape `cells`) is True.
 
         Raises:
-            InputError: the mask has another shape or type, or is True nowhere.
+            InputError: the mask has another shape or type, or is nowhere True.
 
         """
         if of is None:

@@ -1,4 +1,4 @@
-"""Ways that were gone: places, and which of them were left for which."""
+"""Graph of visited places and of the moves between them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ NONE = -1
 
 
 class Ways:
-    """A graph of visited places, joined where one was entered from the other.
+    """A graph of visited places, with an edge where one was entered from the other.
 
-    It is taken that what was gone can be gone back: so for points, roughly so for arms, not for what falls.
+    Edges are used in both directions. This is right for point masses, about right for arms, and wrong for falling
+    objects.
 
     Args:
         width: `(k,)` size of a place.
-        apart: widths between places at least.
+        apart: smallest distance between places, in widths.
 
     Attributes:
-        places: `(M, k)`, in the order in which they were found.
-        visits: `(M,)` steps that ended there.
+        places: `(M, k)`, in the order of discovery.
+        visits: `(M,)` number of steps that ended there.
 
     """
 
@@ -38,14 +39,14 @@ class Ways:
         return self._distance(points).argmin(axis=1)
 
     def visit(self, points: Array, before: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """One step of N points.
+        """Record one step of N points.
 
         Args:
             points: `(N, k)`.
-            before: `(N,)` places that they were in; `NONE` where they have just been put there.
+            before: `(N,)` index of the previous place; `NONE` at the start of an episode.
 
         Returns:
-            Places that they are in now `(N,)`, and the indices of places that are new.
+            Index of the current place `(N,)`, and the indices of new places.
 
         """
         now, known = np.empty(len(points), np.intp), len(self.places)
@@ -67,7 +68,7 @@ class Ways:
         return now, np.arange(known, len(self.places))
 
     def lengths(self, place: int) -> tuple[Array, NDArray[np.intp]]:
-        """Widths along the shortest way from each place `(M,)`, and the place that comes next on it; infinite, none."""
+        """Length in widths of the shortest path from each place `(M,)`, infinite without one, and its next place."""
         length, following = dijkstra(
             self._links_matrix(), directed=False, indices=place, return_predecessors=True
         )
