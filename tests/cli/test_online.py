@@ -96,13 +96,22 @@ def test_without_goals_the_reward_is_learned_and_planned_for(tmp_path):
         "--online.replan-every",
         "4",
     ]
-    arguments += ["--online.warm-up", "400", "--online.every", "400", "--evaluate", "1"]
+    arguments += [
+        "--online.warm-up",
+        "400",
+        "--online.every",
+        "400",
+        "--evaluate",
+        "2",
+        "--max-episode-steps",
+        "100",
+    ]
     summary = online(tmp_path, *arguments, "--online.steps", "1200", env="Pendulum-v1")
     assert summary["reward_error"] < 0.3
-    assert summary["return_mean"] > -700  # random actions and the first plans are below -900
+    assert summary["return_mean"] > -320  # after 400 steps the same two episodes give -608
     again = online(tmp_path, *arguments, "--online.steps", "1200", "--resume", env="Pendulum-v1")
     assert again["steps"] == 1200
-    assert again["return_mean"] > -700
+    assert again["return_mean"] > -320
 
 
 def test_a_run_that_was_killed_goes_on_where_it_stopped(tmp_path, frail, monkeypatch, capfd):
