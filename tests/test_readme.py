@@ -35,7 +35,6 @@ def test_every_block_of_python_is_run(told):
 def test_the_pendulum_is_balanced(told):
     printed, scope = told
     assert printed["quick start"] == [(100.0,)]
-    assert scope["model"].training.updates in (0, 200)
 
 
 def test_futures_are_in_the_environments_units(told):
