@@ -44,7 +44,7 @@ class Online(GoalSettings, EnvironmentSettings):
     sampler: Literal["langevin", "cem", "mppi"] = "langevin"
     """Planner: by gradients (langevin), or by search over actions (cem, mppi)."""
     evaluate: int = 10
-    """Evaluation episodes at the end, without noise, with a plan per step."""
+    """Evaluation episodes at the end, without noise, replanning at every step."""
     explore: bool = False
     """Until the evaluation, head for places that were not visited yet instead of the environment's goals."""
     place: float | None = None

@@ -18,7 +18,7 @@ class Discriminant(Learner):
     """Streaming linear discriminant analysis on pixels (Hayes & Kanan 2020); exact for any order of the images.
 
     Args:
-        shape: of one image.
+        shape: shape (C, H, W) of one image.
         classes: number of classes.
         shrinkage: share of the identity in the covariance.
 

@@ -26,7 +26,7 @@ class Divergence(Learner):
 
     Args:
         energy: one network for all classes, as in the paper, or one per class.
-        learning_rate: of Adam, without momentum.
+        learning_rate: learning rate of Adam, without momentum.
         steps: Langevin steps of each chain per update.
         chains: number of chains in the sample buffer.
         energy_l2: weight of the squared energy, which keeps the energies of all classes near 0 and so comparable.

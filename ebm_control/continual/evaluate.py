@@ -28,7 +28,7 @@ class Outcome:
         untrained: `(T,)` accuracies before training; 0 for learners that predict only observed classes.
         scores: `(T, classes, classes)` mean centred logits after each task: test images of a class (axis 1), logit of
             a class (axis 2). For an energy, its negative landscape. NaN for classes that were not observed.
-        seconds: time of training alone.
+        seconds: training time, without evaluation.
         boundaries: whether tasks were learned one after the other.
 
     """

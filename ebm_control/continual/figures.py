@@ -19,7 +19,7 @@ def draw_accuracies(path: Path, found: Mapping[str, NDArray[np.float64]]) -> Pat
     """Plot accuracies on every task after every task, one panel per learner.
 
     Args:
-        path: of the picture; its folder is created.
+        path: file of the picture; its folder is created.
         found: `Outcome.accuracies`, or a mean over seeds, by name of the learner.
 
     """
@@ -42,7 +42,7 @@ def draw_landscape(path: Path, scores: NDArray[np.float64]) -> Path:
     """Plot mean energies of every class for images of every class, one panel per task; low energies are blue.
 
     Args:
-        path: of the picture; its folder is created.
+        path: file of the picture; its folder is created.
         scores: `(T, classes, classes)`, `Outcome.scores`: centred over observed classes; NaN for the others.
 
     """

@@ -32,7 +32,7 @@ class InnerProduct(nn.Module):
     With few hidden units g spans few directions, but noise spans all. A gain per pixel models the remaining noise.
 
     Args:
-        shape: of one image.
+        shape: shape (C, H, W) of one image.
         width: units of each of its two hidden layers.
 
     """
@@ -69,7 +69,7 @@ class ClassEnergies(SplitEnergy):
     with one shared network.
 
     Args:
-        shape: of one image.
+        shape: shape (C, H, W) of one image.
         classes: number of energies.
         width: hidden units of each network.
         noise: lowest and highest noise level; None for energies without noise levels.
@@ -127,10 +127,10 @@ class Generative(Learner):
     integral is cut off at the lowest and highest level (Li et al. 2023 classify so with diffusion models).
 
     Args:
-        shape: of one image.
+        shape: shape (C, H, W) of one image.
         classes: number of classes.
         width: hidden units of each class's network.
-        learning_rate: of Adam.
+        learning_rate: learning rate of Adam.
         noise: lowest and highest noise level.
         levels: number of noise levels used for classification, with one draw of noise each.
         seed: seed of weights and noise.

@@ -151,7 +151,7 @@ class Softmax(_Replaying):
     Args:
         network: maps images to logits.
         classes: number of classes.
-        learning_rate: of Adam.
+        learning_rate: learning rate of Adam.
         among: classes that the cross-entropy is over: "all" of the stream, those "seen" so far, or only those of the
             "batch" (and its replayed images).
         penalties: see `Penalty`.
@@ -230,7 +230,7 @@ class Contrastive(_Replaying):
 
     Args:
         energy: energy of image and class.
-        learning_rate: of Adam.
+        learning_rate: learning rate of Adam.
         memory: replay memory; None for no replay. With a memory, the other class may also be one of its classes.
         dropout: share of pixels that are set to 0 in training.
         averaging: decay of the averaged weights used for prediction; 0 for the current weights.

@@ -36,12 +36,12 @@ class LearnerSettings:
     """Settings of a learner, and the stream it is built for.
 
     Attributes:
-        shape: of an image.
+        shape: shape (C, H, W) of an image.
         classes: number of classes of the stream.
         width: units of the hidden layers.
         memory_size: images that are stored and replayed; 0 for none.
         boundaries: whether the learner is notified when a task ends; if not, `learn` is given an overlap.
-        learning_rate: of Adam; None for the default of the method.
+        learning_rate: learning rate of Adam; None for the default of the method.
         dropout: share of pixels set to 0 in training (discriminative learners only).
         averaging: decay of the averaged weights used for prediction (discriminative learners only); 0 for none.
         penalty: weight of the penalty of EWC (λ) or SI (c); None for the value of the literature.

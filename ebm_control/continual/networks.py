@@ -25,7 +25,7 @@ class Perceptron(nn.Module):
     """Fully connected layers with ReLU, the standard network of comparisons (van de Ven & Tolias 2019).
 
     Args:
-        shape: of one image.
+        shape: shape (C, H, W) of one image.
         classes: number of outputs.
         width: units of each of the two hidden layers.
 
@@ -56,7 +56,7 @@ class GatedEnergy(Energy):
     amplify, so later classes overwrite less than in a softmax classifier.
 
     Args:
-        shape: of one image.
+        shape: shape (C, H, W) of one image.
         classes: number of classes.
         width: units of the hidden layers.
         layers: number of hidden layers, one or two.

@@ -49,7 +49,7 @@ class Paired(Learner):
     Args:
         learner: discriminative learner.
         source: generative energies of the classes.
-        weight: weight of the logits of `source` in the sum; 0 for the learner alone.
+        weight: weight of the logits of `source` in the sum; 0 for only the learner.
 
     """
 

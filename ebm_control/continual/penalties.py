@@ -163,7 +163,7 @@ class Distillation(Penalty):
     """Learning without forgetting: outputs on new images are distilled from the previous network (Li & Hoiem 2017).
 
     Args:
-        temperature: of the softmax that is compared.
+        temperature: temperature of the compared softmax outputs.
         over_classes: "sum", the definition of distillation, or "mean". The code of van de Ven & Tolias 2019 used the
             mean over old and new classes when it was published in April of that year, and the sum from May on. The
             mean has less weight the more classes there are.

@@ -26,7 +26,7 @@ class Autoencoder(nn.Module):
     """Convolutions down to a code and up again.
 
     Args:
-        shape: of one image.
+        shape: shape (C, H, W) of one image.
         code: length of the code.
         width: channels of the first layer; the second has twice as many.
         variational: the encoder gives mean and log variance of the code (Kingma & Welling 2014).

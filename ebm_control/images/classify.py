@@ -58,7 +58,7 @@ def refined_logits(
         radius: largest change of any pixel.
         level: noise level, see `energy_logits`.
         steps: number of Langevin steps, without noise.
-        step_size: of each step; None for σ² / 4 at a noise level, 1 without noise levels.
+        step_size: size of each step; None for σ² / 4 at a noise level, 1 without noise levels.
 
     Raises:
         InputError: the energy has no classes, or the level does not fit it; see `energy_logits`.

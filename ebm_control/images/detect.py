@@ -84,7 +84,7 @@ class EnergyProfile:
     the data; no outliers are needed.
 
     Args:
-        energy: of noised images.
+        energy: energy with noise levels.
         mixture: Gaussian mixture of the standardised features.
         mean: `(k,)` mean of the features over the data.
         deviation: `(k,)` standard deviation (std) of the features over the data.
@@ -115,11 +115,11 @@ class EnergyProfile:
         """Compute features of data `(N, C, H, W)`, such as training images, and fit their density.
 
         Args:
-            energy: of noised images.
+            energy: energy with noise levels.
             images: data.
             levels: noise levels.
             grid: cells along each side; 0 for energies and gradient norms only.
-            components: of the mixture; None for 10, or fewer so that there are 500 images per component.
+            components: mixture components; None for 10, or fewer so that there are 500 images per component.
             ridge: added to the variance of every standardised feature, because many are strongly correlated.
             seed: seed of the mixture's initialisation.
 

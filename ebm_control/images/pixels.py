@@ -26,7 +26,7 @@ def pixels(
     Args:
         argument: name of the argument, for the error message.
         value: floats; bytes and booleans are rejected because their scale is not [0, 1].
-        shape: of an image; None for any size.
+        shape: shape of an image; None for any size.
         finite: whether every pixel has to be finite.
         device: device of the tensor for arrays and lists.
 

@@ -22,8 +22,8 @@ class Robustness:
 
     Attributes:
         attack: "none", "pgd" or "apgd".
-        norm: of the ball.
-        radius: of the ball.
+        norm: norm of the ball.
+        radius: radius of the ball.
         accuracy: share of images that are classified correctly under the attack.
 
     """

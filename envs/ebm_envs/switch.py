@@ -320,7 +320,7 @@ class DynamicsSwitch(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return observation, {**info, "regime": self._regime}
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Make a step under the regime in force, then switch if it is time."""
+        """Make a step under the active regime, then switch if it is time."""
         transformed = (self.regimes[self._regime] or _ORIGINAL).transform(action, self.env.action_space)
         observation, reward, terminated, truncated, info = self.env.step(transformed)
         info = {**info, "regime": self._regime}

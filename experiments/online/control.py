@@ -23,7 +23,7 @@ PROBLEMS = {"particle": PARTICLE, "reacher": REACHER, "arm7": ARM}
 # more and is no better than one network from 1,000 steps on.
 LONG = {"reacher": (50_000, 5), "particle": (50_000, 5), "arm7": (20_000, 2)}
 STEPS = 10_000
-EFFORT_STEPS = 2100  # of a run with more sampler steps per plan
+EFFORT_STEPS = 2100  # steps of a run with more sampler steps per plan
 EPISODES = {"particle": 2, "reacher": 5, "arm7": 10}
 CHECKPOINTS = (400, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 

@@ -31,10 +31,10 @@ SWITCH = (
 )
 SEQUENTIAL = ("method", "each transition 100 times, in order", "as often, shuffled", "seeds")
 REACHED = ("problem", "level", "method", "steps until all seeds are there", "until training episodes are")
-SAC_SHOWN = (1000, 5000, 10_000, 20_000, 50_000)  # of its evaluations every 1,000 steps
+SAC_SHOWN = (1000, 5000, 10_000, 20_000, 50_000)  # steps of the shown evaluations of SAC, out of every 1,000
 EXPLORATION = ("place", "method", "steps to 95 %", "seeds that got there", "visited at the end")
 LEVELS = {"Particle": -5.5, "Reacher": -7.5, "Maze, one bend": -28.55 * 1.3, "Maze, S": -73.82 * 1.3}
-WITHIN = 0.75  # of Arm7's goals within 5 cm, mean over seeds
+WITHIN = 0.75  # share of Arm7's goals reached within 5 cm, mean over seeds
 PLACES = {"exploration, maze": "Maze", "exploration, arm7": "Arm7"}
 
 

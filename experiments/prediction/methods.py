@@ -22,7 +22,7 @@ from ebm_control.energies import AtNoise, TrajectoryLayout
 from ebm_control.models import ModelSettings, TrainSettings, TrajectoryModel, fit_model
 from ebm_control.prediction import predict
 
-BASE_UPDATES = 4000  # of every regression
+BASE_UPDATES = 4000  # updates of every regression
 # Updates of each objective, with about equal times on one core; score matching needs no chains.
 UPDATES = {"dsm": 6000, "cd": 1200, "cd-kl": 1000, "infonce": 1500}
 WINDOW = 11  # time steps of a window energy, for ten steps at once
@@ -58,7 +58,7 @@ class Fitted:
     displacement_scale: Tensor
     seconds: float
     parameters: int
-    energy: Callable[[Tensor], Tensor] | None = None  # of single transitions `(N, 2, D)`
+    energy: Callable[[Tensor], Tensor] | None = None  # energy of single transitions `(N, 2, D)`
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def coloured_noise_cem(
     std: float = 0.6,
     momentum: float = 0.1,
 ) -> Array:
-    """Cross-entropy method with coloured noise, a receding horizon and kept elites (iCEM, Pinneri et al. 2020).
+    """Cross-entropy method with coloured noise, a receding horizon and reused elites (iCEM, Pinneri et al. 2020).
 
     Over a whole episode the search is badly conditioned: an early control changes every later state. So the next
     `horizon` controls are optimised, `commit` of them are executed, and the search continues from the state reached.
@@ -168,7 +168,7 @@ def ilqr(
 
     The distance is smoothed, `sqrt(|r|² + s²)`, with s annealed. Each iteration linearises the simulator along
     the path, solves backwards in time for a change of the controls inside their limits and a feedback gain, and
-    rolls out all step sizes side by side. Where none lowers the smoothed cost, the regularisation grows.
+    rolls out all step sizes in parallel. If none lowers the smoothed cost, the regularisation grows.
     The search is local: it does not change, for instance, the initial direction of travel round a circle.
 
     Args:
