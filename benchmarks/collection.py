@@ -1,8 +1,8 @@
-"""HalfCheetah-v5 collection: `collect_mujoco` against a bare loop over `SyncVectorEnv`, environment steps a second.
+"""HalfCheetah-v5 collection: `collect_mujoco` versus a plain loop over `SyncVectorEnv`, environment steps per second.
 
 Run as `python -m benchmarks.collection`. Both take random actions, in one process, in alternating repeats; the
-median counts. The loop records nothing, while `collect_mujoco` hands over a filled buffer, making of the
-environment included.
+result is the median. The loop records nothing, while `collect_mujoco` returns a filled buffer, and its time includes
+building the environment.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from experiments.records import claimed
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured, and how often."""
+    """Settings of the benchmark."""
 
     env: str = "HalfCheetah-v5"
     steps: int = 40_000
@@ -40,7 +40,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Speed:
-    """Steps a second of one run, and the cores that it kept busy: fewer than given where others use them."""
+    """Steps per second of one run, and the number of busy cores: fewer than requested if others use them."""
 
     steps_per_second: float
     cores_busy: float

@@ -1,9 +1,9 @@
-"""Baselines of continual learning beside Avalanche's: same stream and network, updates the same to a whole epoch.
+"""Continual-learning baselines versus Avalanche's: same stream and network, equal updates up to whole epochs.
 
 python -m benchmarks.continual [--methods ...] [--seeds 1] [--data split-mnist]
 
-Avalanche (`pip install avalanche-lib`) is asked for here alone. Its classifiers are over all classes there will be,
-ours of `ewc`, `si` and `lwf` over those seen: what is compared is the setting, not the last digit.
+Only this benchmark needs Avalanche (`pip install avalanche-lib`). Its classifiers are over all classes of the stream;
+those of `ewc`, `si` and `lwf` here are over observed classes, so results are comparable but not identical.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ def main(
     data_dir: Path | None = None,
     out: Path = Path("benchmarks/results/continual.json"),
 ) -> None:
-    """Final accuracy and minutes of each method, ours and theirs, in turn on one thread.
+    """Measure final accuracy and minutes of each method in both libraries, one after the other on one thread.
 
     Args:
         methods: some of none, replay, ewc, si, lwf.
-        seeds: runs of each.
+        seeds: runs per method.
         data: stream of new classes, see `experiments.continual`.
-        updates: of a task; Avalanche does the nearest number of whole epochs.
-        batch_size: images an update.
-        data_dir: folder of idx files; EBM_CONTROL_DATA without.
-        out: where the figures go.
+        updates: updates per task; Avalanche does the nearest number of whole epochs.
+        batch_size: images per update.
+        data_dir: folder of idx files; default: the environment variable EBM_CONTROL_DATA.
+        out: file of the results.
 
     """
     methods = chosen("methods", methods, OURS)
@@ -113,7 +113,7 @@ def measure(
 def avalanche(
     method: str, stream: TaskStream, updates: int, batch_size: int, seed: int
 ) -> tuple[float, float]:
-    """Mean accuracy over tasks at the end, and seconds, of Avalanche's strategy."""
+    """Final mean accuracy over tasks, and seconds, of Avalanche's strategy."""
     from avalanche.benchmarks import nc_benchmark
     from avalanche.training.supervised import EWC, LwF, Naive, Replay, SynapticIntelligence
 
@@ -150,7 +150,7 @@ def avalanche(
 
 
 class _Images(Dataset[tuple[Tensor, int]]):
-    """Training images as torchvision's sets give them."""
+    """Training images in the format of torchvision's data sets."""
 
     def __init__(self, stream: TaskStream) -> None:
         self.images = torch.cat([task.part("train") for task in stream.tasks])

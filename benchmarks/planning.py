@@ -33,7 +33,7 @@ RESULT = Path(__file__).parent / "results" / "planning.json"
 
 
 def plan_times(model: TrajectoryModel, engine: Literal["eager", "compile"]) -> dict[str, float]:
-    """Milliseconds of a warm-started plan over an episode, after an episode that is not counted."""
+    """Milliseconds per warm-started plan over an episode, after an episode that is not timed."""
     env = gym.make(ENV, goal=GOAL)
     space = env.action_space
     assert isinstance(space, gym.spaces.Box)
@@ -57,7 +57,7 @@ def plan_times(model: TrajectoryModel, engine: Literal["eager", "compile"]) -> d
 
 
 def main(out: Path = RESULT) -> None:
-    """Time plans; `out` is where the figures go."""
+    """Time plans; `out` is the file of the results."""
     with claimed(out):
         measure(out)
 
@@ -65,7 +65,7 @@ def main(out: Path = RESULT) -> None:
 def measure(out: Path) -> None:
     torch.set_num_threads(1)
     started = time.perf_counter()
-    # Time does not depend on how well the tilt is trained: a few updates will do.
+    # Times do not depend on how well the tilt is trained, so a few updates are enough.
     settings = replace(Demo().train, updates=20)
     data = collect_mujoco(ENV, 100_000, episode_length=50, seed=0, starts=spread_starts)
     model = fit_model(data, settings, progress=False)

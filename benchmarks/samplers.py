@@ -1,4 +1,4 @@
-"""Speed of the sampler loop: 50 Langevin steps through a 3×256 MLP energy, batch 256, beside a peer and a bound.
+"""Speed of the sampler loop: 50 Langevin steps with a 3×256 MLP energy, batch 256, versus torchebm and a bound.
 
 python -m benchmarks.samplers [--quick]
 """
@@ -43,7 +43,7 @@ class NetworkEnergy(Energy):
 
 
 class TorchEBMEnergy(BaseModel):
-    """The same network as torchebm wants it."""
+    """The same network with the interface of torchebm."""
 
     def __init__(self, network: MLP) -> None:
         super().__init__()
@@ -54,16 +54,16 @@ class TorchEBMEnergy(BaseModel):
 
 
 def main(repeats: int = 31, threads: int = 2, quick: bool = False, out: Path | None = None) -> None:
-    """Time every loop in turn, so that whatever else the machine does meets all alike; medians are compared.
+    """Time all loops in turn, so that other load of the machine affects all equally; medians are compared.
 
     Args:
         repeats: rounds, in each of which every loop runs once.
         threads: threads of torch.
         quick: 7 rounds, nothing written.
-        out: where the figures go; by default `benchmarks/results/samplers.json`.
+        out: file of the results; by default `benchmarks/results/samplers.json`.
 
     """
-    require_number("repeats", repeats, 2, whole=True)  # quartiles of one are none
+    require_number("repeats", repeats, 2, whole=True)  # quartiles need two values
     require_number("threads", threads, 1, whole=True)
     path = out or Path(__file__).parent / "results" / "samplers.json"
     with contextlib.nullcontext() if quick else claimed(path):
@@ -75,7 +75,7 @@ def measure(repeats: int, threads: int, path: Path | None) -> None:
     began = time.perf_counter()
     loops = make_loops()
     for run in loops.values():
-        for _ in range(3):  # compiles, and fills the caches
+        for _ in range(3):  # warm-up: compiles, and fills the caches
             run()
     times: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(repeats):
@@ -94,7 +94,7 @@ def measure(repeats: int, threads: int, path: Path | None) -> None:
 
 
 def make_loops() -> dict[str, Callable[[], object]]:
-    """One call a loop, all through the same weights."""
+    """One function per loop, all with the same weights."""
     torch.manual_seed(0)
     network = MLP(DIM, HIDDEN)
     energy, x, source = NetworkEnergy(network), torch.randn(BATCH, DIM), torch.Generator().manual_seed(0)
@@ -110,7 +110,7 @@ def make_loops() -> dict[str, Callable[[], object]]:
 
 
 def matrix_products(network: MLP, x: Tensor) -> Callable[[], None]:
-    """The products that no such loop can do without: by each weight forward, by its transpose backward."""
+    """The matrix products that every such loop needs: with each weight forward, with its transpose backward."""
     weights = [weight.detach() for name, weight in network.named_parameters() if "weight" in name]
     forward = [torch.empty(len(x), len(weight)) for weight in weights]
     backward = [torch.empty(len(x), weight.shape[1]) for weight in weights]

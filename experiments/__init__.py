@@ -1,1 +1,1 @@
-"""One module per table or figure; each prints what it claims and writes it to `experiments/results/`."""
+"""One module per table or figure; each prints its results and writes them to `experiments/results/`."""

@@ -1,4 +1,4 @@
-"""Jobs on every core, ended with the program however it ends, and programs that end with one line."""
+"""Worker processes on every core that always end with the program, and one-line endings of programs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ebm_control.provenance import usable_cores
 
 @contextmanager
 def workers(patience: float = 0.0) -> Iterator[ProcessPoolExecutor]:
-    """One process a core, one thread each; where the block is left by an exception they are ended.
+    """A pool with one single-threaded process per core; an exception in the block ends the processes.
 
-    What is under way then is told so (`stopping`) and has `patience` seconds to save what it has.
+    Running jobs are notified (`stopping`) and have `patience` seconds to save their work.
     """
-    # A forked process cannot use a GPU that its parent has looked at.
+    # A forked process cannot use a GPU if its parent has initialised CUDA.
     context = multiprocessing.get_context("spawn" if torch.accelerator.is_available() else None)
     others, stop = set(multiprocessing.active_children()), context.Event()
     with ProcessPoolExecutor(
@@ -44,12 +44,12 @@ def workers(patience: float = 0.0) -> Iterator[ProcessPoolExecutor]:
 
 
 def whole(future: Future[Any]) -> bool:
-    """Whether a job has been done without an error."""
+    """Whether a job has finished without an error."""
     return future.done() and not future.cancelled() and future.exception() is None
 
 
 def stopping() -> bool:
-    """Whether the program that this process works for is to end: for jobs that can save what they have."""
+    """Whether the main program is about to end, for jobs that can save their work."""
     return _stop is not None and _stop.is_set()
 
 
@@ -57,10 +57,10 @@ _stop: Event | None = None
 
 
 def _begin(stop: Event) -> None:
-    """Of each process: signals are the parent's to handle, and where the parent is killed nobody waits for results."""
+    """Set up a worker: signals are handled by the parent, and the worker exits if the parent is killed."""
     global _stop
     _stop = stop
-    for number in (signal.SIGINT, signal.SIGTERM):  # both may be sent to the whole group
+    for number in (signal.SIGINT, signal.SIGTERM):  # both may be sent to the whole process group
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -79,7 +79,7 @@ def _end(processes: list[Any], patience: float) -> None:
         for process in processes:
             process.join(max(0.0, until - time.monotonic()))
     finally:
-        # Not by SIGTERM: one that was forked a moment ago still has its parent's way to take it, and would say so.
+        # Not by SIGTERM: a worker that was just forked still has its parent's handler, which prints a message.
         for process in processes:
             process.kill()
         for process in processes:
@@ -87,7 +87,7 @@ def _end(processes: list[Any], patience: float) -> None:
 
 
 def as_program(main: Callable[[], object]) -> None:
-    """Run `main`; bad input and errors of the system end it with one line and 2, Ctrl-C with 130, SIGTERM with 143."""
+    """Run `main`; bad input and system errors exit with one line and status 2, Ctrl-C with 130, SIGTERM with 143."""
     try:
         with termination_raises():
             main()

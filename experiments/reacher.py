@@ -1,7 +1,7 @@
-"""Reacher: what carries the control? Energies against samplers, several seeds, the oracle beside.
+"""Reacher: which part of the method matters for control? Energies by samplers, several seeds, with the oracle.
 
-`python -m experiments.reacher [--seeds N] [--quick] [--out DIR]` writes `DIR/reacher.json`, run by run, and with
-`--resume` goes on where it was stopped.
+`python -m experiments.reacher [--seeds N] [--quick] [--out DIR]` writes `DIR/reacher.json` after every run; `--resume`
+continues a stopped one.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from experiments.tables import Columns, cell
 
 @dataclass
 class Reacher(Runs):
-    """Energies against samplers on ebm/Reacher-v0; quick: four episodes, short training."""
+    """All pairs of energies and samplers on ebm/Reacher-v0; quick: four episodes, short training."""
 
     seeds: int = 4
-    """Trainings of each energy, as many at once as there are cores, one thread each."""
+    """Trainings per energy, in parallel on all cores with one thread each."""
     episodes: int = 10
-    """At the fixed goal, a seed and sampler."""
+    """Episodes at the fixed goal, per seed and sampler."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ PLANNERS: dict[str, dict[str, Any]] = {  # arguments of `planner_for`
     "Langevin, actions": {"sampler": "langevin", "shooting": True},
     "MPPI, actions": {"sampler": "mppi"},
     "CEM, actions": {"sampler": "cem"},
-    # Noise on states has to be small and smooth: the settings for actions alone fail outright.
+    # Noise on states has to be small and smooth; the settings for actions only fail.
     "MPPI": {
         "sampler": MPPI(20, candidates=256, noise=Linear(0.3, 0.03), temperature=0.1),
         "shooting": False,
@@ -69,7 +69,7 @@ PLANNERS: dict[str, dict[str, Any]] = {  # arguments of `planner_for`
 
 @dataclass(frozen=True)
 class Method:
-    """An energy, and which of `PLANNERS` it is tried with; without its tilt where the regression stands alone."""
+    """An energy and the `PLANNERS` it is tried with; without its tilt to test the regression by itself."""
 
     energy: str
     train: TrainSettings
@@ -80,7 +80,7 @@ class Method:
 def methods(quick: bool) -> tuple[Method, ...]:
     updates = 50 if quick else 1500
     demo = TrainSettings(ModelSettings(hidden=(128, 128)), updates=updates, base_updates=4 * updates)
-    # A Gaussian base expects no displacement, so actions alone cannot be planned with it.
+    # A Gaussian base predicts no displacement, so it cannot be used to plan over actions only.
     gaussian = TrainSettings(ModelSettings(base="gaussian"), updates=50 if quick else 3000)
     weighed = ("Langevin, weight 3", "Langevin, weight 30")
     return (
@@ -91,7 +91,7 @@ def methods(quick: bool) -> tuple[Method, ...]:
 
 
 def without_tilt(model: TrajectoryModel) -> TrajectoryModel:
-    """The same model with a tilt of 0: the regression alone."""
+    """The same model with a tilt of 0, which leaves only the regression."""
     last = [m for m in model.energy.network.modules() if isinstance(m, torch.nn.Linear)][-1]
     torch.nn.init.zeros_(last.weight)
     torch.nn.init.zeros_(last.bias)
@@ -142,7 +142,7 @@ SHOWN = ("return", "oracle", "success", "rmse_1", "rmse_20")
 
 
 def summarised(rows: list[Row]) -> list[Row]:
-    """One row an energy and planner: means over seeds."""
+    """One row per energy and planner: means over seeds."""
     return tables.summarised(rows, ("energy", "planner"), SHOWN)
 
 

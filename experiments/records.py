@@ -1,4 +1,4 @@
-"""Records of runs: claimed by one process at a time, never begun anew by accident, read with care, put together."""
+"""Records of runs: locked by one process at a time, never overwritten by accident, verified on reading, merged."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Row = dict[str, Any]
 
 @contextmanager
 def claimed(path: Path, *, resume: bool | None = None, argument: str = "out") -> Iterator[None]:
-    """Have the record at `path` to oneself for the length of the block: before any work whose rows go there.
+    """Lock the record at `path` for the duration of the block; to be called before any work for it.
 
     Args:
-        path: of the record, which need not exist.
-        resume: whether an existing record is gone on with; None where there is no such way.
-        argument: that names `path`, or its folder.
+        path: path of the record, which need not exist.
+        resume: whether to continue an existing record; None for programs that cannot resume.
+        argument: name of the argument for `path` or its folder, for the error message.
 
     Raises:
-        InputError: there is a record, and it is not to be gone on with; or another process has it; or `path` is a link
-            that leads back to itself.
-        OSError: nothing can be written there.
+        InputError: there is a record and `resume` is not set, another process has locked it, or `path` is a link that
+            leads back to itself.
+        OSError: the path is not writable.
 
     """
     require(
@@ -55,11 +55,11 @@ def claimed(path: Path, *, resume: bool | None = None, argument: str = "out") ->
 
 
 def load(path: Path, argument: str = "record") -> Row:
-    """The record at `path`, `{"results": ..., "provenance": ...}`, its rows of single seeds included.
+    """The record at `path`, `{"results": ..., "provenance": ...}`, including its rows of single seeds.
 
     Raises:
-        InputError: it is missing or damaged: what it holds is not what its checksum was taken of, or the compressed
-            file beside it is not the one that it names.
+        InputError: it is missing or damaged: its contents do not match its checksum, or the compressed file next to
+            it is not the one that it names.
 
     """
 
@@ -74,7 +74,7 @@ def load(path: Path, argument: str = "record") -> Row:
         raise refuse(f"which cannot be read ({error.strerror})") from error
     if not isinstance(record, dict) or not {"results", "provenance"} <= record.keys():
         raise refuse("which has no results, or no word on where they come from")
-    # Earlier records have no checksum; nothing but one may stand beside results and provenance.
+    # Earlier records have no checksum; it is the only key allowed besides results and provenance.
     if len(record) > 3 or (len(record) == 3 and record.get("sha256") != checksum(record)):
         raise refuse("which was changed since it was written: its checksum is of something else")
     try:
@@ -89,7 +89,7 @@ def read(path: Path, argument: str) -> Row:
     """The record at `path`: `{"results": {"by_seed": [rows], ...}, "provenance": {"command": ..., ...}}`.
 
     Raises:
-        InputError: it is damaged, see `load`, or no record of runs of several seeds.
+        InputError: it is damaged, see `load`, or not a record of runs of several seeds.
 
     """
     record = load(path, argument)
@@ -113,7 +113,7 @@ def _has_command(part: Any) -> bool:
 
 
 def parts_of(origin: Row) -> list[Row]:
-    """Where the runs of a record came from: of one that was written in parts, each of them."""
+    """Provenance of the parts of a record; a record that was not merged is its only part."""
     parts = origin.get("parts", [origin])
     return parts if isinstance(parts, list) else [parts]
 
@@ -124,10 +124,10 @@ def put_together(
     names: Sequence[str],
     summarised: Callable[[list[Row]], list[Row]],
 ) -> None:
-    """Write the runs of several records as one, with where each part came from.
+    """Merge the runs of several records into one, with the provenance of each part.
 
     Raises:
-        InputError: a part is damaged, or `record` exists and is none of the parts: its runs would be lost.
+        InputError: a part is damaged, or `record` exists and is not one of the parts, so its runs would be lost.
 
     """
     among = record.resolve() in [part.resolve() for part in parts]
@@ -146,7 +146,7 @@ def put_together(
 
 
 def merged(parts: Sequence[Path], names: Sequence[str]) -> list[Row]:
-    """Rows of single seeds of several records, of equal runs those of the last; jobs in the order of `names`."""
+    """Rows of single seeds of several records; the last record wins for equal runs; jobs in the order of `names`."""
     found: dict[tuple[str, int], list[Row]] = {}
     for part in parts:
         fresh: dict[tuple[str, int], list[Row]] = {}

@@ -1,7 +1,7 @@
-"""The pages of results, written from the records alone.
+"""The pages of results, written only from the records.
 
 `python -m experiments.report [--out docs/results] [--pages NAME ...]` writes a page for each kind of experiment. A page
-is a template of `experiments/pages/`, which says how to read it, with tables in its slots `{{name}}`.
+is a template from `experiments/pages/` with explanations, and with tables in its slots `{{name}}`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def page(name: str, root: Path = ROOT) -> str:
 
     Raises:
         InputError: a record is missing or damaged.
-        KeyError: the template has a slot that there is no table for, or lacks one for a table.
+        KeyError: the template has a slot without a table, or has no slot for a table.
 
     """
     found = PAGES[name](root)
@@ -54,12 +54,12 @@ def page(name: str, root: Path = ROOT) -> str:
 
 @dataclass
 class Report:
-    """All pages, or some."""
+    """Write all pages, or some."""
 
     out: Path = ROOT / "docs" / "results"
     """Folder of the pages."""
     pages: tuple[str, ...] = tuple(PAGES)
-    """Names of pages."""
+    """Names of the pages to write."""
 
 
 def main() -> None:

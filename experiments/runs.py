@@ -1,4 +1,4 @@
-"""Runs of an experiment: one process a core, a record that is written run by run, and going on where it stopped."""
+"""Runs of an experiment: one process per core, a record that is written after every run, and resumption."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from experiments.storage import write
 
 
 class Job(Protocol):
-    """One run: a name that tells it from all others of its seed."""
+    """One run, with a name that is unique among the runs of its seed."""
 
     @property
     def name(self) -> str: ...
@@ -34,71 +34,71 @@ J = TypeVar("J", bound=Job)
 
 @dataclass
 class Runs:
-    """What every experiment's command line has."""
+    """Command-line settings of every experiment."""
 
     seeds: int = 5
-    """Runs of each method."""
+    """Runs per method."""
     quick: bool = False
     """One seed, shorter runs."""
     out: Path = Path("experiments/results")
     """Folder of the record."""
     first: int = 0
-    """The first seed: others than the table's, to try settings on."""
+    """The first seed; for trying settings on seeds other than those of the table."""
     resume: bool = False
-    """Keep the runs that the record holds already, whatever commit they ran from (each row says)."""
+    """Continue an existing record; its runs are kept, from whatever commit (each row names it)."""
 
     @property
     def seed_range(self) -> range:
-        """One in a quick run."""
+        """The seeds; only one in a quick run."""
         return range(self.first, self.first + (1 if self.quick else self.seeds))
 
     def flags(self) -> str:
-        """As given, for the record."""
+        """The flags as given, for the record."""
         said = " --quick" if self.quick else f" --seeds {self.seeds}"
         said += f" --first {self.first}" if self.first else ""
         return said + self.choice() + (" --resume" if self.resume else "")
 
     def choice(self) -> str:
-        """Of jobs, as given."""
+        """The flags that select jobs, as given; none here."""
         return ""
 
     def check(self, jobs: Sequence[Any]) -> None:
-        """Raise `InputError` where the numbers are out of range or where a name is none of `jobs`."""
+        """Raise `InputError` if a number is out of range or a name is not one of `jobs`."""
         require_number("seeds", self.seeds, 1, whole=True)
         require_number("first", self.first, 0, whole=True)
 
     def wants(self, job: Any) -> bool:
-        """Whether a job is asked for."""
+        """Whether a job is selected; True here."""
         return True
 
 
 @dataclass
 class MethodRuns(Runs):
-    """Of experiments whose jobs each have a `method`."""
+    """Command-line settings of experiments whose jobs have a `method`."""
 
     methods: tuple[str, ...] = ()
-    """Only runs whose method is named here; all by default."""
+    """Run only these methods; default: all."""
 
     def choice(self) -> str:
-        """Of methods, as given."""
+        """The flag that selects methods, as given."""
         return "".join([" --methods", *(f" '{name}'" for name in self.methods)]) if self.methods else ""
 
     def check(self, jobs: Sequence[Any]) -> None:
-        """Methods, too, are those of `jobs`."""
+        """Raise `InputError` also if a method is not one of `jobs`."""
         super().check(jobs)
         if self.methods:
             chosen("methods", self.methods, [job.method for job in jobs])
 
     def wants(self, job: Any) -> bool:
-        """Whether its method is named, or none is."""
+        """Whether the job's method is selected, or no method is named."""
         return not self.methods or job.method in self.methods
 
 
 def chosen(argument: str, given: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
-    """`given`, each once, in its order.
+    """The distinct names in `given`, in order.
 
     Raises:
-        InputError: there is none, or one that is not `known`.
+        InputError: there is none, or one that is not in `known`.
 
     """
     names, given = list(dict.fromkeys(known)), tuple(dict.fromkeys(given))
@@ -112,20 +112,20 @@ def chosen(argument: str, given: Iterable[str], known: Iterable[str]) -> tuple[s
 
 @dataclass(frozen=True)
 class Experiment(Generic[J]):
-    """What is run, and what becomes of it.
+    """The jobs of an experiment, and the processing of their results.
 
     Attributes:
-        name: of the module, without "experiments.".
-        jobs: all there are, in order.
-        run: rows of a job, in a process of its own.
-        summarised: rows of the record of rows of single seeds.
-        table: for the terminal.
-        flags: arguments of its own, for the record.
-        record: name of the file; `name.json` where it is not given.
-        alike: arguments of its own that all runs of one record have in common, or all go without.
-        timing: further rows, of what is measured alone once all jobs are done.
-        joined: the rows of the record, given `summarised` ones and those of `timing`.
-        patience: seconds that runs under way have to save what they have once the program is to end; they ask
+        name: name of the module, without "experiments.".
+        jobs: all jobs, in order.
+        run: computes the rows of a job, in a worker process.
+        summarised: maps rows of single seeds to rows of the summary.
+        table: builds the table for the terminal.
+        flags: the experiment's own arguments, for the record.
+        record: name of the file; by default `name.json`.
+        alike: own arguments that must be the same, or all be absent, in all runs of one record.
+        timing: computes further rows, which are measured with nothing else running once all jobs are done.
+        joined: joins `summarised` rows and those of `timing` to the rows of the record.
+        patience: seconds for running jobs to save their work when the program is about to end; they check
             `processes.stopping`.
 
     """
@@ -144,20 +144,20 @@ class Experiment(Generic[J]):
 
     @property
     def file(self) -> str:
-        """Name of the record."""
+        """File name of the record."""
         return self.record or f"{self.name}.json"
 
 
 def carry_out(settings: Runs, experiment: Experiment[J]) -> None:
-    """Run what is asked for and not yet recorded, and print the table.
+    """Run the selected jobs that are not yet recorded, and print the table.
 
-    The record is written after each run. Ctrl-C, or SIGTERM in a program, ends the processes; the runs that are done
-    by then are kept.
+    The record is written after each run. Ctrl-C, or SIGTERM in a program, ends the processes; finished runs are
+    recorded.
 
     Raises:
-        InputError: settings are out of range, name what is unknown or ask for nothing; there is a record and no
-            `resume`; or it is damaged, or another experiment's; or another process writes to it.
-        OSError: the record cannot be written; what it held before is untouched.
+        InputError: settings are out of range, name something unknown or select no job; there is a record and no
+            `resume`; the record is damaged or of another experiment; or another process has locked it.
+        OSError: the record cannot be written; its earlier contents are unchanged.
         RuntimeError: runs failed; all others are recorded.
 
     """
@@ -197,15 +197,15 @@ def carry_out(settings: Runs, experiment: Experiment[J]) -> None:
 def _run_all(
     experiment: Experiment[J], work: Sequence[J], record: _Record, console: Console
 ) -> dict[str, BaseException]:
-    """Have `work` done and recorded; errors of what failed, by its name. What ends early returns no rows."""
+    """Run and record `work`; returns errors of failed jobs by name. Jobs that end early return no rows."""
     failed: dict[str, BaseException] = {}
     running: dict[Future[list[Row]], J] = {}
     recorded: set[Future[list[Row]]] = set()
     try:
         with workers(experiment.patience) as pool:
             for job in work:
-                # Python ignores what a signal raises in the functions that it calls around a fork; and a worker that
-                # has not begun yet leaves a Ctrl-C for all to its parent.
+                # Python ignores exceptions that signals raise in its functions around a fork; and a worker that has
+                # not started yet leaves a Ctrl-C for the whole group to its parent.
                 with uninterrupted():
                     running[pool.submit(experiment.run, job)] = job
             for done in as_completed(running):
@@ -228,7 +228,7 @@ def _run_all(
 
 
 def _made(command: str, flag: str) -> str:
-    """In words, whether a command had `flag` and what with."""
+    """Text for whether a command had `flag`, and with which values."""
     words = command.split()
     if flag not in words:
         return f"without {flag}"
@@ -239,7 +239,7 @@ def _made(command: str, flag: str) -> str:
 
 @dataclass
 class _Record:
-    """What is known so far."""
+    """The record of an experiment so far."""
 
     path: Path
     experiment: Experiment[Any]
@@ -258,7 +258,7 @@ class _Record:
         return time.perf_counter() - self.started
 
     def go_on(self) -> None:
-        """With the rows that are recorded, and with where they came from."""
+        """Continue with the rows and the provenance of the existing record."""
         record = read(self.path, "resume")
         command, module = record["provenance"]["command"], f"python -m experiments.{self.experiment.name}"
         ours = command == module or command.startswith((f"{module} ", f"{module},"))
@@ -281,7 +281,7 @@ class _Record:
             ) from error
 
     def add(self, job: Job, rows: list[Row]) -> None:
-        """The rows of a run, where there are any. A run that is stopped loses nothing."""
+        """Add the rows of a run, if there are any, and write the record."""
         if not rows:
             return
         about = {name: self.origin[name] for name in ("commit", "accelerator")}
@@ -290,7 +290,7 @@ class _Record:
         self._write()
 
     def time(self, rows: list[Row]) -> None:
-        """What was measured at the end."""
+        """Add the rows measured at the end, and write the record."""
         self.timing = rows
         self._write()
 

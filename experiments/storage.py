@@ -1,9 +1,9 @@
-"""How a record is stored: JSON for people, and everything to full precision in one compressed file beside it.
+"""Storage of a record: readable JSON, and all results in full precision in a compressed file next to it.
 
-`NAME.json` has the provenance and the rows that are summarised over seeds, as tables of five significant digits.
-`NAME.by-seed.json.xz` has all results: the same rows to full precision and those of single seeds. The JSON names it
-with its SHA-256, so the two are exchanged together: the compressed file is written aside first, then the JSON is
-replaced, then the compressed file takes its place. Whoever is stopped in between leaves a record that can be read.
+`NAME.json` has the provenance and the rows summarised over seeds, as tables with five significant digits.
+`NAME.by-seed.json.xz` has all results: the same rows in full precision and those of single seeds. The JSON has its
+SHA-256, so the two are replaced together: the compressed file is written under a temporary name, then the JSON is
+replaced, then the compressed file is renamed. The record stays readable if the process is stopped in between.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ebm_control.provenance import write_record, write_whole
 
 Row = dict[str, Any]
 BY_SEED = ".by-seed.json.xz"
-DIGITS = 5  # of the numbers that are there for people
+DIGITS = 5  # significant digits in the readable JSON
 
 
 class DamagedError(Exception):
@@ -29,7 +29,7 @@ class DamagedError(Exception):
 
 
 def by_seed_path(path: Path) -> Path:
-    """Of the compressed file of the record at `path`, beside the file itself where `path` is a link."""
+    """Path of the compressed file of the record at `path`; if `path` is a link, next to its target."""
     place = Path(os.path.realpath(path))
     return place.with_name(f"{place.stem}{BY_SEED}")
 
@@ -41,11 +41,11 @@ def compressed(results: Mapping[str, Any]) -> bytes:
 
 
 def write(path: Path, results: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
-    """Write a record; its rows `by_seed`, where it has any, go into the compressed file.
+    """Write a record; its rows `by_seed`, if any, go into the compressed file.
 
     Raises:
-        OSError: it could not be written; what was there before is untouched.
-        TypeError: something of it has no form in JSON; nothing is written.
+        OSError: it could not be written; the existing record is unchanged.
+        TypeError: a value cannot be written as JSON; nothing is written.
 
     """
     if "by_seed" not in results:
@@ -65,7 +65,7 @@ def write(path: Path, results: Mapping[str, Any], origin: Mapping[str, Any]) -> 
         write_record(path, shown | {"by_seed": about}, origin)
     except (
         OSError
-    ):  # the record is still the old one; after a signal it may be the new one, which needs the file
+    ):  # usually the record is still the old one; after a signal it may be the new one, which needs the file
         with contextlib.suppress(OSError):
             fresh.unlink()
         raise
@@ -73,7 +73,7 @@ def write(path: Path, results: Mapping[str, Any], origin: Mapping[str, Any]) -> 
 
 
 def whole_results(path: Path, results: Any) -> Any:
-    """All results of the record at `path`, whose JSON has `results`.
+    """All results of the record at `path` whose JSON has `results`.
 
     Raises:
         DamagedError: the compressed file is missing, or not the one that the JSON names.
@@ -81,7 +81,7 @@ def whole_results(path: Path, results: Any) -> Any:
     """
     about = results.get("by_seed") if isinstance(results, dict) else None
     if not isinstance(about, dict):
-        return results  # of earlier records, which have all in one, or of a single run
+        return results  # an earlier record in a single file, or that of a single run
     match about:
         case {"file": str(name), "sha256": str(digest)} if name.endswith(BY_SEED) and name == Path(name).name:
             content = _content(Path(os.path.realpath(path)).with_name(name), digest)
@@ -96,7 +96,7 @@ def whole_results(path: Path, results: Any) -> Any:
 
 
 def _content(data: Path, digest: str) -> bytes:
-    # While a writer is about to exchange it, the file that the JSON names is still aside.
+    # While a writer is replacing it, the file that the JSON names still has its temporary name.
     for place in (data, _aside(data), data):
         with contextlib.suppress(FileNotFoundError):
             content = place.read_bytes()
@@ -114,7 +114,7 @@ def _aside(data: Path) -> Path:
 
 
 def _settle(path: Path, data: Path) -> None:
-    """Finish what a writer that was stopped had left aside, if the record names it."""
+    """Rename the temporary file of a stopped writer if the record names it."""
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
         content = _aside(data).read_bytes()
         named = json.loads(path.read_text(encoding="utf-8"))["results"]["by_seed"]["sha256"]
@@ -123,7 +123,7 @@ def _settle(path: Path, data: Path) -> None:
 
 
 def _shown(value: Any) -> Any:
-    """Rows as tables for people, one for all rows that have the same entries; without lists of single seeds."""
+    """Rows as readable tables, one for all rows with the same keys; without lists of single seeds."""
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         return value
     tables: dict[tuple[str, ...], list[list[Any]]] = {}

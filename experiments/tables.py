@@ -1,4 +1,4 @@
-"""What tables of experiments share: means over seeds, their intervals, and Markdown."""
+"""Common functions for tables of experiments: means over seeds, their intervals, and Markdown."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Row = dict[str, Any]
 def summarised(
     rows: list[Row], keys: Sequence[str], spreads: Sequence[str], shares: Sequence[str] = (), of: str = ""
 ) -> list[Row]:
-    """One row for equal `keys`: means over seeds, of `spreads` all values and their intervals too.
+    """One row per combination of `keys`: means over seeds, and for `spreads` also all values and intervals.
 
-    `shares` are of a number of trials that each row has as `of`: means of them weigh all trials alike, and the number
-    is that of all seeds.
+    `shares` refer to a number of trials, which each row has as `of`: their means weigh all trials equally, and `of`
+    of the result is the total over seeds.
     """
     made = []
     for key in dict.fromkeys(tuple(row.get(name) for name in keys) for row in rows):
@@ -43,19 +43,19 @@ def summarised(
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """So many significant digits, large numbers without an exponent."""
+    """Text of a number with `digits` significant digits; large numbers have no exponent."""
     text = f"{value:.{digits}g}"
     return f"{float(text):,.0f}" if "e+" in text else text
 
 
 def spread(row: Row, name: str, form: str | None = None, of_half: str | None = None) -> str:
-    """Mean ± half its interval; of two seeds, whose interval says little, both values.
+    """Text of the mean ± the half-width of its interval; with two seeds, both values, as the interval is wide.
 
     Args:
-        row: with the mean as `name`, `name_ci95` and `name_by_seed` where there are any.
-        name: of the figure.
-        form: of numbers, three significant digits without.
-        of_half: of half the interval, two significant digits without.
+        row: has the mean as `name`, and optionally `name_ci95` and `name_by_seed`.
+        name: name of the metric.
+        form: format of values; None for three significant digits.
+        of_half: format of the half-width; None for two significant digits.
 
     """
 
@@ -71,34 +71,34 @@ def spread(row: Row, name: str, form: str | None = None, of_half: str | None = N
     if half is None:
         return text(row[name])
     if half < 1e-9 * max(1.0, abs(row[name])):
-        half = 0.0  # equal runs, but for rounding
+        half = 0.0  # runs are equal up to rounding
     return f"{text(row[name])} ± {significant(half, 2) if of_half is None else f'{half:{of_half}}'}"
 
 
 def lines(columns: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
-    """A Markdown table."""
+    """The lines of a Markdown table."""
     head = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     return [*head, *("| " + " | ".join(row) + " |" for row in body)]
 
 
 def markdown(columns: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """A Markdown table as text; empty where it has no rows."""
+    """A Markdown table as text; empty if it has no rows."""
     rows = list(body)
     return "\n".join(lines(columns, rows)) if rows else ""
 
 
 def cell(name: str, form: str | None = ".2f") -> Callable[[Row], str]:
-    """Text of a cell: the figure `name`, see `spread`, with half its interval written alike."""
+    """Text of a cell: the metric `name`, see `spread`, with the same format for the half-width."""
     return lambda row: spread(row, name, form, form)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What a table shows, for the terminal and for the documentation.
+    """Columns of a table, for the terminal and for the documentation.
 
     Attributes:
-        title: in the terminal.
-        columns: head of each column, and its text of a row: the name of a figure, or a function of the row.
+        title: title in the terminal.
+        columns: by the header of each column its cell: the name of a metric, or a function of the row.
 
     """
 
@@ -106,17 +106,17 @@ class Columns:
     columns: Mapping[str, str | Callable[[Row], str]]
 
     def cells(self, rows: Iterable[Row]) -> list[list[str]]:
-        """Text, row by row."""
+        """Texts of the cells, row by row."""
         texts = self.columns.values()
         return [[text(row) if callable(text) else str(row[text]) for text in texts] for row in rows]
 
     def table(self, rows: Iterable[Row]) -> Table:
-        """For the terminal."""
+        """The table for the terminal."""
         made = Table(*self.columns, title=self.title)
         for row in self.cells(rows):
             made.add_row(*row)
         return made
 
     def markdown(self, rows: Iterable[Row]) -> str:
-        """For the documentation."""
+        """The Markdown table for the documentation."""
         return markdown(tuple(self.columns), self.cells(rows))

@@ -1,1 +1,1 @@
-"""What the library survives: kills, damaged files, full disks, calls with arguments that make no sense."""
+"""Robustness of the library: kills, damaged files, full disks, calls with invalid arguments."""

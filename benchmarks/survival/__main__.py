@@ -1,9 +1,9 @@
-"""What the library survives: kills, damaged files, disks that are full, calls that make no sense.
+"""Robustness of the library: kills, damaged files, full disks, invalid calls.
 
 python -m benchmarks.survival [--quick] [--out FILE] [--kinds kills damage disks fuzz] [--seed N]
 
-Every try is drawn from the seed and can be done again. It ends with status 1 unless no exception but the library's own,
-no wrong result and no lost work was found.
+Every try is drawn from the seed and can be repeated. The exit status is 1 if there was an exception other than the
+library's own, a wrong result or lost work.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ Kinds = Literal["kills", "damage", "disks", "fuzz"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What is tried."""
+    """Settings of the tries."""
 
     quick: bool = False
-    """Some of the tries: five minutes on two busy cores."""
+    """Fewer tries: five minutes on two busy cores."""
     out: Path | None = None
-    """File for the figures, as JSON: `tries`, `clear`, `right`, `tracebacks`, `silent`, `lost`, in all and by kind."""
+    """JSON file for the counts: `tries`, `clear`, `right`, `tracebacks`, `silent`, `lost`, in total and by kind."""
     kinds: tuple[Kinds, ...] = ("kills", "damage", "disks", "fuzz")
-    """Of tries."""
+    """Kinds of tries."""
     seed: int = 0
-    """Of moments, damage and arguments."""
+    """Seed of moments, damage and arguments."""
 
 
 def main(settings: Settings, sizes: Sizes | None = None) -> int:
-    """Exit status; `sizes` are those of the settings without."""
+    """Run all tries; returns the exit status. `sizes` defaults to those of the settings."""
     sizes = sizes or (QUICK if settings.quick else FULL)
-    torch.set_num_threads(1)  # before anything is computed, so that processes may be forked
+    torch.set_num_threads(1)  # before any computation, so that processes can be forked
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="survival-") as place:

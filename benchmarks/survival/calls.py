@@ -1,4 +1,4 @@
-"""Valid calls that are fuzzed: data, prediction and planning."""
+"""Valid calls for fuzzing: data, prediction and planning."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _split(fraction: Any, steps: Any) -> Any:
 
 
 def _read_back(dataset_id: Any) -> Any:
-    """What a data set holds that was written; raises `AssertionError` where anything lies elsewhere."""
+    """Contents of a written data set; raises `AssertionError` if anything was written elsewhere."""
     with tempfile.TemporaryDirectory() as place:
         root = Path(place) / "sets"
         root.mkdir()

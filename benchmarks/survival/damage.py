@@ -1,4 +1,4 @@
-"""Files that are damaged in every way that disks, copies and editors know: read right, or refused in words."""
+"""Files damaged in the ways of disks, copies and editors: they must be read correctly or rejected with a message."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from ebm_control.seeds import stream
 from ebm_control.training import load_checkpoint
 
 Rng = np.random.Generator
-SECONDS = 60.0  # for one file at most
+SECONDS = 60.0  # limit per file
 CHECKPOINT = ("weights.safetensors", "settings.json", "state.pt", "manifest.json")
 DATASET = "survival/noise-v0"
 STRANGERS = (b"", b"\0" * 4096, b"\x89PNG\r\n\x1a\n" + b"\0" * 64, b"[]", b"{}", b"null", b"nothing\n" * 40)
@@ -51,13 +51,13 @@ class Subject:
     """Files of one kind.
 
     Args:
-        name: of the kind.
-        make: writes sound ones into a folder.
-        files: patterns of those that are damaged.
-        read: what is read from the folder.
-        share: of all tries.
-        names: of the arguments that a refusal may name in place of the file.
-        alone: each file is whole in itself, so that a sound one in its place is none that is damaged.
+        name: name of the kind.
+        make: writes intact files into a folder.
+        files: patterns of the files that are damaged.
+        read: reads the contents of the folder.
+        share: share of all tries.
+        names: arguments that an error message may name instead of the file.
+        alone: whether each file is complete in itself, so that another intact file in its place is not damage.
 
     """
 
@@ -70,7 +70,7 @@ class Subject:
     alone: bool = False
 
     def damageable(self, folder: Path) -> list[Path]:
-        """Files that are there, in order."""
+        """Existing files that can be damaged, in order."""
         return sorted(path for pattern in self.files for path in folder.glob(pattern) if path.is_file())
 
 
@@ -116,7 +116,7 @@ WAYS = (_truncated, _ends_early, _flipped, _flipped, _zeroed, _swapped, _longer,
 
 
 def damaged(file: Path, others: Sequence[Path], rng: Rng) -> str:
-    """Damage a file in place; says how."""
+    """Damage a file in place; returns a description of the damage."""
     content = file.read_bytes()
     way = int(rng.integers(len(WAYS) + 5))
     if way < len(WAYS) and len(content) > 1:
@@ -148,7 +148,7 @@ def _save_rollouts(folder: Path) -> None:
 
 
 def _read_rollouts(folder: Path) -> Any:
-    load_data(str(folder / "data.npz"))  # the way of the command line
+    load_data(str(folder / "data.npz"))  # as the command line does
     return rollouts_of(folder / "data.npz")
 
 
@@ -215,7 +215,7 @@ def _read_record(folder: Path) -> Any:
 
 @contextmanager
 def minari_folder(folder: Path) -> Iterator[None]:
-    """Data sets of Minari are in this folder."""
+    """Use this folder for data sets of Minari."""
     before = os.environ.get("MINARI_DATASETS_PATH")
     os.environ["MINARI_DATASETS_PATH"] = str(folder)
     try:
@@ -283,7 +283,7 @@ COMMAND = Subject("settings of a run", _online, ("settings.json",), _resume_onli
 
 
 def strangers(place: Path) -> list[Path]:
-    """Sound files of other runs and programs, to take the place of others."""
+    """Intact files of other runs and programs, which replace files."""
     place.mkdir(parents=True)
     buffer_of(200, seed=1).save(place / "rollouts.npz")
     np.savez(place / "arrays.npz", states=np.zeros((3, 2)), format=1)
@@ -299,11 +299,11 @@ def damages(
     """Damage files of one kind, one file once for each of `numbers`.
 
     Args:
-        subject: of files.
-        numbers: of the tries.
-        seed: of the damage.
-        place: a folder to work in.
-        others: files that take the place of one.
+        subject: kind of files.
+        numbers: numbers of the tries.
+        seed: seed of the damage.
+        place: working folder.
+        others: files that may replace one.
 
     """
     sound = place / f"{subject.name.replace(' ', '-')}-{numbers[0]}"
@@ -343,13 +343,13 @@ def damages(
 
 
 def _newest(files: Sequence[Path]) -> list[Path]:
-    """Files that are read: of checkpoints and experience those of the last step."""
+    """Files that are read: for checkpoints and experience only those of the last step."""
     last = max((part for file in files for part in file.parts if part.startswith("step_")), default="")
     return [file for file in files if not last or last in file.parts]
 
 
 def _resumed(kind: str, number: int, sound: Path, seed: int, others: Sequence[Path]) -> Outcome:
-    """The command line goes on in a folder of which a file is damaged."""
+    """Outcome of resuming by the command line in a folder with a damaged file."""
     rng, folder = stream(seed, f"{kind} {number}"), sound.with_name(f"{sound.name}-damaged-{number}")
     shutil.copytree(sound, folder)
     (folder / OWN[0]).write_text("mine\n")

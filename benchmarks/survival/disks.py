@@ -1,4 +1,4 @@
-"""Every command that writes, where it cannot: disks that are full, paths that are taken, places that are read-only."""
+"""Every command that writes, when it cannot: full disks, paths in use, read-only folders."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Command:
     """A command that writes.
 
     Args:
-        name: of it.
-        go: runs it with this folder to write to; the other has `data.npz`, `run` and `images` to read.
-        files: that it writes, and folders.
-        early: it takes minutes where nothing is in its way, and is tried where its first file cannot be written.
+        name: name of the command.
+        go: runs it; the first folder is its output, the second has `data.npz`, `run` and `images` as inputs.
+        files: files and folders that it writes.
+        early: whether it takes minutes if nothing fails, so that only failures of its first file are tried.
 
     """
 
@@ -57,7 +57,7 @@ class Command:
 
 
 def _line(line: str) -> Callable[[Path, Path], object]:
-    """The command line; {data}, {run} and {images} are what it reads."""
+    """A function that runs a command line with its inputs {data}, {run} and {images}."""
 
     def go(out: Path, given: Path) -> None:
         parts = {"data": given / "data.npz", "run": given / "run", "images": given / "images"}
@@ -73,12 +73,12 @@ def _collect(out: Path, given: Path) -> None:
 
 def _experiment(out: Path, given: Path) -> None:
     del given
-    # Of a name that is too long `Path.exists` raises an error, and not within the program that is tried.
+    # For too long names `Path.exists` raises an error, and outside of the program under test.
     experiment_as_program(out, again=os.path.exists(out / RECORD), jobs=3)
 
 
 def _dataset(out: Path, given: Path) -> None:
-    """Not a command: the one call of the library that writes a folder of its own choice."""
+    """The one call of the library, not a command, that chooses the folder it writes to."""
     del given
     with refused_in_one_line(), minari_folder(out), quiet():
         to_minari(buffer_of(100), "survival/noise-v0")
@@ -86,13 +86,13 @@ def _dataset(out: Path, given: Path) -> None:
 
 @contextmanager
 def refused_in_one_line() -> Iterator[None]:
-    """What a call refuses, as the command line says it."""
+    """Print errors of a call in one line and exit with 2, as the command line does."""
     try:
         yield
     except (
         *REFUSALS,
         OSError,
-    ) as error:  # a library may say what the system said, if it leaves nothing behind
+    ) as error:  # a library may pass on the system's message, if it leaves no files
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
@@ -147,7 +147,7 @@ COMMANDS = {
 
 
 def read_by_commands(place: Path) -> None:
-    """Make what commands read: rollouts, a model of a point in the plane, one of images with classes."""
+    """Write the inputs of commands: rollouts, a model of a point in the plane, one of images with classes."""
     place.mkdir(parents=True)
     with quiet():
         call("collect --env ebm/Particle-v0 --steps 400 --num-envs 4", "--out", place / "data.npz")
@@ -159,7 +159,7 @@ def read_by_commands(place: Path) -> None:
 
 
 def scenarios(command: Command) -> Iterator[tuple[str, str]]:
-    """Name and argument of everything that may be in the way."""
+    """Name and argument of every failure scenario."""
     for limit in LIMITS[:1] if command.early else LIMITS:
         yield "no file above", str(limit)
     for name in command.files:
@@ -174,12 +174,12 @@ def scenarios(command: Command) -> Iterator[tuple[str, str]]:
 
 
 def may_mount() -> bool:
-    """Whether a process may have a disk of its own, which goes when it ends."""
+    """Whether a process may mount a temporary disk of its own."""
     return run(partial(_mount, Path("/tmp")), 20).code == 0
 
 
 def _mount(place: Path) -> None:
-    """Put a tiny disk at `place`, for this process and its children alone."""
+    """Mount a tiny disk at `place`, visible only to this process and its children."""
     libc = ctypes.CDLL(None, use_errno=True)
     user, group = os.getuid(), os.getgid()
     if libc.unshare(CLONE_NEWNS | CLONE_NEWUSER):
@@ -192,18 +192,18 @@ def _mount(place: Path) -> None:
 
 
 def disks(name: str, numbers: Sequence[int], place: Path, given: Path) -> list[Outcome]:
-    """`disks_of` a command by its name."""
+    """`disks_of` for a command given by name."""
     return disks_of(COMMANDS[name], numbers, place, given)
 
 
 def disks_of(command: Command, numbers: Sequence[int], place: Path, given: Path) -> list[Outcome]:
-    """Run a command in the way of which something is, once for each of `numbers` of its scenarios."""
+    """Run a command under failure scenarios, once for each of `numbers`."""
     name = command.name
     known = list(scenarios(command))
     chosen = [(number, *known[number]) for number in numbers if number < len(known)]
     died = lambda one, how: Outcome(f"disks: {name}", f"{one[1]} {one[2]}", "tracebacks", how)  # noqa: E731
     found = []
-    for one in chosen:  # each in a process of its own: a disk stays with the one that it was mounted for
+    for one in chosen:  # each in its own process, to which a mounted disk belongs
         found += isolated(partial(_tried, command, place=place, given=given), [one], SECONDS, died)
     return found
 
@@ -233,7 +233,7 @@ def _tried(command: Command, one: tuple[int, str, str], place: Path, given: Path
 def _in_the_way(
     command: Command, folder: Path, given: Path, scenario: str, argument: str
 ) -> tuple[Path, dict[Path, bytes]]:
-    """Where to write to, and files of the user's that have to be the same afterwards."""
+    """Set up a scenario; returns the output path, and the user's files that must not change."""
     out = folder / "out"
     (out / "mine").mkdir(parents=True)
     mine = [folder / "notes.txt", out / "notes.txt", out / "mine" / "more.txt"]
@@ -264,7 +264,7 @@ def _in_the_way(
 
 
 def _broken(command: Command, out: Path, ended_well: bool) -> str:
-    """What is there but unsound; empty where all is sound that is said to be."""
+    """Description of corrupt outputs; empty if everything reported as written is intact."""
     if not os.access(out, os.F_OK):
         return ""
     try:

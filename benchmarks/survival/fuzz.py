@@ -1,7 +1,7 @@
-"""Calls of the library with arguments that make no sense: refused in words, or answered with figures that do.
+"""Calls of the library with invalid arguments: they must be rejected with a message, or return valid results.
 
-A valid call is changed in one or two of its arguments. Objects of the library's own are left as they are: a type
-checker finds what is wrong with those.
+One or two arguments of a valid call are changed. Objects of the library itself are not changed, because a type
+checker finds such errors.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from benchmarks.survival.processes import isolated, quiet
 from ebm_control.seeds import stream
 
 Rng = np.random.Generator
-SECONDS = 30.0  # for one call at most
+SECONDS = 30.0  # limit per call
 NAN, INF = math.nan, math.inf
-BATCH = 50  # calls a process
+BATCH = 50  # calls per process
 
-# What may stand in an argument's place, and whether it makes sense there: None leaves that to what is made of it.
+# Replacements of an argument, and whether they are valid (True), invalid (False), or either (None).
 COUNTS = [
     *((value, False) for value in (NAN, INF, -1, 1.5, "three", [], -(2**70))),
     *((value, None) for value in (0, 1, True, 2.0, np.int64(3), np.float32(2.0))),
@@ -58,17 +58,17 @@ SCALARS: dict[str, list[tuple[Any, bool | None]]] = {
 
 @dataclass(frozen=True)
 class Call:
-    """A valid call, and what is known of its arguments.
+    """A valid call and the roles of its arguments.
 
     Args:
-        name: of what is called.
+        name: name of the function.
         function: takes the arguments by name.
-        roles: of arguments that are changed: "count", "number", "seed", "choice", "index", "array" (NumPy or
-            anything like it), "tensor", "bounds" (one that may be infinite), "widths"; with "?" where None makes sense.
-        make: the valid arguments, made anew for every call.
-        right: whether a result is of the shape that the arguments ask for.
-        exact: equal arguments in another form (big-endian, a list) have to give an equal result.
-        names: further ones that a refusal may name.
+        roles: roles of the arguments that are changed: "count", "number", "seed", "choice", "index", "array" (NumPy
+            or array-like), "tensor", "bounds" (may be infinite), "widths"; with "?" if None is valid.
+        make: builds new valid arguments for every call.
+        right: whether a result has the shape that follows from the arguments.
+        exact: whether equal arguments in another form (big-endian, a list) must give an equal result.
+        names: further names that an error message may contain.
 
     """
 
@@ -83,12 +83,12 @@ class Call:
 
 @dataclass(frozen=True)
 class Change:
-    """Something that stands in the place of an argument.
+    """A replacement of an argument.
 
     Attributes:
-        value: that is given.
-        words: what it is.
-        sense: True for the valid argument in another form, False for what may never be taken, None in between.
+        value: the value passed.
+        words: its description.
+        sense: True for the valid argument in another form, False for a value that must be rejected, None for either.
 
     """
 
@@ -98,7 +98,7 @@ class Change:
 
 
 def change(role: str, valid: Any, rng: Rng) -> Change:
-    """Something in the place of a valid argument."""
+    """A random replacement of a valid argument."""
     kind, optional = role.removesuffix("?"), role.endswith("?")
     if rng.random() < 0.08:
         return Change(None, "None", None if optional else False)
@@ -111,7 +111,7 @@ def change(role: str, valid: Any, rng: Rng) -> Change:
 
 
 def _arrays(valid: Any, bounds: bool) -> Iterator[Change]:
-    """An array or tensor in other forms, and others in its place; `bounds` may be infinite."""
+    """Other forms of an array or tensor, and other arrays in its place; `bounds` may be infinite."""
     tensor = isinstance(valid, torch.Tensor)
     array = valid.numpy() if tensor else np.asarray(valid)
     back: Callable[[Any], Any] = (
@@ -151,7 +151,7 @@ def _arrays(valid: Any, bounds: bool) -> Iterator[Change]:
 
 
 def finite(value: Any) -> bool:
-    """Whether all figures of a result are finite."""
+    """Whether all numbers of a result are finite."""
     if isinstance(value, torch.Tensor):
         return bool(torch.isfinite(value).all()) if value.is_floating_point() else True
     if isinstance(value, np.ndarray):
@@ -168,7 +168,7 @@ def finite(value: Any) -> bool:
 
 
 def close(first: Any, second: Any) -> bool:
-    """Whether two results are equal but for rounding."""
+    """Whether two results are equal up to rounding."""
     if isinstance(first, list | tuple):
         return len(first) == len(second) and all(map(close, first, second))
     if isinstance(first, Mapping):
@@ -180,7 +180,7 @@ def close(first: Any, second: Any) -> bool:
 
 
 def _drawn(calls: Sequence[Call], seed: int, number: int) -> tuple[Call, dict[str, Any], dict[str, Change]]:
-    """A call, its arguments, and which of them were changed: one or two."""
+    """A call, its arguments, and the changes of one or two of them."""
     rng = stream(seed, f"fuzz {number}")
     call = calls[number % len(calls)]
     given = call.make()
@@ -196,7 +196,7 @@ def _words(changes: Mapping[str, Change], seed: int, number: int) -> str:
 
 
 def _one(calls: Sequence[Call], seed: int, number: int) -> Outcome:
-    """One call with one or two arguments changed."""
+    """Outcome of one call with one or two changed arguments."""
     call, given, changes = _drawn(calls, seed, number)
     taken = [f"{name}: {made.words}" for name, made in changes.items() if made.sense is False]
 
@@ -224,7 +224,7 @@ def _one(calls: Sequence[Call], seed: int, number: int) -> Outcome:
 
 
 def refuses_valid_ones(calls: Sequence[Call]) -> dict[str, str]:
-    """Calls that do not even work with valid arguments, and why: of those nothing can be learned."""
+    """Calls that fail even with valid arguments, and why; fuzzing these would show nothing."""
     found = {}
     for call in calls:
         given = call.make()
@@ -239,7 +239,7 @@ def refuses_valid_ones(calls: Sequence[Call]) -> dict[str, str]:
 
 
 def fuzzed(calls: Sequence[Call], numbers: Sequence[int], seed: int) -> list[Outcome]:
-    """Calls, one for each of `numbers`; the same number and seed is the same call."""
+    """Outcomes of one call for each of `numbers`; the same number and seed give the same call."""
 
     def died(number: int, how: str) -> Outcome:
         call, _, changes = _drawn(calls, seed, number)

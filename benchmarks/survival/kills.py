@@ -1,4 +1,4 @@
-"""Commands that are ended at random moments, and run again."""
+"""Commands that are killed at random moments, and run again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ebm_control.seeds import stream
 from ebm_control.training import latest_checkpoint, load_checkpoint
 
 SIGNALS = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
-PATIENCE = 180.0  # seconds after which a run hangs
+PATIENCE = 180.0  # seconds after which a run counts as hanging
 OWN = ("notes.txt", "checkpoints/mine.txt", "events/mine.txt", "experience/mine.txt")  # files of the user
 TRAIN = (
     "--train.model.hidden 16 16 --train.model.base-hidden 16 16 --train.updates 60 --train.base-updates 40 "
@@ -40,14 +40,14 @@ ONLINE = (
 
 @dataclass(frozen=True)
 class Victim:
-    """A command that is ended.
+    """A command that is killed.
 
     Args:
-        name: of the command.
-        begin: puts what it needs into its folder.
-        go: runs it, `True` where it goes on.
-        kept: how much of its work is safe: nothing may make it less.
-        end: what is there in the end, to be compared with an undisturbed run's.
+        name: name of the command.
+        begin: writes its inputs into its folder.
+        go: runs it; `True` to resume.
+        kept: amount of work that is safe on disk, which must never decrease.
+        end: its final results, to be compared with those of an undisturbed run.
 
     """
 
@@ -59,7 +59,7 @@ class Victim:
 
 
 def call(line: str, *further: str | Path) -> None:
-    """The command line, as the console script calls it."""
+    """Run the command line as the console script does."""
     main([*line.split(), *map(str, further)])
 
 
@@ -86,7 +86,7 @@ def _continual(folder: Path, again: bool) -> None:
 
 
 def _checkpointed(folder: Path) -> float:
-    """Step of the newest checkpoint; -1 without."""
+    """Step of the newest checkpoint; -1 without checkpoints."""
     found = latest_checkpoint(folder / "checkpoints")
     return -1 if found is None else int(found.name.removeprefix("step_"))
 
@@ -97,7 +97,7 @@ def _weights_and_state(folder: Path) -> Any:
 
 
 def _experienced(folder: Path) -> Any:
-    """Steps that were counted, and whether all of them are in the experience."""
+    """Number of counted steps, and whether all of them are in the experience."""
     found = latest_checkpoint(folder / "checkpoints")
     if found is None:
         return None
@@ -108,7 +108,7 @@ def _experienced(folder: Path) -> Any:
 
 
 def _loaded(folder: Path) -> float:
-    """1 where the file of rollouts is sound, 0 where there is none, -1 where it is not."""
+    """1 if the file of rollouts is intact, 0 if there is none, -1 if it is damaged."""
     if not (folder / "data.npz").exists():
         return 0
     try:
@@ -143,14 +143,14 @@ VICTIMS = {
 
 @dataclass(frozen=True)
 class Whole:
-    """An undisturbed run."""
+    """Results of an undisturbed run."""
 
     end: Any
     seconds: float
 
 
 def undisturbed(victim: Victim, folder: Path) -> Whole:
-    """Run a command to its end; raises `RuntimeError` where it does not get there."""
+    """Run a command to its end; raises `RuntimeError` if it fails."""
     folder.mkdir(parents=True)
     victim.begin(folder)
     started = time.perf_counter()
@@ -162,7 +162,7 @@ def undisturbed(victim: Victim, folder: Path) -> Whole:
 
 
 def kill(victim: Victim, whole: Whole, number: int, seed: int, place: Path) -> Outcome:
-    """End a command at a random moment, once or twice, go on, and compare."""
+    """Kill a command at a random moment, once or twice, resume it, and compare with the undisturbed run."""
     rng = stream(seed, f"kill {victim.name} {number}")
     folder = place / f"{victim.name.replace(' ', '-')}-{number}"
     (folder / "mine").mkdir(parents=True)
@@ -202,7 +202,7 @@ def _lost(victim: Victim, folder: Path, before: float) -> str:
 def _compared(
     victim: Victim, folder: Path, whole: Whole, ending: Ending, outcome: Callable[..., Outcome]
 ) -> Outcome | None:
-    """What is wrong in the end."""
+    """The fault in the final results; None if there is none."""
     complaint = ending_complaint(ending, (0,))
     if complaint is not None:
         return outcome("lost", f"it cannot go on: {complaint}")

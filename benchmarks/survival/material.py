@@ -1,4 +1,4 @@
-"""What is killed, damaged and called: tiny data, models, runs and records."""
+"""Material for the tries: tiny data, models, runs and records."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Row = dict[str, Any]
 
 
 def buffer_of(steps: int, seed: int = 0, rewards: bool = True) -> RolloutBuffer:
-    """Episodes of 20 steps of a point in the plane, the third coordinate an angle."""
+    """Episodes of 20 steps of a point in the plane, with an angle as third coordinate."""
     rng = np.random.default_rng(seed)
     buffer = RolloutBuffer(3, 2, periods=(0.0, 0.0, 2 * np.pi))
     for _ in range(steps // 20):
@@ -53,7 +53,7 @@ def rollouts(folder: Path, steps: int, seed: int = 0) -> None:
 
 
 def contents(buffer: RolloutBuffer) -> Row:
-    """All that a buffer holds."""
+    """Contents of a buffer."""
     episodes = list(buffer.episodes())
     return {
         "observations": buffer.observations.copy(),
@@ -67,7 +67,7 @@ def contents(buffer: RolloutBuffer) -> Row:
 
 
 def rollouts_of(path: Path) -> Row:
-    """All that a file of rollouts holds."""
+    """Contents of a file of rollouts."""
     return contents(RolloutBuffer.load(path))
 
 
@@ -85,29 +85,29 @@ TINY_IMAGES = ImageTrainSettings(
 
 
 def trajectory_run(folder: Path | None = None, seed: int = 0) -> TrajectoryModel:
-    """A model that is trained for ten updates, with two checkpoints."""
+    """A model trained for ten updates, with two checkpoints."""
     return fit_model(buffer_of(400, seed), TINY, folder=folder, progress=False)
 
 
 def image_run(folder: Path | None = None) -> ImageModel:
-    """A model of images that is trained for two updates, with two checkpoints."""
+    """A model of images trained for two updates, with two checkpoints."""
     return fit_images(images_of(), TINY_IMAGES, folder=folder, progress=False)
 
 
 @cache
 def trajectory_model() -> TrajectoryModel:
-    """Made once a process."""
+    """A model of trajectories, trained once per process."""
     return trajectory_run()
 
 
 @cache
 def image_model() -> ImageModel:
-    """Made once a process."""
+    """A model of images, trained once per process."""
     return image_run()
 
 
 def images_of(count: int = 40) -> ImageSet:
-    """Noise of 8×8 in four classes."""
+    """Images of 8×8 pixels of noise in four classes."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2 * count, 1, 8, 8), generator=generator, dtype=torch.uint8)
     labels = torch.arange(2 * count) % 4
@@ -116,7 +116,7 @@ def images_of(count: int = 40) -> ImageSet:
 
 @dataclass(frozen=True)
 class Job:
-    """A run that takes a moment."""
+    """A run that takes a short time."""
 
     seed: int
     name: str = "wait"
@@ -134,24 +134,24 @@ def _table(rows: list[Row]) -> Table:
 
 
 def experiment(folder: Path, again: bool, jobs: int = JOBS) -> None:
-    """An experiment of a few runs, its record in `folder`."""
+    """Carry out an experiment of a few runs, with its record in `folder`."""
     made = Experiment("survival", [Job(seed) for seed in range(jobs)], _wait, list, _table)
     carry_out(Runs(seeds=jobs, out=folder, resume=again), made)
 
 
 def experiment_as_program(folder: Path, again: bool, jobs: int = JOBS) -> None:
-    """The same as a shell runs it."""
+    """The same experiment, as a shell runs it."""
     as_program(partial(experiment, folder, again, jobs))
 
 
 def record_of(folder: Path) -> list[Row]:
-    """Runs that are recorded, less where they came from."""
+    """Recorded runs without their provenance."""
     record = load(folder / RECORD)
     return [{name: row[name] for name in ("job", "seed", "figure")} for row in record["results"]["by_seed"]]
 
 
 def recorded(folder: Path) -> float:
-    """How many runs are recorded: 0 without a record, -1 where it cannot be read."""
+    """Number of recorded runs: 0 without a record, -1 if it cannot be read."""
     if not (folder / RECORD).exists():
         return 0
     try:

@@ -1,4 +1,4 @@
-"""How a try went, and how many went which way."""
+"""Outcomes of tries, and their counts."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from ebm_control.training import CheckpointError, DivergenceError
 GOOD = ("clear", "right")
 FAULTS = ("tracebacks", "silent", "lost")
 REFUSALS = (InputError, CheckpointError, DivergenceError)
-# What a run notes on its way stands above its bar of progress, on standard error: no word on how it ends.
+# Lines that runs print above the progress bar on standard error, which are not messages about their end.
 _NOTE = re.compile(r"step \d+: ")
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one try went.
+    """Outcome of one try.
 
     Attributes:
-        kind: what was tried: "kills: train", say.
-        what: which try, so that it can be done again.
-        result: "right": the answer of the undamaged; "clear": refused in one line that names what is at fault;
-            "tracebacks": any other exception, exit status or a hang; "silent": taken, with a wrong result; "lost": work
-            or files of the user are gone.
-        why: of a fault.
+        kind: kind of the try, such as "kills: train".
+        what: description of the try, with which it can be repeated.
+        result: "right": the same result as without damage; "clear": rejected with one line that names the cause;
+            "tracebacks": any other exception or exit status, or a hang; "silent": accepted, with a wrong result;
+            "lost": work or files of the user are gone.
+        why: cause of a fault.
 
     """
 
@@ -56,15 +56,15 @@ def judged(
     Args:
         kind: see `Outcome`.
         what: see `Outcome`.
-        call: what is tried.
-        complaint: what is wrong with what it gives; None where it is right.
-        names: of arguments or files; a refusal has to name one of them.
+        call: the call to try.
+        complaint: describes the fault of its result; None if it is correct.
+        names: names of arguments or files; an error message must contain one of them.
 
     """
     try:
         value = call()
     except DivergenceError:
-        return Outcome(kind, what, "clear")  # it names the figure that ran away, not an argument
+        return Outcome(kind, what, "clear")  # its message names the diverged quantity, not an argument
     except REFUSALS as error:
         unclear = unclear_words(str(error), names)
         return Outcome(kind, what, "tracebacks" if unclear else "clear", unclear)
@@ -75,7 +75,7 @@ def judged(
 
 
 def unclear_words(message: str, names: Sequence[str]) -> str:
-    """What is wrong with the words of a refusal; empty where they are one line that names one of `names`."""
+    """Fault of an error message; empty if it is one line that contains one of `names`."""
     lines = message.strip().splitlines()
     if len(lines) != 1:
         return f"unclear: {len(lines)} lines: {message.strip()[:200]}"
@@ -85,7 +85,7 @@ def unclear_words(message: str, names: Sequence[str]) -> str:
 
 
 def place_of(error: BaseException) -> str:
-    """An exception in one line, with where it was raised, and where the library last had a say."""
+    """An exception in one line, with the last frame in the library, or else where it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f for f in frames if "ebm_control" in f.filename or "ebm_envs" in f.filename]
     last = ours[-1] if ours else frames[-1]
@@ -94,7 +94,7 @@ def place_of(error: BaseException) -> str:
 
 
 def ending_complaint(ending: Ending, allowed: Iterable[int]) -> str | None:
-    """What is wrong with the end of a command; None where it is one of `allowed`, and in one line unless it is 0."""
+    """Fault of a command's end; None if its status is one of `allowed`, with a one-line message unless it is 0."""
     words = _STYLE.sub("", ending.complained).strip()
     if ending.hung:
         return "it hangs"
@@ -113,7 +113,7 @@ def ending_complaint(ending: Ending, allowed: Iterable[int]) -> str | None:
 
 
 def same(first: Any, second: Any) -> bool:
-    """Whether two results are equal to the bit, containers and arrays alike; NaN equals NaN."""
+    """Whether two results, containers and arrays included, are equal bit for bit; NaN equals NaN."""
     if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
         return same(first.detach().cpu().numpy(), second.detach().cpu().numpy())
     if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
@@ -127,14 +127,14 @@ def same(first: Any, second: Any) -> bool:
 
 
 def counted(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """How many tries there were, and how many went which way."""
+    """Number of tries, and number of tries by result."""
     return {"tries": len(outcomes)} | {
         name: sum(outcome.result == name for outcome in outcomes) for name in (*GOOD, *FAULTS)
     }
 
 
 def tallied(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """`counted` in all, by kind and by what was tried of it, and every fault."""
+    """`counted` in total, by kind and by subject of the kind, and a list of all faults."""
     parts: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         parts.setdefault(outcome.kind.partition(":")[0], []).append(outcome)
@@ -147,5 +147,5 @@ def tallied(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def sound(tally: Mapping[str, Any]) -> bool:
-    """Whether something was tried, and nothing went wrong."""
+    """Whether there was at least one try, and no fault."""
     return tally["tries"] > 0 and all(tally[name] == 0 for name in FAULTS)

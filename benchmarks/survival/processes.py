@@ -1,7 +1,7 @@
-"""Commands and calls in processes of their own, forked from one that has imported everything already.
+"""Commands and calls in separate processes, forked from one that has already imported everything.
 
-A fresh interpreter spends seconds on imports: too long for thousands of tries. What a forked one cannot show is a
-signal that arrives while modules are being imported.
+A new interpreter needs seconds for imports, which is too long for thousands of tries. Forked processes do not cover
+signals that arrive during imports.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
-ROOM = 8 << 30  # bytes of address space beyond those in use: a damaged size must not take the machine down
+ROOM = 8 << 30  # extra bytes of address space: a damaged size must not exhaust the machine's memory
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a process ended.
+    """End of a process.
 
     Attributes:
-        code: exit status; minus the signal's number where one ended it.
+        code: exit status; minus the signal's number if a signal ended it.
         said: standard output.
         complained: standard error.
-        hung: it had to be killed because it did not end in time.
+        hung: whether it was killed because it did not end in time.
 
     """
 
@@ -47,11 +47,11 @@ class Ending:
 
 
 class Running:
-    """A call that runs as the whole of a process, with a session of its own.
+    """A call that runs in a process with its own session.
 
     Args:
-        call: what runs; `SystemExit` and exceptions end it as they would end an interpreter.
-        largest_file: bytes that a file may grow to, as on a disk that fills up; None for no limit.
+        call: the call; `SystemExit` and exceptions end the process as they would end an interpreter.
+        largest_file: maximum size of a file in bytes, as on a disk that fills up; None for no limit.
 
     """
 
@@ -70,7 +70,7 @@ class Running:
         self._open = set(self._pipes)
 
     def wait(self, seconds: float) -> bool:
-        """Whether the process has ended within so many seconds; what it writes is read meanwhile."""
+        """Whether the process ends within `seconds`; its output is read meanwhile."""
         deadline = time.monotonic() + seconds
         while True:
             left = deadline - time.monotonic()
@@ -82,11 +82,11 @@ class Running:
                 return False
 
     def send(self, what: signal.Signals) -> None:
-        """Send a signal; one that has ended already does not mind, as it has not been reaped."""
+        """Send a signal; safe even if the process has ended, as it has not been reaped."""
         os.kill(self.pid, what)
 
     def end(self, seconds: float) -> Ending:
-        """Wait, kill what is left of its session, and say how it ended."""
+        """Wait, kill the rest of its session, and return its ending."""
         hung = not self.wait(seconds)
         kill_session(self.pid)
         _, status = os.waitpid(self.pid, 0)
@@ -107,13 +107,13 @@ class Running:
 
 
 def run(call: Callable[[], object], seconds: float = 120.0, largest_file: int | None = None) -> Ending:
-    """Run a call as a process of its own to its end."""
+    """Run a call in its own process to its end."""
     return Running(call, largest_file).end(seconds)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """What is printed or warned of meanwhile is not shown."""
+    """Suppress output and warnings within the block."""
     with open(os.devnull, "w") as nowhere, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with redirect_stdout(nowhere), redirect_stderr(nowhere):
@@ -131,13 +131,13 @@ def kill_session(leader: int) -> None:
 def isolated(
     work: Callable[[T], Any], items: Sequence[T], seconds: float, died: Callable[[T, str], Any]
 ) -> Iterator[Any]:
-    """`work` of each item, in processes that may crash or hang: what does costs its own item alone.
+    """Results of `work` for each item, in separate processes: a crash or hang affects only its own item.
 
     Args:
-        work: gives something that can be pickled.
-        items: in order.
-        seconds: of one item at most.
-        died: what stands for the result of an item whose process crashed or hung, and how.
+        work: returns a result that can be pickled.
+        items: the items, in order.
+        seconds: time limit per item.
+        died: builds the result of an item whose process crashed or hung, from the item and the reason.
 
     """
     first = 0
@@ -164,7 +164,7 @@ def isolated(
 
 
 def _become(call: Callable[[], object], ends: tuple[int, int, int], largest_file: int | None) -> NoReturn:
-    """Be the process: streams, signals, limits, call, exit status."""
+    """Body of the child process: set streams, signals and limits, run the call, exit with its status."""
     code = 1
     try:
         os.setsid()
@@ -185,7 +185,7 @@ def _become(call: Callable[[], object], ends: tuple[int, int, int], largest_file
 
 
 def _status_of(call: Callable[[], object]) -> int:
-    """Exit status of a call, as an interpreter has it."""
+    """Exit status of a call, as an interpreter would return it."""
     code = 0
     try:
         call()
@@ -204,7 +204,7 @@ def _status_of(call: Callable[[], object]) -> int:
 
 
 def _work_off(work: Callable[[T], Any], items: Sequence[T], end: int) -> NoReturn:
-    """Be the process that works items off, and send each result."""
+    """Body of a worker process: process the items and send each result."""
     try:
         os.setsid()
         nowhere = os.open(os.devnull, os.O_RDWR)
@@ -222,7 +222,7 @@ def _work_off(work: Callable[[T], Any], items: Sequence[T], end: int) -> NoRetur
 
 
 def _receive(end: int, seconds: float) -> tuple[Any] | str:
-    """The next result, or why there is none: "ends" or "hangs"."""
+    """The next result, or the reason why there is none: "ends" or "hangs"."""
     content, wanted, deadline = b"", 8, time.monotonic() + seconds
     while True:
         if not select.select([end], [], [], max(0.0, deadline - time.monotonic()))[0]:

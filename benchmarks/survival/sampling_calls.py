@@ -1,4 +1,4 @@
-"""Valid calls that are fuzzed: costs and samplers."""
+"""Valid calls for fuzzing: costs and samplers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _box(boxes: Any, index: Any, margin: Any, between: Any) -> Any:
 
 
 def _inside(cost: Energy) -> Any:
-    """Cost in a plan: where it is put together with an energy it can be told what coordinates there are."""
+    """Values of a cost after it was used in a planner, where its coordinates are checked against the energy."""
     model = trajectory_model()
     planner_for(model, cost, 2, sampler="mppi", action_space=SPACE).plan(torch.zeros(1, 3))
     return cost(_trajectories())
@@ -107,7 +107,7 @@ COSTS = (
 
 
 def _sampler(kind: type, roles: dict[str, str], valid: dict[str, Any]) -> Call:
-    """A sampler that is made and called."""
+    """A call that builds a sampler and runs it."""
 
     def drawn(x: Any, trace: Any, **given: Any) -> Any:
         return kind(**given)(Bowl(), x, trace=trace, generator=_generator()).x

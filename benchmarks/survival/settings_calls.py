@@ -1,4 +1,4 @@
-"""Valid calls that are fuzzed: settings, images, streams of tasks."""
+"""Valid calls for fuzzing: settings, images, streams of tasks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROLES = {int: "count", float: "number", str: "choice"}
 
 
 def roles_of(settings: Any, **further: str) -> dict[str, str]:
-    """Roles of the fields of a settings class, by what they hold; of those that hold None as given."""
+    """Roles of the fields of a settings class, by the types of their values; `further` adds or replaces roles."""
     found = {}
     for field in fields(settings):
         value = getattr(settings, field.name)
@@ -36,7 +36,7 @@ def roles_of(settings: Any, **further: str) -> dict[str, str]:
 
 
 def values_of(settings: Any) -> dict[str, Any]:
-    """Fields by name."""
+    """Values of the fields by name."""
     return {field.name: getattr(settings, field.name) for field in fields(settings)}
 
 
@@ -51,7 +51,7 @@ def _settings(
     right: Callable[[Any], bool] | None = None,
     **further: str,
 ) -> Call:
-    """A settings class that is made with other fields, and used."""
+    """A call that builds a settings class with other fields, and uses it."""
     roles = roles_of(valid, **further)
     return Call(
         name,

@@ -1,4 +1,4 @@
-"""All tries: how many of each, in two processes, and what came of them."""
+"""All tries: their numbers, their execution in two processes, and their results."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from ebm_control.data.images import FOLDER
 WORKERS = 2
 CALLS = (*DATA, *MODELS, *COSTS, *SAMPLERS, *SETTINGS, *IMAGE_CALLS)
 COUNTS = ("tries", *GOOD, *FAULTS)
-SHOWN = 40  # faults in the terminal; the file has all
+SHOWN = 40  # faults shown in the terminal; the file has all
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many tries.
+    """Numbers of tries.
 
     Args:
-        kills: of each command.
-        damaged: files, but for those below.
-        commanded: damaged settings of a run that the command line goes on in.
-        idx: damaged files of MNIST, where there is a copy of it.
-        every: of the scenarios of a disk every so many is tried.
-        fuzzed: calls.
+        kills: kills of each command.
+        damaged: damaged files, except those below.
+        commanded: damaged settings of a run that the command line resumes.
+        idx: damaged files of MNIST, if a copy of it is available.
+        every: stride over the disk scenarios; 1 tries all.
+        fuzzed: fuzzed calls.
         victims: commands that are killed.
-        commands: that run where they cannot write.
+        commands: commands that run where they cannot write.
 
     """
 
@@ -84,17 +84,17 @@ def survive(
     *,
     show: Callable[[str], object] = lambda line: None,
 ) -> dict[str, Any]:
-    """Try everything of these kinds, in two processes, and count how it went.
+    """Run all tries of these kinds, in two processes, and count their results.
 
     Args:
-        sizes: how many tries.
+        sizes: numbers of tries.
         kinds: some of "kills", "damage", "disks" and "fuzz".
-        seed: of moments, damage and arguments.
-        place: an empty folder to work in.
-        show: gets a line whenever a part is done.
+        seed: seed of moments, damage and arguments.
+        place: an empty working folder.
+        show: called with a line whenever a part is done.
 
     Returns:
-        See `outcomes.tallied`; `skipped` says what could not be tried here, and why.
+        The counts, see `outcomes.tallied`; `skipped` lists what could not be tried here, and why.
 
     """
     others, given, skipped = place / "strangers", place / "given", []
@@ -111,7 +111,7 @@ def survive(
         works += _damages(sizes, seed, place / "damage", strangers(others))
         skipped += [] if os.environ.get(FOLDER) else [f"damage: idx files, as {FOLDER} is not set"]
     if "fuzz" in kinds:
-        trajectory_model(), image_model()  # made before processes are forked, which then have them
+        trajectory_model(), image_model()  # trained before the fork, so that all processes have them
         useless = refuses_valid_ones(CALLS)
         if useless:
             raise RuntimeError(f"valid calls are refused: {useless}")
@@ -125,7 +125,7 @@ def survive(
 def _in_processes(works: Sequence[Work], show: Callable[[str], object]) -> Iterator[Outcome]:
     """Outcomes of all works, in their order."""
     started, done = time.perf_counter(), 0
-    _WORKS[:] = works  # forked processes have them; what is local to a module cannot be sent
+    _WORKS[:] = works  # inherited by forked processes; local functions cannot be pickled
     with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("fork")) as pool:
         running = [pool.submit(_work, i) for i in range(len(works))]
         for future in as_completed(running):
@@ -150,7 +150,7 @@ def _work(number: int) -> list[Outcome]:
 
 
 def _kills(sizes: Sizes, seed: int, place: Path) -> Iterator[Work]:
-    """The slowest commands first, each command's tries in two parts."""
+    """Work for the kills: the slowest commands first, each command's tries in two parts."""
     for name in sorted(sizes.victims, key=lambda name: name != "online"):
         half = -(-sizes.kills // 2) if sizes.kills > 5 else sizes.kills
         for first in range(0, sizes.kills, half):

@@ -11,9 +11,9 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `ebm-control` with `arguments`, those of the process by default.
+    """Run `ebm-control` with `arguments`, by default those of the process.
 
-    Importing the commands takes seconds, so it happens here, where Ctrl-C and SIGTERM are handled already.
+    Importing the commands takes seconds, so it happens here, after the handlers of Ctrl-C and SIGTERM are set.
     """
     given = sys.argv[1:] if arguments is None else arguments
     if list(given) == ["--version"]:

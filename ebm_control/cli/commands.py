@@ -47,25 +47,25 @@ class Collect(EnvironmentSettings):
     env: str
     """Environment id, such as ebm/Reacher-v0 or HalfCheetah-v5."""
     out: Path = Path("runs/collect/data.npz")
-    """File that the rollouts are written to."""
+    """Output file for the rollouts."""
     steps: int = 100_000
-    """Transitions, counted as single environment steps."""
+    """Number of transitions (environment steps over all environments)."""
     policy: Path | None = None
-    """Zip of a Stable-Baselines3 policy (PPO, SAC, TD3, ...); random actions without. Stable-Baselines3 unpickles it,
-    which may run code: give only files you trust."""
+    """Zip of a Stable-Baselines3 policy (PPO, SAC, TD3, ...); default: random actions. Stable-Baselines3 unpickles the
+    file, which may run code: pass only files you trust."""
     algorithm: str = "SAC"
     """Stable-Baselines3 class that wrote the zip."""
     fast: bool = False
-    """Use mujoco.rollout: MuJoCo environments, random actions, no rewards, terminations not applied."""
+    """Use mujoco.rollout: only MuJoCo environments and random actions; no rewards, and no terminations."""
     num_envs: int = 8
-    """Environments stepped side by side (without --fast)."""
+    """Environments stepped in parallel (ignored with --fast)."""
     periods: tuple[float, ...] | None = None
-    """Of each observation coordinate, 0 where it does not wrap around; without, what the environment declares."""
+    """Period of each observation coordinate, 0 if it does not wrap around; default: what the environment declares."""
     seed: int = 0
-    """Of resets and actions."""
+    """Seed of resets and actions."""
 
     def run(self) -> dict[str, Any]:
-        """Collect, save, and say how fast."""
+        """Collect and save; returns the summary with the speed."""
         require_counts(self, "steps", "num_envs")
         require_seed("seed", self.seed)
         require(not (self.fast and self.policy), "policy", given=self.policy, expected="none with --fast")
@@ -103,7 +103,7 @@ class Collect(EnvironmentSettings):
         return summary
 
     def _save_partial(self, error: BaseException) -> None:
-        """Save what was whole when collection ended early, beside `out`, and note so with the error."""
+        """Save the complete transitions of a collection that ended early, next to `out`, and note it on `error`."""
         rollouts = getattr(error, "rollouts", None)
         if rollouts is None or len(rollouts) == 0:
             return
@@ -122,12 +122,12 @@ class Train:
     out: Path = Path("runs/train")
     """Run folder: settings, events, checkpoints, summary."""
     resume: bool = False
-    """Go on from the run folder's newest checkpoint."""
+    """Continue from the newest checkpoint of the run folder."""
     train: TrainSettings = field(default_factory=TrainSettings)
-    """How to train."""
+    """Training settings."""
 
     def run(self) -> dict[str, Any]:
-        """Train, leave checkpoints, and say how it went."""
+        """Train with checkpoints; returns the summary."""
         buffer = load_data(self.data)
         newest_checkpoint(self.out, self.resume, "out")
         with RunFolder(self.out, self) as folder:
@@ -145,29 +145,29 @@ class Train:
 
 @dataclass
 class Predict:
-    """Predict futures with a trained energy and compare them with what happened."""
+    """Predict futures with a trained energy and compare them with the true ones."""
 
     checkpoint: Path
     """Run folder of `ebm-control train`, or a checkpoint in it."""
     data: str
-    """Rollouts that training did not see: .npz or Minari id."""
+    """Held-out rollouts: .npz or Minari id."""
     out: Path = Path("runs/predict")
     """Run folder: figure, predictions as .npz, summary."""
     horizon: int = 20
-    """States ahead."""
+    """Number of predicted states."""
     windows: int = 256
-    """Histories, drawn from the data."""
+    """Number of histories, drawn from the data."""
     samples: int = 8
-    """Futures a history."""
+    """Sampled futures per history."""
     temperature: float = 1.0
-    """1 samples the model, 0 seeks the most likely future."""
+    """1 samples the model, 0 searches for the most likely future."""
     langevin_steps: int = 30
-    """Of each chain."""
+    """Langevin steps of each chain."""
     seed: int = 0
-    """Of the histories and the noise."""
+    """Seed of histories and noise."""
 
     def run(self) -> dict[str, Any]:
-        """Predict, draw, and say how far off."""
+        """Predict and plot; returns the summary with the errors."""
         require_counts(self, "horizon", "windows", "samples", "langevin_steps")
         require_numbers(self, "temperature")
         require_seed("seed", self.seed)
@@ -212,7 +212,7 @@ class Predict:
 
 
 def _laws(model: TrajectoryModel, error: PredictionError, seed: int) -> dict[str, float]:
-    """How far the law of predicted last segments is from that of true ones, and whether futures are calibrated."""
+    """Distances between the distributions of predicted and true last segments, and the calibration error."""
     states, truth, layout = error.prediction.states, error.truth, model.layout
     horizon, k = truth.shape[1], states.shape[1]
     found: dict[str, float] = {}
@@ -229,7 +229,7 @@ def _laws(model: TrajectoryModel, error: PredictionError, seed: int) -> dict[str
             "frechet": frechet_distance(made, true),
             "energy_distance": energy_distance(made, true, most=2000),
         }
-    plain_ones = [i for i in range(layout.obs_dim) if i not in layout.periodic]  # what wraps has no ranks
+    plain_ones = [i for i in range(layout.obs_dim) if i not in layout.periodic]  # periodic ones: no ranks
     if k > 1 and plain_ones:
         generator = torch.Generator().manual_seed(seed)
         ranks = rank_histogram(states[..., plain_ones], truth[..., plain_ones], horizon - 1, generator)
@@ -238,7 +238,7 @@ def _laws(model: TrajectoryModel, error: PredictionError, seed: int) -> dict[str
 
 
 def training_summary(outcome: Training, command: str, seed: int, seconds: float) -> dict[str, Any]:
-    """What a summary says of a fit that took `seconds`, all that came before the updates included."""
+    """Summary of a fit; `seconds` is its total time, including everything before the first update."""
     return {
         "updates": outcome.updates,
         "seconds": seconds,
@@ -249,7 +249,7 @@ def training_summary(outcome: Training, command: str, seed: int, seconds: float)
 
 
 def load_data(data: str) -> RolloutBuffer:
-    """Rollouts from a file or by a Minari id; raises `InputError` where there is neither."""
+    """Rollouts from a file or by a Minari id; raises `InputError` if `data` is neither."""
     path = Path(data)
     if path.suffix == ".npz" or path.is_file():
         require(path.exists(), "data", given=f"{path}, which does not exist", expected="a file of rollouts")
@@ -258,17 +258,17 @@ def load_data(data: str) -> RolloutBuffer:
 
 
 def use_threads(most: int) -> None:
-    """Torch threads for the whole process: `OMP_NUM_THREADS`, else the usable cores, `most` of them.
+    """Set torch's threads for the whole process: `OMP_NUM_THREADS`, else the usable cores, at most `most`.
 
-    More than one is of use to the larger networks of images alone: small tensors wait for threads longer than they
-    take, the longer the busier the other cores are.
+    Only the larger networks of images gain from more than one thread. For small tensors, synchronising threads takes
+    longer than the computation, and longer still if the other cores are busy.
     """
-    if "OMP_NUM_THREADS" not in os.environ:  # torch has read it
+    if "OMP_NUM_THREADS" not in os.environ:  # otherwise torch has already read it
         torch.set_num_threads(min(usable_cores(), most))
 
 
 def load_policy(path: Path, algorithm: str) -> Any:
-    """A Stable-Baselines3 policy, after a warning that a file like this may run code.
+    """Load a Stable-Baselines3 policy, after a warning that such a file may run code.
 
     Raises:
         InputError: Stable-Baselines3 is not installed, it has no such class, or the file is not one of its zips.
@@ -285,7 +285,7 @@ def load_policy(path: Path, algorithm: str) -> Any:
     )
     try:
         return kind.load(path, device="cpu")  # type: ignore[union-attr]
-    except Exception as error:  # what was unpickled can fail in any way
+    except Exception as error:  # unpickled code can fail in any way
         raise InputError(
             f"policy: expected a zip that {algorithm}.save wrote, got {path} ({one_line(error)})"
         ) from error

@@ -1,4 +1,4 @@
-"""`ebm-control continual`: a learner sees a stream of tasks once."""
+"""`ebm-control continual`: train a learner on one pass over a stream of tasks."""
 
 from __future__ import annotations
 
@@ -20,47 +20,47 @@ MOST_SHOWN = 20  # classes in a picture of energies
 
 @dataclass
 class Continual:
-    """Learn classes that arrive one task at a time, and say what is left of each."""
+    """Learn classes that arrive one task at a time, and report the accuracy on every task."""
 
     stream: str = "split-digits"
-    """split-SET (classes arrive a few at a time) or permuted-SET (pixels in another order each time), SET being digits,
+    """split-SET (a few classes per task) or permuted-SET (pixels in another order in each task), where SET is digits,
     mnist or fashion-mnist."""
     method: str = "ebm"
-    """Energies: ebm, generative, generative-cd, generative-cd-shared, generative-replay, summed. Beside them: slda,
+    """Energies: ebm, generative, generative-cd, generative-cd-shared, generative-replay, summed. Baselines: slda,
     softmax, softmax-seen, softmax-batch, ewc, online-ewc, si, lwf, lwf-mean."""
     memory_size: int = 0
     """Images that are stored and replayed."""
     boundaries: bool = True
-    """Tasks begin and end; else each takes the place of the one before little by little, and no one says when."""
+    """Tasks follow each other and the learner is notified when one ends; otherwise consecutive tasks overlap."""
     tasks: int = 10
-    """Of a permuted stream."""
+    """Number of tasks of a permuted stream."""
     per_task: int = 2
-    """Classes of each task of a split stream."""
+    """Classes per task of a split stream."""
     updates: int = 2000
-    """Of each task."""
+    """Updates per task."""
     batch_size: int = 128
-    """Images an update."""
+    """Images per update."""
     width: int = 400
-    """Of hidden layers."""
+    """Units of the hidden layers."""
     learning_rate: float | None = None
-    """Of Adam; that of the method without."""
+    """Learning rate of Adam; default: that of the method."""
     dropout: float = 0.0
-    """Share of pixels that is hidden in training; of use with a memory, which is soon known by heart."""
+    """Share of pixels set to 0 in training; with a memory, it reduces overfitting to the stored images."""
     averaging: float = 0.0
-    """Decay of averaged weights that tell classes, 0 for the last ones; of use with a memory."""
+    """Decay of the averaged weights used for prediction, 0 for the current weights; useful with a memory."""
     penalty: float | None = None
-    """Weight of the penalty of ewc, online-ewc or si; that of the literature without."""
+    """Weight of the penalty of ewc, online-ewc or si; default: the value of the literature."""
     seed: int = 0
-    """Of everything that is drawn."""
+    """Seed of all random numbers."""
     data_dir: Path | None = None
-    """Folder with mnist/ and fashion-mnist/ of idx files; EBM_CONTROL_DATA without."""
+    """Folder with mnist/ and fashion-mnist/ of idx files; default: the environment variable EBM_CONTROL_DATA."""
     out: Path = Path("runs/continual")
-    """Run folder: settings; summary with accuracies of every task after every task; pictures of them, and of all
-    classes' energies. A stream is not gone on with: a run that is stopped (Ctrl-C, SIGTERM) leaves the summary of the
-    tasks that were done, marked as not finished."""
+    """Run folder: settings; summary with accuracies of every task after every task; plots of them, and of the energies
+    of all classes. A stream cannot be resumed: a run that is stopped (Ctrl-C, SIGTERM) leaves the summary of the
+    finished tasks, marked as not finished."""
 
     def run(self) -> dict[str, Any]:
-        """Learn, and write down what was known when."""
+        """Learn; returns the summary with the accuracies after every task."""
         self._check()
         stream = self.opened()
         shared = {f.name: getattr(self, f.name) for f in fields(LearnerSettings) if hasattr(self, f.name)}
@@ -78,7 +78,7 @@ class Continual:
 
     def _learn(self, learner: Learner, stream: TaskStream, folder: RunFolder) -> dict[str, Any]:
         def unfinished(so_far: Outcome) -> None:
-            # Written after every task, so that it is there however the run ends.
+            # Written after every task, so that it exists however the run ends.
             known = {
                 "accuracies": so_far.accuracies,
                 "untrained": so_far.untrained,
@@ -119,7 +119,7 @@ class Continual:
         return plain(summary)
 
     def opened(self) -> TaskStream:
-        """The stream that is named."""
+        """The stream named by `stream`."""
         kind, _, data = self.stream.partition("-")
         known = kind in KINDS and data in NAMES
         require(known, "stream", given=self.stream, expected=f"one of {KINDS}, a dash, and one of {NAMES}")

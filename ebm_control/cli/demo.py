@@ -1,4 +1,4 @@
-"""`ebm-control demo`: the whole way on one robot, from rollouts to control, with every figure measured."""
+"""`ebm-control demo`: the whole pipeline on one robot, from rollouts to control, with measured results."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ EPISODE = 50  # steps
 
 @dataclass
 class Demo:
-    """Reacher, end to end: collect, train, predict, plan with Langevin and MPPI, beside the oracle."""
+    """Reacher, end to end: collect, train, predict, plan with Langevin and MPPI, compare with the oracle."""
 
     out: Path = Path("runs/demo")
     """Run folder."""
     steps: int = 100_000
-    """Random transitions to learn from."""
+    """Random transitions for training."""
     episodes: int = 50
     """Episodes at the fixed goal, and as many at random goals."""
     mppi_episodes: int = 20
-    """Episodes at the fixed goal with MPPI (and with Langevin over actions alone)."""
+    """Episodes at the fixed goal with MPPI (and with Langevin over actions only)."""
     seed: int = 0
-    """Of everything."""
+    """Seed of all random numbers."""
     train: TrainSettings = field(
         default_factory=lambda: TrainSettings(
             ModelSettings(hidden=(128, 128)), updates=1500, base_updates=6000
         )
     )
-    """How to train."""
+    """Training settings."""
 
     def run(self) -> dict[str, Any]:
-        """Run it all, print one table, leave the summary and the figures."""
+        """Run all steps, print one table, and write the summary and the figures."""
         require_counts(self, "steps", low=2 * EPISODE)
         require_counts(self, "episodes", "mppi_episodes")
         require_seed("seed", self.seed)
@@ -172,7 +172,7 @@ class Demo:
         return run_episodes(agent, environments, seed=self.seed, progress=title)
 
     def _show(self, agent: MPCAgent, model: TrajectoryModel, folder: RunFolder) -> Episodes:
-        """One episode alone: its pictures, and the time of a plan for one start state."""
+        """Run one episode by itself: its pictures, and the planning time for one start state."""
         recorder = _Recorder(gym.make(ENV, render_mode="rgb_array", goal=GOAL))
         episodes = run_episodes(agent, [recorder], seed=self.seed)
         with whole_file(folder.figures / "episode.gif") as path:
@@ -186,7 +186,7 @@ class Demo:
 
 
 class _Recorder(gym.Wrapper[Any, Any, Any, Any]):
-    """Keeps the frame of every step."""
+    """Records the frame of every step."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
@@ -212,7 +212,7 @@ def _figures(episodes: Episodes) -> dict[str, Any]:
 
 
 def _oracle(observation: NDArray[Any], goal: tuple[float, ...]) -> float:
-    from ebm_envs.oracles import reacher_oracle  # loads MuJoCo, which other commands may go without
+    from ebm_envs.oracles import reacher_oracle  # loads MuJoCo, which other commands do not need
 
     return float(reacher_oracle(observation, np.array(goal)).return_)
 

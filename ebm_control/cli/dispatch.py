@@ -1,4 +1,4 @@
-"""Dispatch of `ebm-control`, and one line for every error a user can mend."""
+"""Dispatch of `ebm-control`, with a one-line message for every error that a user can fix."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ Command = (
 )
 
 
-BROKEN_PIPE = 141  # what a shell shows of a process whose reader has gone
+BROKEN_PIPE = 141  # exit status of a process whose reader has closed the pipe, as shells show it
 CORES = 4  # for the networks of images
 
 
 def dispatch(arguments: Sequence[str]) -> None:
-    """Parse, run, print what was measured.
+    """Parse the arguments, run the command and print its summary.
 
-    Exits with 2 and one line where input, files or memory are at fault, with 130 and 143 and one line after Ctrl-C and
-    SIGTERM.
+    Errors of input, files or memory exit with status 2 and one line; Ctrl-C exits with 130 and one line, SIGTERM with
+    143 and one line.
     """
     try:
         with termination_raises(), _one_error_alone():
             try:
                 _run(arguments)
             finally:
-                sys.stdout.flush()  # a reader that has gone is met here, not at the end of the process
+                sys.stdout.flush()  # a closed pipe raises here, not at the end of the process
     except KeyboardInterrupt as stop:
         _say(f"stopped by {signal_name(stop)}", stop)
         sys.exit(exit_status(stop))
@@ -84,7 +84,7 @@ def _run(arguments: Sequence[str]) -> None:
         "`ebm-control --version` prints the version.",
         args=arguments,
     )
-    rich.reconfigure(stderr=True)  # for bars of progress: what is written to stdout is the summary alone
+    rich.reconfigure(stderr=True)  # for progress bars: stdout has only the summary
     use_threads(CORES if isinstance(command, Images | Continual) else 1)
     with lines_meanwhile(f"ebm-control {type(command).__name__.lower()}"):
         summary = command.run()
@@ -94,7 +94,7 @@ def _run(arguments: Sequence[str]) -> None:
 
 @contextmanager
 def _one_error_alone() -> Iterator[None]:
-    """Leave out what threads and finalisers say of files: it follows from the error that the command ends with."""
+    """Hide file errors of threads and finalisers: they follow from the error that ends the command."""
     in_threads, in_finalisers = threading.excepthook, sys.unraisablehook
 
     def of_thread(found: threading.ExceptHookArgs) -> None:
@@ -113,14 +113,14 @@ def _one_error_alone() -> Iterator[None]:
 
 
 def _say(words: str, error: BaseException) -> None:
-    """One line on stderr: `words`, and what was noted with the error on its way."""
+    """Print one line on stderr: `words`, and the notes attached to the error."""
     line = " ".join("; ".join([words, *getattr(error, "__notes__", [])]).split())
     head, _, rest = line.partition(":") if line.startswith("error:") else ("", "", line)
-    with suppress(OSError):  # nobody may be there to read it
+    with suppress(OSError):  # stderr may be closed
         mark = f"[bold red]{head}:[/]" if head else ""
         Console(stderr=True).print(f"{mark}{escape(rest)}", highlight=False, soft_wrap=True)
 
 
 def _is_of_memory(error: BaseException) -> bool:
-    # torch says so of a device by a class of its own, of the CPU by words alone.
+    # Torch has an exception class for out of memory on a device; on the CPU only the message shows it.
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,4 +1,4 @@
-"""What commands that make environments share: arguments of the environment, and the length of its episodes."""
+"""Flags shared by commands with environments: arguments of the environment, and the length of its episodes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ebm_control.data.environments import make_env
 
 @dataclass(kw_only=True)
 class EnvironmentSettings:
-    """How an environment is made; commands take these flags by inheriting them."""
+    """Flags for building an environment, inherited by commands."""
 
     env_kwargs: tuple[str, ...] = ()
     """Arguments of the environment: NAME=VALUE pairs, each VALUE as JSON or else as text, or one JSON object."""
     max_episode_steps: int | None = None
-    """Limit of an episode; that of the environment without."""
+    """Step limit of an episode; default: that of the environment."""
 
     def made_from(self, env: str, **more: Any) -> Callable[[], gym.Env]:
-        """A function that makes the environment of this id, with arguments `more` besides.
+        """A function that makes the environment with this id, with the additional arguments `more`.
 
         Raises:
             InputError: a flag is malformed.
@@ -39,7 +39,7 @@ def parsed_arguments(given: Sequence[str]) -> dict[str, Any]:
     """Arguments by name from NAME=VALUE pairs, or from one JSON object.
 
     Raises:
-        InputError: neither.
+        InputError: the arguments are neither of the two.
 
     """
     expected = "NAME=VALUE pairs or one JSON object"

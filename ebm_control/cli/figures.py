@@ -1,4 +1,4 @@
-"""Pictures of energies, predictions and plans."""
+"""Plots of energies, predictions and plans."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from ebm_control.models.trajectory import TrajectoryModel
 from ebm_control.planning.episodes import Episodes
 from ebm_control.planning.plan import Plan
 
-_SPREAD = 100  # of curves in one panel, beyond which only a logarithm shows all
+_SPREAD = 100  # range of the curves in one panel above which the axis is logarithmic
 
 _COLOURS = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#8d6a9f", "#444444")
 
 
 def energy_along(path: Path, model: TrajectoryModel, buffer: RolloutBuffer, *, seed: int = 0) -> Path:
-    """Energy of each window along true trajectories and along the same with noise on their states.
+    """Plot the energy of each window along true trajectories, and along the same with noise on their states.
 
-    The noise is 1, 3 and 10 % of a typical displacement: what an energy is good for is telling these apart.
+    The noise is 1, 3 and 10 % of a typical displacement; a good energy separates these from true trajectories.
     """
     rng, layout, window = np.random.default_rng(seed), model.layout, model.settings.window
     length = min(40, max(len(episode) for episode in buffer.episodes()))
@@ -70,12 +70,12 @@ def energy_along(path: Path, model: TrajectoryModel, buffer: RolloutBuffer, *, s
 def predicted_against_true(
     path: Path, layout: TrajectoryLayout, error: PredictionError, show: int = 3
 ) -> Path:
-    """Predicted futures over what happened, a column a history, a row a coordinate; and error by horizon."""
+    """Plot predicted and true futures, one column per history and one row per coordinate; and error by horizon."""
     count, show = min(layout.obs_dim, 6), min(show, len(error.truth))
     figure = new_figure(figsize=(3.2 * show, 1.4 * (count + 1) + 1), layout="constrained")
     axes = figure.subplots(count + 1, show, squeeze=False)
     steps = np.arange(1, error.truth.shape[1] + 1)
-    # Predictions run on past a period's end; drawn the same way, the truth does too.
+    # Predicted periodic coordinates are unwrapped, so the true ones are unwrapped for the plot too.
     moves = layout.difference(error.truth[:, 1:], error.truth[:, :-1])
     truth = torch.cat([error.truth[:, :1], error.truth[:, :1] + moves.cumsum(dim=1)], dim=1)
     for column in range(show):
@@ -101,10 +101,10 @@ def predicted_against_true(
 def plan_and_path(
     path: Path, normalizer: Normalizer, episodes: Episodes, goal_index: Sequence[int], action_space: Box
 ) -> Path:
-    """The first plan of the first episode and the path that was driven, a panel a coordinate, in raw units.
+    """Plot the first plan of the first episode and the executed path, one panel per coordinate, in raw units.
 
-    Grey: all chains of the plan, its best one in colour; black: what was driven. The plan was made anew on the way, so
-    the path need not keep to it. Goals are dotted, bounds of actions dashed.
+    Grey: all chains of the plan, the best one in colour; black: the executed path. The agent replanned on the way, so
+    the path need not follow the first plan. Goals are dotted, bounds of actions dashed.
     """
     plan, layout = episodes.states[0], normalizer.layout
     assert episodes.lengths is not None
@@ -112,7 +112,7 @@ def plan_and_path(
     states, actions = normalizer.denormalize(plan.chains[0].cpu())
     path_driven = _unwrapped(normalizer, episodes.observations[: driven_steps + 1, 0])
     goal, best = _raw_goal(normalizer, plan, goal_index), int(plan.energies[0].argmin())
-    count = layout.obs_dim + actions.shape[-1]  # no actions, of an energy over states alone
+    count = layout.obs_dim + actions.shape[-1]  # without actions if the energy is over states only
     columns = min(3, count)
     rows = -(-count // columns)
     figure = new_figure(figsize=(3.6 * columns, 2.3 * rows + 0.9), layout="constrained")
@@ -141,7 +141,7 @@ def plan_and_path(
 
 
 def _panel(axis: Any, chains: Tensor, best: int, driven: Any, name: str) -> None:
-    """One coordinate of all chains `(K, T)` of a plan and of what was driven `(T',)`."""
+    """Draw one coordinate of all chains `(K, T)` of a plan and of the executed path `(T',)`."""
     for k, chain in enumerate(chains):
         label = {"label": "other chains"} if k != best else {}
         axis.plot(chain, color="grey", linewidth=0.8, alpha=0.7, **label)
@@ -151,14 +151,14 @@ def _panel(axis: Any, chains: Tensor, best: int, driven: Any, name: str) -> None
 
 
 def _unwrapped(normalizer: Normalizer, observations: NDArray[Any]) -> Tensor:
-    """A raw path `(T, obs_dim)` whose periodic coordinates run on past a period's end, as plans do."""
+    """A raw path `(T, obs_dim)` with unwrapped periodic coordinates, as in plans."""
     x = normalizer.normalize_observations(torch.from_numpy(observations))
     moves = normalizer.layout.difference(x[1:], x[:-1])
     return normalizer.denormalize_observations(torch.cat([x[:1], x[:1] + moves.cumsum(dim=0)]))
 
 
 def _raw_goal(normalizer: Normalizer, plan: Plan, index: Sequence[int]) -> dict[int, float]:
-    """Raw goal of the first problem by observation coordinate; none where the plan was made for none."""
+    """Raw goal of the first problem by observation coordinate; empty if the plan has no goal."""
     if plan.goal is None:
         return {}
     whole = torch.zeros(normalizer.layout.obs_dim, dtype=torch.float64)
@@ -168,9 +168,9 @@ def _raw_goal(normalizer: Normalizer, plan: Plan, index: Sequence[int]) -> dict[
 
 
 def training_curves(folder: RunFolder, events: Path) -> None:
-    """What a run has logged, over its updates, as `figures/training.png`: losses, energies of data and of samples.
+    """Plot the logged losses and energies of data and samples over updates, as `figures/training.png`.
 
-    Nothing is drawn of runs that are too short to have logged anything.
+    No plot is written for runs that were too short to log anything.
     """
     energies = {"data": "energy_data", "samples": "energy_samples"}
     wanted = [("loss", {"": "loss"}), ("energy", energies), ("gradient norm", {"": "gradient_norm"})]
@@ -198,7 +198,7 @@ def training_curves(folder: RunFolder, events: Path) -> None:
 
 
 def _scalars(events: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Steps and values by tag of a folder of TensorBoard events; none where there are none, or no TensorBoard."""
+    """Steps and values by tag from a folder of TensorBoard events; empty without events or TensorBoard."""
     if not events.is_dir():
         return {}
     try:
@@ -211,16 +211,16 @@ def _scalars(events: Path) -> dict[str, tuple[list[int], list[float]]]:
 
 
 def animation(path: Path, frames: list[NDArray[Any]], fps: int = 20) -> Path:
-    """Frames `(H, W, 3)` uint8 as a GIF."""
+    """Write frames `(H, W, 3)` uint8 as a GIF."""
     first, *rest = (Image.fromarray(frame) for frame in frames)
-    encoded = BytesIO()  # first: a picture cut short by a full disk is none
+    encoded = BytesIO()  # encode first: a full disk must not leave a truncated picture
     first.save(encoded, "GIF", save_all=True, append_images=rest, duration=1000 / fps, loop=0)
     path.write_bytes(encoded.getvalue())
     return path
 
 
 def overview(path: Path, frames: list[NDArray[Any]], pictures: list[Path]) -> Path:
-    """One picture of a run: its first frames above other pictures side by side."""
+    """Write one picture of a run: its first frames above the other pictures side by side."""
     shown = frames[:16:2]
     loaded = [np.asarray(Image.open(picture).convert("RGB")) for picture in pictures]
     figure = new_figure(figsize=(14, 5.4), layout="constrained")

@@ -1,4 +1,4 @@
-"""What the tasks of `ebm-control images` have in common: model and set, checks, and whole files."""
+"""Common parts of the tasks of `ebm-control images`: loading of model and set, checks, and atomic writes."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from ebm_control.data.shapes import ATTRIBUTES, draw_shapes
 from ebm_control.images.grid import save_grid
 from ebm_control.models.image import ImageModel
 
-SHAPES = 20_000  # images that "shapes-..." sets are drawn of
+SHAPES = 20_000  # number of images of generated "shapes-..." sets
 COLUMNS = 10
 
 
 @dataclass
 class Trained(ABC):
-    """What the tasks have in common."""
+    """Base class of the tasks that use a trained energy."""
 
     checkpoint: Path
     """Run folder of `ebm-control images train`, or a checkpoint in it."""
     data_dir: Path | None = None
-    """Folder of idx files; EBM_CONTROL_DATA without."""
+    """Folder of idx files; default: the environment variable EBM_CONTROL_DATA."""
     count: int = 100
-    """Images."""
+    """Number of images."""
     seed: int = 0
-    """Of all that is drawn."""
+    """Seed of all random numbers."""
     out: Path = Path("runs/images-task")
     """Run folder."""
 
     def run(self) -> dict[str, Any]:
-        """Do the task, and write what it gave."""
+        """Do the task and write its results; returns the summary."""
         require_counts(self, "count", low=2)
         require_seed("seed", self.seed)
         model = ImageModel.load(self.checkpoint)
@@ -59,18 +59,18 @@ class Trained(ABC):
         return plain(summary)
 
     def check(self, model: ImageModel) -> None:
-        """Raise `InputError` where a number of the task is out of range, or the model cannot do it."""
+        """Raise `InputError` if a setting of the task is out of range, or the model cannot do the task."""
         del model
 
     @abstractmethod
     def work(
         self, model: ImageModel, data: ImageSet, generator: torch.Generator, folder: RunFolder
     ) -> dict[str, Any]:
-        """Do the task with the set that the model was trained on; returns figures."""
+        """Do the task with the set that the model was trained on; returns its metrics."""
 
 
 def load_set(name: str, folder: Path | None) -> ImageSet:
-    """A set of images by name; "shapes-ATTRIBUTE" is drawn."""
+    """A set of images by name; "shapes-ATTRIBUTE" sets are generated."""
     if name.startswith("shapes-"):
         attribute = name.removeprefix("shapes-")
         require(
@@ -81,7 +81,7 @@ def load_set(name: str, folder: Path | None) -> ImageSet:
 
 
 def require_class(name: str, label: int, model: ImageModel) -> None:
-    """Raise `InputError` unless a model tells the class `label`."""
+    """Raise `InputError` unless the model is conditional and has the class `label`."""
     require(
         model.classes > 0,
         name,
@@ -92,14 +92,14 @@ def require_class(name: str, label: int, model: ImageModel) -> None:
 
 
 def save_page(folder: RunFolder, name: str, images: torch.Tensor, columns: int = COLUMNS) -> None:
-    """Write a page of images to `figures/NAME.png`, whole or not at all."""
+    """Write a page of images to `figures/NAME.png` atomically."""
     with whole_file(folder.figures / f"{name}.png") as path:
         save_grid(path, images, columns)
 
 
 def save_tensor(path: Path, value: torch.Tensor) -> None:
-    """Write a tensor, whole or not at all."""
+    """Write a tensor atomically."""
     content = io.BytesIO()
-    torch.save(value, content)  # which says of a full disk only that it failed
+    torch.save(value, content)  # to memory first, because its error on a full disk does not name the cause
     with whole_file(path) as draft:
         draft.write_bytes(content.getvalue())

@@ -31,26 +31,26 @@ from ebm_control.models.image_fit import ImageTrainSettings, fit_images
 from ebm_control.samplers import image_sampler
 from ebm_control.training.run_folder import newest_checkpoint
 
-NEIGHBOURS = 3  # by which precision and recall are told
+NEIGHBOURS = 3  # nearest neighbours for precision and recall
 
 
 @dataclass
 class TrainImages:
-    """Train an image energy, through the trainer and samplers that trajectories have."""
+    """Train an image energy, with the same trainer and samplers as for trajectories."""
 
     data: str = "digits"
     """digits, mnist, fashion-mnist, or shapes-ATTRIBUTE (shape, position, size, tone)."""
     data_dir: Path | None = None
-    """Folder with mnist/ and fashion-mnist/ of idx files; EBM_CONTROL_DATA without."""
+    """Folder with mnist/ and fashion-mnist/ of idx files; default: the environment variable EBM_CONTROL_DATA."""
     out: Path = Path("runs/images")
     """Run folder: settings, events, checkpoints, samples, summary."""
     resume: bool = False
-    """Go on from the run folder's newest checkpoint."""
+    """Continue from the newest checkpoint of the run folder."""
     train: ImageTrainSettings = field(default_factory=ImageTrainSettings)
-    """How to train."""
+    """Training settings."""
 
     def run(self) -> dict[str, Any]:
-        """Train, draw a page of samples, and say how it went."""
+        """Train and write a page of samples; returns the summary."""
         data = load_set(self.data, self.data_dir)
         newest_checkpoint(self.out, self.resume, "out")
         with RunFolder(self.out, self) as folder:
@@ -72,16 +72,16 @@ class TrainImages:
 
 @dataclass
 class Generate(Trained):
-    """Draw images, show how chains come about, and which training images are nearest."""
+    """Sample images, and show their chains and the nearest training images."""
 
     out: Path = Path("runs/images-generate")
     """Run folder: samples, chains, nearest.png, samples.pt, summary."""
     label: int | None = None
-    """Class, of a conditional energy; any without."""
+    """Class, for a conditional energy; default: any class."""
     steps: int = 60
-    """Noise levels, or Langevin steps."""
+    """Number of noise levels, or of Langevin steps for an energy without noise levels."""
     judge_updates: int = 1000
-    """Of the classifier whose features measure the images."""
+    """Updates of the classifier whose features are used for the metrics."""
 
     def check(self, model: ImageModel) -> None:
         """See `Trained.check`."""
@@ -93,7 +93,7 @@ class Generate(Trained):
     def work(
         self, model: ImageModel, data: ImageSet, generator: torch.Generator, folder: RunFolder
     ) -> dict[str, Any]:
-        """Draw, and measure in the features of a classifier that is trained for it."""
+        """Sample; returns metrics in the features of a classifier trained for this purpose."""
         labels = None if self.label is None else torch.full((self.count,), self.label)
         sampler = image_sampler(model.energy, self.steps)
         chain = tasks.generate(
@@ -126,14 +126,14 @@ class Generate(Trained):
 
 @dataclass
 class Inpaint(Trained):
-    """Fill what is missing of test images, several times."""
+    """Fill missing pixels of test images, with several samples per image."""
 
     out: Path = Path("runs/images-inpaint")
     """Run folder: figure and summary."""
     missing: Literal["bottom", "random"] = "bottom"
-    """The lower half, or three quarters of the pixels."""
+    """Missing pixels: the lower half, or a random three quarters."""
     fills: int = 4
-    """Samples an image."""
+    """Samples per image."""
 
     def check(self, model: ImageModel) -> None:
         """See `Trained.check`."""
@@ -142,7 +142,7 @@ class Inpaint(Trained):
     def work(
         self, model: ImageModel, data: ImageSet, generator: torch.Generator, folder: RunFolder
     ) -> dict[str, Any]:
-        """Fill, draw, and say how far off, beside the nearest training image."""
+        """Fill and plot; returns errors, compared with those of the nearest training image."""
         truth, train = data.part("test", self.count), data.part("train")
         known = (
             tasks.bottom_half(data.shape).expand_as(truth)
@@ -165,14 +165,14 @@ class Inpaint(Trained):
 
 @dataclass
 class Restore(Trained):
-    """Mend spoilt test images: pixels set to .1 and .9, or Gaussian noise."""
+    """Restore corrupted test images: pixels set to 0.1 and 0.9, or Gaussian noise."""
 
     out: Path = Path("runs/images-restore")
     """Run folder: figure and summary."""
     spoilt: Literal["pixels", "gaussian"] = "pixels"
-    """5 % of the pixels to .1 and 5 % to .9, or noise of `deviation`."""
+    """Corruption: 5 % of the pixels set to 0.1 and 5 % to 0.9, or Gaussian noise with std `--std`."""
     std: float = 0.3
-    """Of Gaussian noise."""
+    """Standard deviation of the Gaussian noise."""
 
     def check(self, model: ImageModel) -> None:
         """See `Trained.check`."""
@@ -181,7 +181,7 @@ class Restore(Trained):
     def work(
         self, model: ImageModel, data: ImageSet, generator: torch.Generator, folder: RunFolder
     ) -> dict[str, Any]:
-        """Mend, draw, and say how far off."""
+        """Restore and plot; returns the errors."""
         truth = data.part("test", self.count)
         if self.spoilt == "pixels":
             given = tasks.salt_and_pepper(truth, generator)
@@ -200,19 +200,19 @@ class Restore(Trained):
 
 @dataclass
 class Outliers(Trained):
-    """Tell test images from others: area under the ROC curve by set and score."""
+    """Detect outliers among test images: area under the ROC curve by set and score."""
 
     out: Path = Path("runs/images-ood")
     """Run folder: figure and summary."""
     other: str | None = None
-    """Another set to tell from, of images of the same shape: fashion-mnist for mnist, say."""
+    """Another set of images of the same shape as outliers, such as fashion-mnist for mnist."""
     count: int = 1000
-    """Images of each set."""
+    """Images per set."""
 
     def work(
         self, model: ImageModel, data: ImageSet, generator: torch.Generator, folder: RunFolder
     ) -> dict[str, Any]:
-        """Score, draw one image of each set, and say how well they are told apart."""
+        """Score, and plot one image of each set; returns the areas under the ROC curve."""
         inliers = data.part("test", self.count)
         other = None if self.other is None else load_set(self.other, self.data_dir).part("test", self.count)
         require(
@@ -239,18 +239,18 @@ class Outliers(Trained):
 
 @dataclass
 class Robust(Trained):
-    """Accuracy of a conditional energy under attack, beside a classifier of its size."""
+    """Accuracy of a conditional energy under attack, compared with a classifier of its size."""
 
     out: Path = Path("runs/images-robustness")
     """Run folder: summary."""
     radii: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3)
-    """Of the ball."""
+    """Radii of the balls."""
     norm: Literal["linf", "l2"] = "linf"
-    """Of the ball."""
+    """Norm of the balls."""
     level: float = 0.3
-    """Noise level that images are read at, of an energy that has some."""
+    """Noise level at which the energy is evaluated, if it has noise levels."""
     classifier_updates: int = 1000
-    """Of the classifier beside it."""
+    """Updates of the baseline classifier."""
 
     def check(self, model: ImageModel) -> None:
         """See `Trained.check`."""
@@ -266,7 +266,7 @@ class Robust(Trained):
     def work(
         self, model: ImageModel, data: ImageSet, generator: torch.Generator, folder: RunFolder
     ) -> dict[str, Any]:
-        """Attack, and say how many are still told right."""
+        """Attack; returns the accuracies by attack and radius."""
         images, labels = data.part("test", self.count), data.test_labels[: self.count]
         level = self.level if model.energy.noise is not None else None
         classifier = tasks.fit_classifier(
@@ -284,21 +284,21 @@ class Robust(Trained):
 
 @dataclass
 class Compose:
-    """Draw images that have an attribute of each of several energies, trained apart."""
+    """Sample images that have one attribute of each of several separately trained energies."""
 
     checkpoints: tuple[Path, ...]
-    """Run folders of conditional energies of images of one shape."""
+    """Run folders of conditional energies of images of the same shape."""
     attributes: tuple[int, ...]
-    """A class of each."""
+    """One class of each energy."""
     out: Path = Path("runs/images-compose")
     """Run folder: samples, summary."""
     count: int = 50
-    """Images."""
+    """Number of images."""
     seed: int = 0
-    """Of the noise."""
+    """Seed of the noise."""
 
     def run(self) -> dict[str, Any]:
-        """Draw a page of them."""
+        """Sample the images and write a page of them; returns the summary."""
         require_counts(self, "count")
         require_seed("seed", self.seed)
         require(
@@ -329,7 +329,7 @@ class Compose:
 
 @dataclass
 class Images:
-    """Image energies: train, generate, inpaint, restore, tell outliers, resist attacks, compose."""
+    """Image energies: train, generate, inpaint, restore, detect outliers, resist attacks, compose."""
 
     task: tyro.conf.OmitSubcommandPrefixes[
         Annotated[TrainImages, tyro.conf.subcommand("train")]
@@ -347,5 +347,5 @@ class Images:
 
 
 def _error(images: torch.Tensor, truth: torch.Tensor, known: torch.Tensor) -> float:
-    """Mean squared error of what was not known."""
+    """Mean squared error over the unknown pixels."""
     return float((images - truth).square()[~known].mean())

@@ -1,4 +1,4 @@
-"""Ranges of the numbers that commands take, checked before any work."""
+"""Range checks of the settings of commands, before any work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ebm_control.checks import require_number
 
 
 def require_counts(command: object, *names: str, low: int = 1) -> None:
-    """Raise `InputError` unless the named fields of a command are whole numbers of at least `low`."""
+    """Raise `InputError` unless the named fields of a command are integers of at least `low`."""
     for name in names:
         require_number(name, getattr(command, name), low, whole=True)
 
@@ -16,7 +16,7 @@ def require_counts(command: object, *names: str, low: int = 1) -> None:
 def require_numbers(
     command: object, *names: str, low: float = 0.0, high: float = math.inf, above: bool = False
 ) -> None:
-    """Raise `InputError` unless the named fields are finite numbers in range; None is left to fields that take it."""
+    """Raise `InputError` unless the named fields are finite numbers in range; None is accepted."""
     for name in names:
         value = getattr(command, name)
         if value is not None:

@@ -1,4 +1,4 @@
-"""`ebm-control online`: from nothing to a model that plans, for goals or for the reward, which is learned too."""
+"""`ebm-control online`: learn a model from scratch while planning with it, for goals or for a learned reward."""
 
 from __future__ import annotations
 
@@ -27,35 +27,36 @@ from ebm_control.training.run_folder import newest_checkpoint
 
 @dataclass
 class Online(GoalSettings, EnvironmentSettings):
-    """Learn an environment while acting in it, by planning with what was learned so far."""
+    """Learn an environment while acting in it, by planning with the current model."""
 
     env: str
-    """Any with Boxes: for its goals (observation, achieved_goal, desired_goal), or for its reward where it has none."""
+    """Any environment with Box spaces. With goals (observation, achieved_goal, desired_goal) they are the task;
+    without, its reward is."""
     out: Path = Path("runs/online")
     """Run folder: settings, experience, events, checkpoints, figure, summary."""
     model: Literal["energy", "feed-forward", "ensemble"] = "energy"
-    """What is learned: an energy, a network, or five of them."""
+    """The model: an energy, a feed-forward network, or an ensemble of five."""
     online: OnlineSettings = field(default_factory=OnlineSettings)
-    """How to act and learn."""
+    """Settings of acting and learning."""
     horizon: int = 12
-    """Steps ahead."""
+    """Planning horizon in steps."""
     sampler: Literal["langevin", "cem", "mppi"] = "langevin"
-    """How plans are made: by gradients, or by search over actions (cem, mppi)."""
+    """Planner: by gradients (langevin), or by search over actions (cem, mppi)."""
     evaluate: int = 10
-    """Episodes at the end, without noise, a plan a step."""
+    """Evaluation episodes at the end, without noise, replanning at every step."""
     explore: bool = False
-    """Head for places that were not visited yet instead of the environment's goals, until the evaluation."""
+    """Until the evaluation, head for places that were not visited yet instead of the environment's goals."""
     place: float | None = None
-    """Size of a place to explore, in raw units; without, 7 % of the range that goals have."""
+    """Size of a place to explore, in raw units; default: 7 % of the range of the goals."""
     periods: tuple[float, ...] | None = None
-    """Of each observation coordinate, 0 where it does not wrap around; without, what the environment declares."""
+    """Period of each observation coordinate, 0 if it does not wrap around; default: what the environment declares."""
     resume: bool = False
-    """Go on from the run folder's newest checkpoint."""
+    """Continue from the newest checkpoint of the run folder."""
     seed: int = 0
-    """Of everything, --online.seed included."""
+    """Seed of all random numbers; it replaces --online.seed."""
 
     def run(self) -> dict[str, Any]:
-        """Learn, evaluate, draw, and say how well."""
+        """Learn, evaluate and plot; returns the summary."""
         world = self._check()
         goals = world.frontier(self.place, self.seed) if self.explore else None
         with RunFolder(self.out, self) as folder:
@@ -83,14 +84,14 @@ class Online(GoalSettings, EnvironmentSettings):
             goals=goals,
             folder=self.out,
             resume=self.resume,
-            # No arguments are nothing to compare: earlier runs, which knew of none, go on.
+            # Empty arguments are not compared, so that runs from before these flags can be resumed.
             about={name: value for name, value in self.about().items() if name != "online" and value != []},
             periods=self.periods,
         )
         if goals is not None and learning.progress.step:
             _recall(goals, learning)
         learning.run()
-        seed = 10_000 + 1000 * self.seed  # other starts and goals than those that were learned from
+        seed = 10_000 + 1000 * self.seed  # starts and goals other than in training
         episodes = evaluate(learning.agent(), env, self.evaluate, seed=seed, progress=True)
         seconds = time.perf_counter() - started
         command = f"ebm-control online --env {self.env} --model {self.model} --seed {self.seed}"
@@ -111,16 +112,16 @@ class Online(GoalSettings, EnvironmentSettings):
         return plain(summary)
 
     def about(self) -> dict[str, Any]:
-        """What a run that is resumed has to share with its beginning, as JSON gives it back."""
+        """The settings that a resumed run must have in common with its first part, as read back from JSON."""
         known: dict[str, Any] = plain(self)
         for name in ("out", "resume", "evaluate"):
             del known[name]
-        if self.model != "energy":  # an energy's sample buffer has a place for each step there will be
+        if self.model != "energy":  # an energy's sample buffer has a slot for each of these steps
             del known["online"]["steps"]
         return known
 
     def _check(self) -> World:
-        """The environment's spaces; complains of whatever makes no sense before anything is written."""
+        """The environment's spaces; raises `InputError` for invalid settings before anything is written."""
         require_counts(self, "evaluate", "horizon")
         self.check_goal()
         require_numbers(self, "place", above=True)
@@ -131,13 +132,13 @@ class Online(GoalSettings, EnvironmentSettings):
         if newest_checkpoint(self.out, self.resume, "out") is not None:
             before = read_settings(self.out) or {}
             for name, now in _flat(self.about()).items():
-                known = _flat(before).get(name, now)  # a setting that is new has no other value before
+                known = _flat(before).get(name, now)  # new settings are not compared
                 require(known == now, name, given=now, expected=f"{known}, as in the run that is resumed")
         return world
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by the names of their flags: "online.steps"."""
+    """Settings by the names of their flags, such as "online.steps"."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
         found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
@@ -145,7 +146,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _recall(goals: FrontierGoals, learning: OnlineLearning) -> None:
-    """Show explorers where a run that is resumed has been."""
+    """Mark the places that a resumed run has visited as visited."""
     states, _, _ = learning.experience.data.transitions()
     count = learning.settings.environments
     for first in range(0, len(states), count):
@@ -155,11 +156,11 @@ def _recall(goals: FrontierGoals, learning: OnlineLearning) -> None:
 
 
 def learning_curve(path: Path, progress: Progress, final: Episodes, over: int = 20) -> Path:
-    """Returns while learning, their mean over the last `over` episodes, and that of the evaluation at the end."""
+    """Plot returns during learning, their mean over the last `over` episodes, and the final evaluation's mean."""
     figure = new_figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
     steps, returns = (np.array([getattr(e, name) for e in progress.episodes]) for name in ("step", "return_"))
-    ends = [int(np.flatnonzero(steps == step)[-1]) + 1 for step in np.unique(steps)]  # many may end at once
+    ends = [int(np.flatnonzero(steps == step)[-1]) + 1 for step in np.unique(steps)]  # some end at once
     means = [returns[max(0, end - over) : end].mean() for end in ends]
     axes.plot(steps, returns, ".", color="grey", alpha=0.5, label="an episode")
     axes.plot(np.unique(steps), means, color="#1b6ca8", label=f"mean of the last {over}")

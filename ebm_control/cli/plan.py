@@ -1,4 +1,4 @@
-"""`ebm-control plan`: drive an environment by planning in a trained energy, for its goals or for a learned reward."""
+"""`ebm-control plan`: control an environment by planning with a trained energy, for goals or a learned reward."""
 
 from __future__ import annotations
 
@@ -29,55 +29,55 @@ from ebm_control.training.regression import seeded
 
 @dataclass(kw_only=True)
 class GoalSettings:
-    """What plans are for; commands that plan take these flags by inheriting them."""
+    """Flags of the planning objective, inherited by commands that plan."""
 
     goal_index: tuple[int, ...] = (0, 1)
-    """Observation coordinates that the environment's goal names."""
+    """Observation coordinates that the environment's goal refers to."""
     goal_weight: float = 20.0
-    """Of the goal's L1 distance, in normalised units."""
+    """Weight of the L1 distance to the goal, in normalised units."""
     reward_weight: float = 20.0
-    """Of a learned reward, in deviations of the first ones, where the environment has no goals."""
+    """Weight of a learned reward, in units of the initial rewards' std; for environments without goals."""
 
     def check_goal(self) -> None:
-        """Raise `InputError` where a weight is out of range."""
+        """Raise `InputError` if a weight is out of range."""
         require_numbers(self, "goal_weight", "reward_weight", above=True)
 
     def goal_cost(self, layout: TrajectoryLayout) -> Energy:
-        """Cost of a plan for the environment's goal."""
+        """Cost of the distance between a plan and the environment's goal."""
         return self.goal_weight * GoalCost(layout, self.goal_index, smooth=0.02)
 
 
 @dataclass
 class Plan(GoalSettings, EnvironmentSettings):
-    """Drive an environment by minimising a trained energy (MPC): to its goals, or for a learned reward."""
+    """Control an environment by minimising a trained energy (MPC), for its goals or for a learned reward."""
 
     checkpoint: Path
     """Run folder of `ebm-control train`, or a checkpoint in it."""
     env: str
-    """An environment with goals (observation, achieved_goal, desired_goal), such as ebm/Reacher-v0; or any, with
-    --reward learned."""
+    """An environment with goals (observation, achieved_goal, desired_goal), such as ebm/Reacher-v0; or any environment
+    with --reward learned."""
     out: Path = Path("runs/plan")
     """Run folder: figures and summary."""
     episodes: int = 10
-    """Driven side by side."""
+    """Number of episodes, run in parallel."""
     sampler: Literal["langevin", "mppi", "cem"] = "langevin"
-    """What minimises the energy."""
+    """Sampler that minimises the energy."""
     horizon: int = 15
-    """Steps ahead."""
+    """Planning horizon in steps."""
     reward: Literal["goal", "learned"] = "goal"
-    """What plans are for: the distance to the environment's goal, or a reward (and the ends of episodes) fitted to
+    """Objective of plans: the distance to the environment's goal, or a reward (with the ends of episodes) fitted to
     --data."""
     data: str | None = None
-    """Rollouts with rewards, to learn the reward from: .npz or Minari id; those that the energy was trained on, say."""
+    """Rollouts with rewards for fitting the reward: .npz or Minari id, such as the training data of the energy."""
     reward_updates: int = 2000
-    """Of the learned reward."""
+    """Updates of the learned reward."""
     random_goals: bool = False
     """Draw a goal for each episode (environments that take `goal="random"`)."""
     seed: int = 0
-    """Of episodes, chains and the learned reward."""
+    """Seed of episodes, chains and the learned reward."""
 
     def run(self) -> dict[str, Any]:
-        """Drive, draw, and say how well."""
+        """Run the episodes and plot; returns the summary."""
         require_counts(self, "episodes", "horizon", "reward_updates")
         self.check_goal()
         require_seed("seed", self.seed)
@@ -116,7 +116,7 @@ class Plan(GoalSettings, EnvironmentSettings):
         return plain(summary)
 
     def _environment(self) -> Any:
-        """What makes an environment; raises `InputError` where it does not take the goals that are asked for."""
+        """A function that makes an environment; raises `InputError` if it does not accept random goals."""
         if not self.random_goals:
             return self.made_from(self.env)
         env = self.made_from(self.env, goal="random")
@@ -129,7 +129,7 @@ class Plan(GoalSettings, EnvironmentSettings):
         return env
 
     def _rewarded(self, model: TrajectoryModel) -> RolloutBuffer:
-        """The data that a reward is learned from."""
+        """The data for fitting a reward."""
         if self.data is None:
             raise InputError(
                 "data: expected rollouts to learn the reward from, got none with --reward learned"
@@ -152,7 +152,7 @@ class Plan(GoalSettings, EnvironmentSettings):
         return buffer
 
     def _reward_cost(self, model: TrajectoryModel, buffer: RolloutBuffer) -> tuple[Energy, dict[str, Any]]:
-        """Cost of a plan for the reward, learned from data as `online` does, and how well it is known."""
+        """Cost of a plan from a reward learned as in `ebm-control online`, and the errors of that reward."""
         normalizer, layout = model.normalizer, model.normalizer.layout
         with seeded(self.seed):
             reward, end = RewardNetwork(layout), EndNetwork(layout)
@@ -163,7 +163,7 @@ class Plan(GoalSettings, EnvironmentSettings):
 
 
 def outcome_of(episodes: Episodes) -> dict[str, Any]:
-    """What a summary says of episodes."""
+    """Metrics of episodes for the summary."""
     return {
         "return_mean": episodes.mean,
         "return_ci95": episodes.ci95,

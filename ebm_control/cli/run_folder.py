@@ -25,18 +25,18 @@ SETTINGS, SUMMARY, LOCK = "settings.json", "summary.json", ".lock"
 class RunFolder:
     """`settings.json`, `events/`, `checkpoints/`, `figures/` and `summary.json` under one path; a context manager.
 
-    Within the block the folder is this process's alone. What another command or the user wrote there is not overwritten
-    by settings and summary, and what cannot be written is found out before the work. A block that fails before it has
-    left a file leaves the folder as it was: no settings of a run that never was, and no folder where there was none.
+    Within the block this process has the folder to itself. Settings and summary do not overwrite files of another
+    command or of the user, and a folder that cannot be written to raises before the work. A block that fails before it
+    has written a file leaves the folder as it was, without settings, or removes it if it did not exist.
 
     Args:
-        path: made if it does not exist.
+        path: created if it does not exist.
         settings: the command's dataclass, written when the block begins.
 
     Raises:
-        InputError: no folder can be made at `path`, another process is at work in it, or it holds the settings or the
-            summary of something else.
-        OSError: nothing can be written to it.
+        InputError: no folder can be created at `path`, another process is using it, or it has the settings or the
+            summary of another command.
+        OSError: the folder is not writable.
 
     """
 
@@ -79,18 +79,18 @@ class RunFolder:
 
     @property
     def figures(self) -> Path:
-        """Folder of pictures."""
+        """Folder of the plots."""
         return self.path / "figures"
 
     def clear(self) -> None:
-        """Remove checkpoints and events of an earlier run of the same command, and nothing else."""
+        """Remove only the checkpoints and events of an earlier run of the same command."""
         remove_checkpoints(self.path / "checkpoints")
         events = self.path / "events"
         for folder in (*(path for path in events.glob("*") if path.is_dir()), events):
             remove_files(folder, [path.name for path in folder.glob(f"events.out.tfevents.*{SUFFIX}")])
 
     def write_json(self, name: str, content: object) -> Path:
-        """Write a JSON file, in one piece."""
+        """Write a JSON file atomically."""
         path = self.path / name
         with whole_file(path) as draft:
             draft.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -101,7 +101,7 @@ class RunFolder:
         return self.write_json(SUMMARY, plain(summary))
 
     def _require_own(self) -> None:
-        """Refuse a folder where settings or summary of something else would be overwritten."""
+        """Raise `InputError` if settings or summary of another command would be overwritten."""
         settings, summary = self.path / SETTINGS, self.path / SUMMARY
         known = read_settings(self.path)
         if known is None:
@@ -134,10 +134,10 @@ class RunFolder:
 
 
 class _Before:
-    """What a folder held before a run: given back where the run has left nothing but its settings.
+    """Contents of a folder before a run, restored if the run has written nothing but its settings.
 
     Args:
-        path: of the folder, which may not exist.
+        path: the folder, which may not exist.
 
     """
 
@@ -148,10 +148,10 @@ class _Before:
         self.content = self.settings.read_bytes() if self.settings.is_file() else None
 
     def restore_settings(self) -> None:
-        """Give back the settings that were there, or remove the run's; while the folder is this process's alone."""
+        """Restore the earlier settings, or remove the run's; called while the folder is locked."""
         new = {path for path in self.path.rglob("*") if path.is_file()} - self.paths
         if new - {self.settings, self.path / LOCK}:
-            return  # something of the run is worth keeping, and what it was run with
+            return  # the run has written files, so its settings stay
         with suppress(OSError):
             if self.content is None:
                 if self.settings in new:
@@ -170,7 +170,7 @@ class _Before:
 
 @contextmanager
 def _named(folder: Path) -> Iterator[None]:
-    """Say what was written to where an error names no file, as those of full disks do not."""
+    """Add the folder's name to errors without a file name, such as those of full disks."""
     try:
         yield
     except OSError as error:
@@ -180,10 +180,10 @@ def _named(folder: Path) -> Iterator[None]:
 
 
 def read_settings(folder: Path) -> dict[str, Any] | None:
-    """Settings of an earlier run in `folder`; None where there are none, or those of something else.
+    """Settings of an earlier run in `folder`; None if there are none, or the file is not from this program.
 
     Raises:
-        InputError: there are some that are damaged.
+        InputError: the settings are damaged.
 
     """
     path = folder / SETTINGS
@@ -196,15 +196,15 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
             f"out: expected settings of an earlier run in {path}, got what cannot be read ({error}); "
             "restore it, or choose another folder"
         ) from error
-    # All commands have an `out`; other tools' settings hardly do.
+    # All commands have an `out`; settings of other tools are unlikely to.
     return known if isinstance(known, dict) and "out" in known else None
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path of the same ending to write to, which takes the place of `path` when the block ends well.
+    """A temporary path with the same suffix to write to, which replaces `path` when the block succeeds.
 
-    A block that fails or is stopped leaves neither a part of the file nor changes the one that was there.
+    A block that fails or is stopped leaves no partial file, and does not change an existing one.
     """
     draft = path.with_name(f".draft_{os.getpid()}_{path.name}")
     try:
@@ -225,7 +225,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, torch.Tensor) or hasattr(value, "tolist"):
         return plain(value.tolist())
     if isinstance(value, float):
-        return value if math.isfinite(value) else None  # JSON knows no NaN
+        return value if math.isfinite(value) else None  # JSON has no NaN
     if value is None or isinstance(value, str | int | bool):
         return value
     return str(value)

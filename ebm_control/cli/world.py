@@ -1,4 +1,4 @@
-"""Spaces and goals of an environment, looked at before any work."""
+"""Spaces and goals of an environment, checked before any work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ebm_control.data.goals import goal_space, require_goal_coordinates
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.online import FrontierGoals
 
-PLACE = 0.07  # of the range of goals: size of a place to explore
+PLACE = 0.07  # size of a place to explore, as a share of the range of goals
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class World:
     """Spaces of an environment.
 
     Attributes:
-        states: flat observations.
-        action: flat actions.
-        goal: goals, which name the observation coordinates `index`; None where there are none.
+        states: space of flat observations.
+        action: space of flat actions.
+        goal: space of goals, which refer to the observation coordinates `index`; None without goals.
         index: see `goal`.
 
     """
@@ -38,8 +38,8 @@ class World:
         """Spaces of the environment that `make` makes, called `name`.
 
         Raises:
-            InputError: no such environment, spaces other than flat Boxes, or goals that name other coordinates than
-                `index`.
+            InputError: no such environment, spaces other than flat Boxes, or goals that refer to coordinates other
+                than `index`.
 
         """
         env = make_env(make)
@@ -54,7 +54,7 @@ class World:
         return cls(states, action, goal, index)
 
     def frontier(self, place: float | None, seed: int) -> FrontierGoals:
-        """Goals next to where something has been, places of raw width `place`."""
+        """Exploration goals next to visited places, with places of raw width `place`."""
         if self.goal is None:
             raise InputError(
                 "explore: expected an environment with goals, to head for places, got one without"
@@ -71,7 +71,7 @@ class World:
         return FrontierGoals(self.states.shape[0], self.index, size, *bounds, seed=seed)
 
     def require_model(self, normalizer: Normalizer) -> None:
-        """Raise `InputError` unless a model in these units is of observations and actions as this environment has."""
+        """Raise `InputError` unless the model's observations and actions fit those of this environment."""
         known = normalizer.obs_mean.numel(), normalizer.act_mean.numel()
         here = self.states.shape[0], self.action.shape[0]
         require(

@@ -1,4 +1,4 @@
-"""Continual learning: classes that arrive one task at a time."""
+"""Continual learning: classes arrive one task at a time."""
 
 from ebm_control.continual.discriminant import Discriminant
 from ebm_control.continual.divergence import Divergence

@@ -1,4 +1,4 @@
-"""The plainest generative classifier: a Gaussian a class, one covariance for all, by running sums."""
+"""The simplest generative classifier: one Gaussian per class with a shared covariance, from running sums."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Shape = tuple[int, int, int]
 
 
 class Discriminant(Learner):
-    """Streaming linear discriminant analysis on pixels (Hayes & Kanan 2020): exact, and the order of images is nothing.
+    """Streaming linear discriminant analysis on pixels (Hayes & Kanan 2020); exact for any order of the images.
 
     Args:
-        shape: of one image.
-        classes: there are.
+        shape: shape (C, H, W) of one image.
+        classes: number of classes.
         shrinkage: share of the identity in the covariance.
 
     """
@@ -36,11 +36,11 @@ class Discriminant(Learner):
 
     @property
     def parameters(self) -> int:
-        """Numbers that are learned: the classes' means and the covariance that they share."""
+        """Number of learned parameters: the classes' means and their shared covariance."""
         return self._sums.numel() + self._products.numel()
 
     def observe(self, batch: StreamBatch) -> float:
-        """Add up images and their products; there is no loss."""
+        """Add images and their products to the running sums; returns 0, as there is no loss."""
         x = batch.x.flatten(1).double()
         self._sums.index_add_(0, batch.labels, x)
         self._counts += torch.bincount(batch.labels, minlength=len(self._counts))
@@ -48,7 +48,7 @@ class Discriminant(Learner):
         return 0.0
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logarithms of densities but for what all classes share; minus infinity for classes that were not seen."""
+        """Log densities `(B, classes)` up to a constant shared by all classes; minus infinity for unobserved ones."""
         seen = self._counts > 0
         means = self._sums[seen] / self._counts[seen, None]
         within = self._products - (means.T * self._counts[seen]) @ means

@@ -1,4 +1,4 @@
-"""Du & Mordatch's way: energies of classes by contrastive divergence with a sample buffer."""
+"""Class-conditional energies by contrastive divergence with a sample buffer (Du & Mordatch 2019)."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from ebm_control.training.trainer import Trainer
 
 
 class Divergence(Learner):
-    """Energies of classes by contrastive divergence (Du & Mordatch 2019); the class of least energy is condition.
+    """Class-conditional energies by contrastive divergence (Du & Mordatch 2019); predicts the class of least energy.
 
-    Chains of a batch are of its classes, wherever in the buffer they come from: what is left there of earlier classes
-    teaches that it is not of the new ones, though no image of theirs is kept.
+    Chains are conditioned on the classes of the batch, wherever in the buffer they start. Samples of earlier classes
+    left in the buffer so become negative samples of the new classes, although no image of theirs is stored.
 
     Args:
-        energy: one network for all classes, as the paper has it, or one a class.
-        learning_rate: of Adam, without momentum.
-        steps: of Langevin, of each chain.
-        chains: in the sample buffer.
-        energy_l2: weight of the squared energy; energies of classes are compared, so it keeps them about 0.
-        data_noise: deviation of noise on images, as in `ImageTrainSettings`.
-        seed: of chains and noise.
+        energy: one network for all classes, as in the paper, or one per class.
+        learning_rate: learning rate of Adam, without momentum.
+        steps: Langevin steps of each chain per update.
+        chains: number of chains in the sample buffer.
+        energy_l2: weight of the squared energy, which keeps the energies of all classes near 0 and so comparable.
+        data_noise: std of the Gaussian noise added to training images.
+        seed: seed of chains and noise.
 
     """
 
@@ -72,12 +72,12 @@ class Divergence(Learner):
         return parameters_of(self.energy)
 
     def observe(self, batch: StreamBatch) -> float:
-        """One update, with a chain for each image."""
+        """One update with one chain per image; returns its loss."""
         self._seen[batch.labels] = True
         condition = nn.functional.one_hot(batch.labels, self.energy.classes).to(batch.x)
         noise = torch.randn(batch.x.shape, generator=self._noise)
         return self.trainer.update(Batch(batch.x + self.data_noise * noise, condition))
 
     def logits(self, x: Tensor) -> Tensor:
-        """Energies' negatives, of classes that were seen."""
+        """Negative energies `(B, classes)`; minus infinity for classes that were not observed yet."""
         return self.energy.logits(x, self._seen)

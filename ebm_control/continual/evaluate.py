@@ -1,4 +1,4 @@
-"""Learning from a stream, with what is known of every task after every task."""
+"""Learning from a stream, with an evaluation on every task after every task."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from ebm_control.data.streams import TaskStream
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a learner knew when.
+    """Accuracies and scores of a learner on every task, over the course of a stream.
 
     Attributes:
-        accuracies: `(T, T)`: after (or, without boundaries, at the end of the time of) task i, share of test images of
-            task j that are classified correctly among all classes seen. `(S, T)` where a stream of S tasks was learned
-            and one of T was asked for.
-        untrained: `(T,)` accuracies of the learner before it learned; 0 for one that tells classes only once seen.
-        scores: `(T, classes, classes)` mean logits, centred, of the classes asked for (last axis) with test images of
-            a class: an energy's landscape, but for its sign. NaN where a class was not seen.
-        seconds: of learning alone.
-        boundaries: tasks were learned one after the other.
+        accuracies: `(T, T)`: accuracy on test images of task j after task i (without boundaries: at the end of task
+            i's period), among all classes observed so far. `(S, T)` where a stream of S tasks was learned and one of T
+            tasks was tested.
+        untrained: `(T,)` accuracies before training; 0 for learners that predict only observed classes.
+        scores: `(T, classes, classes)` mean centred logits after each task: test images of a class (axis 1), logit of
+            a class (axis 2). For an energy, its negative landscape. NaN for classes that were not observed.
+        seconds: training time, without evaluation.
+        boundaries: whether tasks were learned one after the other.
 
     """
 
@@ -46,7 +46,7 @@ class Outcome:
 
     @property
     def forgetting(self) -> float:
-        """What was lost of the best that each task but the last ever had, a mean (Chaudhry et al. 2018)."""
+        """Best minus final accuracy, a mean over all tasks but the last (Chaudhry et al. 2018)."""
         if len(self.accuracies) < 2:
             return 0.0
         best = self.accuracies[:-1, :-1].max(axis=0)
@@ -54,10 +54,10 @@ class Outcome:
 
     @property
     def forward_transfer(self) -> float | None:
-        """Accuracy of a task before its time beyond the untrained learner's, a mean (Lopez-Paz & Ranzato 2017).
+        """Accuracy just before a task minus the untrained learner's, a mean over tasks (Lopez-Paz & Ranzato 2017).
 
-        0 where tasks bring classes of their own; None where the next task begins before the last one ends, or where
-        other tasks were asked for than were learned.
+        0 where every task has new classes. None where tasks overlap, or where other tasks were tested than were
+        learned.
         """
         if not self._one_after_the_other:
             return None
@@ -66,9 +66,9 @@ class Outcome:
 
     @property
     def backward_transfer(self) -> float | None:
-        """Accuracy of a task at the end beyond that right after it, a mean over all but the last (ibid.).
+        """Final accuracy minus that right after the task, a mean over all tasks but the last (same source).
 
-        Minus the forgetting of a learner that is never better at a task than right after it. None as above.
+        Equals minus `forgetting` if a task's accuracy is best right after it. None as for `forward_transfer`.
         """
         if not self._one_after_the_other:
             return None
@@ -92,22 +92,22 @@ def learn(
     seed: int = 0,
     report: Callable[[Outcome], None] | None = None,
 ) -> Outcome:
-    """Let a learner see a stream once.
+    """Train a learner on one pass over a stream, and evaluate it on all tasks after every task.
 
     Args:
-        learner: that learns.
-        stream: of tasks.
-        updates: of each task.
-        batch_size: images an update.
-        overlap: see `TaskStream.batches`; the learner is told when a task ends only where this is None.
-        test: test images of each task, drawn once for all learners; None for all.
-        tested: whose tasks are asked for, of the same classes; None for the stream's own.
-        seed: of the batches.
-        report: called after each task with what is known so far: rows of the tasks that were learned.
+        learner: the learner to train.
+        stream: the tasks.
+        updates: updates per task.
+        batch_size: images per update.
+        overlap: see `TaskStream.batches`; the learner is notified of the end of a task only if this is None.
+        test: test images per task, the same for all learners; None for all.
+        tested: stream of the tasks to test on, with the same classes; None for `stream`.
+        seed: seed of the batches.
+        report: called after each task with the outcome so far, with one row per finished task.
 
     Raises:
-        InputError: a figure is out of its range, `tested` has other classes, or the learner needs boundaries of tasks
-            where there are none.
+        InputError: a value is out of range, `tested` has other classes, or the learner needs task boundaries and the
+            stream has none.
 
     """
     batches = stream.batches(updates, batch_size, overlap=overlap, seed=seed)
@@ -138,7 +138,7 @@ def learn(
 
 
 def _asked(task: ImageSet, count: int | None) -> tuple[Tensor, Tensor]:
-    """Test images and labels; the first ones of a set need not be like the rest (MNIST's are harder)."""
+    """Randomly drawn test images and labels; the first ones of a set may be atypical (MNIST's are harder)."""
     images, labels = task.part("test"), task.test_labels
     if count is None or count >= len(labels):
         return images, labels
@@ -154,7 +154,7 @@ def _accuracy(learner: Learner, images: Tensor, labels: Tensor) -> float:
 def _scores(
     learner: Learner, sets: list[tuple[Tensor, Tensor]], classes: int, count: int = 100
 ) -> NDArray[np.float64]:
-    """Mean logits of a few images of each class and task, less their mean over classes that were seen."""
+    """Mean logits of a few images of each class and task, minus their mean over the observed classes."""
     total, count_of = np.zeros((classes, classes)), np.zeros(classes)
     for images, labels in sets:
         for label in labels.unique().tolist():

@@ -1,4 +1,4 @@
-"""Figures of what a learner knew when: accuracies of all tasks, and energies of all classes."""
+"""Plots of continual learning: accuracies on all tasks over time, and energies of all classes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def draw_accuracies(path: Path, found: Mapping[str, NDArray[np.float64]]) -> Path:
-    """Accuracies of every task after every task, a panel a learner.
+    """Plot accuracies on every task after every task, one panel per learner.
 
     Args:
-        path: of the picture; its folder is made.
-        found: by name, `Outcome.accuracies` or a mean of such.
+        path: file of the picture; its folder is created.
+        found: `Outcome.accuracies`, or a mean over seeds, by name of the learner.
 
     """
     figure = new_figure(figsize=(2.6 * len(found), 2.9))
@@ -39,11 +39,11 @@ def draw_accuracies(path: Path, found: Mapping[str, NDArray[np.float64]]) -> Pat
 
 
 def draw_landscape(path: Path, scores: NDArray[np.float64]) -> Path:
-    """Mean energies of every class asked for with images of every class, a panel a task; blue where low.
+    """Plot mean energies of every class for images of every class, one panel per task; low energies are blue.
 
     Args:
-        path: of the picture; its folder is made.
-        scores: `(T, classes, classes)`, `Outcome.scores`: centred over the classes seen; NaN for those that were not.
+        path: file of the picture; its folder is created.
+        scores: `(T, classes, classes)`, `Outcome.scores`: centred over observed classes; NaN for the others.
 
     """
     figure = new_figure(figsize=(2.2 * len(scores), 2.5))

@@ -1,4 +1,4 @@
-"""The generative energy: every class has one, and an image is of the class whose energy explains it best."""
+"""Generative energies: one per class; the predicted class is the one whose energy explains the image best."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from ebm_control.training.trainer import Trainer
 
 Shape = tuple[int, int, int]
 NOISE = (0.1, 1.0)
-BASE_IMAGES = 500  # of a class, that its Gaussian base is fitted to
+BASE_IMAGES = 500  # images of a class to which its Gaussian base is fitted
 
 
 class InnerProduct(nn.Module):
     """`⟨x, g(x, σ)⟩` with a perceptron g: `(B, C, H, W)` and `(B, 1)` to `(B, 1)`; see `UNet`.
 
-    What g makes of few hidden units lies on few directions; noise does not. A gain a pixel takes off the rest of it.
+    With few hidden units g spans few directions, but noise spans all. A gain per pixel models the remaining noise.
 
     Args:
-        shape: of one image.
-        width: of its two hidden layers.
+        shape: shape (C, H, W) of one image.
+        width: units of each of its two hidden layers.
 
     """
 
@@ -44,14 +44,14 @@ class InnerProduct(nn.Module):
         self.gain = MLP(1, (8,), size)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """`condition` is log σ."""
+        """Values `(B, 1)` of images `x` `(B, C, H, W)`; `condition` `(B, 1)` is log σ."""
         flat = x.flatten(1)
         made = self.network(torch.cat([flat, condition], dim=1)) + self.gain(condition) * flat
         return (flat * made).sum(dim=1, keepdim=True)
 
 
 class _Plain(nn.Module):
-    """A perceptron of an image that is condition nothing: `(B, C, H, W)` and `(B, 0)` to `(B, 1)`."""
+    """An unconditional perceptron of images: `(B, C, H, W)` and `(B, 0)` to `(B, 1)`."""
 
     def __init__(self, shape: Shape, width: int) -> None:
         super().__init__()
@@ -63,16 +63,16 @@ class _Plain(nn.Module):
 
 
 class ClassEnergies(SplitEnergy):
-    """One energy a class, `E_y(x)` or of noised images `E_y(x, σ)`: no weight is shared, and nothing learned is lost.
+    """One energy per class, `E_y(x)` or with noise levels `E_y(x, σ)`. No weights are shared, so nothing is forgotten.
 
-    Its context is 1 at the class and 0 elsewhere, and log σ if there is noise: an `ImageEnergy` that shares its network
-    takes the same.
+    The context is the one-hot class, followed by log σ if there are noise levels, as for a conditional `ImageEnergy`
+    with one shared network.
 
     Args:
-        shape: of one image.
-        classes: energies.
-        width: of each one's network.
-        noise: least and greatest noise level; None for energies of images as they are.
+        shape: shape (C, H, W) of one image.
+        classes: number of energies.
+        width: hidden units of each network.
+        noise: lowest and highest noise level; None for energies without noise levels.
 
     """
 
@@ -91,11 +91,11 @@ class ClassEnergies(SplitEnergy):
         )
 
     def of(self, label: int) -> ImageEnergy:
-        """The energy of images of the class `label`, without a context but for the noise level."""
+        """The energy of images of the class `label`; its context is the noise level, if any."""
         return require_is(self.energies[label], ImageEnergy, "energies")
 
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Base and what the network of the image's class adds, `(B,)` each; the context is as in the class."""
+        """Base and network part of the energy of the image's class, `(B,)` each; the context is that of the class."""
         wide = self.classes + (self.noise is not None)
         expected = f"classes{'' if self.noise is None else ' and log σ'}, ({len(x)}, {wide})"
         fits = context is not None and context.shape == (len(x), wide)
@@ -111,7 +111,7 @@ class ClassEnergies(SplitEnergy):
         return base, tilt
 
     def logits(self, x: Tensor, among: Tensor) -> Tensor:
-        """As those of `GatedEnergy`, of energies without noise."""
+        """Negative energies `(B, classes)`, without noise levels; minus infinity outside of `among` `(classes,)`."""
         require(self.noise is None, "energy", given=f"noise levels {self.noise}", expected="none")
         found = x.new_full((len(x), self.classes), float("-inf"))
         for label in among.nonzero()[:, 0].tolist():
@@ -120,20 +120,20 @@ class ClassEnergies(SplitEnergy):
 
 
 class Generative(Learner):
-    """Energies of classes by denoising score matching; a class is told by whose gradient tells noise best.
+    """Class energies by denoising score matching; predicts the class whose gradient denoises the image best.
 
-    `∫ E |σ ∇E_y(x + σ ε, σ) - ε|² d log σ` over all σ bounds `-log p(x | y)` but for a constant, and compares classes
-    that were never seen together; energies, each known but for a constant of its own, do not. Here it is cut off at the
-    least and the greatest level (Li et al. 2023 tell classes so by diffusion models).
+    `∫ E |σ ∇E_y(x + σ ε, σ) - ε|² d log σ` over all σ bounds `-log p(x | y)` up to a shared constant, so it compares
+    classes that were never trained together. The energies themselves do not: each has a constant of its own. Here the
+    integral is cut off at the lowest and highest level (Li et al. 2023 classify so with diffusion models).
 
     Args:
-        shape: of one image.
-        classes: there are.
-        width: of each class's network.
-        learning_rate: of Adam.
-        noise: least and greatest noise level.
-        levels: noise levels that a class is told at, one draw of noise each.
-        seed: of weights and noise.
+        shape: shape (C, H, W) of one image.
+        classes: number of classes.
+        width: hidden units of each class's network.
+        learning_rate: learning rate of Adam.
+        noise: lowest and highest noise level.
+        levels: number of noise levels used for classification, with one draw of noise each.
+        seed: seed of weights and noise.
 
     """
 
@@ -175,7 +175,7 @@ class Generative(Learner):
         return parameters_of(self.energy)
 
     def observe(self, batch: StreamBatch) -> float:
-        """One update of the trainer that all energies have."""
+        """One update of the energies of the batch's classes; returns its loss."""
         for label in batch.labels.unique().tolist():
             if self._counts[label] < BASE_IMAGES:
                 self._fit_base(label, batch.x[batch.labels == label])
@@ -184,7 +184,7 @@ class Generative(Learner):
         return self.trainer.update(Batch(batch.x, condition))
 
     def _fit_base(self, label: int, x: Tensor) -> None:
-        """Mean and deviation of the class's first images, which are not kept; of two and more."""
+        """Fit mean and std of the base to the class's first images (at least two), which are not stored."""
         self._counts[label] += len(x)
         self._moments[label] += torch.stack([x.sum(dim=0), x.square().sum(dim=0)])
         if self._counts[label] >= 2:
@@ -194,7 +194,7 @@ class Generative(Learner):
             base.std.copy_((squares - mean.square()).mean().clamp(min=0.01).sqrt())
 
     def logits(self, x: Tensor) -> Tensor:
-        """Minus the errors of the noise that each class tells, `(B, classes)`."""
+        """Negative denoising errors `(B, classes)`; minus infinity for classes that were not observed yet."""
         found = torch.full((len(x), self.energy.classes), float("-inf"))
         for label in self._seen.nonzero()[:, 0].tolist():
             found[:, label] = -self._error(x, self.energy.of(label))

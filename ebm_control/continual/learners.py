@@ -1,4 +1,4 @@
-"""Learners of a stream, one update a batch: softmax classifiers and the discriminative energy."""
+"""Learners of a stream, one update per batch: softmax classifiers and the discriminative energy."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ class Learner(ABC):
 
     @abstractmethod
     def logits(self, x: Tensor) -> Tensor:
-        """`(B, classes)` of images `(B, C, H, W)`: the greatest is that of the predicted class."""
+        """Logits `(B, classes)` of images `(B, C, H, W)`; the predicted class has the greatest."""
 
     def finish_task(self, images: Tensor, labels: Tensor) -> None:
-        """A task has ended whose training images `(N, C, H, W)` and labels `(N,)` can be seen a last time."""
+        """Called when a task ends, with its training images `(N, C, H, W)` and labels `(N,)`; does nothing here."""
         del images, labels
 
     @property
     def parameters(self) -> int:
-        """Numbers that are learned; 0 where a learner does not say."""
+        """Number of learned parameters; 0 if the learner does not define it."""
         return 0
 
     @property
     def needs_boundaries(self) -> bool:
-        """It does nothing against forgetting where no one says when a task ends."""
+        """Whether its protection against forgetting relies on task boundaries; False here."""
         return False
 
     @torch.no_grad()
     def predict(self, x: Tensor, size: int = 1000) -> Tensor:
-        """Classes `(N,)` of images `(N, C, H, W)`; -1 where no class was seen yet."""
+        """Predicted classes `(N,)` of images `(N, C, H, W)`; -1 if no class was observed yet."""
         best = [self.logits(part).max(dim=1) for part in x.split(size)]
         return torch.cat([classes.where(values.isfinite(), -1) for values, classes in best])
 
 
 class _Replaying(Learner):
-    """A learner whose loss is taken on the batch, and on as many images of a memory.
+    """A learner whose loss covers the batch and as many images of a replay memory.
 
-    A small memory is soon known by heart. Against it, pixels may be hidden at random (dropout: Srivastava et al. 2014),
-    and averaged weights may tell classes (Polyak & Juditsky 1992); penalties hold the last ones.
+    A small memory is soon overfitted. Two regularisers help: input dropout (Srivastava et al. 2014), and prediction
+    with averaged weights (Polyak & Juditsky 1992). Penalties act on the current weights, not on the average.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class _Replaying(Learner):
         return parameters_of(self.network)
 
     def observe(self, batch: StreamBatch) -> float:
-        """One update of Adam, on the batch and on as many images of the memory."""
+        """One update of Adam on the batch and as many images of the memory; returns its loss."""
         self.network.train()
         shown, labels = self.shown(batch.x), batch.labels
         if self.memory is not None and len(self.memory):
@@ -105,7 +105,7 @@ class _Replaying(Learner):
         return float(loss.detach())
 
     def shown(self, x: Tensor) -> Tensor:
-        """Images with some pixels hidden, the others brighter by as much (dropout)."""
+        """Images after input dropout: some pixels set to 0, the others scaled up to keep the mean."""
         if not self.dropout:
             return x
         left = torch.rand((len(x), 1, *x.shape[2:]), generator=self._hiding) >= self.dropout
@@ -113,7 +113,7 @@ class _Replaying(Learner):
 
     @property
     def telling(self) -> nn.Module:
-        """The network that tells classes: with averaged weights where there are such."""
+        """The network used for prediction: the one with averaged weights, if there is one."""
         return (self.network if self.average is None else self.average.module).eval()
 
     @property
@@ -122,7 +122,7 @@ class _Replaying(Learner):
         return self.memory is not None and self.memory.needs_boundaries
 
     def share_of_new(self, batch: StreamBatch) -> float:
-        """Weight of the batch, the rest being the memory's: as of one task among those seen, or half."""
+        """Weight of the batch's loss against the memory's: one over the tasks so far, or 0.5 without boundaries."""
         return 0.5 if batch.task is None else 1 / (self.tasks_done + 1)
 
     @abstractmethod
@@ -135,33 +135,33 @@ class _Replaying(Learner):
         self.optimizer.step()
 
     def seen(self, labels: Tensor) -> Tensor:
-        """Labels of a batch, each once."""
+        """The distinct labels of a batch, `(K,)`."""
         return labels.unique()
 
     def finish_task(self, images: Tensor, labels: Tensor) -> None:
-        """Where boundaries are known, a memory is filled when a task ends."""
+        """A task has ended: its images are added to the memory, if there is one."""
         self.tasks_done += 1
         if self.memory is not None:
             self.memory.add(images, labels)
 
 
 class Softmax(_Replaying):
-    """A classifier by cross-entropy, with whatever keeps it from forgetting.
+    """A classifier trained by cross-entropy, with optional penalties and replay against forgetting.
 
     Args:
-        network: logits of images.
-        classes: there are.
-        learning_rate: of Adam.
-        among: classes that cross-entropy is over: "all" there will ever be, those "seen" so far, or those of the
-            "batch" (with its memory) alone.
+        network: maps images to logits.
+        classes: number of classes.
+        learning_rate: learning rate of Adam.
+        among: classes that the cross-entropy is over: "all" of the stream, those "seen" so far, or only those of the
+            "batch" (and its replayed images).
         penalties: see `Penalty`.
-        memory: what is replayed; None for nothing.
-        dropout: share of pixels that are hidden in training.
-        averaging: decay of the averaged weights that tell classes; 0 for the last ones.
-        seed: of hidden pixels.
+        memory: replay memory; None for no replay.
+        dropout: share of pixels that are set to 0 in training.
+        averaging: decay of the averaged weights used for prediction; 0 for the current weights.
+        seed: seed of the input dropout.
 
     Raises:
-        InputError: a figure is out of its range, or `among` is none of its words.
+        InputError: a value is out of range, or `among` is not one of the three names.
 
     """
 
@@ -187,22 +187,22 @@ class Softmax(_Replaying):
 
     @property
     def needs_boundaries(self) -> bool:
-        """Whether it has penalties, which are taken at the end of a task, or such a memory."""
+        """Whether it has penalties, which are updated at the end of a task, or a memory that needs boundaries."""
         return bool(self.penalties) or super().needs_boundaries
 
     def seen(self, labels: Tensor) -> Tensor:
-        """Classes `(K,)` that cross-entropy is over, the batch's `labels` `(B,)` counted among those seen."""
+        """Classes `(K,)` that the cross-entropy is over; records the batch's `labels` `(B,)` as observed."""
         self._seen[labels] = True
         if self.among == "all":
             return torch.arange(self.classes)
         return self._seen.nonzero()[:, 0] if self.among == "seen" else labels.unique()
 
     def loss(self, x: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
-        """Cross-entropy of images `(B, C, H, W)` and labels `(B,)` over `classes` `(K,)` alone."""
+        """Cross-entropy of images `(B, C, H, W)` and labels `(B,)` over `classes` `(K,)` only."""
         return functional.cross_entropy(_among(self.network(x), classes), labels)
 
     def learn(self, loss: Tensor, x: Tensor) -> None:
-        """A step down the loss with its penalties."""
+        """One step of the optimizer on the loss plus penalties."""
         for penalty in self.penalties:
             loss = penalty.added(loss, self.network, x, self._seen.nonzero()[:, 0])
         loss.backward()
@@ -213,31 +213,31 @@ class Softmax(_Replaying):
             penalty.stepped(self.network, before)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits `(B, classes)` of images `(B, C, H, W)`, minus infinity for classes not seen yet."""
+        """Logits `(B, classes)` of images `(B, C, H, W)`; minus infinity for classes not observed yet."""
         return _among(self.telling(x), self._seen.nonzero()[:, 0])
 
     def finish_task(self, images: Tensor, labels: Tensor) -> None:
-        """A task has ended: every penalty takes note of the weights, with its training images and labels."""
+        """A task has ended: fill the memory, and update every penalty with the task's images and labels."""
         super().finish_task(images, labels)
         for penalty in self.penalties:
             penalty.finish_task(self.network, images, labels, self._seen.nonzero()[:, 0])
 
 
 class Contrastive(_Replaying):
-    """The discriminative energy: a class is contrasted with one other, drawn from those of the batch (Li et al. 2022).
+    """The discriminative energy: each class is contrasted with one other class of the batch (Li et al. 2022).
 
-    `-log exp(-E(x, y)) / (exp(-E(x, y)) + exp(-E(x, y')))`: the loss says nothing of classes that are not there.
+    `-log exp(-E(x, y)) / (exp(-E(x, y)) + exp(-E(x, y')))`: the loss does not change energies of absent classes.
 
     Args:
-        energy: of images with classes.
-        learning_rate: of Adam.
-        memory: what is replayed; None for nothing. Other classes are then drawn from the memory's too.
-        dropout: share of pixels that are hidden in training.
-        averaging: decay of the averaged weights that tell classes; 0 for the last ones.
-        seed: of the other classes, and of hidden pixels.
+        energy: energy of image and class.
+        learning_rate: learning rate of Adam.
+        memory: replay memory; None for no replay. With a memory, the other class may also be one of its classes.
+        dropout: share of pixels that are set to 0 in training.
+        averaging: decay of the averaged weights used for prediction; 0 for the current weights.
+        seed: seed of the other classes and of the input dropout.
 
     Raises:
-        InputError: a figure is out of its range.
+        InputError: a value is out of range.
 
     """
 
@@ -258,12 +258,12 @@ class Contrastive(_Replaying):
         self._seen = torch.zeros(energy.classes, dtype=torch.bool)
 
     def seen(self, labels: Tensor) -> Tensor:
-        """Classes `(K,)` among the batch's `labels` `(B,)`, which count as seen from now on."""
+        """The distinct `labels` `(B,)` of the batch, `(K,)`; records them as observed."""
         self._seen[labels] = True
         return labels.unique()
 
     def loss(self, x: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
-        """Cross-entropy between the class and another; 0 where there is but one."""
+        """Cross-entropy between the true class and one other; 0 if there is only one class."""
         if len(classes) < 2:
             return 0.0 * self.energy.of_classes(x, labels[:, None]).sum()
         place = torch.searchsorted(classes, labels)
@@ -273,14 +273,14 @@ class Contrastive(_Replaying):
         return functional.softplus(energies[:, 0] - energies[:, 1]).mean()
 
     def logits(self, x: Tensor) -> Tensor:
-        """Energies' negatives, of classes that were seen."""
+        """Negative energies `(B, classes)`; minus infinity for classes not observed yet."""
         energy = self.telling
         assert isinstance(energy, GatedEnergy)
         return energy.logits(x, self._seen)
 
 
 def _among(logits: Tensor, classes: Tensor) -> Tensor:
-    """Logits of other classes made impossible."""
+    """Logits with all classes but `classes` `(K,)` set to minus infinity."""
     hidden = torch.ones(logits.shape[1], dtype=torch.bool)
     hidden[classes] = False
     return logits.masked_fill(hidden, float("-inf"))

@@ -1,4 +1,4 @@
-"""What is kept of a stream: a few images, each of those seen with equal chance."""
+"""Replay memory: a uniform random sample of the images of a stream."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ebm_control.checks import require, require_number, require_seed
 
 
 class Memory:
-    """Images by reservoir sampling (Vitter 1985): no boundary of tasks has to be known.
+    """A replay memory filled by reservoir sampling (Vitter 1985), which needs no task boundaries.
 
     Args:
-        capacity: images kept.
-        seed: of what is kept and drawn.
+        capacity: largest number of stored images.
+        seed: seed of the reservoir and of the draws.
 
     Raises:
-        InputError: room for no image.
+        InputError: a capacity below 1.
 
     """
 
@@ -40,7 +40,7 @@ class Memory:
         return self._labels[: len(self)].unique()
 
     def add(self, images: Tensor, labels: Tensor) -> None:
-        """See a batch `(B, C, H, W)`, `(B,)`."""
+        """Offer images `(B, C, H, W)` with labels `(B,)` to the reservoir."""
         if self._images is None or self._labels is None:
             self._images = images.new_empty((self.capacity, *images.shape[1:]))
             self._labels = labels.new_empty(self.capacity)
@@ -48,7 +48,7 @@ class Memory:
         drawn = (torch.rand(len(images), generator=self._generator, dtype=torch.double) * (number + 1)).long()
         place = torch.where(number < self.capacity, number, drawn)
         rows = (place < self.capacity).nonzero()[:, 0]
-        # Of images that were given one place the last stays.
+        # If several images are assigned the same slot, the last one is stored.
         last = {int(place[row]): int(row) for row in rows}
         if last:
             into, chosen = torch.tensor(list(last)), torch.tensor(list(last.values()))

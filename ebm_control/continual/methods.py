@@ -1,4 +1,4 @@
-"""Learners by name: baselines with the figures of the literature."""
+"""Learners by name: energies, and baselines with the settings of the literature."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from ebm_control.continual.penalties import Consolidation, Distillation, Intelli
 from ebm_control.training.regression import seeded
 
 Shape = tuple[int, int, int]
-WEIGHTS, MEMORY, CHOICES, SOURCE, HIDING = range(5)  # what seeds are for
-DREAMS = 200  # of each class
-SUM_WEIGHT = 0.1  # of generative energies, chosen on held-out training images of MNIST
+WEIGHTS, MEMORY, CHOICES, SOURCE, HIDING = range(5)  # purposes of seeds
+DREAMS = 200  # generated images per class
+SUM_WEIGHT = 0.1  # weight of the generative energies, chosen on held-out training images of MNIST
 
 
 @dataclass(frozen=True)
 class LearnerSettings:
-    """What a learner is made for.
+    """Settings of a learner, and the stream it is built for.
 
     Attributes:
-        shape: of an image.
-        classes: of the stream.
-        width: of hidden layers.
+        shape: shape (C, H, W) of an image.
+        classes: number of classes of the stream.
+        width: units of the hidden layers.
         memory_size: images that are stored and replayed; 0 for none.
-        boundaries: whether the stream says when a task ends; without, `learn` is given an overlap.
-        learning_rate: of Adam; None for that of the method.
-        dropout: share of pixels that discriminative learners hide in training.
-        averaging: decay of averaged weights that tell classes in place of the last ones, likewise.
-        penalty: weight of that of EWC (λ) or SI (c); None for that of the literature.
-        seed: of weights, memory and noise.
+        boundaries: whether the learner is notified when a task ends; if not, `learn` is given an overlap.
+        learning_rate: learning rate of Adam; None for the default of the method.
+        dropout: share of pixels set to 0 in training (discriminative learners only).
+        averaging: decay of the averaged weights used for prediction (discriminative learners only); 0 for none.
+        penalty: weight of the penalty of EWC (λ) or SI (c); None for the value of the literature.
+        seed: seed of weights, memory and noise.
 
     Raises:
-        InputError: a figure is out of its range.
+        InputError: a value is out of range.
 
     """
 
@@ -78,15 +78,15 @@ class LearnerSettings:
         require_seed("seed", self.seed)
 
     def rate(self, usual: float) -> float:
-        """Learning rate, where the method has a usual one."""
+        """The learning rate if it is set, else `usual`, the method's default."""
         return usual if self.learning_rate is None else self.learning_rate
 
     def penalty_weight(self, usual: float) -> float:
-        """Weight of a penalty, where the method has a usual one."""
+        """The weight of the penalty if it is set, else `usual`, the method's default."""
         return usual if self.penalty is None else self.penalty
 
     def seed_of(self, purpose: int) -> int:
-        """Seed of the generator for one purpose, all of them unequal: equal ones would draw the same numbers."""
+        """Seed of the generator for one purpose; each purpose has its own, so that their draws are independent."""
         return int(np.random.SeedSequence([self.seed, purpose]).generate_state(1)[0])
 
     def memory(self) -> Memory | None:
@@ -95,7 +95,7 @@ class LearnerSettings:
 
 
 def _softmax(kind: LearnerSettings, among: str, penalty: Penalty | None = None) -> Learner:
-    """A classifier by cross-entropy, Adam at 1e-3 (van de Ven & Tolias 2019)."""
+    """A classifier trained by cross-entropy with Adam at 1e-3 (van de Ven & Tolias 2019)."""
     with seeded(kind.seed_of(WEIGHTS)):
         network = Perceptron(kind.shape, kind.classes, kind.width)
     return Softmax(
@@ -114,7 +114,7 @@ def _softmax(kind: LearnerSettings, among: str, penalty: Penalty | None = None) 
 def _contrastive(kind: LearnerSettings, memory: Memory | None = None) -> Learner:
     """The discriminative energy: one hidden layer with boundaries, two without, Adam at 1e-4 (Li et al. 2022).
 
-    With a memory nothing is lost by learning faster: Adam at 1e-3, as classifiers have it.
+    With a memory Adam is at 1e-3, as for the classifiers: replay makes the low rate unnecessary.
     """
     with seeded(kind.seed_of(WEIGHTS)):
         energy = GatedEnergy(kind.shape, kind.classes, kind.width, layers=2 if not kind.boundaries else 1)
@@ -131,9 +131,9 @@ def _contrastive(kind: LearnerSettings, memory: Memory | None = None) -> Learner
 
 
 def _divergence(kind: LearnerSettings, shared: bool = False) -> Learner:
-    """Contrastive divergence, of one network (Du & Mordatch 2019) or of one a class.
+    """Contrastive divergence with one shared network (Du & Mordatch 2019) or one per class.
 
-    Energies of classes are compared: they have to be held near 0 by more than where an energy is only sampled.
+    Energies of classes are compared, so they are kept near 0 by a larger weight than if they were only sampled.
     """
     with seeded(kind.seed_of(WEIGHTS)):
         energy: GatedEnergy | ClassEnergies = (
@@ -145,18 +145,18 @@ def _divergence(kind: LearnerSettings, shared: bool = False) -> Learner:
 
 
 def _dreaming(kind: LearnerSettings) -> Learner:
-    """The discriminative energy that replays draws from the generative ones."""
+    """The discriminative energy with replay of samples of the generative energies."""
     source = _generative(kind)
     return Paired(_contrastive(kind, Dreams(source, DREAMS, kind.seed_of(MEMORY))), source)
 
 
 def _summed(kind: LearnerSettings) -> Learner:
-    """Discriminative and generative energies, added up."""
+    """The weighted sum of discriminative and generative energies."""
     return Paired(_contrastive(kind), _generative(kind), SUM_WEIGHT)
 
 
 def _generative(kind: LearnerSettings) -> Generative:
-    """An energy a class, each with a narrow network; it has nothing to replay."""
+    """One energy per class, each with a narrow network, without replay."""
     return Generative(
         kind.shape,
         kind.classes,
@@ -167,18 +167,18 @@ def _generative(kind: LearnerSettings) -> Generative:
 
 
 def _narrow(kind: LearnerSettings) -> int:
-    """Width of a network that there is one of for each class: of ten, all have the weights of one of the others."""
+    """Width of each per-class network: ten of them have about as many weights as one shared network."""
     return max(4, kind.width * 2 // 25)
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way to learn from a stream.
+    """A method of continual learning.
 
     Attributes:
-        make: the learner for its settings.
-        uses: names of the settings that it heeds, of those in `UNUSED`; the others have to be left as they are.
-        needs_boundaries: whether it has to be said when a task ends.
+        make: builds the learner from its settings.
+        uses: names of the settings in `UNUSED` that it does use; the others must keep their defaults.
+        needs_boundaries: whether the learner must be notified when a task ends.
 
     """
 
@@ -226,7 +226,7 @@ METHODS: dict[str, Method] = {
     ),
 }
 NEED_BOUNDARIES = tuple(name for name, method in METHODS.items() if method.needs_boundaries)
-# Settings that some methods do not use: what they have to be left at there, and why.
+# Settings that some methods do not use: the default that they must keep there, and why.
 UNUSED: dict[str, tuple[int | None, str]] = {
     "memory_size": (0, "keeps no images"),
     "dropout": (0, "hides no pixels"),
@@ -237,19 +237,19 @@ UNUSED: dict[str, tuple[int | None, str]] = {
 
 
 def make_learner(method: str, kind: LearnerSettings) -> Learner:
-    """A learner by its name.
+    """Build a learner by its name.
 
     Args:
-        method: energies: "ebm" (discriminative), "generative" (one a class by score matching), "generative-cd" (by
+        method: energies: "ebm" (discriminative), "generative" (one per class by score matching), "generative-cd" (by
             contrastive divergence), "generative-cd-shared" (one network for all classes), "generative-replay" ("ebm"
-            that replays draws of "generative"), "summed" (those of both added up). Beside them "slda" (a Gaussian a
-            class), "softmax" (over all classes there will be), "softmax-seen" (so far; with a memory it is experience
-            replay), "softmax-batch" (of the batch), "ewc", "online-ewc", "si", "lwf"
+            with replay of samples of "generative"), "summed" (weighted sum of both). Baselines: "slda" (one Gaussian
+            per class), "softmax" (over all classes of the stream), "softmax-seen" (over classes so far; with a memory,
+            experience replay), "softmax-batch" (over classes of the batch), "ewc", "online-ewc", "si", "lwf"
             ("lwf-mean": see `Distillation`).
-        kind: what it is made for.
+        kind: settings of the learner.
 
     Raises:
-        InputError: no such method, one that needs boundaries where there are none, or what a method has no use for.
+        InputError: an unknown method, one that needs boundaries without them, or a setting that it does not use.
 
     """
     known = isinstance(method, str) and method in METHODS

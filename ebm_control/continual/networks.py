@@ -1,4 +1,4 @@
-"""Networks of learners: a perceptron with an output a class, and an energy that its class gates."""
+"""Networks of learners: a perceptron with one output per class, and an energy with class-dependent gates."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def _check(shape: Shape, classes: int, width: int) -> None:
 
 
 class Perceptron(nn.Module):
-    """Fully connected layers with ReLU, as continual learning is compared on (van de Ven & Tolias 2019).
+    """Fully connected layers with ReLU, the standard network of comparisons (van de Ven & Tolias 2019).
 
     Args:
-        shape: of one image.
-        classes: outputs.
-        width: of both hidden layers.
+        shape: shape (C, H, W) of one image.
+        classes: number of outputs.
+        width: units of each of the two hidden layers.
 
     """
 
@@ -50,16 +50,16 @@ class Perceptron(nn.Module):
 
 
 class GatedEnergy(Energy):
-    """Energy of an image with a class, whose gates the class sets (Li et al. 2022): `E(x, y)`.
+    """Energy `E(x, y)` of an image and a class, with gates that depend on the class (Li et al. 2022).
 
-    Hidden units are multiplied by `1 + g(y)`, `g(y)` of length 1. What one class learns is mostly about the units that
-    it opens: classes that come later overwrite less of it than they would of a softmax classifier.
+    Hidden units are multiplied by `1 + g(y)`, with `g(y)` of norm 1. A class mostly trains the units that its gates
+    amplify, so later classes overwrite less than in a softmax classifier.
 
     Args:
-        shape: of one image.
-        classes: there are.
-        width: of hidden layers.
-        layers: one or two.
+        shape: shape (C, H, W) of one image.
+        classes: number of classes.
+        width: units of the hidden layers.
+        layers: number of hidden layers, one or two.
 
     """
 
@@ -75,14 +75,14 @@ class GatedEnergy(Energy):
         self.last = nn.Linear(width, 1)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Energies `(B,)` of images `(B, C, H, W)` with the classes `(B, classes)` that are 1 in their context."""
+        """Energies `(B,)` of images `(B, C, H, W)` and classes, one-hot in `context` `(B, classes)`."""
         require(context is not None, "context", given=None, expected=f"classes, ({len(x)}, {self.classes})")
         assert context is not None
         require_shape("context", context, (len(x), self.classes))
         return self.of_classes(x, context.argmax(dim=1)[:, None])[:, 0]
 
     def of_classes(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Energies with several classes each, `(B, K)`.
+        """Energies `(B, K)` of each image with several classes.
 
         Args:
             x: `(B, C, H, W)`.
@@ -98,7 +98,7 @@ class GatedEnergy(Energy):
         return self.last(h).squeeze(-1)
 
     def logits(self, x: Tensor, among: Tensor) -> Tensor:
-        """Minus the energies with each class, `(B, classes)`; minus infinity but for those of `among` `(classes,)`."""
+        """Negative energies `(B, classes)`; minus infinity for classes outside of the mask `among` `(classes,)`."""
         wanted = among.nonzero()[:, 0]
         found = x.new_full((len(x), self.classes), float("-inf"))
         if len(wanted):

@@ -1,4 +1,4 @@
-"""Discriminative and generative energies side by side: the one replays draws of the other, or they are added up."""
+"""Discriminative with generative energies: generative replay, or a weighted sum of both."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ebm_control.images import generate
 
 
 class Dreams(Memory):
-    """A memory of draws: of the images that it is given it keeps their classes alone, which it draws once each.
+    """A memory of generated images: of added images it uses only the classes, and samples each class once.
 
     Args:
-        source: whose energies are drawn from.
-        per_class: draws of each class.
-        seed: of them.
+        source: learner whose energies are sampled.
+        per_class: samples per class.
+        seed: seed of the samples.
 
     """
 
@@ -32,7 +32,7 @@ class Dreams(Memory):
         self._noise = torch.Generator().manual_seed(int(seed) + 1)
 
     def add(self, images: Tensor, labels: Tensor) -> None:
-        """Draw images of every class there is among `labels`."""
+        """Sample images of every class among `labels` `(B,)`; `images` are ignored."""
         del images
         known = set(self.classes.tolist()) if len(self) else set()
         for label in sorted(set(labels.tolist()) - known):
@@ -41,15 +41,15 @@ class Dreams(Memory):
 
 
 class Paired(Learner):
-    """A learner with generative energies beside it, which learn from the same batches.
+    """A learner combined with generative energies, both trained on the same batches.
 
-    It may replay draws of theirs (`Dreams` as its memory: after Shin et al. 2017), and its energies and theirs may add
-    up: the product of two experts.
+    The learner may replay their samples (`Dreams` as its memory, after Shin et al. 2017), and their logits may be added
+    to its own, which is a product of two experts.
 
     Args:
-        learner: that tells classes.
-        source: energies of classes.
-        weight: of the errors of `source` among the learner's logits; 0 for the learner alone.
+        learner: discriminative learner.
+        source: generative energies of the classes.
+        weight: weight of the logits of `source` in the sum; 0 for only the learner.
 
     """
 
@@ -64,19 +64,19 @@ class Paired(Learner):
 
     @property
     def needs_boundaries(self) -> bool:
-        """Draws are taken when a task ends."""
+        """Whether the learner needs them, as it does with a memory of `Dreams`."""
         return self.learner.needs_boundaries
 
     def observe(self, batch: StreamBatch) -> float:
-        """One update of each; the loss is the learner's."""
+        """One update of each; returns the learner's loss."""
         self.source.observe(batch)
         return self.learner.observe(batch)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits `(B, classes)` of the learner, those of the energies added with their weight."""
+        """Logits `(B, classes)` of the learner plus `weight` times those of the generative energies."""
         found = self.learner.logits(x)
         return found + self.weight * self.source.logits(x) if self.weight else found
 
     def finish_task(self, images: Tensor, labels: Tensor) -> None:
-        """The learner's memory is filled: by draws, if it is one of `Dreams`."""
+        """A task has ended: the learner fills its memory, with generated images if that is `Dreams`."""
         self.learner.finish_task(images, labels)

@@ -1,4 +1,4 @@
-"""What keeps a classifier's weights, or its answers, near those that it had."""
+"""Penalties that keep a classifier's weights, or its outputs, near their earlier values."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from ebm_control.checks import require, require_number
 
 
 class Penalty(ABC):
-    """A term of the loss of every update, which takes note of every step and of the end of every task."""
+    """A term of the loss of every update, with hooks for every step and for the end of every task."""
 
     follows_steps = False  # whether `stepped` is to be called, which costs a copy of all weights
 
     @abstractmethod
     def added(self, loss: Tensor, network: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
-        """The loss with the penalty, on images `x`; `seen` `(K,)` are the classes seen so far."""
+        """The loss with the penalty, on images `x`; `seen` `(K,)` are the classes observed so far."""
 
     def stepped(self, network: nn.Module, before: Sequence[Tensor]) -> None:
-        """A step was taken down the loss, from weights `before`; gradients are still those of the step."""
+        """Called after an optimizer step from weights `before`; gradients are still those of the step."""
         del network, before
 
     def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, seen: Tensor) -> None:
-        """A task has ended: images `(N, C, H, W)` in [0, 1], labels `(N,)`, and which classes were `seen` `(K,)`."""
+        """Called when a task ends: its images `(N, C, H, W)` in [0, 1], labels `(N,)`, observed classes `(K,)`."""
         del network, images, labels, seen
 
 
 class Consolidation(Penalty):
-    """Elastic weight consolidation: weights that earlier tasks need are held (Kirkpatrick et al. 2017).
+    """Elastic weight consolidation: penalises changes of weights that earlier tasks need (Kirkpatrick et al. 2017).
 
     Args:
         weight: λ.
-        decay: None for a quadratic term a task; else one for all, with earlier tasks' importances times `decay`: online
-            EWC (Schwarz et al. 2018).
-        samples: images a task that Fisher's information is taken over.
+        decay: None for one quadratic term per task. Otherwise a single term, with the importances of earlier tasks
+            multiplied by `decay` (online EWC, Schwarz et al. 2018).
+        samples: images per task for the estimate of the Fisher information.
 
     Raises:
-        InputError: a figure is out of its range.
+        InputError: a value is out of range.
 
     """
 
@@ -55,15 +55,15 @@ class Consolidation(Penalty):
         self.held: list[tuple[list[Tensor], list[Tensor]]] = []  # importances, and weights as they were
 
     def added(self, loss: Tensor, network: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
-        """`λ/2 Σ F (θ - θ*)²`."""
+        """The loss plus `λ/2 Σ F (θ - θ*)²`."""
         for importances, means in self.held:
             for f, mean, now in zip(importances, means, network.parameters(), strict=True):
                 loss = loss + 0.5 * self.weight * (f * (now - mean).square()).sum()
         return loss
 
     def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, seen: Tensor) -> None:
-        """Take the diagonal of Fisher's information."""
-        # Images of a task may be in order of their classes.
+        """Estimate the diagonal of the Fisher information, and store it with the weights."""
+        # Shuffled, as images of a task may be in order of their classes.
         chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: self.samples]
         fresh = fisher(network, images[chosen.sort().values], seen)
         means = [p.detach().clone() for p in network.parameters()]
@@ -75,17 +75,17 @@ class Consolidation(Penalty):
 
 
 def fisher(network: nn.Module, images: Tensor, classes: Tensor, size: int = 25) -> list[Tensor]:
-    """Diagonal of Fisher's information of a classifier's weights, a mean over images and the classes it expects.
+    """Diagonal of the Fisher information of a classifier's weights, a mean over images and predicted classes.
 
     Args:
-        network: logits of images.
+        network: maps images to logits.
         images: `(N, C, H, W)`.
-        classes: `(K,)` that can be expected: those seen so far.
-        size: images at a time.
+        classes: `(K,)` classes that may be predicted: those observed so far.
+        size: images per batch.
 
     """
     weights = {name: p.detach() for name, p in network.named_parameters()}
-    network.eval()  # one image at a time is no batch to norm over
+    network.eval()  # batch statistics of single images would be meaningless
 
     def log_chance(given: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         chances = functional_call(network, given, (image[None],))[0, classes].log_softmax(dim=0)
@@ -105,16 +105,16 @@ def fisher(network: nn.Module, images: Tensor, classes: Tensor, size: int = 25) 
 
 
 class Intelligence(Penalty):
-    """Synaptic intelligence: importance is what a weight did for the loss on its way (Zenke et al. 2017).
+    """Synaptic intelligence: a weight's importance is its contribution to the loss decrease (Zenke et al. 2017).
 
-    The loss is that with the penalty, as van de Ven & Tolias 2019 have it.
+    The loss includes the penalty, as in the code of van de Ven & Tolias 2019.
 
     Args:
         weight: c.
-        damping: ξ, which keeps weights that hardly moved from weighing without bound.
+        damping: ξ, which bounds the importance of weights that hardly moved.
 
     Raises:
-        InputError: a figure is out of its range.
+        InputError: a value is out of range.
 
     """
 
@@ -129,7 +129,7 @@ class Intelligence(Penalty):
         self.means: list[Tensor] | None = None
 
     def added(self, loss: Tensor, network: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
-        """`c Σ Ω (θ - θ*)²`."""
+        """The loss plus `c Σ Ω (θ - θ*)²`."""
         if self.means is None:
             self.means = [p.detach().clone() for p in network.parameters()]
         if self.importances is None:
@@ -139,7 +139,7 @@ class Intelligence(Penalty):
         return loss
 
     def stepped(self, network: nn.Module, before: Sequence[Tensor]) -> None:
-        """Add up what each weight took off the loss."""
+        """Add each weight's contribution to the decrease of the loss in this step."""
         if self.work is None:
             self.work = [torch.zeros_like(p) for p in before]
         for work, old, now in zip(self.work, before, network.parameters(), strict=True):
@@ -147,7 +147,7 @@ class Intelligence(Penalty):
             work -= now.grad * (now.detach() - old)
 
     def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, seen: Tensor) -> None:
-        """Importances of the task are added to those before."""
+        """Add the importances of the task to those of earlier tasks, and store the weights."""
         if self.work is None or self.means is None:  # no step was taken
             return
         now = [p.detach().clone() for p in network.parameters()]
@@ -160,13 +160,13 @@ class Intelligence(Penalty):
 
 
 class Distillation(Penalty):
-    """Learning without forgetting: answers on new images stay those of the network before (Li & Hoiem 2017).
+    """Learning without forgetting: outputs on new images are distilled from the previous network (Li & Hoiem 2017).
 
     Args:
-        temperature: of the softmax that is compared.
-        over_classes: distillation is a "sum" over classes by definition. In the code of van de Ven & Tolias 2019 it was
-            their "mean", over old and new ones, when they published in April of that year, and a sum from May on. The
-            mean weighs less, the more classes there are.
+        temperature: temperature of the compared softmax outputs.
+        over_classes: "sum", the definition of distillation, or "mean". The code of van de Ven & Tolias 2019 used the
+            mean over old and new classes when it was published in April of that year, and the sum from May on. The
+            mean has less weight the more classes there are.
 
     Raises:
         InputError: a temperature that is not positive, or neither sum nor mean.
@@ -183,12 +183,12 @@ class Distillation(Penalty):
         self.tasks = 0
 
     def added(self, loss: Tensor, network: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
-        """A mean of loss and distillation over tasks: `1/t` of the one, the rest of the other."""
+        """Weighted mean of loss and distillation: weight `1/t` for the loss in task t, the rest for distillation."""
         if self.before is None or self.known is None:
             return loss
         with torch.no_grad():
             wanted = (self.before(x)[:, self.known] / self.temperature).softmax(dim=1)
-        # Over all classes seen: what the new ones take counts too.
+        # The softmax is over all observed classes, so probability of the new ones counts too.
         logits = network(x)[:, seen] / self.temperature
         given = logits.log_softmax(dim=1)[:, torch.searchsorted(seen, self.known)]
         kept = functional.kl_div(given, wanted, reduction="batchmean") * self.temperature**2
@@ -198,6 +198,6 @@ class Distillation(Penalty):
         return share * loss + (1 - share) * kept
 
     def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, seen: Tensor) -> None:
-        """Keep the network as it is."""
+        """Store a copy of the network and the observed classes."""
         self.before = copy.deepcopy(network).eval().requires_grad_(False)
         self.known, self.tasks = seen, self.tasks + 1

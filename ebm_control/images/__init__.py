@@ -1,4 +1,4 @@
-"""Images by energy: generate, restore, tell outliers, classify under attack, compose. Each is one sampler call."""
+"""Image tasks with energies: generation, restoration, outlier detection, robustness, composition."""
 
 from ebm_control.images.attacks import Attack, attacked
 from ebm_control.images.autoencoders import Autoencoder, AutoencoderSettings, fit_autoencoder

@@ -1,4 +1,4 @@
-"""Adversarial examples, by the loop of all samplers: an attack is a kernel that climbs the loss within a ball."""
+"""Adversarial examples. An attack is a kernel that ascends the loss within a ball, run by the common sampler loop."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _POINT = (
     "x",
     "energy",
     "gradient",
-)  # what the state of an attack holds of the current point, and of the best
-_GAINING_SHARE = 0.75  # of the steps between checkpoints; where fewer gained the step size is halved (APGD)
+)  # fields of an attack's state for the current point; "best_" fields are for the best point
+_GAINING_SHARE = 0.75  # of the steps between checkpoints; if fewer improve, the step size is halved (APGD)
 
 
 class AttackEnergy(Energy):
-    """Minus the loss of a classifier, over perturbations: `E(δ) = -L(f(x + δ), y)`.
+    """Negative loss of a classifier as an energy of perturbations: `E(δ) = -L(f(x + δ), y)`.
 
     Args:
-        logits: the classifier with whatever defends it, gradients and all.
+        logits: the classifier with its defence, differentiable.
         images: `(B, C, H, W)` that are perturbed.
         labels: `(B,)` their classes.
-        loss: "cross-entropy", or "dlr", the difference of logits ratio of Croce & Hein 2020, which does not vanish
-            where a classifier is sure.
+        loss: "cross-entropy", or "dlr", the difference of logits ratio (Croce & Hein 2020), which does not vanish
+            where a classifier is confident.
 
     """
 
@@ -51,14 +51,14 @@ class AttackEnergy(Energy):
         self.register_buffer("labels", labels)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Minus the loss of each image with its perturbation `(B, C, H, W)`: `(B,)`."""
+        """Negative loss `(B,)` of each image with its perturbation `(B, C, H, W)`."""
         logits = self.logits(self.images + x)
         if self.loss == "cross-entropy":
             return -functional.cross_entropy(logits, self.labels, reduction="none")
         ranked = logits.sort(dim=1, descending=True).values
         true = logits.gather(1, self.labels[:, None]).squeeze(1)
         other = torch.where(true == ranked[:, 0], ranked[:, 1], ranked[:, 0])
-        if logits.shape[1] < 3:  # the ratio would be the same everywhere
+        if logits.shape[1] < 3:  # the ratio would be constant
             return true - other
         return (true - other) / (ranked[:, 0] - ranked[:, 2] + 1e-12)
 
@@ -67,17 +67,17 @@ class AttackEnergy(Energy):
 class Attack(KernelSampler):
     """Projected gradient ascent of a loss (Madry et al. 2018), or its adaptive form (APGD, Croce & Hein 2020).
 
-    A sampler over perturbations, run by the one loop: bounds keep `x + δ` within [0, 1], the kernel projects.
-    The best perturbation so far is what it hands back.
+    A sampler over perturbations, run by the common sampler loop. Bounds keep `x + δ` within [0, 1]; the kernel
+    projects. It returns the best perturbation of all steps.
 
     Args:
-        radius: ε, of the ball.
-        steps: of gradient.
-        norm: of the ball.
-        step_size: in radii; the first of an adaptive attack, whose steps are halved where they no longer gain.
-        adaptive: with momentum, halving, and restarts at the best so far.
+        radius: ε, radius of the ball.
+        steps: number of gradient steps.
+        norm: norm of the ball.
+        step_size: in radii; for an adaptive attack the initial one, halved when the loss no longer improves.
+        adaptive: use momentum, step-size halving, and restarts from the best point so far.
         clamp: low and high bounds of the perturbation.
-        engine: as in `Langevin`.
+        engine: backend of the sampler loop, see `Langevin`.
 
     """
 
@@ -98,11 +98,11 @@ class Attack(KernelSampler):
         require_flag("adaptive", self.adaptive)
 
     def kernel(self) -> Kernel:
-        """One step up the loss within the ball, from settings in units of pixels."""
+        """The kernel of one ascent step, with radius and step size in units of pixels."""
         return AttackKernel(self.radius, self.norm, self.step_size * self.radius, self.adaptive)
 
     def rows(self) -> Tensor:
-        """`(steps, 2)`: at checkpoints of an adaptive attack the steps since the last one, else 0; momentum kept."""
+        """`(steps, 2)`: steps since the last checkpoint at each checkpoint (else 0), weight of the new step."""
         rows = [[0.0, 1.0 if i == 0 or not self.adaptive else 0.75] for i in range(self.steps)]
         for before, at in _checkpoints(self.steps):
             rows[at - 1][0] = float(at - before)
@@ -110,7 +110,7 @@ class Attack(KernelSampler):
 
 
 def _checkpoints(steps: int) -> list[tuple[int, int]]:
-    """Pairs of following checkpoints of APGD: 22 % of the steps, and then 3 % less each time, but no less than 6 %."""
+    """Pairs of consecutive checkpoints of APGD: after 22 % of the steps, then 3 % less each time, at least 6 %."""
     found, before, share, width = [], 0, 0.22, 0.22
     while (at := max(round(share * steps), before + 1)) <= steps:
         found.append((before, at))
@@ -121,7 +121,7 @@ def _checkpoints(steps: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class AttackKernel:
-    """One step of an `Attack`; the fields are its own."""
+    """One step of an `Attack`; the fields are those of the attack."""
 
     radius: float
     norm: str
@@ -129,12 +129,12 @@ class AttackKernel:
     adaptive: bool
 
     def init(self, target: Target, x: Tensor) -> State:
-        """Where the attack starts, which is its best so far.
+        """State at the start of the attack, where the current point is also the best one.
 
         Returns:
-            "x", "energy" and "gradient" of the current point, and of the best so far the same three after "best_";
-            "before", the point before the current one; "step_size"; of the last checkpoint "checked_energy" and
-            "checked_step_size", the best energy and the step size then; "gains", steps since that lowered the energy.
+            "x", "energy" and "gradient" of the current point, and the same three of the best point with the prefix
+            "best_"; "before", the previous point; "step_size"; "checked_energy" and "checked_step_size", the best
+            energy and the step size at the last checkpoint; "gains", steps since then that lowered the energy.
 
         """
         energy, gradient = target.value_and_gradient(x)
@@ -150,13 +150,13 @@ class AttackKernel:
         }
 
     def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """No noise at all: an attack is random in where it starts alone."""
+        """No noise: only the starting point of an attack is random."""
         return ()
 
     def step(
         self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
     ) -> tuple[State, Info]:
-        """One step downhill in the energy, projected; at a checkpoint step sizes are halved where little was gained."""
+        """One projected descent step of the energy; at a checkpoint, step sizes are halved where progress was slow."""
         checked, kept = row.unbind(0)
         x = state["x"]
         size = _column(state["step_size"], x)
@@ -177,18 +177,18 @@ class AttackKernel:
         return new, {"rejected": ~accept, "energy": new["energy"], "gradient_norm": norms(new["gradient"])}
 
     def finish(self, target: Target, state: State) -> State:
-        """The best perturbation of all steps."""
+        """The state with the best perturbation of all steps."""
         return state | {"x": state["best_x"], "energy": state["best_energy"]}
 
     def _checked(self, state: State, since: Tensor) -> State:
-        """The two conditions of APGD: too few steps gained, or nothing was gained at an unchanged step size."""
+        """Halve step sizes by APGD's two conditions: few improving steps, or no improvement at an unchanged size."""
         few_gains = state["gains"] < _GAINING_SHARE * since
         same_size = state["step_size"] == state["checked_step_size"]
         no_better = state["best_energy"] >= state["checked_energy"]
         at_checkpoint = since > 0
         halve = at_checkpoint & (few_gains | (same_size & no_better))
         new = dict(state)
-        # Where nothing is halved a checkpoint has seen the size that there is.
+        # Where nothing is halved, the current step size is recorded as checked.
         new["checked_step_size"] = torch.where(at_checkpoint, state["step_size"], state["checked_step_size"])
         new["checked_energy"] = torch.where(at_checkpoint, state["best_energy"], state["checked_energy"])
         new["gains"] = torch.where(at_checkpoint, torch.zeros_like(state["gains"]), state["gains"])
@@ -205,7 +205,7 @@ class AttackKernel:
         return gradient / _column(norms(gradient).clamp(min=1e-12), gradient)
 
     def _inside(self, target: Target, x: Tensor) -> Tensor:
-        """Within the ball and the bounds; what the bounds cut off leaves it in the ball."""
+        """Projection on the ball and then the bounds; clipping to the bounds stays within the ball."""
         if self.norm == "linf":
             x = x.clamp(-self.radius, self.radius)
         else:
@@ -223,16 +223,16 @@ def attacked(
     loss: Literal["cross-entropy", "dlr"] = "cross-entropy",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Adversarial examples `(N, C, H, W)`: of each image the first restart that is misclassified, or the last.
+    """Adversarial examples `(N, C, H, W)`: for each image the first restart that is misclassified, or the last.
 
     Args:
-        logits: the classifier with whatever defends it. Where that is random, gradients should be of a mean.
+        logits: the classifier with its defence. If the defence is random, gradients should be those of a mean.
         images: `(N, C, H, W)` in [0, 1].
         labels: `(N,)` true classes.
         attack: its settings; bounds are set here.
-        restarts: the first from the image itself, others from random places in the ball.
+        restarts: number of runs; the first starts from the image itself, others from random points of the ball.
         loss: see `AttackEnergy`.
-        generator: of the restarts; None seeds from the system.
+        generator: random source of the restarts; None seeds from the system.
 
     Raises:
         InputError: a shape does not fit.

@@ -1,4 +1,4 @@
-"""Autoencoders of an energy's size: what image energies are measured beside."""
+"""Autoencoders with about as many weights as an energy: baselines for image energies."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from ebm_control.training.regression import regress, seeded
 
 Spoil = Callable[
     [Tensor, torch.Generator], tuple[Tensor, Tensor]
-]  # images to spoilt ones, and which pixels are known
+]  # images to corrupted images and a mask of the intact pixels
 
 
 class Autoencoder(nn.Module):
     """Convolutions down to a code and up again.
 
     Args:
-        shape: of one image.
+        shape: shape (C, H, W) of one image.
         code: length of the code.
         width: channels of the first layer; the second has twice as many.
         variational: the encoder gives mean and log variance of the code (Kingma & Welling 2014).
-        masked: it is told which pixels are known, in further channels.
+        masked: the mask of known pixels is a further input, in channels of its own.
 
     """
 
@@ -86,7 +86,7 @@ class Autoencoder(nn.Module):
         return self.up(self.decode(code).unflatten(1, self.small))
 
     def forward(self, images: Tensor, known: Tensor | None = None) -> Tensor:
-        """Images as they come out again, `(N, C, H, W)` in [0, 1]."""
+        """Reconstructed images, `(N, C, H, W)` in [0, 1]."""
         return self.decoded(self.encoded(images, known)[0]).sigmoid()
 
 
@@ -97,11 +97,11 @@ class AutoencoderSettings:
     Args:
         code: length of the code.
         width: channels of the first layer.
-        updates: of Adam, the learning rate falling to 0 along a cosine.
-        batch_size: images an update.
-        learning_rate: at the start.
-        beta: weight of the variational one's KL divergence.
-        seed: of weights, batches and noise.
+        updates: number of Adam updates; the learning rate falls to 0 along a cosine.
+        batch_size: images per update.
+        learning_rate: initial learning rate.
+        beta: weight of the KL divergence of a variational autoencoder.
+        seed: seed of weights, batches and noise.
 
     """
 
@@ -130,13 +130,13 @@ def fit_autoencoder(
     progress: bool = False,
     device: torch.device | str = "cpu",
 ) -> Autoencoder:
-    """Train an autoencoder: plain, variational, or one that mends what `spoil` does to images.
+    """Train an autoencoder: plain, variational, or denoising, which undoes what `spoil` does to images.
 
     Args:
         data: see `load_images`.
         settings: see `AutoencoderSettings`.
-        variational: maximise the evidence lower bound, pixels as probabilities.
-        spoil: of images `(B, C, H, W)`, spoilt ones and a boolean mask of the known pixels.
+        variational: maximise the evidence lower bound, with pixels as probabilities.
+        spoil: maps images `(B, C, H, W)` to corrupted images and a boolean mask of the intact pixels.
         progress: show a progress bar.
         device: where to train.
 
@@ -179,14 +179,14 @@ def fit_autoencoder(
 
 @torch.no_grad()
 def samples_of(model: Autoencoder, count: int, generator: torch.Generator) -> Tensor:
-    """Mean images `(count, C, H, W)` of codes drawn from a standard normal: of a variational one."""
+    """Mean images `(count, C, H, W)` of a variational autoencoder for codes drawn from a standard normal."""
     require_number("count", count, 1, whole=True)
     code = torch.randn((count, model.code), generator=generator, device=generator.device, dtype=torch.float32)
     return model.decoded(code).sigmoid()
 
 
 def reconstruction_score(model: Autoencoder) -> Callable[[Tensor], Tensor]:
-    """Outlier score of images: mean squared error of what comes out again, `(N,)`."""
+    """Outlier score of images: mean squared reconstruction error, `(N,)`."""
 
     def score(images: Tensor) -> Tensor:
         return in_parts(lambda part: (model(part) - part).square().flatten(1).mean(dim=1), images)

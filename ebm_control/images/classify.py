@@ -23,14 +23,14 @@ Perturb = Callable[[Logits, Tensor, Tensor], Tensor]  # classifier, images and l
 
 
 def energy_logits(energy: ImageEnergy, level: float | None = None) -> Logits:
-    """`log p(y | x)` but for a constant, `-E(x | y)`, of a conditional energy.
+    """Logits `-E(x | y)` of a conditional energy: `log p(y | x)` up to a constant.
 
     Args:
         energy: conditional.
-        level: noise level that images are read at, of an energy that has some: a high one does not see what is small.
+        level: noise level at which the energy is evaluated, if it has noise levels; a high one ignores small details.
 
     Raises:
-        InputError: the energy has no classes, or a level is missing or not wanted.
+        InputError: the energy has no classes, or a level is missing, or given without noise levels.
 
     """
     _check(energy, level)
@@ -49,19 +49,19 @@ def refined_logits(
     steps: int = 5,
     step_size: float | None = None,
 ) -> Logits:
-    """Logits after the image has moved to lower energy within `radius` in every pixel (Du & Mordatch 2019).
+    """Logits after the image has moved to lower energy, each pixel by at most `radius` (Du & Mordatch 2019).
 
-    Gradients go through the refinement, so that an attack sees all of it.
+    Gradients go through the refinement, so that an attack can differentiate all of it.
 
     Args:
         energy: conditional.
-        radius: how far any pixel may move.
-        level: as in `energy_logits`.
-        steps: of Langevin dynamics without noise.
-        step_size: of each; None for σ² / 4 at a noise level, 1 without.
+        radius: largest change of any pixel.
+        level: noise level, see `energy_logits`.
+        steps: number of Langevin steps, without noise.
+        step_size: size of each step; None for σ² / 4 at a noise level, 1 without noise levels.
 
     Raises:
-        InputError: as `energy_logits`.
+        InputError: the energy has no classes, or the level does not fit it; see `energy_logits`.
 
     """
     require_number("radius", radius, 0, above=True)
@@ -91,7 +91,7 @@ def _check(energy: ImageEnergy, level: float | None) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A network that was trained by cross-entropy, of an energy's own kind and size.
+    """A network trained by cross-entropy, with the architecture and size of an energy's network.
 
     Attributes:
         network: `SmallCNN`.
@@ -105,7 +105,7 @@ class Classifier:
         return self.network(2 * images - 1, images.new_zeros(len(images), 0))
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """What its layers make of images: `(N, C_i, H_i, W_i)` each."""
+        """Outputs of its layers on images, `(N, C_i, H_i, W_i)` each."""
         return self.network.layer_outputs(2 * images - 1, images.new_zeros(len(images), 0))
 
     @torch.no_grad()
@@ -132,12 +132,12 @@ def fit_classifier(
     Args:
         data: see `load_images`.
         width: channels of its first layer.
-        updates: of Adam, the learning rate falling to 0 along a cosine.
-        batch_size: images an update.
-        learning_rate: at the start.
-        noise: deviation of Gaussian noise on the images, uniform from 0 up to it.
-        perturb: adversary whose images it learns instead (Madry et al. 2018), `lambda f, x, y: attacked(f, x, y, ...)`.
-        seed: of weights and batches.
+        updates: number of Adam updates; the learning rate falls to 0 along a cosine.
+        batch_size: images per update.
+        learning_rate: initial learning rate.
+        noise: Gaussian noise on the images, with a std drawn uniformly from 0 up to this value.
+        perturb: adversary for adversarial training (Madry et al. 2018), `lambda f, x, y: attacked(f, x, y, ...)`.
+        seed: seed of weights and batches.
         progress: show a progress bar.
         device: where to train.
 
@@ -175,7 +175,7 @@ def fit_classifier(
 
 
 def _noised(x: Tensor, noise: float, generator: torch.Generator) -> Tensor:
-    """Images with Gaussian noise, of each a std drawn uniformly from 0 up to `noise`; 0 draws nothing."""
+    """Images with Gaussian noise, each with a std drawn uniformly from 0 up to `noise`; 0 draws nothing."""
     if not noise:
         return x
     level = noise * torch.rand((len(x), 1, 1, 1), generator=generator, device=x.device, dtype=x.dtype)

@@ -1,4 +1,4 @@
-"""Energies of independent attributes, combined: images that have all of them."""
+"""Composition: images that have several independent attributes, by a sum of energies."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ebm_control.tensors import generator_on
 
 
 def has(energy: ImageEnergy, attribute: int) -> Given:
-    """The energy of images that have one value of the attribute that a conditional energy was trained on.
+    """The energy of images that have the value `attribute`, which the conditional energy was trained on.
 
     Such energies are combined by `+`, `-` and `mixture`: both, not, either (Du, Li & Mordatch 2020).
 
     Raises:
-        InputError: the energy has no classes, or fewer.
+        InputError: the energy has no classes, or `attribute` is not one of them.
 
     """
     require(energy.classes > 0, "energy", given="no classes", expected="a conditional one")
@@ -44,19 +44,19 @@ def all_of(
 
     `Σ_i E_i(x | a_i) - common Σ_{i>0} E_i(x) + (strength - 1) Σ_i (E_i(x | a_i) - E_i(x))`.
 
-    By Bayes' rule, for attributes that are independent given the image: `p(x | a, b) ∝ p(x | a) p(x | b) / p(x)`. What
-    every energy knows of all images counts once with `common=1`; without (0) it counts as often as there are energies.
+    By Bayes' rule, for attributes that are independent given the image: `p(x | a, b) ∝ p(x | a) p(x | b) / p(x)`. With
+    `common=1` the unconditional energy counts once; with 0 it counts as often as there are energies.
 
     Args:
-        energies: conditional, each on an attribute of its own; trained apart, on images of other sets even.
+        energies: conditional, each on its own attribute; they may be trained separately, even on different sets.
         attributes: `(B, len(energies))` values for each image.
-        common: share of what all have in common that is taken off.
-        strength: how much attributes weigh against what images have in common, as in guidance without a classifier (Ho
-            & Salimans 2022). An energy that is exact never has attributes together that it has not seen together:
-            above 1, what it knows of each counts for more than that.
+        common: share of the unconditional energies that is subtracted.
+        strength: weight of the conditional against the unconditional energies, as in classifier-free guidance (Ho &
+            Salimans 2022). An exact energy gives no density to combinations that were not in its data; values above
+            1 give each attribute more weight than that.
 
     Raises:
-        InputError: an attribute is not one of its energy's.
+        InputError: an attribute is not a class of its energy.
 
     """
     require(len(energies) > 0, "energies", given="none", expected="at least one")
@@ -95,8 +95,8 @@ def compose(
         attributes: see `all_of`.
         common: see `all_of`.
         strength: see `all_of`.
-        sampler: None for that of the first energy, with corrections: sums of energies of noised images are not those
-            of noised products, but for the least noise (Du et al. 2023), and Langevin steps lead from one to the next.
+        sampler: None for that of the first energy, with Langevin corrections at each noise level: except at the
+            lowest level, the sum of noised energies is not the energy of the noised product (Du et al. 2023).
         generator: source of noise; None seeds from the system.
 
     """

@@ -1,4 +1,4 @@
-"""Out-of-distribution detection: scores of images, and sets of outliers to judge them by."""
+"""Out-of-distribution detection: outlier scores of images, and sets of outliers to evaluate them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from ebm_control.samplers.kernel import norms
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
-Score = Callable[[Tensor], Tensor]  # images `(N, C, H, W)` to figures `(N,)`, high for outliers
+Score = Callable[[Tensor], Tensor]  # images `(N, C, H, W)` to scores `(N,)`, high for outliers
 LEVELS = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0)
-# Which quarter comes upper left, upper right, lower left and lower right; numbered in that order, none in its place.
+# Derangements of the quarters: which one comes upper left, upper right, lower left and lower right, in that order.
 QUARTER_ORDERS = {
     "left and right swapped": (1, 0, 3, 2),
     "0 <- 1 <- 2 <- 3 <- 0": (1, 2, 3, 0),
@@ -35,11 +35,11 @@ QUARTER_ORDERS = {
     "diagonals swapped": (3, 2, 1, 0),
     "0 <- 3 <- 2 <- 1 <- 0": (3, 0, 1, 2),
 }
-DENOISED = 0.1  # noise level below which what is denoised is but the image
+DENOISED = 0.1  # noise level below which the denoised image is nearly the image itself
 
 
 def energy_score(energy: ImageEnergy, level: float | None = None) -> Score:
-    """The energy itself (Du & Mordatch 2019): at one noise level of an energy that has some, the least by default."""
+    """The energy as a score (Du & Mordatch 2019), at a noise level if it has some (default: the lowest)."""
     plain = _at(energy, level)
 
     def score(images: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def energy_score(energy: ImageEnergy, level: float | None = None) -> Score:
 
 
 def gradient_norm_score(energy: ImageEnergy, level: float | None = None) -> Score:
-    """The length of the energy's gradient (Grathwohl et al. 2020)."""
+    """The norm of the energy's gradient as a score (Grathwohl et al. 2020)."""
     plain = _at(energy, level)
 
     def norm(images: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ def gradient_norm_score(energy: ImageEnergy, level: float | None = None) -> Scor
 
 
 def _at(energy: ImageEnergy, level: float | None) -> Energy:
-    """The energy at a noise level, its least by default, if it has some."""
+    """The energy at a noise level if it has some, by default the lowest."""
     if energy.noise is None:
         require(level is None, "level", given=level, expected="None: the energy has no noise levels")
         return energy
@@ -74,20 +74,20 @@ def _at(energy: ImageEnergy, level: float | None) -> Energy:
 
 @dataclass(frozen=True)
 class EnergyProfile:
-    """How unusual energies of an image and their gradients, place by place, are together at several noise levels.
+    """Outlier score from the joint density of energies and gradients, cell by cell, at several noise levels.
 
-    A single energy is low for images that are simpler than the data: what is likely need not be typical (Nalisnick et
-    al. 2019). Energies and the lengths of their gradients at several levels are far from those of the data either way
-    (compare Mahmood, Oliva & Styner 2021, who fit a density to the lengths of scores). Means over the cells of a coarse
-    grid also tell where an image is unusual: of the gradient, of its square, and of the image with its noise taken off,
-    `x - σ² ∇E(x, σ)`. The score is the negative log density of a mixture of Gaussians that was fitted to these
-    features of the data; no outlier is needed.
+    A single energy is low for images that are simpler than the data: likely images need not be typical (Nalisnick et
+    al. 2019). Energies and gradient norms at several levels differ from those of the data for simpler and for more
+    complex images (compare Mahmood, Oliva & Styner 2021, who fit a density to score norms). Means over the cells of a
+    coarse grid also show where an image is unusual: of the gradient, of its root mean square, and of the denoised
+    image `x - σ² ∇E(x, σ)`. The score is the negative log density of a Gaussian mixture fitted to these features of
+    the data; no outliers are needed.
 
     Args:
-        energy: of noised images.
-        mixture: of scaled features.
-        mean: `(k,)` of the features over the data.
-        deviation: `(k,)` likewise.
+        energy: energy with noise levels.
+        mixture: Gaussian mixture of the standardised features.
+        mean: `(k,)` mean of the features over the data.
+        deviation: `(k,)` standard deviation (std) of the features over the data.
         levels: noise levels.
         grid: cells along each side.
 
@@ -112,16 +112,16 @@ class EnergyProfile:
         ridge: float = 0.01,
         seed: int = 0,
     ) -> EnergyProfile:
-        """Features of data `(N, C, H, W)`, training images say, and their density.
+        """Compute features of data `(N, C, H, W)`, such as training images, and fit their density.
 
         Args:
-            energy: of noised images.
+            energy: energy with noise levels.
             images: data.
             levels: noise levels.
-            grid: cells along each side; 0 for energies and lengths of gradients alone.
-            components: of the mixture; None for 10, or fewer where there are less than 500 images for each.
-            ridge: added to the variance of every scaled feature: many are much alike.
-            seed: of where the mixture starts.
+            grid: cells along each side; 0 for energies and gradient norms only.
+            components: mixture components; None for 10, or fewer so that there are 500 images per component.
+            ridge: added to the variance of every standardised feature, because many are strongly correlated.
+            seed: seed of the mixture's initialisation.
 
         Raises:
             InputError: the energy has no noise levels, or there are too few images.
@@ -134,7 +134,7 @@ class EnergyProfile:
         require_number("components", components, 1, whole=True)
         require_number("grid", grid, 0, whole=True)
         require_number("ridge", ridge, 0)
-        require_number("seed", seed, 0, 2**32 - 1, whole=True)  # NumPy's old generator takes no more
+        require_number("seed", seed, 0, 2**32 - 1, whole=True)  # the range of NumPy's legacy generator
         require(is_sequence(levels), "levels", given=shown(levels), expected="positive figures")
         for level in levels:
             require_number("levels", level, 0, above=True)
@@ -148,7 +148,7 @@ class EnergyProfile:
         return cls(energy, mixture, mean, std, levels, grid)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Figures `(N,)`, high for outliers; infinite where the energy is not finite."""
+        """Scores `(N,)`, high for outliers; infinite where the energy is not finite."""
         features = self._features(self.energy, images, self.levels, self.grid)
         scaled = (features - self.mean) / self.std
         sound = np.isfinite(scaled).all(axis=1)
@@ -172,12 +172,12 @@ class EnergyProfile:
 
 
 def _level_features(energy: ImageEnergy, images: Tensor, level: float, grid: int) -> Tensor:
-    """What is looked at of images `(N, C, H, W)` at one noise level.
+    """Features of images `(N, C, H, W)` at one noise level.
 
     Returns:
-        `(N, columns)`, columns in this order: the energy (1), the length of its gradient (1), and with a grid the means
-        over its cells of the gradient, of the root of its square, and, at levels of `DENOISED` and above, of the image
-        with its noise taken off (`C * grid²` each).
+        `(N, columns)`, columns in this order: the energy (1), the norm of its gradient (1), and with a grid, per cell:
+        the mean gradient, the root of its mean square, and, at levels of `DENOISED` and above, the mean denoised
+        image (`C * grid²` each).
 
     """
     with torch.enable_grad():
@@ -185,7 +185,7 @@ def _level_features(energy: ImageEnergy, images: Tensor, level: float, grid: int
         value = AtNoise(energy, level)(x)
         (gradient,) = torch.autograd.grad(value.sum(), x)
     scaled = level * gradient
-    # Energies of images far away grow without bound: a logarithm keeps the distance readable.
+    # Energies grow without bound far from the data; the logarithm keeps features in a usable range.
     columns = [value.detach().asinh()[:, None], norms(scaled).clamp(min=1e-12).log()[:, None]]
     if grid:
         columns += [_cells(scaled, grid), _cells(scaled.square(), grid).sqrt()]
@@ -200,7 +200,7 @@ def _cells(images: Tensor, grid: int) -> Tensor:
 
 
 def auroc(inliers: Tensor, outliers: Tensor) -> float:
-    """Chance that a score `(N,)` of an inlier is below one `(M,)` of an outlier: area under the ROC curve."""
+    """Area under the ROC curve: probability that an inlier's score `(N,)` is below an outlier's `(M,)`."""
     require_shape("inliers", inliers, (None,))
     require_shape("outliers", outliers, (None,))
     require(len(inliers) > 0 and len(outliers) > 0, "outliers", given="none", expected="some of both")
@@ -214,10 +214,10 @@ def auroc(inliers: Tensor, outliers: Tensor) -> float:
 def outlier_sets(
     images: Tensor, generator: torch.Generator, other: Tensor | None = None
 ) -> Mapping[str, Tensor]:
-    """Outliers for inliers `(N, C, H, W)` in [0, 1], each `(N, C, H, W)` or as many as there are.
+    """Sets of outliers for inliers `(N, C, H, W)` in [0, 1], at most N images each.
 
-    "uniform": uniform noise; "constant": images of one grey, each its own; "interpolated": means of two images;
-    "rotated": turned by a quarter; "shuffled": their quarters in another order; "other": another set, if given.
+    "uniform": uniform noise; "constant": each image one random grey; "interpolated": means of two images;
+    "rotated": by 90 degrees; "shuffled": quarters in another order; "other": another set, if given.
     """
     images = pixels("images", images)
     count = len(images)
@@ -239,7 +239,7 @@ def outlier_sets(
 
 
 def _shuffled(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Quarters of every image in an order in which none is in its place."""
+    """Images with their quarters deranged: no quarter stays in its place."""
     rows, columns = images.shape[2] // 2, images.shape[3] // 2
     whole = images[:, :, : 2 * rows, : 2 * columns]
     parts = [whole[:, :, r : r + rows, c : c + columns] for r in (0, rows) for c in (0, columns)]
@@ -256,6 +256,6 @@ def _shuffled(images: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def in_parts(of: Callable[[Tensor], Tensor], images: Tensor, size: int = 512) -> Tensor:
-    """`of` applied to images `(N, C, H, W)` in parts of `size`, so that memory stays small."""
+    """`of` applied to images `(N, C, H, W)` in batches of `size`, to limit memory."""
     require_floats("images", images)
     return torch.cat([of(part) for part in images.split(size)])

@@ -18,9 +18,9 @@ def grid(images: Tensor, columns: int, *, gap: int = 1, scale: int = 1) -> Tenso
 
     Args:
         images: with 1 or 3 channels.
-        columns: images a row; the last row may have fewer.
-        gap: pixels between them.
-        scale: pixels of the picture for one of an image.
+        columns: images per row; the last row may have fewer.
+        gap: pixels between images.
+        scale: pixels of the picture per pixel of an image.
 
     """
     images = pixels("images", images, finite=False)
@@ -44,12 +44,12 @@ def grid(images: Tensor, columns: int, *, gap: int = 1, scale: int = 1) -> Tenso
 
 
 def save_grid(path: Path | str, images: Tensor, columns: int, *, scale: int = 2) -> Path:
-    """Write `grid` as a picture, making its folder where needed."""
+    """Write `grid` as a picture file; its folder is created if needed."""
     path, picture = Path(path), Image.fromarray(grid(images, columns, scale=scale).numpy())
     path.parent.mkdir(parents=True, exist_ok=True)
     encoded = (
         BytesIO()
-    )  # first: some formats write to a full disk once more, and complain, when they are thrown away
+    )  # encode first: on a full disk, writers of some formats fail a second time when they are collected
     picture.save(encoded, Image.registered_extensions()[path.suffix.lower()])
     path.write_bytes(encoded.getvalue())
     return path

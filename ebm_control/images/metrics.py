@@ -1,4 +1,4 @@
-"""How good images are, in the features of a classifier that was trained on the same set."""
+"""Sample quality of images, in the features of a classifier trained on the same set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ebm_control.prediction.metrics import frechet_distance
 
 
 def features(classifier: Classifier, images: Tensor) -> Tensor:
-    """Last features of images `(N, C, H, W)`, averaged over places of a 2×2 grid: `(N, k)`."""
+    """Features of the last layer for images `(N, C, H, W)`, averaged over the cells of a 2×2 grid: `(N, k)`."""
 
     def of(part: Tensor) -> Tensor:
         last = classifier.features(part)[-1]
@@ -25,7 +25,7 @@ def features(classifier: Classifier, images: Tensor) -> Tensor:
 def feature_frechet(classifier: Classifier, samples: Tensor, data: Tensor) -> float:
     """Squared Fréchet distance between Gaussians fitted to features of samples and of data (Heusel et al. 2017).
 
-    In the features of a classifier of one's own, so that figures compare within one set and classifier alone.
+    The features are those of the given classifier, so values are comparable only for the same set and classifier.
     """
     return frechet_distance(features(classifier, samples), features(classifier, data))
 
@@ -35,10 +35,10 @@ def precision_recall(
 ) -> tuple[float, float]:
     """Share of samples near data, and of data near samples (Kynkäänniemi et al. 2019).
 
-    Near: within the distance of some datum to its `neighbours`-th nearest among the data, in features.
+    "Near" means within the distance, in features, of some point to its `neighbours`-th nearest neighbour.
 
     Raises:
-        InputError: fewer images than neighbours.
+        InputError: no more images than `neighbours`.
 
     """
     samples, data = pixels("samples", samples), pixels("data", data)
@@ -55,10 +55,10 @@ def _covered(points: Tensor, by: Tensor, neighbours: int) -> float:
 
 
 def feature_distance(classifier: Classifier, a: Tensor, b: Tensor) -> Tensor:
-    """Distance of image pairs `(N, C, H, W)` in all layers, after Zhang et al. 2018 (LPIPS) but without its weights.
+    """Distance of image pairs `(N, C, H, W)` over all layers, as in LPIPS (Zhang et al. 2018) without its weights.
 
-    Features of a place are scaled to length 1; squared differences are summed over channels, averaged over places and
-    summed over layers: `(N,)`.
+    Features at each position are scaled to norm 1; squared differences are summed over channels, averaged over
+    positions and summed over layers: `(N,)`.
     """
     a, b = pixels("a", a), pixels("b", b)
     require_shape("b", b, tuple(a.shape))
@@ -78,13 +78,13 @@ def _unit(features: Tensor) -> Tensor:
 
 
 def nearest(images: Tensor, among: Tensor, known: Tensor | None = None, size: int = 256) -> Tensor:
-    """Index `(N,)` of the nearest of `among` `(M, C, H, W)`, by squared differences of known pixels.
+    """Index `(N,)` of the nearest image in `among` `(M, C, H, W)`, by squared distance over known pixels.
 
     Args:
         images: `(N, C, H, W)`.
         among: `(M, C, H, W)`.
         known: boolean, broadcast to `images`; None for all pixels.
-        size: images at a time.
+        size: images per batch.
 
     """
     images = pixels("images", images, finite=known is None)
@@ -99,6 +99,6 @@ def nearest(images: Tensor, among: Tensor, known: Tensor | None = None, size: in
     for part, mask in zip(images.split(size), weight.split(size), strict=True):
         w = mask.flatten(1)
         x = torch.where(w > 0, part.flatten(1), 0.0)
-        # What all distances of one image have in common is left out.
+        # The term that is the same for all distances of one image is left out.
         found.append((w @ squared.T - 2 * (w * x) @ pool.T).argmin(dim=1))
     return torch.cat(found)

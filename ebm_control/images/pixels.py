@@ -1,4 +1,4 @@
-"""Images as image tasks take them."""
+"""Input check and conversion of images for image tasks."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def pixels(
     finite: bool = True,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Images `(N, *shape)` of floats; of arrays and lists a float32 tensor, tensors as they are.
+    """Images `(N, *shape)` of floats: arrays and lists become a float32 tensor, tensors are returned unchanged.
 
     Args:
-        argument: its name, for the message.
-        value: floats; bytes and booleans are refused, as they are of another scale than [0, 1].
-        shape: of an image; None for any size.
-        finite: every pixel has to be.
-        device: where arrays and lists go.
+        argument: name of the argument, for the error message.
+        value: floats; bytes and booleans are rejected because their scale is not [0, 1].
+        shape: shape of an image; None for any size.
+        finite: whether every pixel has to be finite.
+        device: device of the tensor for arrays and lists.
 
     Raises:
         InputError: another shape or type, or a pixel that is not finite.

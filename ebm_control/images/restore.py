@@ -1,4 +1,4 @@
-"""What is missing or spoilt in an image, sampled given the rest."""
+"""Restoration: missing or corrupted pixels of an image, sampled given the others."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def inpaint(
 ) -> Tensor:
     """Sample the unknown pixels of images given the known ones.
 
-    An energy of images as they are is sampled with the known pixels fixed; one of noised images with `Observed`.
+    An energy without noise levels is sampled with the known pixels fixed; one with noise levels with `Observed`.
 
     Args:
         energy: trained.
-        images: `(N, C, H, W)`; what is not known is not read.
-        known: boolean, `(C, H, W)` or `(N, C, H, W)`.
-        fills: samples an image, K.
-        labels: `(N,)` classes, for a conditional energy; None for any.
+        images: `(N, C, H, W)`; unknown pixels are ignored.
+        known: boolean mask, `(C, H, W)` or `(N, C, H, W)`.
+        fills: samples per image, K.
+        labels: `(N,)` classes, for a conditional energy; None for any class.
         sampler: None for `image_sampler(energy)`, with corrections at each noise level.
         generator: source of noise; None seeds from the system.
 
@@ -86,21 +86,21 @@ def denoise(
     steps: int = 30,
     labels: Tensor | None = None,
 ) -> Tensor:
-    """Images without their Gaussian noise of a known deviation: `(N, C, H, W)` in [0, 1].
+    """Remove Gaussian noise of a known std from images: `(N, C, H, W)` in [0, 1].
 
-    An energy of noised images knows the mean of what they may have been, `y - σ² ∇E(y, σ)` (Tweedie's formula): one
-    Langevin step without noise. One of images as they are goes downhill.
+    An energy with noise levels gives the posterior mean `y - σ² ∇E(y, σ)` (Tweedie's formula), which is one Langevin
+    step without noise. An energy without them is descended.
 
     Args:
         energy: trained.
-        images: `(N, C, H, W)` with noise, not put back into [0, 1].
-        deviation: of the noise.
-        steps: downhill, of an energy without noise levels.
+        images: `(N, C, H, W)` with noise, not clipped to [0, 1].
+        std: standard deviation of the noise.
+        steps: descent steps, for an energy without noise levels.
         labels: `(N,)` classes, for a conditional energy.
 
     Raises:
-        InputError: a shape or type does not fit, a pixel is not finite, a figure is out of its range, or the deviation
-            is beyond the energy's noise levels.
+        InputError: a shape or type does not fit, a pixel is not finite, a value is out of range, or `std` is outside
+            the energy's noise levels.
 
     """
     images = pixels("images", images, energy.shape, device=energy.mean.device)
@@ -119,13 +119,13 @@ def denoise(
 def suspects(
     energy: ImageEnergy, images: Tensor | ArrayLike, *, level: float = 0.2, beyond: float = 0.15
 ) -> Tensor:
-    """Pixels that are far from what the energy makes of the image, boolean `(N, C, H, W)`.
+    """Mask of pixels that differ much from the denoised image, boolean `(N, C, H, W)`.
 
     Args:
         energy: trained.
-        images: `(N, C, H, W)`, some pixels spoilt.
-        level: noise level that the image is read at: one at which spoilt pixels are not unheard of.
-        beyond: distance from the denoised image that makes a pixel suspect.
+        images: `(N, C, H, W)`, some pixels corrupted.
+        level: noise level for denoising, high enough that corrupted pixels are plausible.
+        beyond: difference from the denoised image above which a pixel is suspect.
 
     """
     require_number("level", level, *(energy.noise or (0.0,)))
@@ -144,22 +144,22 @@ def restore(
     beyond: float = 0.15,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Images without spoilt pixels, of which neither place nor number is known: `(N, C, H, W)` in [0, 1].
+    """Repair corrupted pixels whose position and number are unknown: `(N, C, H, W)` in [0, 1].
 
-    An energy of noised images says which pixels are suspect, and fills those: the mean of `fills` samples. One of
-    images as they are goes downhill from what it is given (Du & Mordatch 2019).
+    With noise levels, the energy marks suspect pixels and fills them with the mean of `fills` samples. Without them,
+    the energy is descended from the corrupted image (Du & Mordatch 2019).
 
     Args:
         energy: trained.
-        images: `(N, C, H, W)` in [0, 1], some pixels spoilt.
+        images: `(N, C, H, W)` in [0, 1], some pixels corrupted.
         fills: samples that are averaged.
-        steps: downhill, of an energy without noise levels.
+        steps: descent steps, for an energy without noise levels.
         level: see `suspects`.
         beyond: see `suspects`.
         generator: source of noise; None seeds from the system.
 
     Raises:
-        InputError: a shape or type does not fit, a pixel is not in [0, 1], or a figure is out of its range.
+        InputError: a shape or type does not fit, a pixel is not in [0, 1], or a value is out of range.
 
     """
     images = pixels("images", images, energy.shape, device=energy.mean.device)
@@ -187,7 +187,7 @@ def bottom_half(shape: tuple[int, int, int]) -> Tensor:
 def random_pixels(
     count: int, shape: tuple[int, int, int], share: float, generator: torch.Generator
 ) -> Tensor:
-    """Masks `(count, C, H, W)` of known pixels, a `share` of all; channels of a pixel go together."""
+    """Masks `(count, C, H, W)` of known pixels, a `share` of all; the same for all channels of a pixel."""
     require_number("count", count, 1, whole=True)
     require_number("share", share, 0, 1)
     _, height, width = shape
@@ -203,17 +203,17 @@ def salt_and_pepper(
     dark: float = 0.1,
     bright: float = 0.9,
 ) -> Tensor:
-    """Images with a `share` of the pixels set to `dark` and one set to `bright` (Du & Mordatch 2019).
+    """Images with a `share` of the pixels set to `dark` and as many to `bright` (Du & Mordatch 2019).
 
     Args:
-        images: `(N, C, H, W)` of floats; channels of a pixel go together.
-        generator: of the draw, where the images are.
-        share: of all pixels, of each kind.
-        dark: grey level of the one kind.
-        bright: grey level of the other.
+        images: `(N, C, H, W)` of floats; all channels of a pixel are set together.
+        generator: random source, on the device of the images.
+        share: share of all pixels that is set to `dark`, and the same for `bright`.
+        dark: grey level of the dark pixels.
+        bright: grey level of the bright pixels.
 
     Raises:
-        InputError: images of another shape or type, a pixel that is not finite, or a figure out of its range.
+        InputError: images of another shape or type, a pixel that is not finite, or a value out of range.
 
     """
     images = pixels("images", images)

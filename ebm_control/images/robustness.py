@@ -22,8 +22,8 @@ class Robustness:
 
     Attributes:
         attack: "none", "pgd" or "apgd".
-        norm: of the ball.
-        radius: of the ball.
+        norm: norm of the ball.
+        radius: radius of the ball.
         accuracy: share of images that are classified correctly under the attack.
 
     """
@@ -46,21 +46,21 @@ def robustness(
     generator: torch.Generator | None = None,
     size: int = 250,
 ) -> list[Robustness]:
-    """Accuracy against the radius, under projected gradient ascent and its adaptive form.
+    """Accuracy as a function of the radius, under projected gradient ascent and its adaptive form.
 
-    "pgd" climbs the cross-entropy, "apgd" adapts its steps and climbs cross-entropy and then the difference of logits
-    ratio, as AutoAttack does (Croce & Hein 2020): an image counts only if it withstands both.
+    "pgd" ascends the cross-entropy. "apgd" adapts its step sizes and ascends the cross-entropy and then the difference
+    of logits ratio, as AutoAttack does (Croce & Hein 2020); an image counts as correct only if it withstands both.
 
     Args:
-        logits: the classifier with whatever defends it.
+        logits: the classifier with its defence.
         images: `(N, C, H, W)` in [0, 1].
-        labels: `(N,)`.
+        labels: `(N,)` true classes.
         radii: ε, 0 for no attack.
         norm: "linf" or "l2".
-        steps: of each attack ("apgd": twice as many).
-        restarts: of each attack.
-        generator: of restarts.
-        size: images at a time.
+        steps: steps of each attack ("apgd": twice as many).
+        restarts: runs of each attack.
+        generator: random source of the restarts.
+        size: images per batch.
 
     """
     images = pixels("images", images)
@@ -105,7 +105,7 @@ def withstood(
     restarts: int = 1,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Which images `(N,)` stay classified correctly under an attack; an adaptive one climbs two losses."""
+    """Mask `(N,)` of images that stay classified correctly under an attack; an adaptive one uses two losses."""
     right = _right(logits, images, labels)
     for loss in ("cross-entropy", "dlr") if attack.adaptive else ("cross-entropy",):
         left = right.nonzero().squeeze(1)
@@ -127,7 +127,7 @@ def withstood(
 def transferred(
     source: Logits, target: Logits, images: Tensor, labels: Tensor, attack: Attack, size: int = 250
 ) -> float:
-    """Accuracy of `target` on images that mislead `source`: low where gradients of `target` were hidden."""
+    """Accuracy of `target` on adversarial images for `source`: low if `target` only masks its gradients."""
     right = [_right(target, attacked(source, x, y, attack), y) for x, y in _parts(images, labels, size)]
     return float(torch.cat(right).double().mean())
 

@@ -19,7 +19,7 @@ from ebm_control.tensors import generator_on
 
 
 def starts_for(energy: ImageEnergy, count: int, generator: torch.Generator) -> Tensor:
-    """Where chains of `image_sampler` start, `(count, C, H, W)`: the mean image, or uniform noise."""
+    """Initial states of `image_sampler`'s chains, `(count, C, H, W)`: the mean image, or uniform noise."""
     if energy.noise is not None:
         return energy.mean.expand(count, -1, -1, -1).clone()
     place = energy.mean.device
@@ -27,10 +27,10 @@ def starts_for(energy: ImageEnergy, count: int, generator: torch.Generator) -> T
 
 
 def labelled(energy: ImageEnergy, labels: Tensor | None, count: int) -> Energy:
-    """The energy given classes `(count,)`; the energy of all classes without labels.
+    """The energy conditioned on classes `(count,)`; without labels, the energy of all classes.
 
     Raises:
-        InputError: labels for an energy without classes, beyond them, or more or fewer than `count`.
+        InputError: labels for an energy without classes, labels out of range, or not `count` labels.
 
     """
     if labels is None:
@@ -60,14 +60,14 @@ def generate(
     Args:
         energy: trained.
         count: images.
-        labels: `(count,)` their classes, for a conditional energy; None for any.
+        labels: `(count,)` their classes, for a conditional energy; None for any class.
         sampler: None for `image_sampler(energy)`.
-        start: `(count, C, H, W)` where chains start, images of a sample buffer say; None for `starts_for`.
+        start: `(count, C, H, W)` initial states, such as images of a sample buffer; None for `starts_for`.
         generator: source of noise; None seeds from the system.
-        trace: keep every `trace`-th state of the chains.
+        trace: store every `trace`-th state of the chains.
 
     Returns:
-        A chain whose images, and those of its trace, are put into [0, 1].
+        A chain whose images, and those of its trace, are clipped to [0, 1].
 
     Raises:
         InputError: a shape does not fit.

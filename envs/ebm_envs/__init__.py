@@ -1,9 +1,9 @@
 """Goal environments for planning with energies: `ebm/Particle-v0`, `ebm/Maze-v0`, `ebm/Reacher-v0`, `ebm/Arm7-v0`.
 
-`ebm/Fork-v0`, without goals, has transitions of several modes, for models that predict.
+`ebm/Fork-v0` has no goals but multimodal transitions, for prediction.
 
 Importing this package registers them with Gymnasium: `import ebm_envs`, then `gym.make("ebm/Maze-v0")`, or both at
-once, `gym.make("ebm_envs:ebm/Maze-v0")`. (Gymnasium 1.0 and later load no plugins by themselves.)
+once, `gym.make("ebm_envs:ebm/Maze-v0")`. (Gymnasium 1.0 and later do not load plugins by themselves.)
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from gymnasium.envs.registration import register, registry
 
 __all__ = ["register_envs"]
 
-# Classes as strings: users of the point environments are spared the loading of MuJoCo.
+# Entry points are strings, so that the point environments do not load MuJoCo.
 _ENVIRONMENTS = {
     "ebm/Particle-v0": ("ebm_envs.particle:ParticleEnv", 50),
     "ebm/Maze-v0": ("ebm_envs.maze:MazeEnv", 200),

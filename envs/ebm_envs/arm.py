@@ -1,4 +1,4 @@
-"""What the arms in MuJoCo share: torques on joints, starts by their angles, goals given or drawn."""
+"""Base class of the MuJoCo arms: torques on joints, starts given by angles, fixed or random goals."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from ebm_envs.base import Array, GoalEnv, checked_vector, require_random
 
 
 def model_of(asset: str) -> mujoco.MjModel:
-    """A fresh MuJoCo model from the file `asset` in the package's `assets/`."""
+    """A new MuJoCo model from the file `asset` in the package's `assets/`."""
     xml = resources.files("ebm_envs").joinpath("assets", asset).read_text(encoding="utf-8")
     return mujoco.MjModel.from_xml_string(xml)
 
 
 class ArmEnv(GoalEnv):
-    """An arm whose joints are turned by torques in [-1, 1], one each, held for `frame_skip` simulator steps.
+    """An arm driven by one torque in [-1, 1] per joint, constant for `frame_skip` simulator steps.
 
     Args:
         observation: space of `observation`.
         goal_space: space of the goals.
-        model: hinges and as many motors.
-        start: what `checked_start` takes, that episodes start around; or "random": a random posture, at rest.
+        model: MuJoCo model with one motor per hinge.
+        start: mean start of episodes, as `checked_start` accepts it; or "random": a random posture, at rest.
         goal: inside `goal_space`, or "random", drawn at each reset.
-        start_noise: half-width in radians of the uniform noise on the angles of `start`. A start that comes as a
-            reset option is taken exactly.
+        start_noise: half-width in radians of the uniform noise on the angles of `start`. A start given as a reset
+            option gets no noise.
         render_mode: None or "rgb_array".
 
     Attributes:
-        observe: observation of angles in radians and velocities in radians per second.
-        physical_state: angles in radians and velocities in radians per second of an observation.
-        checked_start: a state in observation units, the angles first, from a start named by an argument.
-        frame_skip: simulator steps under one action.
+        observe: maps angles in radians and velocities in radians per second to an observation.
+        physical_state: maps an observation to angles in radians and velocities in radians per second.
+        checked_start: maps a start to a state in observation units, the angles first; takes the argument's name too.
+        frame_skip: simulator steps per action.
         angle_unit: radians in one unit of an observed angle.
 
     Raises:
@@ -73,7 +73,7 @@ class ArmEnv(GoalEnv):
         self.data = mujoco.MjData(model)
 
     def set_state(self, qpos: ArrayLike, qvel: ArrayLike) -> None:
-        """Put the arm at angles `qpos` (joints,) in radians and velocities `qvel` (joints,) in radians per second."""
+        """Set the arm's angles `qpos` (joints,) in radians and velocities `qvel` (joints,) in radians per second."""
         self.data.qpos[:] = qpos
         self.data.qvel[:] = qvel
         mujoco.mj_forward(self.model, self.data)

@@ -1,4 +1,4 @@
-"""`ebm/Arm7-v0`: an arm of seven joints and human proportions that reaches for points in space (MuJoCo)."""
+"""`ebm/Arm7-v0`: an arm with seven joints and human proportions that reaches for points in space (MuJoCo)."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from ebm_envs.arm import ArmEnv, model_of
 from ebm_envs.base import Array, box_space, checked_vector
 
 FRAME_SKIP = 2
-"""Simulator steps of 0.01 s under one action."""
+"""Simulator steps of 0.01 s per action."""
 
 VELOCITY_SCALE = 10.0
 """Radians per second in one unit of observed velocity."""
 
 TOP_SPEED = 5.0
-"""Radians per second that a joint's full torque alone keeps up against its damping."""
+"""Steady-state speed in radians per second of a joint under full torque and its damping."""
 
 REACH = 0.76
-"""Metres from the shoulder that the fingertip cannot exceed."""
+"""Largest distance in metres of the fingertip from the shoulder."""
 
 LIMITS: Array = np.array(
     [[-1.8, 1.8], [-1.4, 1.4], [-1.6, 1.6], [0.0, 2.5], [-1.6, 1.6], [-1.2, 1.2], [-1.6, 1.6]]
 )
 """Lowest and highest angle (7, 2) in radians of shoulder pan, shoulder lift, upper-arm roll, elbow flex, forearm
-roll, wrist flex and wrist roll. They are soft: motion may carry a joint some 0.2 rad beyond."""
+roll, wrist flex and wrist roll. The limits are soft: motion may carry a joint about 0.2 rad beyond."""
 
 NEUTRAL: Array = np.array([0.0, -0.6, 0.0, 1.4, 0.0, 0.0, 0.0])
 """Angles (7,) of the default start: the elbow bent, the upper arm down, the hand ahead."""
 
 JOINTS = len(LIMITS)
-_GIVE = 0.5  # how far beyond the limits a start may lie: observations of moving arms do
+_GIVE = 0.5  # radians that a start may be beyond the limits, as observations of moving arms can be
 _GOAL_GAP = 0.15  # metres between the start and a random goal
 
-# The plane that each joint turns, from one axis to another, and the vectors that upper arm, forearm and hand span.
+# The plane in which each joint turns, from one axis to another, and the vectors of upper arm, forearm and hand.
 _YAW, _PITCH, _ROLL = (0, 1), (0, 2), (1, 2)
 _LINKS = (
     ((_YAW, _PITCH, _ROLL), (0.3, 0.0, 0.0)),
@@ -45,7 +45,7 @@ _LINKS = (
 
 
 def load_model() -> mujoco.MjModel:
-    """The arm as a fresh MuJoCo model: 7 hinges, 7 motors, timestep 0.01 s."""
+    """A new MuJoCo model of the arm: 7 hinges, 7 motors, timestep 0.01 s."""
     return model_of("arm7.xml")
 
 
@@ -54,7 +54,7 @@ def joint_points(qpos: ArrayLike) -> Array:
     qpos = np.asarray(qpos, np.float64)
     points = np.zeros((*qpos.shape[:-1], 1, 3))
     joint = JOINTS
-    # Inwards from the fingertip: each link puts itself before the points found so far and turns them all.
+    # From the fingertip inwards: each link is put before the points computed so far, and then turns all of them.
     for planes, link in reversed(_LINKS):
         points = np.concatenate([np.zeros_like(points[..., :1, :]), points + link], axis=-2)
         for plane in reversed(planes):
@@ -66,7 +66,7 @@ def joint_points(qpos: ArrayLike) -> Array:
 def observe(qpos: ArrayLike, qvel: ArrayLike) -> Array:
     """Observation (..., 17) of joint angles (..., 7) in radians and velocities (..., 7) in radians per second.
 
-    It holds the angles as they are, the velocities divided by 10, and the fingertip's place in metres.
+    It contains the angles in radians, the velocities divided by 10, and the fingertip's position in metres.
     """
     qpos, qvel = np.asarray(qpos, np.float64), np.asarray(qvel, np.float64)
     return np.concatenate([qpos, qvel / VELOCITY_SCALE, joint_points(qpos)[..., -1, :]], axis=-1)
@@ -75,17 +75,17 @@ def observe(qpos: ArrayLike, qvel: ArrayLike) -> Array:
 def physical_state(observation: ArrayLike) -> tuple[Array, Array]:
     """Angles in radians and velocities in radians per second, both (..., 7), of an observation (..., 17).
 
-    The first 14 figures suffice.
+    Only the first 14 coordinates are used.
     """
     observation = np.asarray(observation, np.float64)
     return observation[..., :JOINTS], observation[..., JOINTS : 2 * JOINTS] * VELOCITY_SCALE
 
 
 def spread_starts(rng: np.random.Generator, n: int) -> tuple[Array, Array]:
-    """Angles and velocities (n, 7) to collect data from: all postures, from rest to the speed torques reach.
+    """Starts for data collection, angles and velocities (n, 7): all postures, from rest to `TOP_SPEED`.
 
     Angles are uniform over `LIMITS`; velocities are uniform up to a top speed that is itself uniform up to
-    `TOP_SPEED`, so that slow motion, where plans end, is met as often as fast motion.
+    `TOP_SPEED`, so that slow motion, where plans end, is as frequent as fast motion.
     """
     angles = rng.uniform(LIMITS[:, 0], LIMITS[:, 1], size=(n, JOINTS))
     fastest = rng.uniform(0, TOP_SPEED, size=(n, 1))
@@ -95,10 +95,10 @@ def spread_starts(rng: np.random.Generator, n: int) -> tuple[Array, Array]:
 def checked_start(argument: str, value: ArrayLike) -> Array:
     """An arm's state (14,) in observation units from 7 angles (at rest), 7 angles and 7 velocities, or an observation.
 
-    Of an observation (17,) the fingertip is left out: the angles say it.
+    The fingertip of an observation (17,) is dropped, because the angles determine it.
 
     Raises:
-        ValueError: another shape, angles more than 0.5 rad outside `LIMITS`, non-finite figures.
+        ValueError: another shape, angles more than 0.5 rad outside `LIMITS`, non-finite values.
 
     """
     given = np.shape(value)
@@ -117,19 +117,19 @@ def checked_start(argument: str, value: ArrayLike) -> Array:
 
 
 class Arm7Env(ArmEnv):
-    """Bring the fingertip of an arm to a point in space by the torques of seven joints, in weightlessness.
+    """Move the fingertip of an arm to a point in space by the torques of seven joints, without gravity.
 
     Observation: 7 joint angles in radians, 7 velocities / 10, and the fingertip's x (ahead), y (left) and z (up)
-    from the shoulder in metres. Goals are places of the fingertip. Actions are torques in [-1, 1], held for 0.02 s.
-    The reward is -10 times the Euclidean distance to the goal; within 0.05 m is success.
+    from the shoulder in metres. Goals are fingertip positions. Actions are torques in [-1, 1], constant for 0.02 s.
+    The reward is -10 times the Euclidean distance to the goal; a distance within 0.05 m is success.
 
     Args:
-        start: 7 angles (at rest), angles and velocities, or an observation, that episodes start around; or
-            "random": angles uniform over `LIMITS`, at rest.
-        goal: place (3,) of the fingertip, or "random", drawn at each reset: where some posture within `LIMITS`
-            brings it, at least 0.15 m from where it starts.
-        start_noise: half-width in radians of the uniform noise on the angles of `start`. A start that comes as a
-            reset option is taken exactly.
+        start: mean start of episodes: 7 angles (at rest), angles and velocities, or an observation; or "random":
+            angles uniform over `LIMITS`, at rest.
+        goal: position (3,) of the fingertip, or "random", drawn at each reset: reachable by a posture within
+            `LIMITS`, and at least 0.15 m from the start.
+        start_noise: half-width in radians of the uniform noise on the angles of `start`. A start given as a reset
+            option gets no noise.
         render_mode: None or "rgb_array".
 
     Raises:
@@ -165,14 +165,14 @@ class Arm7Env(ArmEnv):
         )
 
     def distance(self, achieved: ArrayLike, desired: ArrayLike) -> Array:
-        """Euclidean distance in metres of fingertip places `(..., 3) -> (...)`."""
+        """Euclidean distance in metres of fingertip positions `(..., 3) -> (...)`."""
         difference = np.asarray(achieved, np.float64) - np.asarray(desired, np.float64)
         return np.asarray(np.linalg.norm(difference, axis=-1))
 
     def render(self) -> NDArray[np.uint8] | None:
         """Picture (256, 512, 3): the arm from above (x right, y up) and from its right (x right, z up).
 
-        Links are the darker the nearer they are to the eye.
+        Links nearer to the viewer are darker.
         """
         if self.render_mode is None:
             return None
@@ -180,7 +180,7 @@ class Arm7Env(ArmEnv):
         return np.concatenate([self._view(above), self._view(right)], axis=1)
 
     def _view(self, axes: Array) -> NDArray[np.uint8]:
-        """Orthographic picture (256, 256, 3); rows of `axes` (3, 3) point right, up and at the eye."""
+        """Orthographic picture (256, 256, 3); rows of `axes` (3, 3) point right, up and to the viewer."""
         canvas = drawing.Canvas(extent=0.8)
         canvas.ring((axes @ self.goal)[:2], self.success_distance, drawing.GOAL)
         canvas.line((np.array(self.trace) @ axes.T)[:, :2], drawing.TRACE, width=0.012)
@@ -196,7 +196,7 @@ class Arm7Env(ArmEnv):
         return self.np_random.uniform(LIMITS[:, 0], LIMITS[:, 1])
 
     def _random_goal(self, qpos: Array) -> Array:
-        """A reachable place (3,) at least `_GOAL_GAP` from the fingertip's; nearly every first draw is one."""
+        """A reachable position (3,) at least `_GOAL_GAP` from the fingertip; the first draw nearly always fits."""
         fingertip = joint_points(qpos)[-1]
         while True:
             goal = joint_points(self._posture())[-1]
@@ -220,7 +220,7 @@ def _turned(points: Array, angle: Array, plane: tuple[int, int]) -> Array:
 
 
 def _shade(nearness: float) -> drawing.Colour:
-    """Colour of a link: dark at `REACH` towards the eye, pale at `REACH` away from it."""
+    """Colour of a link: dark at `REACH` towards the viewer, pale at `REACH` away."""
     share = np.clip((nearness / REACH + 1) / 2, 0, 1)
     dark, pale = np.array(drawing.LINK), np.array(drawing.TRACE)
     red, green, blue = (int(c) for c in np.rint(share * dark + (1 - share) * pale))

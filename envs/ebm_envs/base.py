@@ -1,4 +1,4 @@
-"""What the environments share: goals, reset options, checks and rewards by distance."""
+"""Base class of the goal environments: goals, reset options, checks and rewards by distance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 
 def wrap(x: ArrayLike, periods: ArrayLike) -> Array:
-    """`x` modulo `periods` into `[-period/2, period/2)`; coordinates of period 0 stay as they are."""
+    """`x` modulo `periods`, in `[-period/2, period/2)`; coordinates with period 0 are not changed."""
     x, periods = np.asarray(x, dtype=np.float64), np.asarray(periods, dtype=np.float64)
     wrapped = np.mod(x + periods / 2, np.where(periods > 0, periods, 1.0)) - periods / 2
     return np.where(periods > 0, wrapped, x)
@@ -25,7 +25,7 @@ def checked_vector(argument: str, value: ArrayLike, space: spaces.Box) -> Array:
     """`value` as a float64 vector inside `space`.
 
     Raises:
-        ValueError: wrong type, wrong shape, or a figure outside `space`; the message names `argument`.
+        ValueError: wrong type, wrong shape, or a value outside `space`; the message names `argument`.
 
     """
     try:
@@ -43,7 +43,7 @@ def checked_vector(argument: str, value: ArrayLike, space: spaces.Box) -> Array:
 
 
 def require_random(argument: str, value: str) -> None:
-    """Raise `ValueError` unless the word given in place of figures is "random"."""
+    """Raise `ValueError` unless the string given instead of numbers is "random"."""
     if value != "random":
         raise ValueError(f"{argument}: expected figures or 'random', got {value!r}")
 
@@ -56,8 +56,8 @@ def box_space(low: ArrayLike, high: ArrayLike) -> spaces.Box:
 class GoalEnv(gym.Env[dict[str, Array], NDArray[Any]], ABC):
     """A goal environment whose reward is minus `reward_scale` times the distance to the goal after the move.
 
-    Observations are dicts of float64 vectors: `observation`, `achieved_goal`, `desired_goal`. Episodes end by the
-    registered step limit alone. `info` holds `distance` and `is_success` (distance at most `success_distance`).
+    Observations are dicts of float64 vectors: `observation`, `achieved_goal`, `desired_goal`. Episodes end only by
+    the registered step limit. `info` has `distance` and `is_success` (distance at most `success_distance`).
 
     Args:
         observation: space of `observation`.
@@ -67,7 +67,7 @@ class GoalEnv(gym.Env[dict[str, Array], NDArray[Any]], ABC):
         actions: number of action coordinates.
 
     Attributes:
-        observation_periods: per observation coordinate its period, 0 where it is not periodic.
+        observation_periods: period of each observation coordinate, 0 if it is not periodic.
         goal_periods: the same for goals.
 
     """
@@ -99,7 +99,7 @@ class GoalEnv(gym.Env[dict[str, Array], NDArray[Any]], ABC):
             -max_action, max_action, shape=(actions,), dtype=np.float32
         )
         self.goal: Array
-        self.trace: list[Array] = []  # places visited in this episode, for drawing
+        self.trace: list[Array] = []  # positions in this episode, for drawing
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
@@ -108,7 +108,7 @@ class GoalEnv(gym.Env[dict[str, Array], NDArray[Any]], ABC):
 
         Args:
             seed: seeds `np_random`.
-            options: any of the keys in `self.options`, in place of the constructor's arguments for this episode.
+            options: any of the keys in `self.options`; they replace the constructor's arguments for this episode.
 
         Returns:
             Observation and info.
@@ -131,7 +131,7 @@ class GoalEnv(gym.Env[dict[str, Array], NDArray[Any]], ABC):
         """Take `action` (actions,), clipped to the action space; the reward is that of the state it leads to.
 
         Raises:
-            ValueError: an action of another shape or with non-finite figures.
+            ValueError: an action of another shape or with non-finite values.
 
         """
         vector = np.asarray(action, dtype=np.float64)
@@ -143,12 +143,12 @@ class GoalEnv(gym.Env[dict[str, Array], NDArray[Any]], ABC):
         return self._observation(), -self.reward_scale * info["distance"], False, False, info
 
     def distance(self, achieved: ArrayLike, desired: ArrayLike) -> Array:
-        """L1 distance of goals `(..., goals) -> (...)`, periodic coordinates by the shorter way round."""
+        """L1 distance of goals `(..., goals) -> (...)`; periodic coordinates take the shorter way round."""
         difference = np.asarray(achieved, np.float64) - np.asarray(desired, np.float64)
         return np.asarray(np.abs(wrap(difference, self.goal_periods)).sum(axis=-1))
 
     def compute_reward(self, achieved_goal: ArrayLike, desired_goal: ArrayLike, info: Any = None) -> Array:
-        """Reward of reaching `achieved_goal` for `desired_goal`, both (..., goals): shape (...); ignores `info`."""
+        """Reward (...) of `achieved_goal` for `desired_goal`, both (..., goals); `info` is ignored."""
         return -self.reward_scale * self.distance(achieved_goal, desired_goal)
 
     def _observation(self) -> dict[str, Array]:
@@ -172,12 +172,12 @@ class GoalEnv(gym.Env[dict[str, Array], NDArray[Any]], ABC):
 
     @abstractmethod
     def _state(self) -> Array:
-        """The observation vector; a new array at each call."""
+        """The observation vector, as a new array."""
 
     @abstractmethod
     def _achieved(self) -> Array:
-        """The goal that the present state achieves; a new array at each call."""
+        """The goal that the current state achieves, as a new array."""
 
     @abstractmethod
     def _place(self) -> Array:
-        """The point, (2,) or (3,), that the drawing's trace runs through."""
+        """The current point of the drawn trace, (2,) or (3,)."""

@@ -20,10 +20,10 @@ GHOST: Colour = (196, 226, 210)
 
 
 class Canvas:
-    """A square picture of `[-extent, extent]²`, y upwards, drawn large and reduced: that is the antialiasing.
+    """A square picture of `[-extent, extent]²`, y upwards, drawn larger and downsampled for antialiasing.
 
     Args:
-        extent: half the side of the plane shown, in its own units.
+        extent: half the side of the visible square, in units of the plane.
         size: side of the picture in pixels.
 
     """

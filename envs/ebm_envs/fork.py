@@ -1,13 +1,13 @@
 """`ebm/Fork-v0`: a point driven along a road that forks three times, so that its futures have up to eight modes.
 
-Which branch is taken is chance, which the action sways but never settles. The mean of the two ends of a step over a
-fork is 0.02 or more, over three standard deviations, off the lanes they are in: a model that predicts the mean is
-wrong however well it is fitted. Over several forks the mean of the ends may be in a lane, by accident: one of up to
-eight.
+The branch at a fork is random; the action changes its probability but never determines it. The mean of the two
+possible ends of a step over a fork is at least 0.02 (more than three standard deviations) away from both lanes, so a
+model that predicts the mean is wrong however well it is fitted. Over several forks the mean of the ends may happen
+to be in one of the up to eight lanes.
 
-The true distribution is known: `mode_probabilities` says how likely each lane is, `mode_of` in which lane a state is.
-Lanes are numbered from the lowest: after n forks there are `2**n`, and lane k of them turns up at fork i where bit
-`n - 1 - i` of k is set.
+The true distribution is known: `mode_probabilities` gives the probability of each lane, `mode_of` the lane of a state.
+Lanes are numbered from the lowest: after n forks there are `2**n`, and lane k turns up at fork i if bit `n - 1 - i`
+of k is set.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ebm_envs.base import Array, box_space, checked_vector
 Indices = NDArray[np.int64]
 
 START = (-1.0, 0.0)
-"""Mean (x, y) of the start; it deviates from it by `NOISE`."""
+"""Mean (x, y) of the start, whose std is `NOISE`."""
 
 STEP = 0.1
 """Mean advance in x of one step."""
@@ -36,38 +36,38 @@ NOISE = (0.002, 0.005)
 """Standard deviations, in x and in y, of the noise of the start and of every step."""
 
 FORKS = (-0.65, -0.15, 0.35)
-"""Where in x the road forks: half a step from the nearest places that a point from the start passes on average.
+"""Positions of the forks in x, half a step from the nearest mean positions of a point from the start.
 
-The noise of x adds up to at most 0.008 until the last fork, a sixth of what would leave the step in doubt."""
+The std of x is at most 0.008 until the last fork, a sixth of what would make the step of the crossing uncertain."""
 
 JUMPS = (0.4, 0.2, 0.1)
-"""How far in y its branches are from the lane that forks. Each is half the last, which spaces lanes evenly."""
+"""Distance in y of the branches from the lane that forks. Each is half the one before, for evenly spaced lanes."""
 
 RELAXATION = 0.5
-"""Share of the distance to the middle of its lane that a point keeps over one step."""
+"""Share of a point's distance to the middle of its lane that remains after one step."""
 
 SWAY = 0.4
-"""The branch upwards has the probability `0.5 + SWAY * action`."""
+"""The upper branch has probability `0.5 + SWAY * action`."""
 
 TOLERANCE = 0.04
-"""Farthest in y from the middle of a lane that counts as in it: 7 standard deviations of y in a lane (0.0058)."""
+"""Largest distance in y from the middle of a lane that counts as in it: 7 std of y within a lane (0.0058)."""
 
 _LOW, _HIGH = np.array([-1.1, -1.0]), np.array([1.1, 1.0])
 _FORKS = np.array(FORKS)
 _EDGES = np.array([-np.inf, *FORKS, np.inf])
 
-# By the number of forks behind: the jump at the next fork, the y of the highest lane, and how far apart lanes are.
+# By the number of passed forks: the jump at the next fork, the y of the highest lane, and the distance of lanes.
 _NEXT_JUMP = np.array([*JUMPS, 0.0])
 _TOP = np.cumsum([0.0, *JUMPS])
-_SPACING = 2 * np.array([JUMPS[0], *JUMPS])  # of no meaning where there is one lane
+_SPACING = 2 * np.array([JUMPS[0], *JUMPS])  # the first entry, for a single lane, is unused
 
 
 class ForkEnv(gym.Env[Array, NDArray[Any]]):
-    """A point (x, y) that advances by 0.1 a step, stays in its lane, and jumps to one of two others at each fork.
+    """A point (x, y) that advances by 0.1 per step, stays in its lane, and jumps to one of two others at each fork.
 
-    The observation is (x, y), float64, and Markov: x says how many forks are behind, y in which lane the point is.
-    The action (1,) in [-1, 1], clipped, counts only in the three steps that cross a fork. The reward is the y that a
-    step leads to. Episodes end by the registered step limit alone; the road ends at x = 1.1.
+    The observation is (x, y), float64, and Markov: x gives the number of passed forks, y the lane. The action (1,) in
+    [-1, 1], clipped, matters only in the three steps that cross a fork. The reward is the new y. Episodes end only by
+    the registered step limit; the road ends at x = 1.1.
 
     Args:
         render_mode: None or "rgb_array".
@@ -83,7 +83,7 @@ class ForkEnv(gym.Env[Array, NDArray[Any]]):
         self.observation_space: spaces.Box = box_space(_LOW, _HIGH)  # type: ignore[assignment]
         self.action_space: spaces.Box = spaces.Box(-1.0, 1.0, shape=(1,), dtype=np.float32)
         self.position: Array
-        self.trace: list[Array] = []  # places visited in this episode, for drawing
+        self.trace: list[Array] = []  # positions in this episode, for drawing
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
@@ -92,7 +92,7 @@ class ForkEnv(gym.Env[Array, NDArray[Any]]):
 
         Args:
             seed: seeds `np_random`.
-            options: `start`, (x, y), to start from exactly there; any y belongs to the lane nearest to it.
+            options: `start`, (x, y), for an exact start; any y belongs to the nearest lane.
 
         Returns:
             Observation (2,) and an empty info.
@@ -116,7 +116,7 @@ class ForkEnv(gym.Env[Array, NDArray[Any]]):
         """Take `action` (1,), clipped to the action space; the reward is the new y.
 
         Raises:
-            ValueError: an action of another shape or with non-finite figures.
+            ValueError: an action of another shape or with non-finite values.
 
         """
         vector = np.asarray(action, dtype=np.float64)
@@ -144,7 +144,7 @@ class ForkEnv(gym.Env[Array, NDArray[Any]]):
 def transition(states: ArrayLike, actions: ArrayLike, generator: np.random.Generator) -> Array:
     """Draw the next states of `states` (..., 2) under `actions` (..., 1), clipped: one step of the environment.
 
-    Forks are crossed by the advance without noise: fork i in the step from x with `x < FORKS[i] <= x + STEP`.
+    The noise-free advance decides when a fork is crossed: fork i in the step from x with `x < FORKS[i] <= x + STEP`.
 
     Raises:
         ValueError: states or actions of another shape.
@@ -162,7 +162,7 @@ def transition(states: ArrayLike, actions: ArrayLike, generator: np.random.Gener
     section = np.searchsorted(_FORKS, advanced, side="right")
     turn = np.where(section > behind, np.where(up, 1.0, -1.0) * _NEXT_JUMP[behind], 0.0)
     y = middle + turn + RELAXATION * (states[..., 1] - middle) + noise[..., 1]
-    # Noise carries no point over a fork, or a fork could be crossed twice or not at all from starts close to one.
+    # Noise must not carry a point over a fork: from starts close to one it could be crossed twice or never.
     end = np.nextafter(_EDGES[section + 1], -np.inf)
     x = np.minimum(np.maximum(advanced + noise[..., 0], _EDGES[section]), end)
     return np.minimum(np.maximum(np.stack([x, y], axis=-1), _LOW), _HIGH)
@@ -172,7 +172,7 @@ def lane_centres(forks: int) -> Array:
     """The y (2**forks,) of the middles of the lanes after `forks` forks, ascending: index k is lane k.
 
     Raises:
-        ValueError: a number of forks that the road does not have.
+        ValueError: `forks` is not one of the possible numbers of passed forks.
 
     """
     if forks not in range(len(FORKS) + 1):
@@ -184,13 +184,13 @@ def lane_centres(forks: int) -> Array:
 
 
 def mode_of(states: ArrayLike, tolerance: float = TOLERANCE) -> Indices:
-    """The lane that each of `states` (..., 2) is in, (...), or -1 where it is in none.
+    """The lane (...) of each of `states` (..., 2), or -1 if it is in none.
 
-    Lanes are those after the forks behind the state's own x: two states between the same forks compare.
+    Lanes are those after the forks that the state's own x has passed, so only states between the same forks compare.
 
     Args:
         states: states (x, y); one with NaN is in no lane.
-        tolerance: farthest in y from the middle of a lane that counts as in it.
+        tolerance: largest distance in y from the middle of a lane that counts as in it.
 
     Raises:
         ValueError: states of another shape, or a tolerance that is not positive and finite.
@@ -212,16 +212,16 @@ def mode_of(states: ArrayLike, tolerance: float = TOLERANCE) -> Indices:
 def mode_probabilities(actions: ArrayLike, x: ArrayLike = START[0], y: ArrayLike = START[1]) -> Array:
     """The true probability of each lane at the end of action sequences: (N, 2**forks), numbered as by `mode_of`.
 
-    `forks` counts those behind at the end, those behind the start among them: there the lane is certain, that of y.
-    Crossings are those of an advance without noise. That is exact where places passed on average are as far from the
-    forks as those of `START` are, so for every state of a default episode.
+    `forks` is the number of forks passed at the end, including those before the start, whose branches follow from y.
+    Forks are crossed by the noise-free advance. This is exact if mean positions are as far from the forks as those
+    from `START`, so for every state of a default episode.
 
     Args:
         actions: sequences (N, T) or (N, T, 1), clipped; N and T at least 1.
-        x, y: where the sequences start, () or (N,) each.
+        x, y: starts of the sequences, () or (N,) each.
 
     Raises:
-        ValueError: another shape, non-finite figures, or starts after which sequences end behind different forks.
+        ValueError: another shape, non-finite values, or starts from which sequences pass different numbers of forks.
 
     """
     actions = _finite("actions", actions)
@@ -232,7 +232,7 @@ def mode_probabilities(actions: ArrayLike, x: ArrayLike = START[0], y: ArrayLike
             f"actions: expected shape (N, T) or (N, T, 1), N and T at least 1, got {np.shape(actions)}"
         )
     starts = np.stack([_per_sequence("x", x, len(actions)), _per_sequence("y", y, len(actions))], axis=-1)
-    # Steps before the one that crosses each fork (N, forks), negative where the fork is behind the start.
+    # Steps before the one that crosses each fork (N, forks), negative if the start has passed the fork.
     crossing = np.ceil((_FORKS - starts[:, :1]) / STEP) - 1
     behind, chosen, _ = _lane(starts)
     ends = np.count_nonzero(crossing < actions.shape[1], axis=1)
@@ -253,7 +253,7 @@ def mode_probabilities(actions: ArrayLike, x: ArrayLike = START[0], y: ArrayLike
 
 
 def _lane(states: Array) -> tuple[Indices, Array, Array]:
-    """Forks behind `states` (..., 2), and index (NaN where y is) and middle of the lane nearest to them: each (...)."""
+    """Forks passed by `states` (..., 2), and index (NaN if y is NaN) and middle of the nearest lane: each (...)."""
     behind = np.asarray(np.searchsorted(_FORKS, states[..., 0], side="right"))
     top, spacing = _TOP[behind], _SPACING[behind]
     index = np.rint((states[..., 1] + top) / spacing)

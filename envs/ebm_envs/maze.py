@@ -13,7 +13,7 @@ from ebm_envs.point import PointEnv
 _LIMIT = 0.99
 _WALLS = np.array(
     [
-        [(-0.5, -1.0), (-1e-9, 0.25)],  # x = 0 itself is free
+        [(-0.5, -1.0), (-1e-9, 0.25)],  # x = 0 itself is open
         [(0.5, -0.25), (1.0, 1.0)],
         [(-1.1, -1.1), (-_LIMIT, 1.1)],
         [(_LIMIT, -1.1), (1.1, 1.1)],
@@ -24,10 +24,10 @@ _WALLS = np.array(
 
 
 class MazeEnv(PointEnv):
-    """Four columns, open in an S: arguments as in `PointEnv`.
+    """An S-shaped maze of four columns. The arguments are those of `PointEnv`.
 
-    Free are |x|, |y| < 0.99 with x in [-1, -0.5) or [0, 0.5); y > 0.25 for x in [-0.5, 0); y < −0.25 for x in
-    [0.5, 1). From the default start, (−0.45, 0.8) lies round one bend and (0.7, −0.8), the default goal, round all.
+    Open space: |x|, |y| < 0.99, and x in [-1, -0.5) or [0, 0.5), or y > 0.25 for x in [-0.5, 0), or y < −0.25 for x in
+    [0.5, 1). From the default start, (−0.45, 0.8) is behind one bend, and (0.7, −0.8), the default goal, behind all.
     """
 
     walls: ClassVar[Array] = _WALLS

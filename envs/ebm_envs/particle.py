@@ -8,9 +8,9 @@ from ebm_envs.point import PointEnv
 
 
 class ParticleEnv(PointEnv):
-    """The open plane; obstacles come by argument or by reset option alone. Arguments as in `PointEnv`.
+    """The plane without walls. Obstacles are given as an argument or reset option; arguments are those of `PointEnv`.
 
-    From (0, 0) to (0.5, 0.5) no policy scores above −4.5.
+    From (0, 0) to (0.5, 0.5) no policy has a return above −4.5.
     """
 
     def __init__(

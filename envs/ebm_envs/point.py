@@ -16,10 +16,10 @@ MAX_STEP = 0.05
 
 
 def segments_blocked(start: ArrayLike, end: ArrayLike, boxes: ArrayLike) -> NDArray[np.bool_]:
-    """Whether segments `start` (..., 2) to `end` (..., 2) meet any of the closed `boxes` (n, 2, 2): shape (...).
+    """Mask (...) of segments `start` (..., 2) to `end` (..., 2) that meet any of the closed `boxes` (n, 2, 2).
 
-    `boxes[i]` is a pair of corners `(low, high)`. A segment of length 0 tests a point. The test is that of
-    separating axes: x, y and the segment's normal.
+    `boxes[i]` is a pair of corners `(low, high)`. A segment of length 0 tests a point. By the separating axis
+    theorem, with the axes x, y and the segment's normal.
     """
     start, end = np.asarray(start, np.float64), np.asarray(end, np.float64)
     middle, half = (start + end) / 2, np.abs(end - start) / 2
@@ -53,11 +53,11 @@ def checked_boxes(argument: str, boxes: ArrayLike | None) -> Array:
 class PointEnv(GoalEnv):
     """A point in [-1, 1]² that an action displaces by at most 0.05 per axis.
 
-    A move whose segment meets a wall or an obstacle is not made; the edge of the plane stops each axis by itself.
+    A move whose segment meets a wall or an obstacle is not made; at the edge of the plane each axis is clipped.
 
     Args:
         start: first position, or "random": uniform over the free plane, drawn at each reset.
-        goal: goal, or "random".
+        goal: goal, or "random", drawn in the same way.
         obstacles: boxes (n, 2, 2) of corners `(low, high)` that block moves.
         render_mode: None or "rgb_array".
 
@@ -87,7 +87,7 @@ class PointEnv(GoalEnv):
 
     @property
     def boxes(self) -> Array:
-        """All that blocks moves in this episode, walls and obstacles: (n, 2, 2)."""
+        """All walls and obstacles of this episode: (n, 2, 2)."""
         return np.concatenate([self.walls, self.obstacles])
 
     def dynamics(self, states: ArrayLike, actions: ArrayLike) -> Array:
@@ -103,10 +103,10 @@ class PointEnv(GoalEnv):
         return np.clip(displacement, -self.max_action, self.max_action)
 
     def sample_free(self, shape: int | tuple[int, ...] = ()) -> Array:
-        """Points (*shape, 2) drawn uniformly from what walls and obstacles leave free, with `np_random`.
+        """Points (*shape, 2) drawn uniformly, with `np_random`, outside of walls and obstacles.
 
         Raises:
-            ValueError: obstacles that leave nothing, or next to nothing, free.
+            ValueError: obstacles that leave no or almost no free space.
 
         """
         shape = (shape,) if isinstance(shape, int) else shape

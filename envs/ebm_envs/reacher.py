@@ -1,4 +1,4 @@
-"""`ebm/Reacher-v0`: a planar arm of two links that turn without limit (MuJoCo)."""
+"""`ebm/Reacher-v0`: a planar arm with two links that turn without limits (MuJoCo)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUCCESS = 0.1
 """Largest final distance of an episode that counts as solved: wrapped L1 of the angles / π."""
 
 FRAME_SKIP = 2
-"""Simulator steps of 0.01 s under one action."""
+"""Simulator steps of 0.01 s per action."""
 
 VELOCITY_SCALE = 10.0
 """Radians per second in one unit of observed velocity."""
@@ -28,7 +28,7 @@ _LINKS = (0.1, 0.11)
 
 
 def load_model() -> mujoco.MjModel:
-    """The arm as a fresh MuJoCo model: 2 hinges, 2 motors, timestep 0.01 s."""
+    """A new MuJoCo model of the arm: 2 hinges, 2 motors, timestep 0.01 s."""
     return model_of("reacher.xml")
 
 
@@ -48,10 +48,10 @@ def physical_state(observation: ArrayLike) -> tuple[Array, Array]:
 
 
 def spread_starts(rng: np.random.Generator, n: int) -> tuple[Array, Array]:
-    """Angles in radians and velocities in radians per second (n, 2) to collect data from.
+    """Starts for data collection: angles in radians and velocities in radians per second, (n, 2) each.
 
-    Angles are uniform over the circle; velocities are normal, of a deviation that is itself uniform up to 8, so that
-    they cover those that planning meets.
+    Angles are uniform over the circle; velocities are normal with a std that is itself uniform up to 8, so that
+    they cover the velocities of planned motion.
     """
     angles = rng.uniform(-np.pi, np.pi, (n, 2))
     speed = 8 * rng.uniform(0, 1, (n, 1))
@@ -59,10 +59,10 @@ def spread_starts(rng: np.random.Generator, n: int) -> tuple[Array, Array]:
 
 
 def checked_start(argument: str, value: ArrayLike) -> Array:
-    """An arm's state (4,) in observation units from its 2 angles (at rest) or all 4 figures.
+    """An arm's state (4,) in observation units from its 2 angles (at rest) or all 4 values.
 
     Raises:
-        ValueError: another shape, angles outside [-1, 1], non-finite figures.
+        ValueError: another shape, angles outside [-1, 1], non-finite values.
 
     """
     given = np.shape(value)
@@ -77,17 +77,17 @@ def checked_start(argument: str, value: ArrayLike) -> Array:
 
 
 class ReacherEnv(ArmEnv):
-    """Turn two joints to goal angles by their torques; either way round will do.
+    """Turn two joints to goal angles by their torques, in either direction.
 
     Observation: 2 joint angles / π, wrapped to [-1, 1), and 2 velocities / 10. Goals are angles / π. Actions are
-    torques in [-1, 1], held for 0.02 s.
+    torques in [-1, 1], constant for 0.02 s.
 
     Args:
-        start: 2 angles (at rest) or angles and velocities, in observation units, that episodes start around; or
-            "random": angles uniform over the circle, at rest.
+        start: mean start of episodes: 2 angles (at rest) or angles and velocities, in observation units; or "random":
+            angles uniform over the circle, at rest.
         goal: 2 angles / π, or "random": uniform in [-1, 1)², drawn at each reset.
-        start_noise: half-width in radians of the uniform noise on the angles of `start`. A start that comes as a
-            reset option is taken exactly.
+        start_noise: half-width in radians of the uniform noise on the angles of `start`. A start given as a reset
+            option gets no noise.
         render_mode: None or "rgb_array".
 
     Raises:
@@ -122,7 +122,7 @@ class ReacherEnv(ArmEnv):
         )
 
     def render(self) -> NDArray[np.uint8] | None:
-        """Picture (256, 256, 3) of the arm, the fingertip's path and, pale, the arm at its goal."""
+        """Picture (256, 256, 3) of the arm, the fingertip's path and, in a pale colour, the arm at its goal."""
         if self.render_mode is None:
             return None
         canvas = drawing.Canvas(extent=0.24)

@@ -1,8 +1,8 @@
-"""Environments whose dynamics change while an agent is learning: what changes (regimes), and when (a switch).
+"""Environments whose dynamics change while an agent learns: regimes are the changes, a switch schedules them.
 
     env = DynamicsSwitch(gym.make("ebm/Reacher-v0"), {20_000: ScaledGear(-1, ["elbow"]), 40_000: None})
 
-runs 20,000 steps as the environment is, 20,000 with one motor reversed, and then as it was, to the bit.
+runs 20,000 steps with the original dynamics, 20,000 with one motor reversed, and then the original ones bit for bit.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from numpy.typing import ArrayLike, NDArray
 
 from ebm_envs.point import PointEnv, checked_boxes, segments_blocked
 
-if TYPE_CHECKING:  # users of the point environments are spared the loading of MuJoCo
+if TYPE_CHECKING:  # the point environments do not load MuJoCo
     import mujoco
 
 Undo = Callable[[], None]
-"""Takes a change back, to the bit. A `functools.partial`, so that a deep copy of an environment undoes its own."""
+"""Reverts a change bit for bit. A `functools.partial`, so that a deep copy of an environment reverts its own."""
 
 
 class Regime:
-    """How dynamics differ from an environment's own. This one, which the others extend, does not differ."""
+    """A change of an environment's dynamics. This base class changes nothing."""
 
     def apply(self, env: gym.Env[Any, Any]) -> Undo:
-        """Change `env` between two of its steps; what is returned takes the change back.
+        """Change `env` between two of its steps; the returned function reverts the change.
 
         Raises:
-            ValueError: an environment that this regime is not for, which is left as it was.
+            ValueError: an environment that does not support this regime; it is not changed.
 
         """
         return _nothing
 
     def transform(self, action: Any, space: gym.Space[Any]) -> Any:
-        """What reaches the environment, whose actions are in `space`, when the agent gives `action`."""
+        """The action in `space` that the environment receives for the agent's `action`."""
         return action
 
 
 @dataclass(frozen=True)
 class RotatedActions(Regime):
-    """Actions turn in the plane of two of their coordinates before they reach the environment.
+    """Actions are rotated in the plane of two of their coordinates before they reach the environment.
 
-    The action is clipped to the action space before and after the turn, as actions out of it mean those on its edge.
-    What is read below the wrapper (`env.unwrapped.dynamics`, `inverse_dynamics`, the MuJoCo model) is not turned.
+    The action is clipped to the action space before and after the rotation, as environments do with larger actions.
+    Methods of the unwrapped environment (`dynamics`, `inverse_dynamics`, the MuJoCo model) are not rotated.
 
     Args:
         degrees: angle from the first of `axes` towards the second.
@@ -87,14 +87,14 @@ class RotatedActions(Regime):
         return _nothing
 
     def transform(self, action: Any, space: gym.Space[Any]) -> NDArray[Any]:
-        """`action` (actions,), clipped, turned and clipped, in the data type of `space`.
+        """`action` (actions,), clipped, rotated and clipped, in the data type of `space`.
 
         Raises:
             ValueError: an action of another shape.
 
         """
         assert isinstance(space, spaces.Box)
-        # Not by `_require`: at every step, printing the action would take longer than all the rest.
+        # Not by `_require`, which would format the action for its message at every step: slower than the rest.
         if np.shape(action) != space.shape:
             raise ValueError(f"action: expected shape {space.shape}, got {action!r}")
         turned = np.clip(np.asarray(action, np.float64), space.low, space.high)
@@ -106,7 +106,7 @@ class RotatedActions(Regime):
 
 @dataclass(frozen=True)
 class _Scaled(Regime, ABC):
-    """Rows of some arrays of the MuJoCo model at `env.unwrapped.model`, times a factor."""
+    """Multiplies rows of some arrays of the MuJoCo model at `env.unwrapped.model` by a factor."""
 
     fields: ClassVar[tuple[str, ...]]
     factor: float
@@ -148,12 +148,12 @@ class _Scaled(Regime, ABC):
 
     @abstractmethod
     def _rows(self, model: mujoco.MjModel, joint_ids: list[int]) -> NDArray[np.bool_]:
-        """Which rows of the fields belong to these joints."""
+        """Mask of the rows of the fields that belong to these joints."""
 
 
 @dataclass(frozen=True)
 class ScaledGear(_Scaled):
-    """Motors that are `factor` times as strong (MuJoCo's `actuator_gear`); -1 reverses them, 0 cuts them off.
+    """Makes motors `factor` times as strong (MuJoCo's `actuator_gear`); -1 reverses them, 0 turns them off.
 
     Args:
         factor: finite.
@@ -178,7 +178,7 @@ class ScaledGear(_Scaled):
 
 @dataclass(frozen=True)
 class ScaledDamping(_Scaled):
-    """Joints that are damped `factor` times as much (MuJoCo's `dof_damping`).
+    """Multiplies the damping of joints by `factor` (MuJoCo's `dof_damping`).
 
     Args:
         factor: finite, 0 or more.
@@ -201,9 +201,9 @@ class ScaledDamping(_Scaled):
 
 @dataclass(frozen=True)
 class Obstacles(Regime):
-    """More walls in a point environment: they block moves, starts and goals, beside what reset options bring.
+    """More walls in a point environment: they block moves, starts and goals, in addition to those of reset options.
 
-    A point that is inside a box when it appears cannot move until its episode ends.
+    A point that is inside a new box cannot move until its episode ends.
 
     Args:
         boxes: (n, 2, 2), corners `(low, high)`.
@@ -217,14 +217,14 @@ class Obstacles(Regime):
 
     def __post_init__(self) -> None:
         corners = checked_boxes("boxes", self.boxes).tolist()
-        # As tuples a regime can be compared, hashed and printed.
+        # Tuples, so that regimes can be compared, hashed and printed.
         object.__setattr__(self, "boxes", tuple((tuple(low), tuple(high)) for low, high in corners))
 
     def apply(self, env: gym.Env[Any, Any]) -> Undo:
         """Add the boxes to the walls of `env`.
 
         Raises:
-            ValueError: `env` is no point environment, or its usual start or goal would be inside a box.
+            ValueError: `env` is not a point environment, or its default start or goal would be inside a box.
 
         """
         base: Any = env.unwrapped
@@ -244,25 +244,25 @@ Schedule = Mapping[int, Regime | None] | Sequence[tuple[int, Regime | None]]
 class DynamicsSwitch(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Switches an environment's dynamics between two of its steps, also in the middle of an episode.
 
-    The switch counts the steps it has made since it was built, over all episodes. `{k: regime}` has `regime` in force
-    from step k + 1 on: k steps are made without it. Regimes change this environment alone. Where N environments run
-    side by side each counts its own steps (a vector environment's automatic resets are none), so a switch after K
-    steps in all is at `K // N` of each.
+    The switch counts its steps since construction, over all episodes. With `{k: regime}`, k steps are made without
+    `regime`, which is active from step k + 1 on. Regimes change only this environment. If N environments run in
+    parallel, each counts its own steps (automatic resets of a vector environment do not count), so a switch after K
+    steps in total is at `K // N` of each.
 
-    `info["regime"]` of `step` is the index of the regime that the step was made under, that of `reset` the index of
-    the regime in force.
+    `info["regime"]` of `step` is the index of the regime during that step; that of `reset` is the index of the active
+    regime.
 
     Args:
-        env: not yet wrapped in a `DynamicsSwitch`.
-        schedule: regimes by the number of steps after which they come into force, positive and increasing; as a
+        env: an environment not yet wrapped in a `DynamicsSwitch`.
+        schedule: regimes by the number of steps after which they become active, positive and increasing; as a
             mapping or as pairs `(step, regime)`. None stands for the original dynamics.
 
     Attributes:
         regimes: all regimes by index: 0 is None, the original dynamics, then those of `schedule` in order.
 
     Raises:
-        ValueError: steps that are not positive and increasing, anything that is not a regime, or a regime that `env`
-            cannot have; each is tried at construction.
+        ValueError: steps that are not positive and increasing, an entry that is not a regime, or a regime that `env`
+            does not support; each is tried at construction.
 
     """
 
@@ -289,13 +289,13 @@ class DynamicsSwitch(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def regime(self) -> int:
-        """Index in `regimes` of the regime in force: that of the next step."""
+        """Index in `regimes` of the active regime, which is that of the next step."""
         return self._regime
 
     def switch_to(self, regime: int | None) -> None:
-        """Put the regime of this index in force and let the schedule rest, to evaluate under it, say.
+        """Activate the regime with this index and pause the schedule, for example to evaluate under that regime.
 
-        Steps are counted all the same; None returns to the schedule.
+        Steps are still counted; None returns to the schedule.
 
         Raises:
             ValueError: no such regime.
@@ -315,12 +315,12 @@ class DynamicsSwitch(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode under the regime in force; arguments are the environment's."""
+        """Start an episode under the active regime; arguments are those of the environment."""
         observation, info = self.env.reset(seed=seed, options=options)
         return observation, {**info, "regime": self._regime}
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Make a step under the regime in force, then switch if it is time."""
+        """Make a step under the active regime, then switch if it is time."""
         transformed = (self.regimes[self._regime] or _ORIGINAL).transform(action, self.env.action_space)
         observation, reward, terminated, truncated, info = self.env.step(transformed)
         info = {**info, "regime": self._regime}
@@ -335,7 +335,7 @@ class DynamicsSwitch(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def _enforce(self, regime: int) -> None:
         if regime != self._regime:
             self._undo()
-            # Should `apply` fail, the original is in force and known to be.
+            # If `apply` fails, the original dynamics are active, and recorded as such.
             self._regime, self._undo = 0, _nothing
             self._undo = (self.regimes[regime] or _ORIGINAL).apply(self.env)
             self._regime = regime
@@ -364,7 +364,7 @@ def _checked_schedule(schedule: Schedule) -> tuple[list[int], list[Regime | None
 
 
 def _nothing() -> None:
-    """Undo of what needs no undoing."""
+    """Does nothing: the `Undo` of regimes without a change to revert."""
 
 
 def _restore(model: mujoco.MjModel, originals: dict[str, NDArray[Any]]) -> None:

@@ -1,8 +1,8 @@
-"""Continual learning: classes that arrive one task at a time, with and without boundaries, with and without a memory.
+"""Continual learning: classes arrive one task at a time, with and without task boundaries and replay memory.
 
-`python -m experiments.continual [--quick] [--seeds N] [--out DIR] [--streams ...]` writes `DIR/continual.json`, run by
-run, and with `--resume` goes on where it was stopped. Without `--quick` (scikit-learn's digits) it reads MNIST and
-Fashion-MNIST from `--data-dir` or the folder that EBM_CONTROL_DATA names.
+`python -m experiments.continual [--quick] [--seeds N] [--out DIR] [--streams ...]` writes `DIR/continual.json` after
+every run; `--resume` continues a stopped one. Without `--quick` (scikit-learn's digits) it reads MNIST and
+Fashion-MNIST from `--data-dir` or the folder in EBM_CONTROL_DATA.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from experiments.runs import Experiment, MethodRuns, carry_out, chosen
 
 @dataclass
 class Continual(MethodRuns):
-    """Every stream, every method, every seed; quick: digits, a tenth of the updates."""
+    """All streams, methods and seeds; quick: digits, a tenth of the updates."""
 
     seeds: int = 10
-    """Runs of each method."""
+    """Runs per method."""
     streams: tuple[str, ...] = ()
-    """In this order; those of the table by default."""
+    """Streams in this order; default: those of the table."""
     data_dir: Path | None = None
-    """Folder of idx files; EBM_CONTROL_DATA without."""
+    """Folder of idx files; default: the environment variable EBM_CONTROL_DATA."""
     held_out: bool = False
-    """Test on a tenth of the training images, which are not trained on then: to choose settings by."""
+    """Test on a held-out tenth of the training images, for choosing settings."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What is run: for each stream, method and seed one learner that sees the stream once."""
+"""Jobs: for each stream, method and seed one learner, trained on one pass over the stream."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ebm_control.data.streams import TaskStream, permuted_stream, split_stream
 
 @dataclass(frozen=True)
 class Stream:
-    """Tasks of a set of images: classes apart, or all classes with permuted pixels."""
+    """Tasks of a set of images: disjoint classes, or all classes with permuted pixels."""
 
     data: str
     permuted: bool = False
 
     @property
     def name(self) -> str:
-        """Of the rows."""
+        """Name in the rows."""
         return f"{'permuted' if self.permuted else 'split'}-{self.data}"
 
 
@@ -35,23 +35,23 @@ KNOWN_STREAMS = {
 }
 STREAMS = ("split-mnist", "split-fashion-mnist", "permuted-mnist")
 QUICK_STREAMS = ("split-digits",)
-# Of a task; without boundaries ten passes over the smallest (Li et al. 2022).
+# Updates per task; without boundaries ten passes over the smallest task (Li et al. 2022).
 UPDATES, UPDATES_FREE = 2000, 880
-UPDATES_PERMUTED = 1000  # of a task, of which there are twice as many
-OVERLAP = 0.5  # of tasks without boundaries, as there
+UPDATES_PERMUTED = 1000  # per task, as there are twice as many tasks
+OVERLAP = 0.5  # of tasks without boundaries, as in Li et al. 2022
 WIDTH = 400
-MANY_TEST = 200  # images a task where there are more than ten classes: all methods are asked for the same
-# Chains take longer than what they are compared with: fewer updates.
+MANY_TEST = 200  # test images per task with more than ten classes, the same for all methods
+# Methods with chains take longer per update than the others, so they get fewer updates.
 SHARES = {"generative-cd": 0.5, "generative-cd-shared": 0.25}
 
 
-# Against knowing a memory by heart: pixels hidden in training, and decay of the averaged weights that tell classes.
+# Regularisation against overfitting the memory: input dropout, and decay of the averaged weights for prediction.
 STEADIED = {"dropout": 0.4, "averaging": 0.998}
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A method, images kept, a learning rate if another than the method's; "joint" sees all tasks at once."""
+    """A method, its memory size, and a learning rate if not the default; "joint" trains on all tasks at once."""
 
     learner: str
     kept: int = 0
@@ -60,7 +60,7 @@ class Compared:
 
     @property
     def name(self) -> str:
-        """Of the row."""
+        """Name in the row."""
         said = f", {self.kept} kept" if self.kept else ""
         said += f", rate {self.rate:g}" if self.rate else ""
         return self.learner + said + (", steadied" if self.steadied else "")
@@ -71,7 +71,7 @@ COMPARED = (
     *(Compared(name, kept) for name in ("ebm", "softmax-seen") for kept in (200, 1000)),
     *(Compared(name, 1000, steadied=True) for name in ("ebm", "softmax-seen")),
     Compared("summed", 1000),
-    # A slow learner forgets less: classifiers at the rate of "ebm".
+    # A low learning rate forgets less: classifiers at the rate of "ebm".
     *(Compared(name, rate=1e-4) for name in ("softmax-seen", "softmax-batch")),
     Compared("joint"),
 )
@@ -110,7 +110,7 @@ def jobs_of(
     data_dir: Path | None = None,
     held_out: bool = False,
 ) -> Iterator[Job]:
-    """Stream by stream, then seed by seed."""
+    """Jobs stream by stream, and within a stream seed by seed."""
     for stream in streams:
         for seed in seeds:
             for free in (False, True):
@@ -120,14 +120,14 @@ def jobs_of(
 
 
 def stream_of(name: str, seed: int, data_dir: Path | None = None) -> TaskStream:
-    """By its name; permutations differ between seeds."""
+    """The stream by its name; permutations differ between seeds."""
     stream = KNOWN_STREAMS[name]
     images = load_images(stream.data, data_dir)
     return permuted_stream(images, seed=seed) if stream.permuted else split_stream(images)
 
 
 def held_out(stream: TaskStream, share: int = 10) -> TaskStream:
-    """The stream with a share of its training images for tests: settings are chosen without the test images."""
+    """The stream with one in `share` training images held out as test images, for choosing settings."""
     tasks = []
     for task in stream.tasks:
         order = torch.randperm(len(task.labels), generator=torch.Generator().manual_seed(0))
@@ -145,7 +145,7 @@ def run(job: Job) -> list[dict[str, Any]]:
     if KNOWN_STREAMS[job.stream].permuted:
         updates = UPDATES_PERMUTED
     updates = round(updates * SHARES.get(job.learner, 1.0) * (0.1 if job.quick else 1.0))
-    # A tenth of the updates is too few at the rate of the literature.
+    # With a tenth of the updates the learning rate of the literature is too low.
     rate = job.compared.rate or (1e-3 if job.quick and job.learner == "ebm" else None)
     steadied = STEADIED if job.compared.steadied else {}
     kept = job.compared.kept

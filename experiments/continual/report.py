@@ -1,7 +1,7 @@
-"""Tables of continual learning, for the terminal and for the page of results, and its figures.
+"""Tables of continual learning for the terminal and the page of results, and its figures.
 
-`python -m experiments.continual.report --figures DIR` draws accuracy matrices and the energy's landscape; with `--parts
-FILE ...` it puts records of several runs together first.
+`python -m experiments.continual.report --figures DIR` plots accuracy matrices and the energy's landscape; with `--parts
+FILE ...` it merges records of several runs first.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ FIGURES = ("accuracy", "forgetting", "forward_transfer", "minutes")
 
 
 def summarised(rows: list[Row]) -> list[Row]:
-    """One row a stream and method."""
+    """One row per stream and method."""
     return tables.summarised(rows, KEYS, FIGURES)
 
 
 def cells(row: Row) -> list[str]:
-    """Text of a row; accuracies in percent."""
+    """Cells of a row; accuracies in percent."""
     shares = [spread({k: _times(v, 100) for k, v in row.items()}, name, ".2f") for name in FIGURES[:3]]
     return [*(str(row[key]) for key in KEYS), *shares, spread(row, "minutes", ".2g"), str(row["seeds"])]
 
@@ -46,12 +46,12 @@ def _times(value: Any, factor: float) -> Any:
 
 
 def columns() -> list[str]:
-    """Of every table."""
+    """Columns of every table."""
     return [*KEYS, "accuracy, %", "forgetting", "forward transfer", "minutes", "seeds"]
 
 
 def table(rows: list[Row]) -> Table:
-    """For the terminal."""
+    """The table for the terminal."""
     made = Table(*columns(), title="Continual learning")
     for row in rows:
         made.add_row(*cells(row))
@@ -59,7 +59,7 @@ def table(rows: list[Row]) -> Table:
 
 
 def of_stream(rows: list[Row], stream: str) -> str:
-    """The table of a stream, with boundaries and without side by side."""
+    """The table of a stream, with and without boundaries side by side."""
     columns = ["accuracy, %", "forgetting", "minutes", "seeds"]
     head = ["method", *columns, *(f"{name}, no boundaries" for name in columns)]
     found = {(row["method"], row["boundaries"]): row for row in rows if row["stream"] == stream}
@@ -71,7 +71,7 @@ def of_stream(rows: list[Row], stream: str) -> str:
 
 
 def weights(rows: list[Row], stream: str) -> str:
-    """The table of how many weights each method has."""
+    """The table of the number of weights of each method."""
     found = {(row["method"], row["boundaries"]): row for row in rows if row["stream"] == stream}
     body = []
     for method in dict.fromkeys(method for method, _ in found):
@@ -81,7 +81,7 @@ def weights(rows: list[Row], stream: str) -> str:
 
 
 def beside_avalanche(rows: list[Row]) -> str:
-    """The table of methods that Avalanche has too."""
+    """The table of the methods that Avalanche has too."""
     body = (
         (
             row["method"],
@@ -113,7 +113,7 @@ def _figures(row: Row | None) -> list[str]:
 
 
 def matrices(rows: list[Row], stream: str, methods: tuple[str, ...], path: Path) -> Path:
-    """Accuracies of every task after every task, a mean over seeds, a panel a method."""
+    """Plot accuracies on every task after every task, means over seeds, one panel per method."""
     means = {}
     for method in methods:
         found = [
@@ -129,23 +129,23 @@ def matrices(rows: list[Row], stream: str, methods: tuple[str, ...], path: Path)
 
 @dataclass
 class Report:
-    """Tables and figures of what the record holds."""
+    """Tables and figures of the record."""
 
     record: Path = Path("experiments/results/continual.json")
     """Written by `experiments.continual`."""
     parts: tuple[Path, ...] = ()
-    """Records of runs on other cores or days: put together, later ones counting, and written to `record`."""
+    """Records of several runs to merge into `record`; later ones take precedence."""
     figures: Path | None = None
-    """Folder of figures; none are drawn without."""
+    """Folder for figures; default: no figures."""
     stream: str = "split-mnist"
-    """That figures are of."""
+    """Stream of the figures."""
     methods: tuple[str, ...] = (
         "softmax",
         "ebm",
         "generative",
         "softmax-seen, 1000 kept",
     )
-    """Panels."""
+    """Methods of the figures, one panel each."""
 
 
 def main() -> None:

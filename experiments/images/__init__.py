@@ -1,1 +1,1 @@
-"""Image energies by objective, beside autoencoders and classifiers of their size."""
+"""Image energies by objective, compared with autoencoders and classifiers of their size."""

@@ -1,8 +1,8 @@
-"""Image energies through the sampler of trajectories: generate, restore, tell outliers, resist, compose.
+"""Image energies with the sampler of trajectories: generate, restore, detect outliers, resist attacks, compose.
 
-`python -m experiments.images [--quick] [--seeds N] [--out DIR] [--parts ...]` writes `DIR/images.json`, run by run, and
-with `--resume` goes on where it was stopped. Without `--quick` (scikit-learn's digits) it reads MNIST and Fashion-MNIST
-from `--data-dir` or the folder that EBM_CONTROL_DATA names. Trained energies are kept in `--runs`, pictures too.
+`python -m experiments.images [--quick] [--seeds N] [--out DIR] [--parts ...]` writes `DIR/images.json` after every run;
+`--resume` continues a stopped one. Without `--quick` (scikit-learn's digits) it reads MNIST and Fashion-MNIST from
+`--data-dir` or the folder in EBM_CONTROL_DATA. Trained energies and pictures are stored in `--runs`.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from experiments.runs import Experiment, MethodRuns, carry_out, chosen
 
 @dataclass
 class Images(MethodRuns):
-    """Every part, every method, every seed."""
+    """All parts, methods and seeds."""
 
     seeds: int = 3
-    """Runs of each method."""
+    """Runs per method."""
     parts: tuple[str, ...] = PARTS
-    """In this order."""
+    """Parts in this order."""
     runs: Path = Path("runs/images")
     """Folder of checkpoints and pictures."""
     data_dir: Path | None = None
-    """Folder of idx files; EBM_CONTROL_DATA without."""
+    """Folder of idx files; default: the environment variable EBM_CONTROL_DATA."""
     device: str = "cpu"
-    """Where everything is trained and drawn: "cuda" where there is a GPU."""
+    """Device for training and sampling, such as "cuda"."""
 
 
 def main() -> None:

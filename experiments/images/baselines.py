@@ -1,4 +1,4 @@
-"""What image energies are measured beside, on the same tasks."""
+"""Baselines of image energies, on the same tasks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from experiments.images.settings import Size, seeded
 
 
 def variational_rows(data: ImageSet, seed: int, size: Size, folder: Path) -> list[Row]:
-    """A variational autoencoder: what it draws."""
+    """Rows of samples of a variational autoencoder."""
     began = time.perf_counter()
     model = tasks.fit_autoencoder(data, _settings(size, seed), variational=True, device=data.images.device)
     about = {"train_seconds": time.perf_counter() - began, "parameters": parameters_of(model)}
@@ -32,7 +32,7 @@ def variational_rows(data: ImageSet, seed: int, size: Size, folder: Path) -> lis
 
 
 def denoising_rows(data: ImageSet, seed: int, size: Size, folder: Path) -> list[Row]:
-    """Autoencoders that learn to fill, to mend spoilt pixels and to take off noise, one network each."""
+    """Rows of denoising autoencoders, one network each for inpainting, corrupted pixels and Gaussian noise."""
     rows: list[Row] = []
 
     def holes(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -63,7 +63,7 @@ def denoising_rows(data: ImageSet, seed: int, size: Size, folder: Path) -> list[
 
 
 def plain_rows(data: ImageSet, other: Tensor | None, seed: int, size: Size) -> list[Row]:
-    """Outliers by a plain autoencoder's error and by a classifier's confidence."""
+    """Rows of outlier detection by a plain autoencoder's error and by a classifier's confidence."""
     began = time.perf_counter()
     model = tasks.fit_autoencoder(data, _settings(size, seed), device=data.images.device)
     seconds = time.perf_counter() - began
@@ -79,7 +79,7 @@ def plain_rows(data: ImageSet, other: Tensor | None, seed: int, size: Size) -> l
 
 
 def simple_rows(data: ImageSet, seed: int, size: Size, folder: Path) -> list[Row]:
-    """Fills without learning: the mean image, and the nearest training image."""
+    """Rows of inpainting without learning: by the mean image and by the nearest training image."""
     train = data.part("train")
     mean = train.mean(dim=0)
     rows: list[Row] = []
@@ -90,7 +90,7 @@ def simple_rows(data: ImageSet, seed: int, size: Size, folder: Path) -> list[Row
     def by_nearest(images: Tensor, known: Tensor) -> Tensor:
         distinct = train
         index = tasks.nearest(images, distinct, known)
-        # An image of the training set itself is not to be found: then the next one is.
+        # A training image would be found itself, so the filled training images are then excluded.
         same = (distinct[index] == images).flatten(1).all(dim=1)
         if same.any():
             distinct = train[size.filled :]

@@ -1,4 +1,4 @@
-"""Energies of independent attributes, trained apart, combined."""
+"""Composition of energies of independent attributes that were trained separately."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from experiments.images.trained import Trained, together, trained
 
 Row = dict[str, Any]
 TOGETHER = (("shape", "position"), ("shape", "size"), ("shape", "position", "size"))
-# Never drawn together where energies are trained.
+# Combinations that are left out of the training data of energies.
 UNSEEN: tuple[Mapping[str, int], ...] = (
     {"shape": 0, "position": 1},
     {"shape": 1, "position": 2},
     {"shape": 2, "size": 1},
 )
-# What is common taken off, and how much attributes weigh; eight was chosen on the first seed.
+# `common` and `strength` of `all_of`; a strength of eight was chosen on the first seed.
 WAYS = {"Bayes' rule, attributes eight times": (1.0, 8.0), "Bayes' rule": (1.0, 1.0), "sum": (0.0, 1.0)}
 
 
 def shapes_rows(seed: int, size: Size, folder: Path, device: str = "cpu") -> list[Row]:
-    """Joint accuracy of composed shapes, judged by classifiers that have seen all combinations."""
+    """Joint accuracy of composed shapes, judged by classifiers trained on all combinations."""
     drawing = torch.Generator().manual_seed(100 + seed)
     seen = draw_shapes(size.drawn, drawing, without=UNSEEN).to(device)
     every = draw_shapes(size.drawn, drawing).to(device)
@@ -85,7 +85,7 @@ def logic_rows(
     generator: torch.Generator,
     seed: int,
 ) -> list[Row]:
-    """Either of two shapes (`mixture`), and a position but not a shape (`-`)."""
+    """Rows of "either of two shapes" (`mixture`) and "a position but not a shape" (`-`)."""
     shape, position = energies["shape"], energies["position"]
     sampler = image_sampler(shape, size.levels, corrections=3)
 
@@ -121,13 +121,13 @@ def logic_rows(
 
 
 def of_attribute(seen: Shapes, name: str, seed: int, size: Size, folder: Path) -> Trained:
-    """Energy of one attribute, trained alone."""
+    """An energy of one attribute, trained separately."""
     settings = attribute_settings(size, size.shapes, seed)
     return trained(seen.labelled(name), settings, folder / f"shapes-{name}-{seed}")
 
 
 def judge(data: ImageSet, size: Size) -> tasks.Classifier:
-    """Of one attribute; noise in training, so that samples that are not quite clean are judged by what they show."""
+    """A classifier of one attribute, trained with noise so that it is robust to residual noise in samples."""
     return tasks.fit_classifier(
         data, width=size.width, updates=size.classifier, noise=0.1, seed=1000, device=data.images.device
     )
@@ -136,7 +136,7 @@ def judge(data: ImageSet, size: Size) -> tasks.Classifier:
 def judged(
     drawn: Tensor, asked: Tensor, group: Sequence[str], judges: Mapping[str, tasks.Classifier]
 ) -> dict[str, float]:
-    """Shares of images that show what was asked for: each attribute, all, and all where they were new together."""
+    """Shares of images with the requested attributes: each one, all, and all for combinations that are new."""
     found = torch.stack([judges[name](drawn).argmax(dim=1) for name in group], dim=1)
     right = found == asked
     new = unseen(asked, group)
@@ -150,7 +150,7 @@ def judged(
 
 
 def unseen(asked: Tensor, group: Sequence[str]) -> Tensor:
-    """Which rows of attributes `(N, k)` were never seen together."""
+    """Mask of the attributes `(N, k)` whose combination is not in the training data."""
     new = torch.zeros(len(asked), dtype=torch.bool, device=asked.device)
     for combination in UNSEEN:
         if set(combination) <= set(group):
@@ -160,7 +160,7 @@ def unseen(asked: Tensor, group: Sequence[str]) -> Tensor:
 
 
 def strokes_rows(data: ImageSet, seed: int, size: Size, folder: Path) -> list[Row]:
-    """Digit class with stroke width: three thirds of the training images by ink per length of stroke."""
+    """Rows of digit class and stroke width, in thirds of the training images by ink per length of outline."""
     widths = stroke_thirds(data.images)
     edges = thresholds(data.images)
     by_width = replace(
@@ -207,10 +207,10 @@ def stroke_width(images: Tensor) -> Tensor:
 
 
 def thresholds(images: Tensor) -> Tensor:
-    """What parts images into thirds by stroke width."""
+    """The two thresholds that divide images into thirds by stroke width."""
     return stroke_width(images).quantile(images.new_tensor([1 / 3, 2 / 3], dtype=torch.float))
 
 
 def stroke_thirds(images: Tensor) -> Tensor:
-    """0 for thin, 1 for middling, 2 for thick, `(N,)`."""
+    """Classes of stroke width `(N,)`: 0 for thin, 1 for medium, 2 for thick."""
     return torch.bucketize(stroke_width(images), thresholds(images))

@@ -16,13 +16,13 @@ from experiments.images.settings import Size, classifier_settings, seeded
 from experiments.images.trained import trained
 
 Row = dict[str, Any]
-BALL = 0.2  # that adversarial training learns from, and that refinement moves within
-LEVELS = (0.2, 0.4)  # noise levels that the energy's classes are read at
+BALL = 0.2  # radius for adversarial training and for refinement
+LEVELS = (0.2, 0.4)  # noise levels at which the energy classifies
 
 
 @dataclass(frozen=True)
 class Defence:
-    """A classifier that is attacked: `name` of its rows, std of the noise it is trained with, or attacks."""
+    """A classifier to be attacked: `name` in its rows, and the noise (std) or attacks that it is trained with."""
 
     name: str
     noise: float = 0.0
@@ -39,7 +39,7 @@ METHODS = (ENERGY, *CLASSIFIERS)
 
 
 def defence_rows(data: ImageSet, method: str, seed: int, size: Size, folder: Path) -> list[Row]:
-    """Rows of one method: accuracy against the radius of the ball, by attack."""
+    """Rows of one method: accuracy by attack and radius of the ball."""
     defended, seconds = fitted(data, method, seed, size, folder)
     rows = []
     images, labels = data.test_images[: size.attacked].float() / 255, data.test_labels[: size.attacked]
@@ -76,7 +76,7 @@ def defence_rows(data: ImageSet, method: str, seed: int, size: Size, folder: Pat
 def fitted(
     data: ImageSet, method: str, seed: int, size: Size, folder: Path
 ) -> tuple[dict[str, Logits], float | None]:
-    """A method's classifiers by name (an energy has several, by noise level and refinement), seconds of training."""
+    """A method's classifiers by name (several for an energy, by noise level and refinement), and training seconds."""
     if method == ENERGY:
         made = trained(data, classifier_settings(size, seed), folder / f"{data.name}-classes-{seed}")
         energy = made.model.energy
@@ -103,7 +103,7 @@ def fitted(
 
 
 def checks(name: str, logits: Logits, other: Logits, images: Tensor, labels: Tensor, size: Size) -> list[Row]:
-    """Whether gradients are hidden: attacks of another network, and a ball in which every image fails."""
+    """Rows that test for gradient masking: transferred attacks, and a radius at which every image must fail."""
     attack = tasks.Attack(BALL, size.steps, step_size=2.5 / size.steps)
     accuracy = tasks.transferred(other, logits, images, labels, attack)
     whole = tasks.Attack(1.0, size.steps, step_size=2.5 / size.steps)

@@ -1,4 +1,4 @@
-"""Energies of a set of images by objective: what they draw, fill, mend and find unusual."""
+"""Energies of a set of images by objective: generation, inpainting, restoration and outlier detection."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOISE = 0.3
 def energy_rows(
     data: ImageSet, other: Tensor | None, loss: str, seed: int, size: Size, folder: Path
 ) -> list[Row]:
-    """Rows of one energy; where training runs away, one that says so."""
+    """Rows of one energy; if training diverges, a single row that says so."""
     settings = settings_for(loss, size, seed)
     run = folder / f"{data.name}-{loss}-{seed}"
     try:
@@ -54,7 +54,7 @@ def energy_rows(
 def generated(
     data: ImageSet, model: ImageModel, kept: Tensor | None, loss: str, seed: int, size: Size, folder: Path
 ) -> list[Row]:
-    """Samples from noise, and from the sample buffer of an energy that has one."""
+    """Rows of samples from noise, and from the sample buffer if the energy has one."""
     generator = seeded(data, seed)
     rows = []
     starts = {"from noise": None, "from the sample buffer": kept}
@@ -87,7 +87,7 @@ def generated(
 
 
 def drawn_row(data: ImageSet, start: str, samples: Tensor, took: float, size: Size, folder: Path) -> Row:
-    """Distances of samples to test images, beside those of as many training images."""
+    """The row of distances between samples and test images, with those of as many training images."""
     judge = judge_of(data, size, folder)
     truth, train = data.part("test", size.samples), data.part("train", size.samples)
     precision, recall = tasks.precision_recall(judge, samples, truth)
@@ -103,18 +103,18 @@ def drawn_row(data: ImageSet, start: str, samples: Tensor, took: float, size: Si
     }
 
 
-Filler = Callable[[Tensor, Tensor], Tensor]  # images and known pixels to fills `(N, K, C, H, W)`
+Filler = Callable[[Tensor, Tensor], Tensor]  # images and mask of known pixels to fills `(N, K, C, H, W)`
 
 
 def filler_of(model: ImageModel, size: Size, generator: torch.Generator) -> Filler:
-    """By the energy."""
+    """Inpainting by the energy."""
     return lambda images, known: tasks.inpaint(
         model.energy, images, known, fills=size.fills, generator=generator
     )
 
 
 def filled(data: ImageSet, filler: Filler, seed: int, size: Size, name: Path) -> list[Row]:
-    """Errors of fills where pixels are missing, on training and on test images."""
+    """Rows of inpainting errors on training and on test images."""
     generator = seeded(data, seed + 1)
     rows = []
     judge = judge_of(data, size, name.parent)
@@ -158,7 +158,7 @@ Mender = Callable[[Tensor], Tensor]
 
 
 def menders_of(model: ImageModel, generator: torch.Generator) -> tuple[Mender, Mender]:
-    """Of spoilt pixels, and of Gaussian noise."""
+    """Restoration of corrupted pixels, and of images with Gaussian noise."""
     return (
         lambda images: tasks.restore(model.energy, images, generator=generator),
         lambda images: tasks.denoise(model.energy, images, NOISE),
@@ -166,7 +166,7 @@ def menders_of(model: ImageModel, generator: torch.Generator) -> tuple[Mender, M
 
 
 def mended(data: ImageSet, pixels: Mender, noise: Mender, seed: int, size: Size) -> list[Row]:
-    """Errors of mended images, on training and on test images."""
+    """Rows of restoration errors on training and on test images."""
     generator = seeded(data, seed + 2)
     rows = []
     for part in ("test", "train"):
@@ -192,7 +192,7 @@ def mended(data: ImageSet, pixels: Mender, noise: Mender, seed: int, size: Size)
 
 
 def scores_of(model: ImageModel, data: ImageSet) -> dict[str, Any]:
-    """Outlier scores. The profile is the one that was fixed in advance; without noise levels, the energy."""
+    """Outlier scores by name; the profile was fixed in advance, and energies without noise levels have none."""
     found: dict[str, Any] = {"energy": tasks.energy_score(model.energy)}
     found["gradient norm"] = tasks.gradient_norm_score(model.energy)
     if model.energy.noise is not None:
@@ -201,7 +201,7 @@ def scores_of(model: ImageModel, data: ImageSet) -> dict[str, Any]:
 
 
 def unusual(data: ImageSet, other: Tensor | None, scores: dict[str, Any], seed: int, size: Size) -> list[Row]:
-    """Areas under the ROC curve, a row a score."""
+    """Areas under the ROC curve, one row per score."""
     generator = seeded(data, seed + 3)
     inliers = data.part("test", size.outliers)
     sets = tasks.outlier_sets(inliers, generator, None if other is None else other[: size.outliers])

@@ -1,4 +1,4 @@
-"""What is run: for each set, method and seed one training and its tasks."""
+"""Jobs: for each set, method and seed one training and its tasks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PARTS = ("density", "robustness", "compose")
 
 @dataclass(frozen=True)
 class Method:
-    """What is trained, and what makes the rows of its tasks."""
+    """A trained method, and the function that computes the rows of its tasks."""
 
     name: str
     rows: Callable[[Job], list[Row]]
@@ -28,7 +28,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Job:
-    """One training, or a few that belong together."""
+    """One training, or several that belong together."""
 
     part: str
     data: str
@@ -49,20 +49,20 @@ class Job:
 
     @property
     def size(self) -> Size:
-        """How much of everything."""
+        """Sizes of networks, trainings and evaluations."""
         return QUICK if self.quick else FULL
 
     @property
     def folder(self) -> Path:
-        """Of checkpoints and pictures."""
+        """Folder of checkpoints and pictures."""
         return self.runs / ("quick" if self.quick else "full")
 
     def images(self) -> ImageSet:
-        """The set."""
+        """The set of images."""
         return loaded(self.data, self.data_dir, self.device)
 
     def other(self) -> Tensor | None:
-        """Test images of the set that outliers are taken from, if there is one."""
+        """Test images of the outlier set, or None without one."""
         if self.data not in density.OTHER:
             return None
         return loaded(density.OTHER[self.data], self.data_dir, self.device).part("test")
@@ -109,7 +109,7 @@ DENSITY = (
 )
 ROBUSTNESS = tuple(Method(name, partial(_defence, name)) for name in defence.METHODS)
 SHAPES, STROKES = Method("energies", _shapes), Method("energies", _strokes)
-# Of each part, its sets and what is run on each; on scikit-learn's digits where it is quick.
+# The sets and methods of each part; a quick run is on scikit-learn's digits.
 WORK = {
     "density": {"mnist": DENSITY, "fashion-mnist": DENSITY},
     "robustness": {"mnist": ROBUSTNESS},
@@ -130,7 +130,7 @@ def jobs_of(
     data_dir: Path | None = None,
     device: str = "cpu",
 ) -> Iterator[Job]:
-    """Seed by seed, so that a run that is stopped has whole seeds."""
+    """Jobs seed by seed, so that a run that is stopped has complete seeds."""
     chosen = tuple(parts)
     for seed in seeds:
         for part, sets in (QUICK_WORK if quick else WORK).items():

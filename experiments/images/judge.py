@@ -16,7 +16,7 @@ SEED = 1000
 
 
 def judge_of(data: ImageSet, size: Size, folder: Path) -> Classifier:
-    """Trained on first use, and kept in `folder`: all methods and seeds are judged by the same."""
+    """The classifier of a set, trained on first use and stored in `folder`; the same for all methods and seeds."""
     place = data.images.device
     path = folder / f"judge-{data.name}-{size.width}-{size.classifier}.pt"
     if not path.exists():

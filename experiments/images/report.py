@@ -1,6 +1,6 @@
-"""Tables of images, for the terminal and for the page of results.
+"""Tables of images for the terminal and the page of results.
 
-`python -m experiments.images.report --parts FILE ...` puts records of several runs together.
+`python -m experiments.images.report --parts FILE ...` merges records of several runs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KEYS = (
     *("norm", "radius", "attributes", "way"),
 )
 SETS = ("other", "uniform", "constant", "interpolated", "rotated", "shuffled")
-# Of each task: what tells its rows apart, and the figures of each.
+# For each task, the keys that identify its rows, and their metrics.
 TASKS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "generate": (
         ("data", "method", "start"),
@@ -55,12 +55,12 @@ LABELS = {
 
 
 def summarised(rows: list[Row]) -> list[Row]:
-    """One row for equal keys."""
+    """One row per combination of keys."""
     return tables.summarised(rows, KEYS, FIGURES)
 
 
 def cells(rows: list[Row], task: str) -> list[list[str]]:
-    """Text of one task's rows."""
+    """Cells of one task's rows."""
     keys, figures = TASKS[task]
     shown = sorted((row for row in rows if row["task"] == task), key=lambda row: [str(row[k]) for k in keys])
     return [
@@ -70,7 +70,7 @@ def cells(rows: list[Row], task: str) -> list[list[str]]:
 
 
 def table(rows: list[Row]) -> Table:
-    """For the terminal: the first figure of every row."""
+    """The table for the terminal, with the first metric of every row."""
     made = Table("task", "what", "figure", "value", title="Images")
     for task, (keys, figures) in TASKS.items():
         for row in (row for row in rows if row["task"] == task):
@@ -89,7 +89,7 @@ def of_task(rows: list[Row], task: str) -> str:
 
 
 def minutes(rows: list[Row]) -> list[list[str]]:
-    """Of training, by job and by what it ran on, from rows of single seeds: `TRAINING`'s columns."""
+    """Training minutes by job and hardware, from rows of single seeds; the columns are `TRAINING`."""
     found: dict[tuple[str, str], dict[int, float]] = {}
     for row in rows:
         if row.get("train_seconds") is not None:
@@ -102,7 +102,7 @@ def minutes(rows: list[Row]) -> list[list[str]]:
 
 
 def withstood(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
-    """Columns and text of defences: at each radius the least accuracy of all attacks that are given gradients."""
+    """Columns and cells of defences: at each radius the lowest accuracy over all white-box attacks."""
     found = [row for row in rows if row["task"] == "robustness"]
     given = [row for row in found if row["attack"] in ("pgd", "apgd")]
     balls = sorted(
@@ -135,12 +135,12 @@ def page_tables(root: Path) -> dict[str, str]:
 
 @dataclass
 class Report:
-    """Put records of runs on other cores or days together."""
+    """Merge the records of several runs."""
 
     parts: tuple[Path, ...]
-    """Records, later ones counting."""
+    """Records to merge; later ones take precedence."""
     record: Path = Path("experiments/results/images.json")
-    """That they are written to."""
+    """Merged record."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What is trained, for how long, and on how many images each task is measured."""
+"""Settings: networks, lengths of trainings, and the number of images of each evaluation."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ import torch
 from ebm_control.data import ImageSet, load_images
 from ebm_control.models import ImageModelSettings, ImageTrainSettings
 
-# About as long as each other on one core.
+# All take about the same time on one core.
 UPDATES = {"dsm": 6000, "cd": 1200, "cd-kl": 1000}
 BATCH = {"dsm": 64, "cd": 64, "cd-kl": 64}
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything.
+    """Sizes of networks, trainings and evaluations.
 
     Attributes:
-        width: of every network.
-        energy: share of `UPDATES`.
-        classes: updates of an energy that tells classes.
-        autoencoder: updates of each, about as long as an energy's on one core.
-        classifier: updates of each.
-        adversarial: updates of the classifier that learns from attacks.
+        width: width of every network.
+        energy: share of `UPDATES` of an energy.
+        classes: updates of a conditional energy for classification.
+        autoencoder: updates of each autoencoder; they take about as long as those of an energy on one core.
+        classifier: updates of each classifier.
+        adversarial: updates of the classifier with adversarial training.
         shapes: updates of each energy of an attribute of shapes.
         strokes: updates of each energy of an attribute of digits.
-        samples: drawn.
-        filled: images that are inpainted, of train and test set each.
-        fills: of each.
-        outliers: images of each set.
-        attacked: images.
-        radii: of the L∞ balls.
-        radii_l2: of the L2 balls.
-        steps: of each attack.
-        drawn: shapes that energies of attributes are trained on.
+        samples: number of samples.
+        filled: inpainted images, from the training and the test set each.
+        fills: samples per inpainted image.
+        outliers: images per set of outliers.
+        attacked: number of attacked images.
+        radii: radii of the L∞ balls.
+        radii_l2: radii of the L2 balls.
+        steps: steps of each attack.
+        drawn: generated shapes for training energies of attributes.
         composed: images for each number of attributes.
         levels: noise levels that compositions are sampled through.
 
@@ -87,7 +87,7 @@ QUICK = Size(
 
 
 def settings_for(loss: str, size: Size, seed: int) -> ImageTrainSettings:
-    """Of an energy; objectives are one argument apart, and the time that they may take."""
+    """Settings of an energy; they differ only in the objective and the number of updates."""
     updates = max(50, round(size.energy * UPDATES[loss]))
     return ImageTrainSettings(
         ImageModelSettings(width=size.width),
@@ -100,7 +100,7 @@ def settings_for(loss: str, size: Size, seed: int) -> ImageTrainSettings:
 
 
 def classifier_settings(size: Size, seed: int) -> ImageTrainSettings:
-    """Of an energy that tells classes."""
+    """Settings of a conditional energy for classification."""
     return ImageTrainSettings(
         ImageModelSettings(width=size.width, conditional=True),
         updates=size.classes,
@@ -111,7 +111,7 @@ def classifier_settings(size: Size, seed: int) -> ImageTrainSettings:
 
 
 def attribute_settings(size: Size, updates: int, seed: int) -> ImageTrainSettings:
-    """Of an energy of images with one attribute."""
+    """Settings of an energy of images conditioned on one attribute."""
     return ImageTrainSettings(
         ImageModelSettings(width=size.width, conditional=True),
         updates=updates,
@@ -122,7 +122,7 @@ def attribute_settings(size: Size, updates: int, seed: int) -> ImageTrainSetting
 
 
 def loaded(name: str, folder: Path | None, device: str = "cpu") -> ImageSet:
-    """A set, its test images shuffled once, so that the first of them are of all classes."""
+    """A set of images with shuffled test images, so that the first ones are from all classes."""
     data = load_images(name, folder)
     order = torch.randperm(len(data.test_images), generator=torch.Generator().manual_seed(0))
     mixed = replace(data, test_images=data.test_images[order], test_labels=data.test_labels[order])
@@ -130,5 +130,5 @@ def loaded(name: str, folder: Path | None, device: str = "cpu") -> ImageSet:
 
 
 def seeded(data: ImageSet, seed: int) -> torch.Generator:
-    """Source of noise where the set is: that is where all is computed."""
+    """Random generator on the device of the set."""
     return torch.Generator(data.images.device).manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Energies that are trained once and kept."""
+"""Energies that are trained once and stored."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ebm_control.models import ImageModel, ImageTrainSettings, fit_images
 
 @dataclass(frozen=True)
 class Trained:
-    """An energy, and how its training went.
+    """A trained energy.
 
     Attributes:
-        model: with averaged weights.
-        rollbacks: of the guard.
-        seconds: None of a run that was taken up again, which does not know what it took in all.
+        model: the model with averaged weights.
+        rollbacks: number of rollbacks during training.
+        seconds: training time; None for a resumed run, whose total time is unknown.
 
     """
 
@@ -26,10 +26,10 @@ class Trained:
 
 
 def trained(data: ImageSet, settings: ImageTrainSettings, run: Path) -> Trained:
-    """Trained where the set is, or taken up from the run folder.
+    """Train on the device of the set, or load or resume from the run folder.
 
     Raises:
-        DivergenceError: training ran away.
+        DivergenceError: training diverged.
 
     """
     model = fit_images(data, settings, folder=run, resume=True, progress=False, device=data.images.device)
@@ -39,6 +39,6 @@ def trained(data: ImageSet, settings: ImageTrainSettings, run: Path) -> Trained:
 
 
 def together(found: list[Trained]) -> float | None:
-    """Seconds of several trainings, if all are known."""
+    """Total seconds of several trainings; None if one is unknown."""
     seconds = [one.seconds for one in found if one.seconds is not None]
     return sum(seconds) if len(seconds) == len(found) else None

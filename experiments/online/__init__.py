@@ -1,1 +1,1 @@
-"""Online learning: from nothing, beside models that get the same loop."""
+"""Online learning from scratch, compared with other models in the same loop."""

@@ -1,7 +1,7 @@
-"""Online learning from nothing: energies, and the models they have to beat, in one loop.
+"""Online learning from scratch: energies and baseline models in the same loop.
 
-`python -m experiments.online [--quick] [--seeds N] [--out DIR] [--parts ...]` writes `DIR/online.json`, run by run, and
-with `--resume` goes on where it was stopped.
+`python -m experiments.online [--quick] [--seeds N] [--out DIR] [--parts ...]` writes `DIR/online.json` after every run;
+`--resume` continues a stopped one.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from experiments.runs import Experiment, MethodRuns, carry_out, chosen
 
 @dataclass
 class Online(MethodRuns):
-    """Every part, every method, every seed."""
+    """All parts, methods and seeds."""
 
     parts: tuple[str, ...] = tuple(PARTS)
-    """In this order."""
+    """Parts in this order."""
 
 
 def main() -> None:

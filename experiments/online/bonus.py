@@ -1,4 +1,4 @@
-"""Exploration by reinforcement learning: SAC rewarded for places that were seldom visited."""
+"""Exploration by reinforcement learning: SAC with a reward for rarely visited places."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class CountBonus(gym.Wrapper[Any, Any, Any, Any]):
     """Plain observations, actions in [-1, 1], and `1 / sqrt(n)` for the n-th visit to a place (Strehl & Littman 2008).
 
     Args:
-        env: a goal environment; its goals and rewards are left out.
-        place: of an observation.
-        counts: shared by all environments.
-        see: told each observation.
+        env: a goal environment; its goals and rewards are dropped.
+        place: maps an observation to its place.
+        counts: visits by place, shared by all environments.
+        see: called with each observation.
 
     """
 
@@ -46,7 +46,7 @@ class CountBonus(gym.Wrapper[Any, Any, Any, Any]):
         self.place, self.counts, self.see_ = place, counts, see
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """One step of the environment."""
+        """One step of the environment, with the bonus as reward."""
         observation, _, terminated, truncated, info = self.env.step(action)
         self.see_(observation[None].astype(np.float64))
         here = self.place(observation)
@@ -55,7 +55,7 @@ class CountBonus(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class Until(BaseCallback):
-    """Ends a training once something is so."""
+    """Ends a training once a condition holds."""
 
     def __init__(self, done: Callable[[], bool]) -> None:
         super().__init__()
@@ -68,9 +68,9 @@ class Until(BaseCallback):
 def counting_sac(
     make: Callable[[], gym.Env[Any, Any]], environments: int, steps: int, seed: int, done: Callable[[], bool]
 ) -> SAC:
-    """SAC as in the planning table, one update a step, on environments whose reward is a bonus; trained."""
+    """SAC with the settings of the planning table, one update per step, trained on the bonus as reward."""
     envs = DummyVecEnv([make] * environments)
     settings = sac(1.0) | {"gradient_steps": environments, "learning_starts": 100, "buffer_size": steps}
-    (own,) = seeds(seed, "reinforcement learning", 1)  # of environments that no other seed has
+    (own,) = seeds(seed, "reinforcement learning", 1)  # environment seeds that no other run uses
     model = SAC("MlpPolicy", envs, gamma=0.98, seed=own, device="cpu", **settings)
     return model.learn(steps, callback=Until(done))

@@ -1,4 +1,4 @@
-"""Control from nothing: returns after so many environment steps, for every model in the same loop."""
+"""Control from scratch: returns as a function of environment steps, for every model in the same loop."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from experiments.planning.rows import best_return, goal_of
 Row = dict[str, Any]
 Seen = Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]
 PROBLEMS = {"particle": PARTICLE, "reacher": REACHER, "arm7": ARM}
-# Long runs, to see whether anything collapses, of so many seeds; others, and the ensemble, which costs more and is no
-# better than one network from 1,000 steps on, take 10,000.
+# Steps and seeds of long runs, which test for collapse. Other runs take 10,000 steps, as does the ensemble, which costs
+# more and is no better than one network from 1,000 steps on.
 LONG = {"reacher": (50_000, 5), "particle": (50_000, 5), "arm7": (20_000, 2)}
 STEPS = 10_000
-EFFORT_STEPS = 2100  # of a run with more sampler steps a plan
+EFFORT_STEPS = 2100  # steps of a run with more sampler steps per plan
 EPISODES = {"particle": 2, "reacher": 5, "arm7": 10}
 CHECKPOINTS = (400, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 
 
 def control(problem: str, method: Method, seed: int, quick: bool) -> list[Row]:
-    """A row a checkpoint: the return of an agent that replans at every step, without noise."""
+    """One row per checkpoint: the return of an agent that replans at every step, without noise."""
     case, count = PROBLEMS[problem], 2 if quick else EPISODES[problem]
     long, seeds = LONG[problem]
     total = 2000 if quick else long if seed < seeds and method.model != ENSEMBLE.model else STEPS
@@ -48,7 +48,7 @@ def control(problem: str, method: Method, seed: int, quick: bool) -> list[Row]:
 
     def report(step: int, run: OnlineLearning) -> None:
         due = [c for c in CHECKPOINTS if c <= step and c not in {row["checkpoint"] for row in rows}]
-        # A round may come late: the model then knows more steps than the checkpoint says, and the row says how many.
+        # A round may end after the checkpoint; `env_steps` of the row is the number of steps trained on.
         if not due or (quick and len(rows) and step < total):
             return
         paused = time.perf_counter()
@@ -69,10 +69,10 @@ def control(problem: str, method: Method, seed: int, quick: bool) -> list[Row]:
 
 
 class Begun(gym.Wrapper[Any, Any, Any, Any]):
-    """Keeps the observation that the episode began with, as `start` `(obs_dim,)`."""
+    """Stores the first observation of the episode as `start` `(obs_dim,)`."""
 
     def reset(self, **given: Any) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode."""
+        """Begin an episode and store its first observation."""
         observation, info = self.env.reset(**given)
         self.start = observation["observation"].astype(np.float64)
         return observation, info
@@ -87,7 +87,7 @@ def evaluated(
 ) -> Row:
     """Return, success and the oracle of `count` episodes, the same for every method.
 
-    `seen` wraps the environments for agents that see the problem otherwise than `case.make` shows it.
+    `seen` wraps the environments for agents whose observations differ from those of `case.make`.
     """
     bare = [Begun(case.make()) for _ in range(count)]
     environments: list[gym.Env[Any, Any]] = [env if seen is None else seen(env) for env in bare]
@@ -104,6 +104,6 @@ def evaluated(
 
 
 def _acting(run: OnlineLearning, last: int = 20) -> float | None:
-    """Mean return of the last episodes while learning, noise and stale plans included."""
+    """Mean return of the last training episodes, with noise and old plans; None before the first has ended."""
     ended = run.progress.episodes[-last:]
     return float(np.mean([episode.return_ for episode in ended])) if ended else None

@@ -1,7 +1,7 @@
-"""Exploration without a goal: how many steps until nearly all places were visited.
+"""Exploration without a goal: the number of steps until nearly all places are visited.
 
-Maze: 20 x 20 cells, from the corner, one long episode of random actions, four side by side of methods that learn, all
-steps counted. Arm7: voxels of 10 cm that the fingertip visits.
+Maze: 20 x 20 cells, starting in the corner; one long episode for random actions, four in parallel for methods that
+learn, with all steps counted. Arm7: voxels of 10 cm that the fingertip visits.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ ENVIRONMENTS, NOISE = 4, 0.2
 
 @dataclass(frozen=True)
 class Place:
-    """Where there is something to explore.
+    """An exploration problem.
 
     Attributes:
-        problem: whose environment and goal coordinates.
-        make: an environment whose episodes go on and on.
+        problem: planning problem with the environment and the goal coordinates.
+        make: builds an environment with endless episodes.
         grid: an empty grid of places.
-        mask: those that count.
-        width: of a place to `FrontierGoals`.
-        low: corner of the box of goals.
-        high: the other one.
-        steps: at most, of a method that learns.
-        random_steps: at most, of random actions.
-        horizon: of the plans.
+        mask: places that count; None if it is unknown which are reachable.
+        width: size of a place for `FrontierGoals`.
+        low: lower corner of the box of goals.
+        high: upper corner of the box of goals.
+        steps: maximum number of steps for methods that learn.
+        random_steps: maximum number of steps for random actions.
+        horizon: planning horizon.
 
     """
 
@@ -69,7 +69,7 @@ class Place:
 
 @lru_cache
 def place_of(name: str) -> Place:
-    """The maze or the arm."""
+    """The exploration problem of the maze or the arm, by name."""
     if name == "maze":
         problem = MAZES[1]
         grid = Occupancy([-1, -1], [1, 1], 20)
@@ -102,7 +102,7 @@ def place_of(name: str) -> Place:
 
 
 class Watched:
-    """Counts the places that observations visit, and hands on to whatever sets goals."""
+    """Counts the places that observations visit, and passes them on to the source of goals."""
 
     def __init__(self, place: Place, goals: Goals | None) -> None:
         self.place, self.goals = place, goals
@@ -112,12 +112,12 @@ class Watched:
         self.enough: int | None = None
 
     def __call__(self, observations: Array, fresh: NDArray[np.bool_]) -> Array | None:
-        """See `Goals`."""
+        """Count the places and return goals, see `Goals`; None without goals."""
         self.see(observations)
         return None if self.goals is None else self.goals(observations, fresh)
 
     def see(self, observations: Array) -> None:
-        """One more step of every environment."""
+        """Count one more step of every environment."""
         self.grid.visit(observations[:, list(self.place.problem.goal_index)])
         share = self.visited
         if self.steps % 100 == 0:
@@ -128,7 +128,7 @@ class Watched:
 
     @property
     def visited(self) -> float:
-        """Share of the cells, or their number where it is not known which can be visited."""
+        """Visited share of the cells, or their number if the reachable cells are unknown."""
         mask = self.place.mask
         return float(self.grid.visited.sum()) if mask is None else self.grid.fraction(mask)
 
@@ -139,7 +139,7 @@ class Watched:
 
 
 def exploration(name: str, method: Method, seed: int, quick: bool) -> list[Row]:
-    """One row: steps until 95 % of the cells were visited (None: not within the run), and the curve."""
+    """One row: steps until 95 % of the cells were visited (None if not within the run), and the curve."""
     place, began = place_of(name), time.perf_counter()
     if method.model is not None:
         watched = learned(place, method, seed, quick)
@@ -162,7 +162,7 @@ def exploration(name: str, method: Method, seed: int, quick: bool) -> list[Row]:
 
 
 def random_walk(place: Place, seed: int, quick: bool) -> Watched:
-    """Actions drawn uniformly, one long episode."""
+    """Exploration by uniformly random actions in one long episode."""
     watched, env = Watched(place, None), place.make()
     rng = stream(seed, "exploration actions")
     observation, _ = env.reset(seed=seed)
@@ -176,7 +176,7 @@ def random_walk(place: Place, seed: int, quick: bool) -> Watched:
 
 
 def learned(place: Place, method: Method, seed: int, quick: bool) -> Watched:
-    """Goals at the frontier, or actions on whose outcome the members of an ensemble disagree most."""
+    """Exploration with goals at the frontier, or by actions with the greatest disagreement of an ensemble."""
     to_frontier = method.explores == "frontier"
     watched = Watched(place, frontier(place, seed) if to_frontier else None)
     space: Any = place.make().action_space
@@ -195,7 +195,7 @@ def learned(place: Place, method: Method, seed: int, quick: bool) -> Watched:
 
 
 def rewarded(place: Place, seed: int, quick: bool) -> Watched:
-    """SAC with a bonus for places of the same grid."""
+    """Exploration by SAC with a count bonus for places of the same grid."""
     watched, counts = Watched(place, None), Counter[tuple[int, ...]]()
     grid, index = place.grid(), list(place.problem.goal_index)
     size = (grid.high - grid.low) / grid.cells
@@ -214,7 +214,7 @@ def rewarded(place: Place, seed: int, quick: bool) -> Watched:
 
 
 def frontier(place: Place, seed: int, spell: int = 0) -> FrontierGoals:
-    """Goals next to where something has been, and spells of random actions once nothing is new."""
+    """Goals next to visited places, and phases of random actions once no place is new."""
     space: Any = place.make().observation_space["observation"]  # type: ignore[index]
     return FrontierGoals(
         space.shape[0],
@@ -237,12 +237,12 @@ def explorer(
     plan: Callable[[Model, int], Planner] | None = None,
     **changes: Any,
 ) -> OnlineLearning:
-    """A run that explores, all models planning over actions; `plan` where it is not towards goals."""
+    """An exploring run in which every model plans over actions; `plan` replaces the planner towards goals."""
     return OnlineLearning(
         place.make,
         learner_of(method, seed, steps),
         plan or planners(place.problem, place.make().action_space, place.horizon, shooting=True),
-        # Side by side they head for different places; noise frees one that leans against a wall.
+        # Parallel environments head for different places; noise helps one that is stuck at a wall.
         replace(
             OnlineSettings(
                 steps=steps,

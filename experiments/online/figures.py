@@ -1,7 +1,7 @@
-"""Learning curves: return against environment steps, with intervals, beside reinforcement learning.
+"""Learning curves: return by environment steps, with intervals, compared with reinforcement learning.
 
-`python -m experiments.online.figures [--out docs/figures]` draws what `experiments/results/` holds: `online.png`, and
-`exploration.png`, the share of the maze that was visited against steps.
+`python -m experiments.online.figures [--out docs/figures]` plots the records in `experiments/results/`: `online.png`,
+and `exploration.png`, the visited share of the maze by environment steps.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from experiments.processes import as_program
 from experiments.records import load
 
 Row = dict[str, Any]
-ENOUGH = 0.95  # of the maze's cells
+ENOUGH = 0.95  # share of the maze's cells
 PANELS = {"Particle": "particle", "Reacher": "reacher", "Arm7": "arm7", "Maze, S": "maze-s"}
 COLOURS = {"EBM": "#1f5fa8", "feed-forward": "#d98324", "ensemble of 5": "#5a8f4e", "SAC": "#888888"}
 
 
 def curves(path: Path, rows: list[Row], others: list[Row]) -> Path:
-    """One panel a problem: what is lost to the oracle, both axes logarithmic."""
+    """Plot the return lost against the oracle, one panel per problem, with logarithmic axes."""
     known = [name for name in PANELS if any(row["env"] == name and row.get("oracle") for row in rows)]
     figure, panels = plt.subplots(1, len(known), figsize=(3.6 * len(known), 3.2), squeeze=False)
     for panel, name in zip(panels[0], known, strict=True):
@@ -44,7 +44,7 @@ def curves(path: Path, rows: list[Row], others: list[Row]) -> Path:
 
 
 def draw(panel: Any, name: str, rows: list[Row]) -> None:
-    """Each method's mean, and the band of its 95 % interval."""
+    """Draw each method's mean and the band of its 95 % interval."""
     known = dict.fromkeys(row["method"] for row in rows)
     for method in (method for method in known if method.removesuffix(", actions") in COLOURS):
         group = sorted((row for row in rows if row["method"] == method), key=lambda row: row["checkpoint"])
@@ -64,7 +64,7 @@ def draw(panel: Any, name: str, rows: list[Row]) -> None:
 
 
 def draw_sac(panel: Any, name: str, rows: list[Row], others: list[Row]) -> None:
-    """Returns of SAC while it trains, a line a seed."""
+    """Draw training returns of SAC, one line per seed."""
     oracle = next(row["oracle"] for row in rows if row["env"] == name and row.get("oracle"))
     for i, row in enumerate(row for row in others if row["job"] == f"{PANELS[name]}-sac-100000"):
         curve = np.array(row["training_curve"])
@@ -78,7 +78,7 @@ def draw_sac(panel: Any, name: str, rows: list[Row], others: list[Row]) -> None:
 
 
 def exploration(path: Path, by_seed: list[Row]) -> Path:
-    """What was visited of the maze, a line a seed."""
+    """Plot the visited share of the maze, one line per seed."""
     figure, panel = plt.subplots(figsize=(5.2, 3.4))
     rows = [row for row in by_seed if row["part"] == "exploration, maze"]
     methods = list(dict.fromkeys(row["method"] for row in rows))

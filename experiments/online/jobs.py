@@ -1,4 +1,4 @@
-"""What is run: for each part, method and seed one run."""
+"""Jobs: one run for each part, method and seed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from experiments.online.model_free import model_free
 
 Row = dict[str, Any]
 Run = Callable[[Method, int, bool], list[Row]]
-CONTRAST_SEEDS = 2  # of what is there to be compared with and takes long
+CONTRAST_SEEDS = 2  # seeds of expensive baselines
 EFFORT = replace(ENERGY, name="EBM, up to three times the steps", effort=3.0)
 
 
@@ -36,8 +36,8 @@ class Compared:
 
     Attributes:
         method: the method.
-        seeds: that have to do, where it is there to be compared with and takes long; None for as many as asked for.
-        quick: whether a quick run has it: the energy and the plainest baselines.
+        seeds: maximum number of seeds, for expensive baselines; None for all requested ones.
+        quick: whether it is part of a quick run, as the energy and the simplest baselines are.
 
     """
 
@@ -46,37 +46,37 @@ class Compared:
     quick: bool = True
 
     def wanted(self, seed: int, quick: bool) -> bool:
-        """Whether it is run for a seed."""
+        """Whether it is run for this seed, in a quick or a full run."""
         return self.quick if quick else self.seeds is None or seed < self.seeds
 
 
 @dataclass(frozen=True)
 class Part:
-    """A table: what is run for a method, a seed, and a quick run or a whole one."""
+    """A table: the function that runs a method for a seed, quick or full, and the methods."""
 
     run: Run
     compared: tuple[Compared, ...]
 
 
 def contrast(method: Method) -> Compared:
-    """Two seeds have to do, and a quick run is without it."""
+    """The method with two seeds, and not in quick runs."""
     return Compared(method, CONTRAST_SEEDS, quick=False)
 
 
 def full(method: Method) -> Compared:
-    """As many seeds as asked for; a quick run is without it."""
+    """The method with all requested seeds, but not in quick runs."""
     return Compared(method, quick=False)
 
 
 def controlled(problem: str, method: Method, seed: int, quick: bool) -> list[Row]:
-    """Rows of control from nothing."""
+    """Rows of control from scratch."""
     if method.model_free:
         return model_free(problem, seed, quick)
     return control(problem, method, seed, quick)
 
 
 def switched(method: Method, seed: int, quick: bool) -> list[Row]:
-    """Rows of dynamics that change."""
+    """Rows of changing dynamics."""
     return changing.model_free(seed, quick) if method.model_free else changing.switch(method, seed, quick)
 
 
@@ -110,7 +110,7 @@ PARTS = {
         partial(controlled, "particle"),
         (Compared(ENERGY), Compared(FEED_FORWARD), full(ENSEMBLE), Compared(SAC)),
     ),
-    # On Arm7 the energy plans over actions, as in the planning table, which has SAC too.
+    # On Arm7 the energy plans over actions, as in the planning table, where the results of SAC are.
     "arm7": Part(
         partial(controlled, "arm7"),
         (Compared(ENERGY_OVER_ACTIONS), Compared(FEED_FORWARD), contrast(ENSEMBLE)),
@@ -142,7 +142,7 @@ class Job:
 
 
 def jobs_of(parts: Iterable[str], seeds: Iterable[int], quick: bool) -> Iterator[Job]:
-    """Seed by seed, so that a run that is stopped has whole seeds; a quick one has the plainest baseline only."""
+    """Jobs seed by seed, so that a stopped run has complete seeds; a quick run has only the simplest baselines."""
     for part, seed in product(parts, seeds):
         for compared in PARTS[part].compared:
             if compared.wanted(seed, quick):

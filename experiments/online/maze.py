@@ -1,9 +1,9 @@
-"""The maze from nothing: explore at the frontier, then find the way to either goal from what was seen.
+"""The maze from scratch: explore at the frontier, then plan to either goal with the collected experience.
 
-Exploration has no episodes: it goes on from where it is, and once nothing is new takes spells of random actions in the
-places where it was least, since an energy of pairs of states has to see steps of all directions and lengths everywhere.
-Energies of pairs, which routes are found over, are fitted to the experience at each checkpoint; dynamics models search
-over actions, as in the planning table.
+Exploration has no episodes: it continues from the current state. Once no place is new, it takes phases of random
+actions in the least visited places, since an energy of pairs of states needs steps of all directions and lengths
+everywhere. Energies of pairs, over which routes are planned, are fitted to the experience at each checkpoint; dynamics
+models search over actions, as in the planning table.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from experiments.planning.rows import episodes
 
 Row = dict[str, Any]
 CHECKPOINTS = (20_000, 50_000)
-SPELL = 200  # steps at random
-QUANTILE = 0.92  # of the data's energies that lines may have: there are fewer states at walls than random starts give
+SPELL = 200  # random steps per phase
+QUANTILE = 0.92  # of the data's energies, the limit for lines; few states are near walls
 
 
 def maze(method: Method, seed: int, quick: bool) -> list[Row]:
-    """A row a checkpoint and goal."""
+    """One row per checkpoint and goal."""
     place = place_of("maze")
     checkpoints = (1500,) if quick else CHECKPOINTS
     learning = explorer(place, method, seed, checkpoints[-1], frontier(place, seed, SPELL), replan_every=3)
@@ -43,7 +43,7 @@ def maze(method: Method, seed: int, quick: bool) -> list[Row]:
 
 
 def found(method: Method, learning: OnlineLearning, seed: int) -> list[Row]:
-    """Rows of both goals, from what is known now."""
+    """Rows of both goals, from the current experience."""
     began = time.perf_counter()
     data = learning.experience.data
     pair = m.fine_and_coarse(data, seed) if method.model == ENERGY.model else None

@@ -1,4 +1,4 @@
-"""The methods: one loop, one planner over costs, three models; and what is compared with them."""
+"""The methods: three models in one loop with one planner, and baselines."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Method:
     """A row of a table.
 
     Attributes:
-        name: of the row.
-        model: that learns; None for SAC and for random actions.
-        shooting: whether an energy plans over actions alone, as all other models do.
-        effort: times the sampler's steps of a plan, at most, where the energy gap calls for them.
-        memory: transitions that training draws from, the last ones; None for all.
-        regimes: whether a change of dynamics is looked for and answered with another model.
+        name: name in the row.
+        model: kind of the model; None for SAC and for random actions.
+        shooting: whether an energy plans only over actions, as all other models do.
+        effort: largest factor of the sampler's steps per plan, used where the energy gap requires it.
+        memory: number of latest transitions that training draws from; None for all.
+        regimes: whether changes of the dynamics are detected and answered with another model.
         base: whether an energy has a regression as its base measure.
-        explores: where it heads when it explores: next to where it has been, or where an ensemble disagrees.
+        explores: exploration goals: "frontier" (next to visited places) or "disagreement" (of an ensemble).
         model_free: whether it is SAC.
 
     """
@@ -63,7 +63,7 @@ def learner_of(method: Method, seed: int, steps: int) -> Learner:
 
 
 def costs_of(problem: Problem, model: Model) -> Energy:
-    """What a plan is for; on Arm7 with the costs that keep joints inside their limits, as in the planning table."""
+    """The cost of a plan; on Arm7 with the costs that keep joints inside their limits, as in the planning table."""
     inside = kept_inside(Trained(model, 0.0)) if problem.env == ARM.env else problem
     return inside.goal_cost(model.layout)
 
@@ -71,7 +71,7 @@ def costs_of(problem: Problem, model: Model) -> Energy:
 def planners(
     problem: Problem, space: Any, horizon: int = HORIZON, *, shooting: bool = False
 ) -> Callable[[Model, int], Planner]:
-    """How the model as it is now plans: an energy over states too unless `shooting`, all others over actions."""
+    """Builds planners for the current model: over states and actions for an energy unless `shooting`, else actions."""
 
     def plan(model: Model, step: int) -> Planner:
         return planner_for(

@@ -1,4 +1,4 @@
-"""SAC on the same problems, evaluated as the others are: without noise, on the same episodes, along its training."""
+"""SAC on the same problems, evaluated during training without noise on the same episodes as the other methods."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVERY = 1000
 
 
 def model_free(problem: str, seed: int, quick: bool) -> list[Row]:
-    """A row every 1,000 environment steps, all environments together; settings are those of the planning table."""
+    """One row per 1,000 environment steps (over all environments), with the settings of the planning table."""
     steps = 2000 if quick else STEPS
     posed = POSED[problem]
     model = rl.build(posed, rl.LEARNERS["sac"], seed, steps)
@@ -28,7 +28,7 @@ def model_free(problem: str, seed: int, quick: bool) -> list[Row]:
 
 
 class Evaluations(BaseCallback):
-    """Evaluates at every multiple of 1,000 steps; `rows` are what came out."""
+    """Evaluates at every multiple of 1,000 steps; `rows` are the results."""
 
     def __init__(self, problem: str, posed: Problem, seed: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Tables of online learning, for the terminal and for the page of results."""
+"""Tables of online learning for the terminal and the page of results."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ SWITCH = (
 )
 SEQUENTIAL = ("method", "each transition 100 times, in order", "as often, shuffled", "seeds")
 REACHED = ("problem", "level", "method", "steps until all seeds are there", "until training episodes are")
-SAC_SHOWN = (1000, 5000, 10_000, 20_000, 50_000)  # it was evaluated every 1,000 steps
+SAC_SHOWN = (1000, 5000, 10_000, 20_000, 50_000)  # steps of the shown evaluations of SAC, out of every 1,000
 EXPLORATION = ("place", "method", "steps to 95 %", "seeds that got there", "visited at the end")
 LEVELS = {"Particle": -5.5, "Reacher": -7.5, "Maze, one bend": -28.55 * 1.3, "Maze, S": -73.82 * 1.3}
-WITHIN = 0.75  # of Arm7's goals within 5 cm, mean over seeds
+WITHIN = 0.75  # share of Arm7's goals reached within 5 cm, mean over seeds
 PLACES = {"exploration, maze": "Maze", "exploration, arm7": "Arm7"}
 
 
 def summarised(rows: list[Row]) -> list[Row]:
-    """One row for equal `KEYS`."""
+    """One row per combination of `KEYS`."""
     return tables.summarised(rows, KEYS, ("return", "steps_to_95"))
 
 
 def spread(row: Row, name: str = "return", digits: int = 2) -> str:
-    """Mean ± half its interval."""
+    """Text of the mean ± the half-width of its interval."""
     return tables.spread(row, name, *[f",.{digits}f"] * 2)
 
 
@@ -109,9 +109,9 @@ def exploration(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 
 
 def levels(rows: Sequence[Row], others: Sequence[Row]) -> Iterator[tuple[str, ...]]:
-    """First checkpoint at which every seed of a method is at a level, and at which its training episodes are.
+    """First checkpoint at which every seed of a method reaches a level, in evaluations and in training episodes.
 
-    `others` are reinforcement-learning runs; where SAC was not evaluated on its way its training curve is taken.
+    `others` are reinforcement-learning runs; if SAC was not evaluated during training, its training curve is used.
     """
     for env, level in LEVELS.items():
         here = [row for row in rows if row["env"] == env and row["part"] in ("control", "maze")]
@@ -142,12 +142,12 @@ def levels(rows: Sequence[Row], others: Sequence[Row]) -> Iterator[tuple[str, ..
 
 
 def first(steps: Sequence[float], last: float) -> str:
-    """The least of `steps`, or that it was not within `last`."""
+    """Text of the least of `steps`, or that the level was not reached within `last`."""
     return f"{min(steps):,.0f}" if steps else f"not in {last:,.0f}"
 
 
 def table(rows: list[Row]) -> Table:
-    """For the terminal."""
+    """The table for the terminal."""
     made = Table(*CONTROL, title="Online learning")
     for line in control(rows):
         made.add_row(*line)

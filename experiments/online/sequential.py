@@ -1,7 +1,7 @@
-"""Highly correlated data: each transition of one episode 100 times, in order, never again.
+"""Highly correlated data: each transition of one episode is repeated 100 times, in order, and never again.
 
-The sequential test of Du, Lin & Mordatch (2019), on Particle: batches of one transition and nothing else. No method
-gets a replay buffer of transitions here, so this is not how anyone should train; it asks which model bears it.
+The sequential test of Du, Lin & Mordatch (2019) on Particle, with batches of a single transition. No method has a
+replay buffer here. This is not a recommended way to train; it tests how robust each model is to correlated data.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ METHODS = (FEED_FORWARD, ENERGY, replace(ENERGY, name="EBM, no regression", base
 
 
 class InOrder(Iterator[Batch]):
-    """Every window so many times, one after the other, a batch each; or drawn at random, as often in all."""
+    """Batches of one window, each window repeated in order; or shuffled, with as many batches in total."""
 
     def __init__(self, x: torch.Tensor, shuffled: bool, seed: int) -> None:
         order = torch.arange(len(x)).repeat_interleave(REPEATS)
@@ -46,7 +46,7 @@ class InOrder(Iterator[Batch]):
 
 
 def sequential(method: Method, seed: int, quick: bool) -> list[Row]:
-    """Rows of the same transitions in order and shuffled: one-step error elsewhere, and the return of a planner."""
+    """Rows for the same transitions in order and shuffled: one-step error on other data, and a planner's return."""
     transitions = 30 if quick else TRANSITIONS
     env: Any = PARTICLE.make()
     stream = collect(lambda: PARTICLE.make(), transitions, seed=seed, num_envs=1, progress=False)
@@ -82,13 +82,13 @@ def sequential(method: Method, seed: int, quick: bool) -> list[Row]:
 def _trained(
     method: Method, stream: RolloutBuffer, elsewhere: RolloutBuffer, shuffled: bool, seed: int
 ) -> TrajectoryModel | Baseline:
-    normalizer = elsewhere.normalizer()  # units are no part of the test
+    normalizer = elsewhere.normalizer()  # units are not part of the test
     layout = normalizer.layout
     scale = displacement_scale(window_batches(elsewhere, normalizer, 4096, seed=seed), layout)
     states, actions, after = (torch.from_numpy(part) for part in stream.transitions())
     rows = [
         normalizer.normalize(s, actions) for s in (states, after)
-    ]  # the second row's action is never looked at
+    ]  # the action of the second time step is unused
     x = torch.stack(rows, dim=1).float()
     updates = len(x) * REPEATS
     if method.model == FEED_FORWARD.model:

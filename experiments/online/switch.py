@@ -1,6 +1,6 @@
-"""Dynamics that change while an agent learns, and change back: how fast is each method right again, what does it keep?
+"""Dynamics that change during learning, and change back: how fast does each method recover, and what does it forget?
 
-Reacher; the motors turn the other way from a third to two thirds of the run.
+On Reacher, the motors are reversed from one third to two thirds of the run.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from experiments.planning.problems import REACHER
 
 Row = dict[str, Any]
 ENVIRONMENTS, EPISODES = 20, 5
-MEMORY = 2000  # transitions, of the methods that forget
-CHANGE = 5.0  # times the usual error
+MEMORY = 2000  # transitions, for methods that train on the latest only
+CHANGE = 5.0  # factor of the usual error
 STAGES = ("first", "changed", "changed back")
-SAC_STAGE, SAC_EVERY = 20_000, 1000  # steps; it does not know Reacher any sooner
+SAC_STAGE, SAC_EVERY = 20_000, 1000  # steps; SAC does not learn Reacher in fewer
 
 
 def switching(each: int) -> gym.Env[Any, Any]:
@@ -36,7 +36,7 @@ def switching(each: int) -> gym.Env[Any, Any]:
 
 
 def switch(method: Method, seed: int, quick: bool) -> list[Row]:
-    """A row a round of training: return in the dynamics of now, and in those of the other regime."""
+    """One row per training round: return under the current dynamics, and under those of the other regime."""
     stage = 1200 if quick else 2000
     total = 3 * stage
     learning = OnlineLearning(
@@ -73,7 +73,7 @@ def switch(method: Method, seed: int, quick: bool) -> list[Row]:
 
 
 def model_free(seed: int, quick: bool) -> list[Row]:
-    """The same for SAC, in stages ten times as long; a row every 1,000 steps."""
+    """The same for SAC, in stages ten times as long, with one row per 1,000 steps."""
     stage = 2000 if quick else SAC_STAGE
     problem, rows, began = REACHER, [], time.perf_counter()
     model = rl.build(
@@ -82,7 +82,7 @@ def model_free(seed: int, quick: bool) -> list[Row]:
     assert isinstance(model, SAC)
 
     class Evaluations(BaseCallback):
-        """A row at every multiple of 1,000 steps."""
+        """Adds a row at every multiple of 1,000 steps."""
 
         def _on_step(self) -> bool:
             step = self.num_timesteps
@@ -98,7 +98,7 @@ def model_free(seed: int, quick: bool) -> list[Row]:
 
 
 def row_of(method: Method, agent: Agent, step: int, stage: int, seed: int, *, last: bool) -> Row:
-    """Returns in the dynamics of now and, at the end of a stage, in those that are not in force."""
+    """Row of returns under the current dynamics and, at the end of a stage, under the inactive ones."""
     now = min(2, (step - 1) // stage)
     other = returned(agent, method.model_free, regime=1 - now % 2, seed=seed) if last and now else None
     return {
@@ -116,9 +116,9 @@ def row_of(method: Method, agent: Agent, step: int, stage: int, seed: int, *, la
 
 
 def returned(agent: Agent, flat: bool, regime: int, seed: int) -> float:
-    """Mean return of episodes under one regime, replanned at every step, without noise.
+    """Mean return of episodes under one regime, with replanning at every step, without noise.
 
-    `flat`: whether the agent is shown one vector, as SAC is.
+    `flat`: whether the agent's observation is a single vector, as for SAC.
     """
 
     def bare() -> gym.Env[Any, Any]:

@@ -1,4 +1,4 @@
-"""Where the numbers of a page come from: a line for each record."""
+"""Provenance of the numbers of a page, one line per record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Record = dict[str, Any]
 
 
 def sources(root: Path, records: Iterable[str]) -> str:
-    """A table of records."""
+    """The Markdown table of the provenance of records."""
     return markdown(COLUMNS, (_line(root, name) for name in records))
 
 

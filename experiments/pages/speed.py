@@ -42,25 +42,25 @@ def page_tables(root: Path) -> dict[str, str]:
 
 
 def plan(row: Row) -> list[str]:
-    """Time of plans from so many start states."""
+    """Cells of planning times for a number of start states."""
     times = [f"{row[name]:.1f}" for name in ("plan_ms_p50", "plan_ms_p95")]
     return [row["env"], str(row["starts"]), *times, f"{row['plans_per_second']:.0f}"]
 
 
 def engine(name: str, row: Row) -> list[str]:
-    """Time of a plan with an engine."""
+    """Cells of the planning time with an engine."""
     times = [f"{row[part]:.1f}" for part in ("first_call_seconds", "p50_ms", "p95_ms")]
     return [name, *times, f"{row['return']:.2f}"]
 
 
 def loop(name: str, row: Row) -> list[str]:
-    """Time of a chain."""
+    """Cells of the time of a chain."""
     quartiles = f"{row['lower_quartile_ms']:.1f} to {row['upper_quartile_ms']:.1f}"
     return [name, f"{row['median_ms']:.1f}", quartiles, f"{row['times_bound']:.2f}"]
 
 
 def collected(name: str, row: Row) -> list[str]:
-    """Environment steps a second."""
+    """Cells of environment steps per second."""
     speeds = [repeat["steps_per_second"] for repeat in row["repeats"]]
     busy = statistics.median(repeat["cores_busy"] for repeat in row["repeats"])
     least_and_most = f"{min(speeds):,.0f} to {max(speeds):,.0f}"

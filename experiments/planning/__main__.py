@@ -1,7 +1,7 @@
-"""The planning table: energies, dynamics models and reinforcement learning beside the oracle.
+"""The planning table: energies, dynamics models and reinforcement learning, compared with the oracle.
 
-`python -m experiments.planning [--quick] [--seeds N] [--out DIR] [--parts ...]` writes `DIR/planning.json`, run by run,
-and with `--resume` goes on where it was stopped. Reinforcement learning, which takes hours, is
+`python -m experiments.planning [--quick] [--seeds N] [--out DIR] [--parts ...]` writes `DIR/planning.json` after every
+run; `--resume` continues a stopped one. Reinforcement learning, which takes hours, is
 `python -m experiments.planning.reinforcement`; `python -m experiments.report` puts both in one table.
 """
 
@@ -22,12 +22,12 @@ from experiments.runs import Experiment, Runs, carry_out, chosen
 
 @dataclass
 class Planning(Runs):
-    """Every planning problem, every method; quick: fewer episodes, shorter trainings, the main rows."""
+    """All planning problems and methods; quick: fewer episodes, shorter trainings, only the main rows."""
 
     parts: tuple[str, ...] = tuple(PARTS)
     """Problems to run; a quick run leaves out the last three."""
     timing: tuple[int, ...] = (1, 64)
-    """Start states of the plans that are timed at the end, on one thread (`quick`: 1 alone); none: nothing is timed."""
+    """Numbers of start states of the plans timed at the end, on one thread (`quick`: only 1); empty for no timing."""
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""Plan time against return: what more updates of a planner buy, and what they cost.
+"""Planning time versus return: how much more updates of a planner improve the return, and what they cost.
 
-`python -m experiments.planning.budget [--seeds N] [--quick] [--out DIR]` writes `DIR/budget.json`, run by run, and with
-`--resume` goes on where it was stopped. Returns are those of episodes side by side; times are of plans from one start
-state on one thread, measured alone at the end. Nothing is tuned to a budget: all settings but the number of updates are
-those of the planning table.
+`python -m experiments.planning.budget [--seeds N] [--quick] [--out DIR]` writes `DIR/budget.json` after every run;
+`--resume` continues a stopped one. Returns are from parallel episodes; times are for plans from one start state on one
+thread, measured separately at the end. Nothing is tuned to a budget: all settings but the number of updates are those
+of the planning table.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from experiments.processes import as_program
 from experiments.runs import Experiment, Runs, carry_out
 from experiments.tables import Columns, cell
 
-LANGEVIN, SEARCH = (5, 10, 20, 40, 80, 160), (1, 2, 4, 8, 16, 32)  # updates of a plan
+LANGEVIN, SEARCH = (5, 10, 20, 40, 80, 160), (1, 2, 4, 8, 16, 32)  # updates per plan
 EPISODES = 4
-WARM_UP, TIMED = 2, 20  # plans before the clock starts, and under it
+WARM_UP, TIMED = 2, 20  # plans before timing starts, and timed plans
 SETTING = ("env", "method", "planner", "updates")
 COLUMNS = Columns(
     "Plan time against return",
@@ -51,7 +51,7 @@ COLUMNS = Columns(
 
 @dataclass(frozen=True)
 class Case:
-    """A problem, the horizon that suits its searches, and how long its base measure is regressed."""
+    """A problem, the horizon of its searches, and the updates of the regression of its base measure."""
 
     problem: Problem
     search_horizon: int
@@ -64,12 +64,12 @@ CASES = (Case(REACHER, 8, 6000), Case(PAIRS, 10, 1500))
 
 @dataclass
 class Budget(Runs):
-    """Both problems, every method; quick: every second budget, two episodes, half the training."""
+    """Both problems, all methods; quick: every second budget, two episodes, half the training."""
 
     seeds: int = 3
     """Data sets, trainings and evaluations of each method."""
     timing: bool = True
-    """Time plans at the end; without, the times that are recorded stay."""
+    """Time plans at the end; if not, recorded times are kept."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +87,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A method at every number of updates, and the engines that its plans are timed with."""
+    """A method at every number of updates, and the engines with which its plans are timed."""
 
     method: m.Method
     updates: tuple[int, ...]
     engines: tuple[Engine, ...] = ("eager",)
 
     def at(self, updates: int, seed: int, engine: Engine = "eager") -> MPCAgent:
-        """The agent with so many updates a plan, three times as many for a cold start.
+        """The agent with this number of updates per plan, and three times as many for a cold start.
 
-        The energy stays the very same one, so that an engine which compiles does so once for all budgets.
+        The energy is the same object for all budgets, so that it is compiled only once.
         """
         agent = self.method.agent
         planner: Any = copy(agent.planner)
@@ -105,7 +105,7 @@ class Sweep:
         return MPCAgent(planner, agent.normalizer, agent.action_space, seed=seed)
 
     def row(self, problem: Problem, updates: int) -> Row:
-        """What every row of a setting begins with."""
+        """The keys of every row of a setting."""
         method = self.method
         return dict(
             zip(SETTING, (problem.name, method.trained[0].name, method.planner, updates), strict=True)
@@ -113,7 +113,7 @@ class Sweep:
 
 
 def sweeps(case: Case, seed: int, quick: bool, barely: bool = False) -> list[Sweep]:
-    """Every method on one problem; `barely` trained where only time counts."""
+    """All methods on one problem; `barely` trained if only times are measured."""
     problem, data = case.problem, data_of(case.problem.env, seed)
     base_updates = 100 if barely else case.base_updates // (2 if quick else 1)
     changes: dict[str, Any] = {"updates": 20} if barely else {}
@@ -131,7 +131,7 @@ def sweeps(case: Case, seed: int, quick: bool, barely: bool = False) -> list[Swe
 
 
 def returns(job: Job) -> list[Row]:
-    """Rows of one problem and seed: mean return and success at every budget, from the same starts."""
+    """Rows of one problem and seed: mean return and success rate at every budget, from the same starts."""
     problem, rows = job.case.problem, []
     for sweep in sweeps(job.case, job.seed, job.quick):
         for updates in sweep.updates:
@@ -151,9 +151,9 @@ def returns(job: Job) -> list[Row]:
 
 
 def times(case: Case, quick: bool) -> Iterator[Row]:
-    """Milliseconds of a plan from one start state, at every budget: eager for all, compiled too for Langevin.
+    """Milliseconds per plan from one start state, at every budget: eager for all methods, also compiled for Langevin.
 
-    Plans are warm-started. Time does not depend on how well a model is trained, so a few updates do.
+    Plans are warm-started. Times do not depend on how well a model is trained, so a few updates are enough.
     """
     for sweep in sweeps(case, 0, quick, barely=True):
         for engine, updates in product(sweep.engines, sweep.updates):
@@ -175,12 +175,12 @@ def times(case: Case, quick: bool) -> Iterator[Row]:
 
 
 def summarised(by_seed: list[Row]) -> list[Row]:
-    """One row a setting: mean return over seeds, and its 95 % interval by Student's t."""
+    """One row per setting: mean return over seeds, and its 95 % interval by Student's t."""
     return tables.summarised(by_seed, SETTING, ("return",), ("success",), of="episodes")
 
 
 def timed(rows: list[Row], times: list[Row]) -> list[Row]:
-    """One row a setting and engine, with plan times; a row a setting before they are measured.
+    """One row per setting and engine, with planning times; one row per setting before they are measured.
 
     Engines give the same chain within float tolerance, so a compiled setting has the returns of the eager one.
     """
@@ -196,7 +196,7 @@ def main() -> None:
         torch.set_num_threads(1)
         return [row for case in CASES for row in times(case, settings.quick)] if settings.timing else []
 
-    # Seed by seed, so that a run that is stopped has whole seeds.
+    # Seed by seed, so that a run that is stopped has complete seeds.
     jobs = [Job(case, seed, settings.quick) for seed, case in product(settings.seed_range, CASES)]
     experiment = Experiment(
         "planning.budget",

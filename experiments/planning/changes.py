@@ -1,7 +1,7 @@
-"""What changes at test time while nothing is retrained: obstacles, goals, a speed limit, smoothness.
+"""Changes at test time without retraining: obstacles, goals, a speed limit, smoothness.
 
-Energies and baselines are trained once, on random data of the open plane and of the bare maze. What changes comes
-as a cost (the same one for every method) or as another goal.
+Energies and baselines are trained once, on random data of the open plane and of the maze without boxes. Each change is
+a cost (the same one for every method) or another goal.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from experiments.planning.problems import (
 )
 from experiments.planning.rows import Row, each_alone, episodes, measured, row
 
-SPEED = 0.02  # largest displacement per axis and step under the speed limit; actions could do 0.05
-TOLERANCE = 1.05  # a step of up to this many limits keeps the limit
+SPEED = 0.02  # largest displacement per axis and step under the speed limit; that of actions is 0.05
+TOLERANCE = 1.05  # steps of up to this factor of the limit count as within the limit
 HALF = 25  # steps before the goal moves
 MAZE_STEPS = 80
 SPEED_WEIGHT = 1e6
-SPEED_MARGIN = 0.97  # a penalty is soft and a sampler jitters: plans are held to a little less
+SPEED_MARGIN = 0.97  # penalties are soft and samplers noisy, so plans have a slightly lower limit
 SMOOTHNESS_WEIGHT = 1e3
 Path = NDArray[np.float64]
 
 
 class MovedGoal(gym.Wrapper[Any, Any, Any, Any]):
-    """The goal jumps to the reset option `then`, `(2,)`, after `HALF` steps; that step's reward is the old goal's."""
+    """The goal jumps to the reset option `then`, `(2,)`, after `HALF` steps; the last of these has the old reward."""
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
@@ -66,14 +66,14 @@ class MovedGoal(gym.Wrapper[Any, Any, Any, Any]):
 
 @dataclass(frozen=True)
 class MovedGoals(Problem):
-    """Episodes whose goal jumps halfway."""
+    """A problem with episodes whose goal jumps halfway."""
 
     def make(self) -> gym.Env[Any, Any]:
         return MovedGoal(super().make())
 
 
 def _apart(rng: np.random.Generator, place: Path, least: float, most: float) -> Path:
-    """A place whose larger coordinate distance from `place` lies within `least` and `most`."""
+    """A random position whose L∞ distance from `place` is between `least` and `most`."""
     while True:
         other = rng.uniform(-0.9, 0.9, 2)
         if least <= np.abs(other - place).max() <= most:
@@ -81,7 +81,7 @@ def _apart(rng: np.random.Generator, place: Path, least: float, most: float) -> 
 
 
 def moved(i: int) -> dict[str, Any]:
-    """A start, a goal and the goal after the jump, each within reach of the one before in half an episode."""
+    """A start, a goal and the goal after the jump, each reachable from the previous one in half an episode."""
     rng = np.random.default_rng([8000, i])
     start = rng.uniform(-0.9, 0.9, 2)
     goal = _apart(rng, start, 0.3, 1.0)
@@ -89,7 +89,7 @@ def moved(i: int) -> dict[str, Any]:
 
 
 def far(i: int) -> dict[str, Any]:
-    """A start and a goal that the speed limit reaches in 15 to 40 steps."""
+    """A start and a goal at a distance of 15 to 40 steps at the speed limit."""
     rng = np.random.default_rng([8100, i])
     start = rng.uniform(-0.9, 0.9, 2)
     return {"start": start, "goal": _apart(rng, start, 15 * SPEED, 40 * SPEED)}
@@ -97,10 +97,10 @@ def far(i: int) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def maze_obstacle(i: int) -> dict[str, Any]:
-    """A pair of random places in the maze and a box in the middle of the oracle's way that leaves a passage.
+    """A random start and goal in the maze, and a box in the middle of the oracle's path that leaves a passage.
 
-    The way takes 20 to 50 steps; with the box 0.04 larger all round, the two places are still joined. Its corners
-    lie at whole moves, as those of the walls do, which keeps the oracle's grid small.
+    The path takes 20 to 50 steps; start and goal are still connected if the box is 0.04 larger on all sides. Its
+    corners are at whole moves, like those of the walls, which keeps the oracle's grid small.
     """
     rng = np.random.default_rng([8200, i])
     env = MazeEnv()
@@ -124,7 +124,7 @@ def maze_obstacle(i: int) -> dict[str, Any]:
 
 
 def joined(start: Path, goal: Path, low: Path, high: Path) -> bool:
-    """Whether a way leads through the maze from `start` to `goal`, `(2,)`, round a box: on a grid of 0.02."""
+    """Whether a path through the maze connects `start` and `goal`, `(2,)`, round a box, on a grid of 0.02."""
     axis = np.linspace(-0.98, 0.98, 99)
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1)
     boxes = np.concatenate([MazeEnv.walls, [(low, high)]])
@@ -140,16 +140,16 @@ def _boxed(start: Path, goal: Path, options: dict[str, Any]) -> float:
 
 
 def _halves(start: Path, goal: Path, options: dict[str, Any]) -> float:
-    """Best first half, then the best second half from where that one ends: nobody knows of the jump before it.
+    """Return of the best first half, then the best second half from its end: the jump is unknown beforehand.
 
-    Not quite an upper bound: who lags behind may by chance be nearer to the second goal.
+    Not quite an upper bound: a slower agent may by chance be nearer to the second goal.
     """
     first = particle_oracle(start, options["goal"], HALF)
     return first.return_ + particle_oracle(first.states[-1], options["then"], HALF).return_
 
 
 def _slowly(start: Path, goal: Path, options: dict[str, Any]) -> float:
-    """Each axis straight to the goal at the limit, 50 steps."""
+    """Return of moving each axis straight to the goal at the speed limit, over 50 steps."""
     left = np.abs(goal - start) - SPEED * np.arange(1, 51)[:, None]
     return -float(np.maximum(left, 0).sum())
 
@@ -169,7 +169,7 @@ COMPOSED = replace(UNSEEN, name="Particle, box and smoothness")
 
 
 def over_limit(observations: Path) -> NDArray[np.bool_]:
-    """Whether each step `(T, N)` of paths `(T + 1, N, 2)` is faster than the limit on some axis."""
+    """Mask `(T, N)` of the steps of paths `(T + 1, N, 2)` that exceed the limit on some axis."""
     return np.abs(np.diff(observations, axis=0)).max(-1) > TOLERANCE * SPEED
 
 
@@ -184,7 +184,7 @@ def slow_limit(trained: m.Trained) -> torch.Tensor:
 
 
 def slowed(trained: m.Trained) -> Problem:
-    """`SLOW` with the limit as a cost of the plans of this model."""
+    """The problem `SLOW` with the limit as a cost of this model's plans."""
     return replace(SLOW, further=lambda layout: slowness(layout, slow_limit(trained)))
 
 
@@ -205,7 +205,7 @@ def with_terms(
     seed: int,
     steps: float = 1.0,
 ) -> m.Method:
-    """The method of states alone with other costs and another speed limit; its guide, if it has one, stays."""
+    """The method over states only, with other costs and another speed limit; its guide, if any, is kept."""
     old, guided = method.agent, method.agent.planner
     plans: Any = m.states_planner(method.trained[0].model, problem, limit, terms, steps=steps)
     if isinstance(guided, Guided):
@@ -218,7 +218,7 @@ def with_terms(
 
 @dataclass(frozen=True)
 class Models:
-    """All that is trained, once, on random data of the open plane."""
+    """All models, each trained once on random data of the open plane."""
 
     data: RolloutBuffer
     fine: m.Trained
@@ -235,13 +235,13 @@ class Models:
         return cls(data, fine, coarse, energy, tuple(fit(data, seed, True) for fit in fits))
 
     def planning(self, problem: Callable[[m.Trained], Problem], seed: int) -> list[m.Method]:
-        """The energy over states and actions, and each baseline over actions, for a problem that may know of them."""
+        """The energy over states and actions, and each baseline over actions; `problem` may depend on the model."""
         searches = (m.search_method(problem(one), one, m.BY_MPPI, seed=seed) for one in self.baselines)
         return [m.energy_method(problem(self.energy), self.energy, seed=seed), *searches]
 
 
 def maze_box(seed: int, quick: bool) -> list[Row]:
-    """A box in the corridor that no data knew of."""
+    """Rows of a box in the corridor that is not in the training data."""
     data = data_of(MAZE_BOX.env, seed)
     fine, coarse = m.fine_and_coarse(data, seed)
     count = 2 if quick else 4
@@ -259,13 +259,13 @@ def maze_box(seed: int, quick: bool) -> list[Row]:
 
 
 def moved_goal(models: Models, seed: int, count: int) -> list[Row]:
-    """Another goal after half of the episode."""
+    """Rows of a goal that changes after half of the episode."""
     methods = models.planning(lambda trained: MOVED, seed)
     return [measured(MOVED, method, seed, count, count * seed) for method in methods]
 
 
 def speed_limit(models: Models, seed: int, count: int) -> list[Row]:
-    """At most `SPEED` an axis and step, as a cost; success is to arrive and to have kept the limit all along."""
+    """Rows of a limit of `SPEED` per axis and step, as a cost; success requires reaching the goal within the limit."""
     plain = m.guided_method(SLOW, models.fine, None, models.data, seed=seed)
     limit = slow_limit(models.fine)
     terms, planner = slowness(models.fine.model.layout, limit), "Langevin, states, closed form"
@@ -279,7 +279,7 @@ def speed_limit(models: Models, seed: int, count: int) -> list[Row]:
 
 
 def composed(models: Models, seed: int, count: int) -> list[Row]:
-    """Dynamics, a box and smoothness together, and the same without smoothness."""
+    """Rows of dynamics, a box and smoothness together, and of the same without smoothness."""
     first = UNSEEN_FIRST + count * seed
     boxes = np.array([obstacle(first + i)["obstacles"] for i in range(count)])
     fine, normalizer = models.fine, models.fine.model.normalizer

@@ -1,4 +1,4 @@
-"""Unfinished trainings of SAC: what they go on from."""
+"""Checkpoints of unfinished trainings of SAC."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "t
 
 @dataclass
 class Progress:
-    """How far a training is."""
+    """Progress of a training."""
 
     steps: int = 0
     seconds: float = 0.0  # wall clock
@@ -22,7 +22,7 @@ class Progress:
 
 
 def save_checkpoint(path: Path, model: SAC, progress: Progress) -> None:
-    """Everything that training goes on from but the environments' states, which begin anew."""
+    """Save everything needed to continue training, except the environments' states, which are reset."""
     buffer = model.replay_buffer
     assert buffer is not None
     assert model.log_ent_coef is not None
@@ -45,7 +45,7 @@ def save_checkpoint(path: Path, model: SAC, progress: Progress) -> None:
 
 
 def load_checkpoint(path: Path, model: SAC) -> Progress:
-    """Put `model` where `save_checkpoint` was called and return its progress; nothing is unpickled."""
+    """Restore `model` from `save_checkpoint` and return its progress; nothing is unpickled."""
     state = torch.load(path, weights_only=True)
     buffer = model.replay_buffer
     assert buffer is not None

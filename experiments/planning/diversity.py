@@ -1,10 +1,10 @@
-"""Diversity of plans: in how many problems are plans of both homotopy classes found?
+"""Diversity of plans: in how many problems are there valid plans of both homotopy classes?
 
-A plan counts only where it is valid on the true environment: its actions, executed open loop, end within 0.1 (L1)
-of the goal, through no blocked move; its class is that of the true path.
+A plan counts only if it is valid in the true environment: its actions, executed open loop, end within 0.1 (L1) of the
+goal without a blocked move. Its class is that of the true path.
 
-`python -m experiments.planning.diversity [--problems N] [--seeds S] [--out DIR]` writes `DIR/diversity.json`, run by
-run, and with `--resume` goes on where it was stopped.
+`python -m experiments.planning.diversity [--problems N] [--seeds S] [--out DIR]` writes `DIR/diversity.json` after
+every run; `--resume` continues a stopped one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from experiments.tables import Columns
 
 TOLERANCE = 0.1
 CHAINS = 32
-# Weight of the energy, Langevin steps, their sizes: a loose constraint finds the way, a stiff one makes it true.
+# Weight of the energy, Langevin steps, step sizes: first loose, for the way to the goal, then stiff, for the dynamics.
 STAGES = ((10.0, 60, Linear(0.1, 0.03)), (100.0, 60, Linear(0.03, 0.002)))
 
 
@@ -63,7 +63,7 @@ def annealed(
     windings: bool = False,
     seed: int = 0,
 ) -> Tensor:
-    """Chains `(N, K, T, D)` from each start `(N, obs_dim)` to its goal, held fixed; all in normalised units."""
+    """Chains `(N, K, T, D)` from each start `(N, obs_dim)` to its goal, both fixed; all in normalised units."""
     layout, base = model.layout, model.energy.base
     assert isinstance(model.energy, TransitionEnergy)
     assert isinstance(base, RegressionBase)
@@ -105,7 +105,7 @@ def particle_paths(
 
 
 def particle(model: TrajectoryModel, problems: int, seed: int) -> NDArray[np.bool_]:
-    """Whether valid plans on both sides of the box are found, `(problems,)`."""
+    """Mask `(problems,)` of problems with valid plans on both sides of the box."""
     env: Any = gym.make("ebm/Particle-v0").unwrapped
     found = []
     for block in np.array_split(np.arange(problems), max(1, problems // 5)):
@@ -140,7 +140,7 @@ def round_boxes(
 
 
 def sides(model: TrajectoryModel, plans: Tensor, problem: dict[str, Any], env: Any) -> NDArray[np.int64]:
-    """The side of the box that the true path of each plan `(K, T, D)` goes by, `(K,)`; 0 of plans that do not work."""
+    """The side `(K,)` on which the true path of each plan `(K, T, D)` passes the box; 0 for invalid plans."""
     actions = model.normalizer.denormalize_actions(model.layout.actions(plans)[:, :-1]).double().numpy()
     paths, valid = particle_paths(actions, problem, env)
     middle = np.mean(problem["obstacles"][0], axis=0)
@@ -148,7 +148,7 @@ def sides(model: TrajectoryModel, plans: Tensor, problem: dict[str, Any], env: A
 
 
 def reacher(model: TrajectoryModel, problems: int, seed: int, horizon: int = 50) -> NDArray[np.bool_]:
-    """Whether valid plans that turn the shoulder either way are found, `(problems,)`."""
+    """Mask `(problems,)` of problems with valid plans for both directions of the shoulder."""
     env: Any = gym.make("ebm/Reacher-v0")
     normalizer, layout = model.normalizer, model.layout
     rng = np.random.default_rng(7000 + seed)
@@ -160,7 +160,7 @@ def reacher(model: TrajectoryModel, problems: int, seed: int, horizon: int = 50)
     with MujocoSimulator(env, threads=1) as simulator:
         for block in np.array_split(np.arange(problems), max(1, problems // 5)):
             begin = normalizer.normalize_observations(torch.from_numpy(start[block])).float()
-            end = torch.from_numpy(goal[block]).float()  # angles / π are normalised as they are
+            end = torch.from_numpy(goal[block]).float()  # angles / π need no normalisation
             chains = annealed(
                 model, costs, horizon, env.action_space, begin, end, spread=spread, windings=True, seed=seed
             )
@@ -186,7 +186,7 @@ class Diversity(Runs):
     seeds: int = 5
     """Trainings and sets of problems."""
     problems: int = 20
-    """Of each seed and environment."""
+    """Problems per seed and environment."""
 
 
 @dataclass(frozen=True)
@@ -203,9 +203,9 @@ class Job:
 
 
 def diversity(job: Job) -> list[Row]:
-    """One row an environment: the share of problems in which valid plans of both classes are found.
+    """One row per environment: the share of problems with valid plans of both classes.
 
-    `seconds` are those of planning and checking; `quick` trains for half as long.
+    `seconds` is the time of planning and checking; `quick` trains for half as long.
     """
     problems, seed = job.problems, job.seed
     rows = []
@@ -231,7 +231,7 @@ def diversity(job: Job) -> list[Row]:
 
 
 def summarised(rows: list[Row]) -> list[Row]:
-    """One row an environment: shares over all seeds together, and of each."""
+    """One row per environment: shares over all seeds together, and for each seed."""
     return tables.summarised(
         rows, ("env", "method", "planner", "measure"), ("share",), ("share",), of="problems"
     )

@@ -1,4 +1,4 @@
-"""Pictures for the documentation: plans in the maze and round a box, returns, and what plan time buys.
+"""Figures for the documentation: plans in the maze and round a box, returns, and return by planning time.
 
 `python -m experiments.planning.figures [--results DIR] [--out docs/figures] [--only NAME ...]` trains for the first
 two and reads `DIR/planning.json`, `DIR/reinforcement.json` and `DIR/budget.json` for the others.
@@ -31,7 +31,7 @@ from experiments.planning.problems import MAZES, PARTICLE, START, data_of, obsta
 from experiments.planning.report import table_rows
 from experiments.planning.rows import Row
 
-matplotlib.use("Agg")  # pictures go to files; no screen is needed
+matplotlib.use("Agg")  # figures are written to files; no display is needed
 import matplotlib.pyplot as plt
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, StrMethodFormatter
@@ -42,7 +42,7 @@ from experiments.runs import chosen
 
 Array = NDArray[np.float64]
 
-# Okabe and Ito's colours, told apart by colour-blind readers too.
+# Okabe and Ito's colours, which colour-blind readers can distinguish too.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#e69f00", "#56b4e9", "#009e73"
 YELLOW, BLUE, RED, PINK = "#f0e442", "#0072b2", "#d55e00", "#cc79a7"
 METHODS = {
@@ -76,7 +76,7 @@ LINES = {  # by method, planner and engine
 
 
 def saved(figure: Any, path: Path) -> Path:
-    """Write `path` in 256 colours, which is a third of the bytes and looks the same, and close the figure."""
+    """Write the figure to `path` in 256 colours, a third of the size with the same look, and close it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     plt.close(figure)
@@ -87,25 +87,25 @@ def saved(figure: Any, path: Path) -> Path:
 
 
 def minus(value: float) -> str:
-    """One decimal, with a true minus sign."""
+    """Text of a value with one decimal and a true minus sign."""
     return f"{value:.1f}".replace("-", "−")
 
 
 def plane(count: int = 161) -> tuple[Array, Array]:
-    """A grid over [-1, 1]²: its axis `(count,)` and its points `(count², 2)`, y the slower one."""
+    """A grid over [-1, 1]²: its axis `(count,)` and its points `(count², 2)`, with y as the slower coordinate."""
     axis = np.linspace(-1, 1, count)
     return axis, np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
 
 
 @torch.no_grad()
 def at_rest(energy: Energy, rows: torch.Tensor) -> Array:
-    """Energy `(n,)` of staying at each row `(n, D)` for one step, relative to the median."""
+    """Energy `(n,)` of staying in each state `(n, D)` for one step, relative to the median."""
     rated = energy(torch.stack([rows, rows], dim=1)).double()
     return (rated - rated.median()).numpy()
 
 
 def draw_plane(axis: Any, title: str) -> None:
-    """Limits, labels and title that pictures of the plane share."""
+    """Set limits, labels and title of a panel of the plane."""
     axis.set(xlim=(-1, 1), ylim=(-1, 1), xlabel="x", ylabel="y", title=title, aspect="equal")
     axis.set_xticks([-1, -0.5, 0, 0.5, 1])
     axis.set_yticks([-1, -0.5, 0, 0.5, 1])
@@ -120,7 +120,7 @@ def draw_ends(axis: Any, start: Sequence[float], goal: Sequence[float]) -> None:
 
 @dataclass(frozen=True)
 class MazePlans:
-    """What `maze_plans` draws: energy `(n, n)`, the roadmap's threshold, and a route and a path for each pair."""
+    """Data of `maze_plans`: energy `(n, n)`, the roadmap's threshold, and a route and a path for each pair."""
 
     energy: Array
     threshold: float
@@ -159,7 +159,7 @@ def plan_maze(seed: int = 0) -> MazePlans:
 
 
 def maze_plans(path: Path, plans: MazePlans) -> Path:
-    """The coarse energy at rest, the roadmap's route and the path that was driven, a panel a pair."""
+    """Plot the coarse energy at rest, the roadmap's route and the executed path, one panel per pair."""
     axis, _ = plane(len(plans.energy))
     top = float(np.quantile(plans.energy, 0.97))
     levels = np.linspace(plans.energy.min(), top, 24)
@@ -186,10 +186,10 @@ def maze_plans(path: Path, plans: MazePlans) -> Path:
 
 @dataclass(frozen=True)
 class BoxPlans:
-    """What `obstacle_plans` draws: energy `(n, n)`, the problem, plans `(K, T, 2)` and the `side` of each.
+    """Data of `obstacle_plans`: energy `(n, n)`, the problem, plans `(K, T, 2)` and the `side` of each.
 
-    `side` is 1 where the true path goes round the box anticlockwise, -1 where clockwise, and 0 for plans that do
-    not work on the true environment.
+    `side` is 1 if the true path passes the box anticlockwise, -1 if clockwise, and 0 for plans that are invalid in
+    the true environment.
     """
 
     energy: Array
@@ -199,7 +199,7 @@ class BoxPlans:
 
 
 def plan_round_box(seed: int = 0, problem: int = 5) -> BoxPlans:
-    """Train on the open plane, and plan round a box that no data knew of from many random curves."""
+    """Train on the open plane, and plan round a box that is not in the data, starting from many random curves."""
     model = m.energy(data_of(PARTICLE.env, seed), seed, base_updates=3000).model
     env: Any = gym.make(PARTICLE.env).unwrapped
     normalizer, layout, posed = model.normalizer, model.layout, obstacle(problem)
@@ -214,7 +214,7 @@ def plan_round_box(seed: int = 0, problem: int = 5) -> BoxPlans:
 
 
 def obstacle_plans(path: Path, found: BoxPlans) -> Path:
-    """Energy and box over the plane, and every chain's plan coloured by the way it goes round the box."""
+    """Plot energy and box over the plane, and every chain's plan, coloured by the side on which it passes the box."""
     axis, _ = plane(len(found.energy))
     figure, panel = plt.subplots(figsize=(6.6, 5.2))
     levels = np.append(found.energy.min(), np.arange(25, found.energy.max() + 50, 50))
@@ -240,14 +240,14 @@ def obstacle_plans(path: Path, found: BoxPlans) -> Path:
 
 
 def label_of(row: Row) -> str:
-    """A row's method and planner, short enough to stand beside its mark."""
+    """A row's method and planner, short enough for a label next to its mark."""
     if row["method"] in ("PPO", "SAC"):
         return f"{row['method']}, {round(row['env_steps'], -4):,.0f} steps of its own"
     return f"{row['method']}: {row['planner']}"
 
 
 def loss_axis(axis: Any, low: float, high: float, ticks: Sequence[float]) -> None:
-    """Axis (`panel.xaxis` or `panel.yaxis`) of the return lost: linear up to 1 %, logarithmic beyond."""
+    """Set up an axis (`panel.xaxis` or `panel.yaxis`) of the return lost: linear up to 1 %, then logarithmic."""
     panel, which = axis.axes, axis.axis_name
     getattr(panel, f"set_{which}scale")("symlog", linthresh=0.01, linscale=0.5)
     getattr(panel, f"set_{which}lim")(low, high)
@@ -257,13 +257,13 @@ def loss_axis(axis: Any, low: float, high: float, ticks: Sequence[float]) -> Non
 
 
 def lost(row: Row) -> tuple[float, float]:
-    """Return lost against the oracle, as a share of the oracle's, and the half-width of its interval (0 for none)."""
+    """Return lost as a share of the oracle's return, and the half-width of its interval (0 without one)."""
     half = row["return_ci95"] or 0.0
     return row["return"] / row["oracle"] - 1, half / abs(row["oracle"])
 
 
 def draw_returns(panel: Any, name: str, rows: Iterable[Row]) -> None:
-    """Return lost in each row, best on top, its interval and success beside it."""
+    """Draw the return lost in each row, best on top, with its interval and success rate."""
     ordered, beside = sorted(rows, key=lambda row: row["return"]), ("axes fraction", "data")
     for y, row in enumerate(ordered):
         colour, marker = METHODS.get(row["method"], (BLACK, "x"))
@@ -283,7 +283,7 @@ def draw_returns(panel: Any, name: str, rows: Iterable[Row]) -> None:
 
 
 def returns(path: Path, rows: list[Row], columns: int = 2) -> Path:
-    """Every problem and method that has an oracle: the return lost against it, a panel a problem."""
+    """Plot the return lost against the oracle for all methods, one panel per problem that has an oracle."""
     rated = [row for row in rows if row.get("oracle") is not None]
     panels = {
         name: [row for row in rated if row["env"] == name] for name in sorted({r["env"] for r in rated})
@@ -306,7 +306,7 @@ def returns(path: Path, rows: list[Row], columns: int = 2) -> Path:
 
 
 def budget(path: Path, rows: list[Row]) -> Path:
-    """Plan time against the return lost, a panel a problem, a line a method and engine."""
+    """Plot the return lost by planning time, one panel per problem, one line per method and engine."""
     names = list(dict.fromkeys(row["env"] for row in rows))
     figure, axes = plt.subplots(1, len(names), figsize=(5 * len(names), 4.4), sharey=True, squeeze=False)
     worst = max(sum(lost(row)) for row in rows)
@@ -338,7 +338,7 @@ def budget(path: Path, rows: list[Row]) -> Path:
 
 
 def budget_rows(folder: Path) -> list[Row]:
-    """Rows of the budget's table, with their times."""
+    """Rows of the budget table with their times."""
     results = read(folder / "budget.json", "record")["results"]
     return timed(summarised(results["by_seed"]), results["timing"])
 
@@ -353,14 +353,14 @@ PICTURES: dict[str, Callable[[Path, Path], Path]] = {
 
 @dataclass
 class Figures:
-    """Pictures for the documentation."""
+    """Figures for the documentation."""
 
     results: Path = Path("experiments/results")
     """Folder of the records."""
     out: Path = Path("docs/figures")
-    """Folder of the pictures."""
+    """Folder of the figures."""
     only: tuple[str, ...] = tuple(PICTURES)
-    """Their names."""
+    """Names of the figures to draw."""
 
 
 def main() -> None:

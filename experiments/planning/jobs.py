@@ -1,4 +1,4 @@
-"""What is run: for each part and seed its data, trainings and episodes."""
+"""Jobs: for each part and seed its data, trainings and episodes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def maze(seed: int, quick: bool) -> list[Row]:
 
 
 def ablations(seed: int, quick: bool) -> list[Row]:
-    """The S with one part of the training left out, or put in, at a time."""
+    """Rows of the S-shaped maze with one part of the training removed or added at a time."""
     problem = MAZES[1]
     data = data_of(problem.env, seed)
     limit = m.largest_displacement(problem.make(), Normalizer.fit(data.observations, data.actions))
@@ -137,7 +137,7 @@ def arm(seed: int, quick: bool) -> list[Row]:
 
 
 def arm_ensemble(seed: int, quick: bool) -> list[Row]:
-    """The ensemble on Arm7, as wide as the energy's base: 5 networks in every search take their time."""
+    """Rows of the ensemble on Arm7, as wide as the energy's base; its 5 networks make every search slow."""
     trained = m.ensemble(data_of(ARM.env, seed), seed, hidden=(256, 256), updates=6000)
     rows = []
     for search, horizon in ((m.BY_MPPI, 15), (m.BY_CEM, 10)):
@@ -147,9 +147,9 @@ def arm_ensemble(seed: int, quick: bool) -> list[Row]:
 
 
 def kept_inside(trained: m.Trained) -> Problem:
-    """Arm7 with costs against joints within 0.1 rad of their limits, or fast.
+    """Arm7 with costs for joints that are within 0.1 rad of their limits, or fast.
 
-    The goal leaves most joints free, and small errors of a model push them to the corners, where it is poor.
+    The goal does not determine most joints, and small model errors push them to the limits, where the model is poor.
     """
     rows = np.zeros((2, 17))
     rows[:, : arm7.JOINTS] = arm7.LIMITS.T + np.array([[0.1], [-0.1]])
@@ -165,9 +165,9 @@ class Part:
     """A part of the table.
 
     Attributes:
-        rows: of a seed; fewer or shorter episodes where it is quick.
-        quick: whether a quick run has it.
-        seeds: how many it has at most, where it is costly.
+        rows: computes the rows of a seed; quick: with fewer or shorter episodes.
+        quick: whether it is part of a quick run.
+        seeds: maximum number of seeds, for expensive parts; None for all.
 
     """
 
@@ -197,7 +197,7 @@ class Job:
 
 
 def jobs_of(parts: Iterable[str], seeds: Iterable[int], quick: bool) -> Iterator[Job]:
-    """Seed by seed, so that a run that is stopped has whole seeds."""
+    """Jobs seed by seed, so that a run that is stopped has complete seeds."""
     for seed, name in product(seeds, parts):
         part = PARTS[name]
         if part.quick if quick else part.seeds is None or seed < part.seeds:
@@ -210,9 +210,9 @@ def run(job: Job) -> list[Row]:
 
 
 def timings(batches: Sequence[int]) -> list[Row]:
-    """Milliseconds of one call of the planner for each number of start states, warm-started, compiled, one thread.
+    """Milliseconds per call of the planner for each number of start states: warm-started, compiled, on one thread.
 
-    Time does not depend on how well a model is trained, so a few updates do.
+    Times do not depend on how well a model is trained, so a few updates are enough.
     """
     rows: list[Row] = []
     for problem in (PARTICLE, REACHER) if batches else ():

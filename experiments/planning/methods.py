@@ -34,12 +34,12 @@ from experiments.planning.problems import Problem, box_cost
 
 @dataclass(frozen=True)
 class Trained:
-    """A model and what it cost.
+    """A trained model.
 
     Attributes:
         model: a `TrajectoryModel` or a `Baseline`.
-        seconds: of training.
-        name: of its kind, as in the table.
+        seconds: training time.
+        name: name of its kind, as in the table.
 
     """
 
@@ -53,9 +53,9 @@ class Method:
     """A row of the table.
 
     Attributes:
-        planner: how it plans, in words.
-        trained: what it was trained for; the first is the model that plans.
-        agent: what drives.
+        planner: description of the planner.
+        trained: the trained models; the first one is used for planning.
+        agent: the agent.
 
     """
 
@@ -66,21 +66,21 @@ class Method:
 
 @dataclass(frozen=True)
 class Search:
-    """A way to search over actions."""
+    """A search over actions."""
 
     name: str
     sampler: CEM | MPPI | Langevin
 
 
-# No fewer model evaluations than the energy: a plan of 80 Langevin steps and 2 chains is 160 evaluations with a
-# gradient, counted as 3 each; CEM and MPPI have 1024.
+# At least as many model evaluations as the energy: 80 Langevin steps with 2 chains are 160 evaluations with gradient,
+# each counted as 3; CEM and MPPI have 1024.
 BY_CEM = Search("CEM", CEM(8, candidates=128, elites=12, noise=0.7, smoothing=0.1, smooth=False))
 BY_MPPI = Search("MPPI", MPPI(16, candidates=64, noise=Geometric(0.5, 0.05), temperature=0.05, smooth=False))
 SEARCHES = (BY_CEM, BY_MPPI)
 
 
 def energy(buffer: RolloutBuffer, seed: int, *, quick: bool = False, **changes: Any) -> Trained:
-    """Transition energy with a regression base."""
+    """A trained transition energy with a regression base."""
     settings = TrainSettings(
         ModelSettings(hidden=(128, 128)), updates=300, base_updates=3000 if quick else 6000, seed=seed
     )
@@ -88,7 +88,7 @@ def energy(buffer: RolloutBuffer, seed: int, *, quick: bool = False, **changes: 
 
 
 def fitted(buffer: RolloutBuffer, settings: TrainSettings, **given: Any) -> Trained:
-    """A trajectory model."""
+    """A trained trajectory model."""
     began = time.perf_counter()
     model = fit_model(buffer, settings, progress=False, **given)
     return Trained(model, time.perf_counter() - began)
@@ -102,7 +102,7 @@ def joint(
     planned: Callable[[TrajectoryModel], Any] | None = None,
     **changes: Any,
 ) -> Trained:
-    """Joint energy over pairs of states `gap` steps apart: where data were, and how far they moved."""
+    """A joint energy over pairs of states `gap` steps apart: the distribution of states and of their displacements."""
     model = ModelSettings(
         hidden=(128, 128),
         base="gaussian",
@@ -152,7 +152,7 @@ def ensemble(
 
 
 def costs_of(problem: Problem, trained: Trained, boxes: np.ndarray | None = None) -> list[Energy]:
-    """What the plan is for: the same costs for every plan over actions, and over states and actions."""
+    """The costs of a plan, the same for plans over actions and over states and actions."""
     costs = [problem.goal_cost(trained.model.layout)]
     if boxes is not None:
         costs.append(box_cost(trained.model.normalizer, boxes))
@@ -170,7 +170,7 @@ def energy_method(
     steps: int = 80,
     step_size: float = 0.1,
 ) -> Method:
-    """Langevin over states and actions."""
+    """Planning by Langevin dynamics over states and actions."""
     space = problem.action_space
     planner = planner_for(
         trained.model,
@@ -194,7 +194,7 @@ def search_method(
     chains: int = 1,
     seed: int = 0,
 ) -> Method:
-    """A search over actions under a baseline's model or an energy's own base measure."""
+    """Planning by a search over actions, with a baseline's model or an energy's own base measure."""
     space, costs = problem.action_space, costs_of(problem, trained, boxes)
     given: dict[str, Any] = {"sampler": search.sampler, "action_space": space, "chains": chains}
     planner = (
@@ -207,7 +207,7 @@ def search_method(
 
 
 def largest_displacement(env: Any, normalizer: Normalizer) -> torch.Tensor:
-    """What the largest action moves a point by, `(obs_dim,)` in the units of the trajectory."""
+    """Displacement `(obs_dim,)` of a point by the largest action, in the units of the trajectory."""
     return (torch.as_tensor(env.action_space.high).double() / normalizer.obs_std).float()
 
 
@@ -219,9 +219,9 @@ def states_planner(
     goal: float = 20.0,
     steps: float = 1.0,
 ) -> Planner:
-    """Langevin over states alone, displacements within `limit`: what an action can do, say.
+    """Planning by Langevin dynamics over states only, with displacements within `limit`, such as those of actions.
 
-    `steps` scales Langevin's: a hard limit is kept no better than to the last of them.
+    `steps` scales Langevin's step sizes; a hard limit is satisfied only up to the last step size.
     """
     scale = tuple((4 * steps * limit).tolist())
     sampler = Langevin(30, Linear(0.1, 0.01), noise=0.0, adapt="rms", scale=scale)
@@ -244,7 +244,7 @@ def states_planner(
 
 
 def learned(buffer: RolloutBuffer, model: TrajectoryModel, seed: int) -> InverseDynamics:
-    """A network that tells actions from states."""
+    """Inverse dynamics by a network."""
     batches = transitions(buffer, model, seed)
     torch.manual_seed(seed)
     inverse = LearnedInverse(model.layout, model.energy.displacement_scale)
@@ -253,7 +253,7 @@ def learned(buffer: RolloutBuffer, model: TrajectoryModel, seed: int) -> Inverse
 
 
 def least_squares(buffer: RolloutBuffer, model: TrajectoryModel, seed: int) -> InverseDynamics:
-    """The same, linear in its features, by recursive least squares."""
+    """Inverse dynamics that are linear in their features, by recursive least squares."""
     layout, batches = model.layout, transitions(buffer, model, seed)
     inverse = RecursiveLeastSquares(layout, model.energy.displacement_scale)
     for _ in range(8):
@@ -264,7 +264,7 @@ def least_squares(buffer: RolloutBuffer, model: TrajectoryModel, seed: int) -> I
 
 
 def transitions(buffer: RolloutBuffer, model: TrajectoryModel, seed: int) -> Iterator[Batch]:
-    """Batches of transitions with their actions, which energies of states alone do not see."""
+    """Batches of transitions with their actions, which energies over states only do not use."""
     plain = TrajectoryModel.create(ModelSettings(), model.normalizer, model.energy.displacement_scale)
     return batches_for(buffer, plain, 256, seed)
 
@@ -285,10 +285,10 @@ def guided_method(
     goal: float = 40.0,
     seed: int = 0,
 ) -> Method:
-    """Coarse to fine: a roadmap of replay states under the coarse energy, Langevin over states under the fine one.
+    """Coarse to fine: a roadmap of data states under the coarse energy, Langevin over states under the fine one.
 
-    Without a coarse energy there is no roadmap; without an inverse of its own, actions are those of the environment's
-    closed form. `goal` weighs the goal's cost, twice what the searches have: the energy pushes back near walls.
+    Without a coarse energy there is no roadmap; without `inverse`, actions are from the environment's closed-form
+    inverse dynamics. `goal` weighs the goal's cost, twice that of the searches: near walls the energy opposes it.
     """
     env: Any = problem.make()
     normalizer, space = fine.model.normalizer, env.action_space

@@ -1,4 +1,4 @@
-"""The planning problems: environments, random data, costs, and what the true environment allows."""
+"""The planning problems: environments, random data, costs, and oracles."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ UNSEEN_FIRST = 1000  # settings were chosen on problems 0 to 15
 
 @dataclass(frozen=True)
 class Problem:
-    """Episodes of one kind.
+    """A planning problem.
 
     Attributes:
-        name: as in the table.
+        name: name in the table.
         env: Gymnasium id.
         options: reset options of episode i.
-        arguments: of the environment.
+        arguments: arguments of the environment.
         goal_index: observation coordinates of the goal.
-        success: largest final distance.
-        oracle: best return from an observed start, towards a goal, given the options.
-        reward_unit: reward lost a step and unit of distance.
-        norm: of the goal's distance, as in `GoalCost`.
-        further: a cost that the goal's comes with, a speed limit say, given the layout of the plan.
-        gamma: discount of reinforcement learning; 0.98 for 50 steps an episode, 0.99 where episodes are longer.
-        evaluation: episodes that a policy is evaluated by.
+        success: largest final distance that counts as success.
+        oracle: best return from an observed start to a goal, given the options.
+        reward_unit: reward lost per step and unit of distance.
+        norm: norm of the distance to the goal, see `GoalCost`.
+        further: an additional cost, such as a speed limit, from the layout of the plan.
+        gamma: discount of reinforcement learning; 0.98 for episodes of 50 steps, 0.99 for longer ones.
+        evaluation: number of evaluation episodes of a policy.
 
     """
 
@@ -69,7 +69,7 @@ class Problem:
 
 
 def data_of(env: str, seed: int) -> RolloutBuffer:
-    """Random transitions, starts spread over the states."""
+    """Random transitions, with starts spread over the state space."""
     starts = {REACHER.env: reacher.spread_starts, ARM.env: arm7.spread_starts}.get(env)
     if starts is not None:
         return collect_mujoco(env, TRANSITIONS, episode_length=50, seed=seed, threads=1, starts=starts)
@@ -95,7 +95,7 @@ def _particle(start: NDArray[Any], goal: NDArray[Any], options: dict[str, Any]) 
 
 
 def obstacle(i: int) -> dict[str, Any]:
-    """A start, a goal at least 0.8 away and a box in between that no data knew of; `i` seeds all three."""
+    """A start, a goal at least 0.8 away and a box in between that is not in the data; `i` seeds all three."""
     rng = np.random.default_rng(7000 + i)
     while True:
         start, goal = rng.uniform(-0.9, 0.9, (2, 2))
@@ -151,4 +151,4 @@ MAZES = [
     for name, goal in (("one bend", (-0.45, 0.8)), ("S", (0.7, -0.8)))
 ]
 PROBLEMS = {"particle": PARTICLE, "reacher": REACHER, "maze-bend": MAZES[0], "maze-s": MAZES[1], "arm7": ARM}
-"""Those of reinforcement learning, by the names that its command line and its records have for them."""
+"""Problems of reinforcement learning, by their names on its command line and in its records."""

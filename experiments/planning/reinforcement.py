@@ -1,8 +1,8 @@
 """Reinforcement learning on the planning problems: SAC and PPO (Stable-Baselines3).
 
 `python -m experiments.planning.reinforcement [--envs ...] [--algorithms ...] [--seeds N] [--out DIR]` writes
-`DIR/reinforcement.json`, run by run, and with `--resume` goes on where it was stopped. SAC keeps checkpoints
-(`--checkpoints`) and goes on from the last one.
+`DIR/reinforcement.json` after every run; `--resume` continues a stopped one. SAC writes checkpoints (`--checkpoints`)
+and continues from the last one.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ from experiments.processes import as_program, stopping
 from experiments.runs import Experiment, Runs, carry_out, chosen
 
 EVALUATION_SEED = 10_000  # far from the training seeds, and the same for every method
-ENVIRONMENTS = 8  # side by side in training
+ENVIRONMENTS = 8  # in parallel in training
 CHECKPOINT_EVERY = 100_000  # environment steps
-PATIENCE = 60.0  # seconds to write a checkpoint in
+PATIENCE = 60.0  # seconds for writing a checkpoint
 QUICK_STEPS = 2000
 
 
 @dataclass(frozen=True)
 class Learner:
-    """An algorithm with the settings that differ from Stable-Baselines3's defaults."""
+    """An algorithm, with its settings other than Stable-Baselines3's defaults."""
 
     algorithm: type[SAC] | type[PPO]
     settings: dict[str, Any]
-    factor: int = 1  # times the steps of the others
-    normalize_rewards: bool = False  # by the running deviation of the return (VecNormalize)
+    factor: int = 1  # factor of the steps
+    normalize_rewards: bool = False  # by the running std of the return (VecNormalize)
 
 
 def sac(updates_per_step: float) -> dict[str, Any]:
-    """SAC as Stable-Baselines3 has it (batch 256, Adam 3e-4, learned entropy), smaller and earlier to learn."""
+    """Settings of SAC: Stable-Baselines3's (batch 256, Adam 3e-4, learned entropy), smaller, with an earlier start."""
     return {
         "train_freq": 1,  # one step of all environments
         "gradient_steps": round(updates_per_step * ENVIRONMENTS),
@@ -67,8 +67,8 @@ def sac(updates_per_step: float) -> dict[str, Any]:
 
 LEARNERS = {
     "sac": Learner(SAC, sac(updates_per_step=1.0)),
-    # PPO's defaults, the 2,048 steps of a round shared among the environments, but for rate and batch: with 3e-4 and
-    # 64 the last training episodes gave -5.4 on Particle and -5.8 on Reacher, so they gave -5.1 and -5.6 (seed 0).
+    # PPO's defaults, with 2,048 steps per round over all environments, except learning rate and batch size: these give
+    # last training returns of -5.1 (Particle) and -5.6 (Reacher), the defaults 3e-4 and 64 -5.4 and -5.8 (seed 0).
     "ppo": Learner(
         PPO,
         {"n_steps": 2048 // ENVIRONMENTS, "learning_rate": 1e-3, "batch_size": 128},
@@ -83,17 +83,17 @@ class Reinforcement(Runs):
     """SAC and PPO on the planning problems; quick: 2,000 steps."""
 
     envs: tuple[str, ...] = tuple(PROBLEMS)
-    """In this order."""
+    """Environments in this order."""
     algorithms: tuple[str, ...] = ("sac", "ppo")
-    """Each is run on every environment before the next; sac10x takes ten times the steps."""
+    """Each is run on all environments before the next; sac10x takes ten times the steps."""
     seeds: int = 1
-    """Trainings of each."""
+    """Trainings per algorithm and environment."""
     steps: int = 100_000
-    """Environment steps of a training, all environments together."""
+    """Environment steps of a training, over all parallel environments."""
     checkpoints: Path = Path("runs/reinforcement")
     """Folder of unfinished SAC runs."""
     until: str | None = None
-    """HH:MM, local time, next to come: when to stop, whatever is under way."""
+    """HH:MM, the next such local time: stop then, even during a training."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Job:
 
 
 def observation(problem: Problem, env: gym.Env[Any, Any]) -> Callable[[dict[str, Any]], NDArray[np.float32]]:
-    """State and goal in one vector, angles as sine and cosine: the policy need not learn where they wrap."""
+    """State and goal in one vector; angles are sine and cosine, so that the policy need not learn where they wrap."""
     periods = np.concatenate(
         [env.get_wrapper_attr("observation_periods"), env.get_wrapper_attr("goal_periods")]
     )
@@ -134,9 +134,9 @@ def observation(problem: Problem, env: gym.Env[Any, Any]) -> Callable[[dict[str,
 def make(
     problem: Problem, training: bool = False, bare: Callable[[], gym.Env[Any, Any]] | None = None
 ) -> gym.Env[Any, Any]:
-    """The problem as the algorithms see it: one observation vector, actions in [-1, 1]; monitored for training.
+    """The environment for the algorithms: one observation vector, actions in [-1, 1]; with a monitor for training.
 
-    `bare` makes its environment where that is not the problem's own.
+    `bare` builds the underlying environment if it is not that of the problem.
     """
     env = (bare or problem.make)()
     flat = observation(problem, env)
@@ -156,20 +156,20 @@ def build(
     steps: int,
     bare: Callable[[], gym.Env[Any, Any]] | None = None,
 ) -> SAC | PPO:
-    """A fresh model with its training environments; ends by the time limit are bootstrapped (no real ends)."""
+    """A new model with its training environments; ends by the time limit are bootstrapped, as they are truncations."""
     envs: VecEnv = DummyVecEnv([lambda: make(problem, training=True, bare=bare)] * ENVIRONMENTS)
     if learner.normalize_rewards:
         envs = VecNormalize(envs, norm_obs=False, gamma=problem.gamma)
-    settings = deepcopy(learner.settings)  # Stable-Baselines3 writes into policy_kwargs
+    settings = deepcopy(learner.settings)  # Stable-Baselines3 modifies policy_kwargs
     if learner.algorithm is SAC:
-        settings["buffer_size"] = min(steps, 1_000_000)  # everything seen
-    # Stable-Baselines3 seeds environment i with seed + i: neighbouring seeds would share all starts but one.
+        settings["buffer_size"] = min(steps, 1_000_000)  # all transitions
+    # Stable-Baselines3 seeds environment i with seed + i, so consecutive seeds would share all starts but one.
     (own,) = seeds(seed, "reinforcement learning", 1)
     return learner.algorithm("MlpPolicy", envs, gamma=problem.gamma, seed=own, device="cpu", **settings)
 
 
 class Watch(BaseCallback):
-    """Keeps the progress, calls `save` every `CHECKPOINT_EVERY` steps, and ends at `deadline` or with the program."""
+    """Records progress, calls `save` every `CHECKPOINT_EVERY` steps, and stops at `deadline` or with the program."""
 
     def __init__(self, progress: Progress, total: int, deadline: float, save: Callable[[], None]) -> None:
         super().__init__()
@@ -194,9 +194,9 @@ class Watch(BaseCallback):
 def train(
     problem: Problem, learner: Learner, seed: int, steps: int, *, checkpoint: Path, deadline: float
 ) -> tuple[SAC | PPO, Progress]:
-    """Train to `steps` environment steps, from the checkpoint where there is one, or until `deadline`.
+    """Train to `steps` environment steps, from the checkpoint if there is one, or until `deadline`.
 
-    Ctrl-C (and SIGTERM in a program) waits until the step under way is done and a checkpoint, of SAC, is written.
+    Ctrl-C (and SIGTERM in a program) takes effect after the current step, and for SAC after a checkpoint is written.
     """
     model, progress = build(problem, learner, seed, steps), Progress()
     if isinstance(model, SAC) and checkpoint.exists():
@@ -216,7 +216,7 @@ def train(
 
 @dataclass(frozen=True)
 class Deterministic:
-    """The model's most likely actions (Stable-Baselines3 draws them where it is not told otherwise)."""
+    """The model's most likely actions (by default Stable-Baselines3 samples them)."""
 
     model: SAC | PPO
 
@@ -227,7 +227,7 @@ class Deterministic:
 
 
 def evaluate(model: SAC | PPO, problem: Problem) -> dict[str, Any]:
-    """Deterministic episodes, in the problem's own units."""
+    """Results of deterministic episodes, in the problem's own units."""
     outcome = run_episodes(
         Deterministic(model), [make(problem) for _ in range(problem.evaluation)], seed=EVALUATION_SEED
     )
@@ -259,7 +259,7 @@ def hyperparameters(problem: Problem, learner: Learner) -> dict[str, Any]:
 
 
 def run(job: Job) -> list[Row]:
-    """The row of a training, or none where it was stopped."""
+    """The row of a training; empty if it was stopped."""
     problem, learner = PROBLEMS[job.env], LEARNERS[job.algorithm]
     model, progress = train(
         problem, learner, job.seed, job.steps, checkpoint=job.checkpoint, deadline=job.deadline
@@ -298,7 +298,7 @@ def next_time(clock: str | None) -> float:
 
 
 def train_all(settings: Reinforcement) -> None:
-    """Every run that is not recorded yet, up to the deadline; recorded runs need their checkpoints no longer."""
+    """Run all jobs that are not recorded yet, until the deadline; checkpoints of recorded runs are removed."""
     envs = chosen("envs", settings.envs, PROBLEMS)
     algorithms = chosen("algorithms", settings.algorithms, LEARNERS)
     require_number("steps", settings.steps, 1, whole=True)

@@ -1,4 +1,4 @@
-"""Tables of planning, for the terminal and for the page of results."""
+"""Tables of planning for the terminal and the page of results."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ LEARNERS = {"sac": "SAC", "ppo": "PPO", "sac10x": "SAC"}
 
 
 def summarised(rows: list[Row]) -> list[Row]:
-    """One row a problem and method: mean over seeds, 95 % interval of the mean by Student's t."""
+    """One row per problem and method: mean over seeds, with its 95 % interval by Student's t."""
     rows = sorted(rows, key=lambda row: (row["env"], row["seed"]))
     flat = [row | row.get("extra", {}) for row in rows]
     return tables.summarised(flat, (*KEYS, "data"), ("return",), ("success",), of="episodes")
 
 
 def timed(rows: list[Row], timing: list[Row]) -> list[Row]:
-    """The rows with the times of a plan from one start, where it was measured."""
+    """The rows with the planning times from one start, if measured."""
     times = {tuple(t[key] for key in KEYS): t for t in timing if t["starts"] == 1}
     found = [times.get(tuple(row[key] for key in KEYS), {}) for row in rows]
     return [
@@ -51,7 +51,7 @@ def timed(rows: list[Row], timing: list[Row]) -> list[Row]:
 
 
 def learned(rows: list[Row]) -> list[Row]:
-    """The rows of reinforcement learning in the shape of the others, but for their oracle."""
+    """The rows of reinforcement learning in the format of the others, but without the oracle."""
     shaped = [
         {
             "env": PROBLEMS[row["problem"]].name,
@@ -69,7 +69,7 @@ def learned(rows: list[Row]) -> list[Row]:
 
 
 def table_rows(folder: Path) -> list[Row]:
-    """Rows of the whole table: those of reinforcement learning have the oracle of the planners' starts."""
+    """Rows of the whole table; those of reinforcement learning get the oracle of the planners' starts."""
     rows = summarised(read(folder / "planning.json", "record")["results"]["by_seed"])
     known = [row for row in rows if row.get("oracle") is not None]
     oracles = {row["env"]: row["oracle"] for row in sorted(known, key=lambda row: row["seeds"])}
@@ -78,7 +78,7 @@ def table_rows(folder: Path) -> list[Row]:
 
 
 def trained(folder: Path) -> list[Row]:
-    """Every run of reinforcement learning, where there are any."""
+    """All runs of reinforcement learning; empty without a record."""
     record = folder / "reinforcement.json"
     return read(record, "record")["results"]["by_seed"] if record.exists() else []
 
@@ -103,7 +103,7 @@ def page_tables(root: Path) -> dict[str, str]:
 
 
 def extra(rows: list[Row], name: str, title: str) -> str:
-    """A table of a measure that some rows have."""
+    """The table of a metric that only some rows have."""
     columns = Columns(
         title,
         {

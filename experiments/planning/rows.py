@@ -1,4 +1,4 @@
-"""Episodes of a method, and the row of the table that they make."""
+"""Episodes of a method, and their row of the table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ORACLES: dict[tuple[Any, ...], float] = {}
 def episodes(
     problem: Problem, agent: Any, count: int, seed: int, first: int = 0, oracle: bool = True
 ) -> dict[str, Any]:
-    """Returns, successes, times and paths of `count` episodes from the same starts for every method.
+    """Returns, successes, times and paths of `count` episodes, with the same starts for every method.
 
     `observations` is `(T + 1, count, obs_dim)`, the start first.
     """
@@ -42,7 +42,7 @@ def episodes(
 
 
 def best_return(problem: Problem, start: NDArray[Any], goal: NDArray[Any], options: dict[str, Any]) -> float:
-    """The oracle's return, computed once for all methods that meet the same episode."""
+    """The oracle's return, computed once for all methods with the same episode."""
     key = (problem.name, start.tobytes(), goal.tobytes(), repr(options))
     if key not in _ORACLES:
         _ORACLES[key] = problem.oracle(start, goal, options)
@@ -56,7 +56,7 @@ def goal_of(env: Any) -> NDArray[Any]:
 def measured(
     problem: Problem, method: Method, seed: int, count: int, first: int = 0, *, oracle: bool = True
 ) -> Row:
-    """The row of `count` episodes."""
+    """Run `count` episodes and return their row."""
     return row(problem, method, seed, episodes(problem, method.agent, count, seed, first, oracle))
 
 
@@ -67,7 +67,7 @@ def row(
     found: dict[str, Any],
     extra: dict[str, float] | None = None,
 ) -> Row:
-    """A row of the table; `extra` figures, which only some rows have, under a key of their own."""
+    """A row of the table; `extra` metrics, which only some rows have, are under a key of their own."""
     made = {
         "env": problem.name,
         "method": method.trained[0].name,
@@ -90,12 +90,12 @@ def row(
 def each_alone(
     problem: Problem, agents: Iterable[MPCAgent], seed: int, first: int = 0, *, oracle: bool = True
 ) -> dict[str, Any]:
-    """One episode of each agent, from `first` on: of those whose plans know of the box of that episode."""
+    """One episode per agent, from number `first` on, for agents whose costs contain the box of their episode."""
     return together([episodes(problem, agent, 1, seed, first + i, oracle) for i, agent in enumerate(agents)])
 
 
 def together(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Episodes that were run one at a time, as if run side by side; no oracle unless all have one."""
+    """Joins episodes that were run one at a time, as if run in parallel; no oracle unless all have one."""
     oracles = [part["oracle"] for part in parts]
     return {
         "returns": [r for part in parts for r in part["returns"]],

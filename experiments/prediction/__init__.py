@@ -1,1 +1,1 @@
-"""Multi-step prediction: how far ahead each model sees, and how sharp its distributions are."""
+"""Multi-step prediction: accuracy by horizon, and quality of the predicted distributions."""

@@ -1,7 +1,7 @@
-"""Multi-step prediction: energies by objective, and the regressions beside them, scored as distributions.
+"""Multi-step prediction: energies by objective and regression baselines, scored as distributions.
 
-`python -m experiments.prediction [--quick] [--seeds N] [--out DIR] [--cases ...]` writes `DIR/prediction.json`, run by
-run, and with `--resume` goes on where it was stopped. Datasets are collected on first use, and policies trained.
+`python -m experiments.prediction [--quick] [--seeds N] [--out DIR] [--cases ...]` writes `DIR/prediction.json` after
+every run; `--resume` continues a stopped one. Datasets are collected, and policies trained, on first use.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from experiments.runs import Experiment, MethodRuns, carry_out, chosen
 
 @dataclass
 class Prediction(MethodRuns):
-    """Every case, every method, every seed; quick: two datasets, a tenth of the data, a twentieth of the training."""
+    """All cases, methods and seeds; quick: two datasets, a tenth of the data, a twentieth of the training."""
 
     data: Path = data.FOLDER
     """Folder of the datasets."""
     cases: tuple[str, ...] = tuple(CASES)
-    """In this order."""
+    """Cases in this order."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The datasets of the prediction experiment: environments, what acts in them, and the files that keep the data."""
+"""The datasets of the prediction experiment: environments, their policies, and the files of the data."""
 
 from __future__ import annotations
 
@@ -24,13 +24,11 @@ from ebm_control.data import RolloutBuffer, collect, collect_mujoco
 from ebm_envs.reacher import spread_starts
 
 FOLDER = Path("runs/prediction/data")
-HELD_SEED = 10_000  # added to the seed: far from those of any training data
-STREAMS = (
-    "v2"  # how random numbers are drawn: files of data that were drawn otherwise are not taken for these
-)
-QUICK = 10  # quick data are that many times fewer
-WINDOW_STEPS = 150  # of an episode, where its own limit leaves no room for a history and 100 steps ahead
-ENVIRONMENTS = 8  # side by side, in training and in collection
+HELD_SEED = 10_000  # added to the seed for held-out data: far from the seeds of training data
+STREAMS = "v2"  # version of the random number streams, in file names: data of other versions are not reused
+QUICK = 10  # factor by which quick data are fewer
+WINDOW_STEPS = 150  # of an episode, if its own limit is too short for a history and 100 predicted steps
+ENVIRONMENTS = 8  # in parallel, in training and in collection
 POLICY_SEED = 0
 EVALUATION_SEED = 20_000
 EVALUATION_EPISODES = 16
@@ -41,13 +39,13 @@ class Dataset:
     """Episodes of one environment under one policy.
 
     Attributes:
-        name: as in the table.
-        env: Gymnasium id, with the module that registers it where that is not Gymnasium's or ours.
-        policy: what acts: uniformly random actions, or those that `policy_of` draws.
-        steps: transitions to train on.
+        name: name in the table.
+        env: Gymnasium id, with the module that registers it if that is not Gymnasium or this project.
+        policy: uniformly random actions, or those sampled from `policy_of`.
+        steps: training transitions.
         held: transitions of the held-out episodes.
         limit: steps of an episode; None for the environment's own limit.
-        slow: whether collection takes minutes: then all seeds of training have the data of seed 0.
+        slow: whether collection takes minutes; if so, all training seeds use the data of seed 0.
 
     """
 
@@ -60,10 +58,10 @@ class Dataset:
     slow: bool = False
 
     def make(self) -> gym.Env[Any, Any]:
-        """One environment.
+        """Build one environment.
 
         Raises:
-            InputError: the package that has it is not installed.
+            InputError: its package is not installed.
 
         """
         try:
@@ -75,7 +73,7 @@ class Dataset:
             ) from error
 
 
-# Hopper ends where it falls, under random actions after some 20 steps: no horizon of 100 fits these episodes.
+# Hopper's episodes end when it falls, after about 20 random steps: a horizon of 100 does not fit.
 DATASETS: dict[str, Dataset] = {
     dataset.name: dataset
     for dataset in (
@@ -93,11 +91,11 @@ DATASETS: dict[str, Dataset] = {
 
 @dataclass(frozen=True)
 class Training:
-    """How a policy is trained: minutes on one core, so it is decent and no more."""
+    """Training of a policy: minutes on one core, for a policy of moderate quality."""
 
     algorithm: type[SAC] | type[PPO]
-    steps: int  # of the environment, all side by side together
-    settings: dict[str, Any] = field(default_factory=dict)  # where they differ from Stable-Baselines3's
+    steps: int  # environment steps, over all parallel environments
+    settings: dict[str, Any] = field(default_factory=dict)  # other than Stable-Baselines3's defaults
 
     @property
     def name(self) -> str:
@@ -105,19 +103,19 @@ class Training:
 
 
 TRAININGS: dict[str, Training] = {
-    # Mean return after five minutes of a core, seed 0: 3,384; at the default rate 975; of PPO (500,000 steps) 1,139.
+    # Mean return after five minutes on one core, seed 0: 3,384; default rate: 975; PPO (500,000 steps): 1,139.
     "HalfCheetah-v5": Training(
         SAC,
         40_000,
         {
-            "gradient_steps": ENVIRONMENTS,  # one update for each step of an environment
+            "gradient_steps": ENVIRONMENTS,  # one update per environment step
             "learning_starts": 1000,
-            "buffer_size": 40_000,  # everything seen
+            "buffer_size": 40_000,  # all transitions
             "learning_rate": 1e-3,
             "policy_kwargs": {"net_arch": [128, 128]},
         },
     ),
-    # The 2,048 steps of a round shared among the environments.
+    # 2,048 steps per round, over all environments.
     "Hopper-v5": Training(PPO, 500_000, {"n_steps": 2048 // ENVIRONMENTS}),
 }
 
@@ -125,17 +123,17 @@ TRAININGS: dict[str, Training] = {
 def load(
     name: str, seed: int, folder: Path = FOLDER, quick: bool = False
 ) -> tuple[RolloutBuffer, RolloutBuffer]:
-    """Training data and held-out episodes, from their files in `folder` or collected and kept there.
+    """Training data and held-out episodes, from their files in `folder`, or collected and stored there.
 
     Args:
-        name: of the dataset.
-        seed: of the training data; the held-out episodes are collected apart, with seeds far from it.
-        folder: made where it is not there.
-        quick: a tenth of both, for trials. Random actions only: no policy is trained for a trial, and one trained
-            for seconds would give other data under the same name.
+        name: name of the dataset.
+        seed: seed of the training data; the held-out episodes are collected separately, with distant seeds.
+        folder: folder of the files, created if needed.
+        quick: a tenth of both, for trials; only for datasets with random actions. No policy is trained for a trial,
+            because a short training would give other data under the same name.
 
     Raises:
-        InputError: an unknown name, quick data of a trained policy, an environment that is not installed.
+        InputError: an unknown name, quick data of a trained policy, or an environment that is not installed.
 
     """
     require(name in DATASETS, "name", given=repr(name), expected=f"one of {', '.join(DATASETS)}")
@@ -150,7 +148,7 @@ def load(
 
 
 def _kept(dataset: Dataset, steps: int, seed: int, folder: Path) -> RolloutBuffer:
-    """The file's data, collected first where there is none; side by side, processes collect the same."""
+    """The data of the file, collected first if it does not exist; parallel processes collect the same data."""
     path = folder / f"{dataset.name}-seed{seed}-{steps}-{STREAMS}.npz"
     if not path.exists():
         collected = _collected(dataset, steps, seed, folder)
@@ -170,13 +168,13 @@ def _collected(dataset: Dataset, steps: int, seed: int, folder: Path) -> Rollout
         return collect_mujoco(dataset.make, steps, seed=seed, threads=1, starts=spread_starts)
     if dataset.env == "HalfCheetah-v5":
         return collect_mujoco(dataset.make, steps, seed=seed, threads=1)
-    # Hopper has to end where it falls; the hands' actions are shares of the range of each control, not the controls.
+    # Hopper must end when it falls; actions of the hands are shares of each control's range, not the controls.
     return collect(dataset.make, steps, num_envs=ENVIRONMENTS, seed=seed, progress=False)
 
 
 @dataclass(frozen=True)
 class Stochastic:
-    """Actions drawn from the model's distribution, so that data spread around what it does."""
+    """Actions sampled from the policy's distribution, so that the data are diverse."""
 
     model: SAC | PPO
 
@@ -187,19 +185,19 @@ class Stochastic:
 
 
 def policy_of(env: str, folder: Path = FOLDER) -> SAC | PPO:
-    """The policy trained for `env`, from its file in `folder` or trained and kept there with its record.
+    """The policy trained for `env`, from its file in `folder`, or trained and stored there with its record.
 
     Raises:
-        InputError: no training is known for `env`.
+        InputError: there is no training for `env`.
 
     """
     path = _policy_path(env, folder)
     training = TRAININGS[env]
-    with _torch(POLICY_SEED):  # loading, too, seeds torch
+    with _torch(POLICY_SEED):  # loading also seeds torch
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             model, record = _train(env, training)
-            # The record first: where there is a policy there is its record.
+            # The record is written first, so that every stored policy has one.
             text = json.dumps(record, indent=2) + "\n"
             _replace(path.with_suffix(".json"), lambda new: new.write_text(text))
             _replace(path, model.save)
@@ -207,10 +205,10 @@ def policy_of(env: str, folder: Path = FOLDER) -> SAC | PPO:
 
 
 def policy_record(env: str, folder: Path = FOLDER) -> dict[str, Any]:
-    """How the policy of `env` was trained, its mean returns and lengths of episodes, once `policy_of` was called.
+    """Record of the training of `env`'s policy, with mean returns and episode lengths, written by `policy_of`.
 
     Raises:
-        InputError: no training is known for `env`, or it has not been done.
+        InputError: there is no training for `env`, or it has not been run.
 
     """
     path = _policy_path(env, folder).with_suffix(".json")
@@ -227,7 +225,7 @@ def _policy_path(env: str, folder: Path) -> Path:
 def _train(env: str, training: Training) -> tuple[SAC | PPO, dict[str, Any]]:
     started, cpu = time.perf_counter(), time.process_time()
     envs = make_vec_env(env, ENVIRONMENTS, seed=POLICY_SEED)
-    settings = deepcopy(training.settings)  # Stable-Baselines3 writes into policy_kwargs
+    settings = deepcopy(training.settings)  # Stable-Baselines3 modifies policy_kwargs
     model = training.algorithm("MlpPolicy", envs, seed=POLICY_SEED, device="cpu", **settings)
     model.learn(training.steps)
     envs.close()
@@ -259,7 +257,7 @@ def _score(model: SAC | PPO, envs: VecEnv, deterministic: bool) -> dict[str, Any
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` make a file beside `path`, and put it in its place when it is whole."""
+    """Let `write` create a temporary file next to `path`, and rename it when it is complete."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
@@ -270,7 +268,7 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def _torch(seed: int) -> Iterator[None]:
-    """Torch seeded and on one thread, where small networks are fastest; the caller's state is given back."""
+    """Seed torch and use one thread, the fastest for small networks; the caller's state is restored afterwards."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Figures of one fitted method on held-out episodes."""
+"""Metrics of one fitted method on held-out episodes."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ebm_envs.fork import mode_of, mode_probabilities
 from experiments.prediction.methods import Fitted, Setting
 
 Row = dict[str, Any]
-HISTORY = 10  # rows known, of which only a recurrent network reads more than the last
+HISTORY = 10  # time steps of the history, of which only a recurrent network uses more than the last
 SEGMENT = 3  # states
-TRUTH = 4000  # true futures that laws are compared with
+TRUTH = 4000  # true futures that predicted distributions are compared with
 FORK_HORIZON, FORK_CASES = 14, 4
 
 
 @dataclass(frozen=True)
 class Case:
-    """A dataset and what is asked of it.
+    """A dataset with the settings of its evaluation.
 
     Attributes:
-        dataset: of `data.DATASETS`.
-        horizons: at which futures are scored.
-        setting: of the networks, and whether actions are told.
-        histories: N.
-        samples: K futures each.
-        modes: futures a sequence of actions that the law of the modes is measured by (Fork); 0 where it is not known.
+        dataset: name in `data.DATASETS`.
+        horizons: horizons at which futures are scored.
+        setting: settings of the networks, and whether predictions are conditioned on actions.
+        histories: number N of histories.
+        samples: number K of futures per history.
+        modes: futures per action sequence for estimating mode probabilities (Fork); 0 if the true ones are unknown.
 
     """
 
@@ -45,12 +45,12 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As in the table."""
+        """Name in the table."""
         return f"{self.dataset}, {'states alone' if self.setting.free else 'actions given'}"
 
 
 def scored(case: Case, fitted: Fitted, train: RolloutBuffer, held: RolloutBuffer, seed: int) -> list[Row]:
-    """A row a horizon."""
+    """Scores of a fitted method, one row per horizon."""
     longest = max(case.horizons)
     past, truth, given = _windows(case, fitted, held, case.histories, longest, seed)
     generator = torch.Generator().manual_seed(seed)
@@ -92,12 +92,12 @@ def scored(case: Case, fitted: Fitted, train: RolloutBuffer, held: RolloutBuffer
 
 
 def _at_bounds(states: Tensor, low: Tensor, high: Tensor) -> float:
-    """Share of coordinates that had to be put back into the range of the data."""
+    """Share of coordinates that were clipped to the range of the data."""
     return float(((states <= low) | (states >= high)).double().mean())
 
 
 def _greatest_energy(fitted: Fitted, train: RolloutBuffer, seed: int) -> Tensor | None:
-    """Of `TRUTH` transitions of the data, all but a thousandth."""
+    """The 99.9 % quantile of the energies of `TRUTH` transitions of the data; None without an energy."""
     if fitted.energy is None:
         return None
     observations, actions = train.sample_windows(TRUTH, 2, rng=np.random.default_rng(seed))
@@ -106,7 +106,7 @@ def _greatest_energy(fitted: Fitted, train: RolloutBuffer, seed: int) -> Tensor 
 
 
 def _energies(fitted: Fitted, states: Tensor, action: Tensor | None) -> Tensor:
-    """Of transitions: `states` `(N, K, 2, obs_dim)`, `action` `(N, act_dim)` or None."""
+    """Energies of transitions: `states` `(N, K, 2, obs_dim)`, `action` `(N, act_dim)` or None."""
     assert fitted.energy is not None
     told = None if action is None else action[:, None, None].expand(-1, states.shape[1], -1, -1).flatten(0, 1)
     return fitted.energy(fitted.layout.join(states.flatten(0, 1), told))
@@ -115,7 +115,7 @@ def _energies(fitted: Fitted, states: Tensor, action: Tensor | None) -> Tensor:
 def _laws(
     fitted: Fitted, past: Tensor, futures: Tensor, truth: Tensor, fresh: Tensor, horizon: int
 ) -> dict[str, float]:
-    """Distances of the law of predicted segments to that of true ones; `floor` is that of other true ones."""
+    """Distances between the distributions of predicted and true segments; `floor` is that of other true ones."""
     units = {
         "state_unit": fitted.normalizer.state_std.float(),
         "displacement_unit": fitted.displacement_scale.float(),
@@ -123,7 +123,7 @@ def _laws(
     last = fitted.layout.states(past)[:, -SEGMENT:]
 
     def features(states: Tensor, before: Tensor | None) -> Tensor:
-        # Segments that begin before the first predicted state have the last known ones.
+        # Segments that begin before the first predicted state start with the last states of the history.
         if before is None:
             return metrics.segment_features(
                 states, fitted.layout, end=SEGMENT + horizon, length=SEGMENT, **units
@@ -144,7 +144,7 @@ def _windows(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Histories `(N, h, D)`, the true states after them and the actions that led there.
 
-    Where `count` is not that of the histories, true states begin `SEGMENT` rows early, so that every segment is whole.
+    If `count` is not that of the histories, true states begin `SEGMENT` time steps early, for complete segments.
     """
     rows = HISTORY + horizon
     observations, actions = buffer.sample_windows(count, rows, rng=np.random.default_rng(seed))
@@ -157,7 +157,7 @@ def _windows(
 
 
 def _range(fitted: Fitted, train: RolloutBuffer) -> tuple[Tensor, Tensor]:
-    """Corners of the box of all training states, which every method is held to; none for periodic coordinates."""
+    """Corners of the box of all training states, to which futures are clipped; infinite for periodic coordinates."""
     states = fitted.normalizer.normalize_observations(torch.from_numpy(train.observations)).float()
     low, high = states.amin(dim=0), states.amax(dim=0)
     for i in fitted.layout.periodic:
@@ -166,7 +166,7 @@ def _range(fitted: Fitted, train: RolloutBuffer) -> tuple[Tensor, Tensor]:
 
 
 def modes(fitted: Fitted, samples: int, seed: int) -> Row:
-    """How well the lanes of Fork are met: sequences of actions, each with many futures from the start."""
+    """Errors of mode probabilities on Fork, over several action sequences with many futures each from the start."""
     rng = np.random.default_rng(seed)
     actions = rng.uniform(-1, 1, (FORK_CASES, FORK_HORIZON, 1))
     start = torch.tensor([[[-1.0, 0.0]]], dtype=torch.float64).expand(FORK_CASES, 1, 2)

@@ -1,8 +1,7 @@
-"""Pictures of multi-step prediction.
+"""Figures of multi-step prediction.
 
-`python -m experiments.prediction.figures` draws distances against the horizon, from
-`experiments/results/prediction.json`, and trains three methods on Fork (about three minutes) to show their futures
-beside true ones.
+`python -m experiments.prediction.figures` plots distances by horizon, from `experiments/results/prediction.json`, and
+trains three methods on Fork (about three minutes) to compare their futures with true ones.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ HORIZON, FUTURES = 18, 60
 
 
 def distances(rows: list[Row], path: Path) -> Path:
-    """Fréchet distance against the horizon, a panel a case that has more than one."""
+    """Plot the Fréchet distance by horizon, one panel per case with more than one horizon."""
     cases = [case for case in CASES if len({row["horizon"] for row in rows if row["case"] == case}) > 2]
     across = min(3, len(cases))
     down = -(-len(cases) // across)
@@ -70,7 +69,7 @@ def distances(rows: list[Row], path: Path) -> Path:
 
 
 def fork(path: Path, seed: int = 0) -> Path:
-    """Futures of one start and one sequence of actions (none), true and predicted."""
+    """Plot true and predicted futures from one start under one action sequence (zeros)."""
     case = CASES["fork, actions given"]
     train, _ = data.load("fork", seed)
     figure, axes = plt.subplots(1, 1 + len(SHOWN), figsize=(11, 2.9), layout="constrained", sharey=True)
@@ -93,7 +92,7 @@ def fork(path: Path, seed: int = 0) -> Path:
 
 
 def true_paths(seed: int) -> np.ndarray[Any, Any]:
-    """`(FUTURES, HORIZON + 1, 2)` of the environment."""
+    """True paths `(FUTURES, HORIZON + 1, 2)` from the environment."""
     rng = np.random.default_rng(seed)
     states = [np.tile([-1.0, 0.0], (FUTURES, 1))]
     for _ in range(HORIZON):
@@ -102,7 +101,7 @@ def true_paths(seed: int) -> np.ndarray[Any, Any]:
 
 
 def predicted(fitted: Fitted, seed: int) -> np.ndarray[Any, Any]:
-    """The same of a method."""
+    """Predicted paths of a method, in the shape of `true_paths`."""
     normalizer = fitted.normalizer
     start = torch.tensor([[[-1.0, 0.0]]], dtype=torch.float64)
     history = normalizer.normalize(start, torch.zeros(1, 1, 1, dtype=torch.float64)).float()

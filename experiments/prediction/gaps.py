@@ -1,8 +1,8 @@
-"""Whether long futures are better sampled in strides: does an energy of every tenth state know the far ones better?
+"""Sampling of long futures in strides: is an energy of every tenth state better at distant states?
 
-Coarse-to-fine prediction samples states far apart first and then those between. It can only help where the coarse
-states are closer to their true law than those that are reached step by step. `python -m experiments.prediction.gaps`
-compares the two at the same times, and writes `DIR/prediction-gaps.json`, run by run.
+Coarse-to-fine prediction samples distant states first and then those between. It can only help if the coarse states
+are closer to their true distribution than those reached step by step. `python -m experiments.prediction.gaps`
+compares the two at the same times, and writes `DIR/prediction-gaps.json` after every run.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ AT = (1, 2, 5, 10)  # strides
 
 @dataclass
 class Gaps(Runs):
-    """States alone, where futures are many; quick: a tenth of the data, a twentieth of the training."""
+    """Cases without actions, which have many futures; quick: a tenth of the data, a twentieth of the training."""
 
     seeds: int = 1
-    """Trainings of each."""
+    """Trainings per method."""
     cases: tuple[str, ...] = ("hand-reach, states alone", "halfcheetah-trained, states alone")
-    """Of `experiments.prediction`, those of states alone."""
+    """Cases of `experiments.prediction` without actions."""
     data: Path = data.FOLDER
     """Folder of the datasets."""
 
@@ -54,7 +54,7 @@ class Job:
 
 
 def strided(buffer: RolloutBuffer) -> RolloutBuffer:
-    """Every `GAP`-th state, from each of the first `GAP` on: as many transitions, nearly. Actions are not kept."""
+    """Every `GAP`-th state, from each of the first `GAP` offsets: nearly as many transitions. Actions are dropped."""
     made = RolloutBuffer(buffer.obs_dim, 1, periods=buffer.periods)
     for episode in buffer.episodes():
         for first in range(GAP):
@@ -65,7 +65,7 @@ def strided(buffer: RolloutBuffer) -> RolloutBuffer:
 
 
 def compared(job: Job) -> list[dict[str, Any]]:
-    """Distances of pairs of states `GAP` steps apart, by strides and step by step."""
+    """Rows of distances of pairs of states `GAP` steps apart, predicted in strides and step by step."""
     name, seed, case = job.name, job.seed, CASES[job.name]
     setting = smaller(case.setting) if job.quick else case.setting
     train, held = data.load(case.dataset, 0, job.folder, quick=job.quick)
@@ -86,7 +86,7 @@ def compared(job: Job) -> list[dict[str, Any]]:
 def pairs(
     fitted: Fitted, train: RolloutBuffer, held: RolloutBuffer, ratio: int, seed: int
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Predicted and true states at multiples of `GAP`, each beside the one `GAP` before: `(N, 2 obs_dim)` a time."""
+    """Predicted and true states at multiples of `GAP`, each joined with that `GAP` before: `(N, 2 obs_dim)` each."""
     rng = np.random.default_rng(seed)
     past, _ = held.sample_windows(HISTORIES, LONGEST + 1, rng=rng)
     truth, _ = held.sample_windows(TRUTH, LONGEST + 1, rng=rng)
@@ -102,7 +102,7 @@ def pairs(
     )
     coarse = futures[:, :, ratio - 1 :: ratio]
     paths = torch.cat([history[:, None].expand(-1, SAMPLES, -1, -1), coarse], dim=2).flatten(0, 1)
-    # In units of all data, so that both methods are measured alike.
+    # In units of all data, so that both methods are measured in the same way.
     mean, std = (torch.from_numpy(part(train.observations, axis=0)) for part in (np.mean, np.std))
 
     def units(states: torch.Tensor) -> torch.Tensor:
@@ -121,12 +121,12 @@ SHOWN = ("frechet", "energy_distance")
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a case, method and horizon: means over seeds."""
+    """One row per case, method and horizon: means over seeds."""
     return tables.summarised(rows, ("case", "method", "horizon"), SHOWN)
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """For the terminal."""
+    """The table for the terminal."""
     made = Table("case", "method", "steps", "Fréchet", "energy distance", title="Strides")
     for row in rows:
         shown = (tables.spread(row, name) for name in SHOWN)

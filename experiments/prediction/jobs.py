@@ -1,4 +1,4 @@
-"""What is run: for each dataset, method and seed one training and its figures."""
+"""Jobs: for each dataset, method and seed one training and its evaluation."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CASES = {
         Case("halfcheetah-trained", FAR, Setting(free=True)),
     )
 }
-# Objectives and shapes are compared where futures are many, and where there is one.
+# Objectives and kinds of energies are compared on cases with many futures, and with one.
 COMPARED = ("fork, actions given", "hand-reach, states alone", "reacher, actions given")
 QUICK_CASES = ("fork, actions given", "reacher, actions given")
 
@@ -60,7 +60,7 @@ class Job:
 
 
 def jobs_of(cases: Iterable[str], seeds: Iterable[int], quick: bool, folder: Path) -> Iterator[Job]:
-    """Seed by seed, so that a run that is stopped has whole seeds."""
+    """Jobs seed by seed, so that a run that is stopped has complete seeds."""
     chosen = [case for case in cases if not quick or case in QUICK_CASES]
     for seed in seeds:
         for case in chosen:
@@ -70,7 +70,7 @@ def jobs_of(cases: Iterable[str], seeds: Iterable[int], quick: bool, folder: Pat
 
 
 def run(job: Job) -> list[dict[str, Any]]:
-    """Rows of a job, one a horizon; where training runs away, one that says so."""
+    """Rows of a job, one per horizon; if training diverges, a single row that says so."""
     case, method = CASES[job.case], METHODS[job.method]
     dataset = data.DATASETS[case.dataset]
     setting, horizons = case.setting, case.horizons

@@ -1,7 +1,7 @@
-"""The methods of the prediction table: energies by objective and shape, and the regressions beside them.
+"""The methods of the prediction table: energies by objective and kind, and regression baselines.
 
-Everything is fitted on the same transitions. A regression's network is of the size of an energy's tilt; the ensemble's
-members together are of the size of an energy's base and tilt.
+All are fitted to the same transitions. A regression's network has the size of an energy's tilt; the ensemble's
+members together have the size of an energy's base and tilt.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from ebm_control.energies import AtNoise, TrajectoryLayout
 from ebm_control.models import ModelSettings, TrainSettings, TrajectoryModel, fit_model
 from ebm_control.prediction import predict
 
-BASE_UPDATES = 4000  # of every regression
-# Contrastive updates that take about as long as each other on one core; score matching needs no chains.
+BASE_UPDATES = 4000  # updates of every regression
+# Updates of each objective, with about equal times on one core; score matching needs no chains.
 UPDATES = {"dsm": 6000, "cd": 1200, "cd-kl": 1000, "infonce": 1500}
-WINDOW = 11  # rows of a window energy: ten steps at once
+WINDOW = 11  # time steps of a window energy, for ten steps at once
 AS_LONG = 6
-DEARER = {"convolution": 4, "transformer": 6}  # times, an update of an energy of whole windows
-SMALL, QUICK = (128, 128, 128), 20  # times fewer updates
+DEARER = {"convolution": 4, "transformer": 6}  # relative cost of an update of a window energy
+SMALL, QUICK = (128, 128, 128), 20  # widths of small networks; factor by which quick runs have fewer updates
 
 
 class Futures(Protocol):
-    """Futures of histories, in normalised units."""
+    """Predicts futures of histories, in normalised units."""
 
     def __call__(
         self,
@@ -44,7 +44,7 @@ class Futures(Protocol):
         generator: torch.Generator,
         bounds: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """`(N, h, D)` and `(N, horizon, act_dim)` or None, to `(N, samples, horizon, obs_dim)` within bounds."""
+        """Map `(N, h, D)` and `(N, horizon, act_dim)` or None to `(N, samples, horizon, obs_dim)` within bounds."""
         ...
 
 
@@ -58,25 +58,25 @@ class Fitted:
     displacement_scale: Tensor
     seconds: float
     parameters: int
-    energy: Callable[[Tensor], Tensor] | None = None  # of single transitions `(N, 2, D)`
+    energy: Callable[[Tensor], Tensor] | None = None  # energy of single transitions `(N, 2, D)`
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What differs between datasets.
+    """Settings that differ between datasets.
 
     Attributes:
-        free: states alone are seen, and no actions told.
-        hidden: widths of every network; the ensemble's members have `members`.
-        members: widths of the members.
-        frequencies: random Fourier features of the state, for dynamics with edges, of every network.
-        bandwidth: of their directions.
-        noise: least and greatest noise level.
-        rows: of the windows that a recurrent network learns from.
-        longer: times the updates of all methods, but of an energy's base.
-        base_updates: of an energy's base. One that learns the noise of its data by heart leaves residuals that are
-            too small, and the tilt the law of those.
-        learning_rate: of energies that are trained without chains.
+        free: whether models see only states, without actions.
+        hidden: widths of every network except the ensemble's members.
+        members: widths of the ensemble's members.
+        frequencies: number of random Fourier features of the state in every network, for dynamics with edges.
+        bandwidth: std of the directions of these features.
+        noise: lowest and highest noise level.
+        rows: time steps of the training windows of a recurrent network.
+        longer: factor of the updates of all methods, except those of an energy's base.
+        base_updates: updates of an energy's base. A base that overfits the noise of its data leaves residuals that
+            are too small, and the tilt learns their distribution.
+        learning_rate: learning rate of energies that are trained without chains.
 
     """
 
@@ -96,7 +96,7 @@ Fit = Callable[[RolloutBuffer, Setting, int, bool], Fitted]
 
 
 def energy(objective: str, kind: str = "transition", network: str = "convolution") -> Fit:
-    """An energy trained by an objective."""
+    """Fit of an energy with an objective."""
 
     def fit(data: RolloutBuffer, setting: Setting, seed: int, quick: bool) -> Fitted:
         began = time.perf_counter()
@@ -138,7 +138,7 @@ def energy(objective: str, kind: str = "transition", network: str = "convolution
 
 
 def sampled(model: TrajectoryModel) -> Futures:
-    """Futures by sampling."""
+    """Futures by sampling the energy of a model."""
 
     def run(history: Tensor, actions: Tensor | None, **asked: Any) -> Tensor:
         return predict(model.energy, history, actions, **asked).states
@@ -147,14 +147,14 @@ def sampled(model: TrajectoryModel) -> Futures:
 
 
 def transitions(model: TrajectoryModel) -> Callable[[Tensor], Tensor]:
-    """Energies of single transitions, of an energy of noised data at its least noise level."""
+    """Energies of single transitions; with noise levels, at the lowest."""
     noise = model.energy.noise
     energy = model.energy if noise is None else AtNoise(model.energy, noise[0])
     return torch.no_grad()(energy)
 
 
 def regression(kind: str, longer: int = 1) -> Fit:
-    """A baseline, `longer` times its updates."""
+    """Fit of a regression baseline, with `longer` times its updates."""
 
     def fit(data: RolloutBuffer, setting: Setting, seed: int, quick: bool) -> Fitted:
         updates = longer * BASE_UPDATES * setting.longer // (QUICK if quick else 1)
@@ -170,7 +170,7 @@ def regression(kind: str, longer: int = 1) -> Fit:
         elif kind == "ensemble of 5":
             settings = BaselineSettings("ensemble", hidden=setting.members, **common)
         else:
-            # An update sees three times as many transitions.
+            # An update uses three times as many transitions.
             common["updates"] = updates // 2
             settings = BaselineSettings("recurrent", hidden=192, window=setting.rows, **common)
         made = fit_baseline(data, settings, progress=False)
@@ -206,7 +206,7 @@ METHODS: dict[str, Method] = {
         "EBM, window, transformer", "dsm", energy("dsm", "window", "transformer")
     ),
     **{kind: Method(kind, "regression", regression(kind)) for kind in REGRESSIONS},
-    # About the time that an energy takes, base and tilt.
+    # About as long as the training of an energy's base and tilt.
     "feed-forward, as long": Method(
         f"feed-forward, {AS_LONG} times the updates", "regression", regression("feed-forward", AS_LONG)
     ),
@@ -214,5 +214,5 @@ METHODS: dict[str, Method] = {
 
 
 def smaller(setting: Setting) -> Setting:
-    """For a quick run."""
+    """The setting with smaller networks for a quick run."""
     return replace(setting, hidden=SMALL[:2], members=(64, 64))

@@ -1,6 +1,6 @@
-"""Tables of multi-step prediction, for the terminal and for the page of results.
+"""Tables of multi-step prediction for the terminal and the page of results.
 
-`python -m experiments.prediction.report --parts FILE ...` puts records of several runs together.
+`python -m experiments.prediction.report --parts FILE ...` merges records of several runs.
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ ONE_DATA_SET = "All seeds share one data set, on purpose: the intervals are over
 
 
 def summarised(rows: list[Row]) -> list[Row]:
-    """One row a case, method and horizon."""
+    """One row per case, method and horizon."""
     return tables.summarised(rows, KEYS, (*FIGURES, *MODES))
 
 
 def cells(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
-    """Text of the rows of one case, by horizon."""
+    """Cells of the rows of one case, by horizon."""
     for row in sorted(rows, key=lambda row: row["horizon"]):
         yield (
             str(row["horizon"]),
@@ -92,7 +92,7 @@ def cells(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 
 
 def table(rows: list[Row]) -> Table:
-    """For the terminal: what fits there."""
+    """The table for the terminal, with the columns that fit there."""
     made = Table(
         "case", "horizon", "method", "frechet", "energy distance", "rmse", title="Multi-step prediction"
     )
@@ -104,7 +104,7 @@ def table(rows: list[Row]) -> Table:
 
 
 def cases(rows: list[Row]) -> str:
-    """A table a case."""
+    """One table per case."""
     parts = []
     for case in dict.fromkeys(row["case"] for row in rows):
         group = [row for row in rows if row["case"] == case]
@@ -121,13 +121,13 @@ def _floors(floor: dict[int, float]) -> str:
 
 
 def _of_seeds(case: str) -> list[str]:
-    """What is to be known of the intervals."""
+    """Notes on the intervals of a case."""
     alike = DATASETS[CASES[case].dataset].slow
     return [SHARED[case]] if case in SHARED else [ONE_DATA_SET] if alike else []
 
 
 def modes(rows: list[Row]) -> str:
-    """The table of Fork's modes."""
+    """The table of mode probabilities on Fork."""
     known = [row for row in rows if row.get("coverage") is not None]
     body = (
         (row["method"], row["objective"], *(spread(row, name) for name in MODES), str(row["seeds"]))
@@ -165,12 +165,12 @@ def page_tables(root: Path) -> dict[str, str]:
 
 @dataclass
 class Report:
-    """Put records of runs on other cores or days together."""
+    """Merge the records of several runs."""
 
     parts: tuple[Path, ...]
-    """Records, later ones counting."""
+    """Records to merge; later ones take precedence."""
     record: Path = Path("experiments/results/prediction.json")
-    """That they are written to."""
+    """Merged record."""
 
 
 def main() -> None:

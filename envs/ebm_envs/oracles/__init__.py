@@ -1,4 +1,4 @@
-"""The best returns that the true environments allow: the figure to print beside every score."""
+"""Oracles: the best returns found on the true environments, as a reference for every score."""
 
 from ebm_envs.oracles.arm7 import arm7_oracle
 from ebm_envs.oracles.plane import maze_oracle, particle_oracle

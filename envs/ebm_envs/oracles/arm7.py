@@ -27,7 +27,7 @@ _NUDGE = 1e-6 * np.eye(JOINTS)
 
 
 def arm7_problem(start: ArrayLike, goal: ArrayLike, steps: int = 200) -> Problem:
-    """An episode of `ebm/Arm7-v0`: the residual is the way (3,) from the goal to the fingertip, in metres.
+    """An episode of `ebm/Arm7-v0`: the residual is the vector (3,) from the goal to the fingertip, in metres.
 
     Raises:
         ValueError: a start or goal of the wrong shape or outside its space; `steps` below 1.
@@ -52,17 +52,17 @@ def arm7_oracle(
     *,
     methods: Collection[str] = METHODS,
 ) -> OracleResult:
-    """Best plan found for `ebm/Arm7-v0` on its own simulator: the best of several methods, see `Contest.run`.
+    """Best plan for `ebm/Arm7-v0` on its own simulator by several methods, see `Contest.run`.
 
-    The arm has more joints than the goal asks for, so there are many local bests, usually within 1 % of each
-    other: the result is a bound from below that is hard to beat, not a proven optimum.
+    The arm has more joints than the goal needs, so there are many local optima, usually within 1 % of each other. The
+    result is a lower bound of the best return that is hard to beat, not a proven optimum.
 
     Args:
         start: 7 angles (at rest), 7 angles and 7 velocities, or an observation, in observation units.
-        goal: place (3,) of the fingertip in metres.
+        goal: position (3,) of the fingertip in metres.
         steps: length of the episode.
-        plans: further action sequences (steps, 7) to start from, for instance a planner's own.
-        seed: of the methods that draw noise.
+        plans: further action sequences (steps, 7) to start from, for instance those of a planner.
+        seed: seed of the methods that draw noise.
         methods: some of "pursuit", "cem", "ilqr", "refine"; the best plan of all is the result.
 
     Raises:
@@ -83,7 +83,7 @@ def _fingertip(angles: Array) -> Array:
 
 
 def _jacobian(angles: Array) -> Array:
-    """Derivatives (..., 1, 3, 7) of the fingertip by the angles (..., 7), by central differences."""
+    """Derivatives (..., 1, 3, 7) of the fingertip with respect to the angles (..., 7), by central differences."""
     around = angles[..., None, :]
     difference = _fingertip(around + _NUDGE) - _fingertip(around - _NUDGE)
     return np.swapaxes(difference / (2 * _NUDGE[0, 0]), -1, -2)[..., None, :, :]

@@ -14,7 +14,7 @@ from ebm_envs.oracles.problem import Problem
 from ebm_envs.oracles.result import OracleResult
 
 METHODS = ("pursuit", "cem", "ilqr", "refine")
-"""In the order in which they run: see `Contest.run`."""
+"""Names of the methods in the order in which they run: see `Contest.run`."""
 
 
 def require_methods(methods: Collection[str], known: Sequence[str]) -> None:
@@ -25,7 +25,7 @@ def require_methods(methods: Collection[str], known: Sequence[str]) -> None:
 
 @dataclass
 class Contest:
-    """Plans for one problem by the names of the methods that found them.
+    """Plans for one problem, by the names of their methods.
 
     Attributes:
         problem: the episode.
@@ -39,7 +39,7 @@ class Contest:
     returns: dict[str, float] = field(default_factory=dict)
 
     def enter(self, method: str, *plans: Array) -> Array:
-        """Keep and hand back the best of a method's plans, earlier ones included."""
+        """Store and return the best of a method's plans, including earlier ones."""
         entered = [self.plans[method], *plans] if method in self.plans else list(plans)
         returns = self.problem.returns(entered)
         self.plans[method], self.returns[method] = entered[returns.argmax()], float(returns.max())
@@ -47,16 +47,16 @@ class Contest:
 
     @property
     def winner(self) -> str:
-        """The method with the best return; of equals the one that was entered first."""
+        """The method with the best return; of equal ones the first entered."""
         return max(self.returns, key=self.returns.__getitem__)
 
     def run(self, methods: Collection[str], rng: np.random.Generator, plans: Sequence[Array] = ()) -> None:
-        """Enter `methods`, in the order of `METHODS`, and last of all the given `plans` (steps, m) as they are.
+        """Run and enter `methods`, in the order of `METHODS`, and finally enter `plans` (steps, m) unchanged.
 
         - "pursuit": Jacobian-transpose control, the trivial baseline.
         - "cem": receding-horizon CEM with coloured noise from the idle plan.
-        - "ilqr": iLQR from the idle plan, from what the two above found, and from each of `plans`.
-        - "refine": hill climbing, then iLQR at a finer smoothing, from the best plan of all.
+        - "ilqr": iLQR from the idle plan, from the plans of the two above, and from each of `plans`.
+        - "refine": hill climbing, then iLQR with less smoothing, from the best plan of all.
         """
         problem = self.problem
         if "pursuit" in methods:
@@ -75,7 +75,7 @@ class Contest:
             self.enter("plans", *plans)
 
     def result(self, observe: Callable[[Array, Array], Array], began: float) -> OracleResult:
-        """The winner's plan; `observe` makes observations of positions and velocities, `began` is a `perf_counter`."""
+        """The winner's plan; `observe` maps positions and velocities to observations, `began` is a `perf_counter`."""
         plan = self.plans[self.winner]
         qpos, qvel = np.split(self.problem.simulate(plan), 2, axis=-1)
         return OracleResult(

@@ -1,4 +1,4 @@
-"""Oracles of the point environments: closed form in the open, dynamic programming on a grid among boxes."""
+"""Oracles of the point environments: in closed form without obstacles, else dynamic programming on a grid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ebm_envs.particle import ParticleEnv
 from ebm_envs.point import MAX_STEP, PointEnv, segments_blocked
 
 _ROUNDING = 1e-12
-_CLEARANCE = 1e-6  # boxes grow by this, so that rounding cannot turn a graze into a collision
+_CLEARANCE = 1e-6  # boxes are enlarged by this, so that rounding cannot turn a touch into a collision
 
 
 def particle_oracle(
@@ -25,12 +25,12 @@ def particle_oracle(
     obstacles: ArrayLike | None = None,
     resolution: int = 1,
 ) -> OracleResult:
-    """Best return of `ebm/Particle-v0`: in closed form, or on a grid as in `maze_oracle` if there are obstacles.
+    """Best return of `ebm/Particle-v0`: in closed form, or with obstacles on a grid, see `maze_oracle`.
 
-    Each axis runs straight to the goal: the return is `-Σ_t Σ_i max(0, |g_i - s_i| - 0.05 t)`, t = 1..steps.
+    Each axis moves straight to the goal: the return is `-Σ_t Σ_i max(0, |g_i - s_i| - 0.05 t)`, t = 1..steps.
 
     Raises:
-        ValueError: as the environment does; `steps` or `resolution` below 1.
+        ValueError: an argument that the environment rejects; `steps` or `resolution` below 1.
 
     """
     env = ParticleEnv(start, goal, obstacles)
@@ -54,13 +54,13 @@ def maze_oracle(
     """Best return of `ebm/Maze-v0`: dynamic programming on a grid, refined by linear programmes.
 
     Backward induction, `V_{k+1}(s) = max_a r(s') + V_k(s')`, over every grid move of at most 0.05 per axis whose
-    segment is free. Unlike a shortest path this is right for the step limit too: where the goal is out of reach,
-    getting near it is what counts. The grid's lines lie whole moves away from the start, the goal and the
+    segment is free. Unlike a shortest path, this also respects the step limit: if the goal is out of reach, the
+    result is the path that gets near it. The grid's lines are whole moves away from the start, the goal and the
     corners of the boxes, where the best paths turn; `resolution` above 1 adds lines between those of the start.
-    `refine` then takes the best grid path off the grid. The path found is one the environment walks.
+    `refine` then improves the best grid path off the grid. The resulting path is feasible in the environment.
 
     Raises:
-        ValueError: as the environment does; `steps` or `resolution` below 1.
+        ValueError: an argument that the environment rejects; `steps` or `resolution` below 1.
 
     """
     return _grid_oracle(MazeEnv(start, goal, obstacles), start, goal, steps, resolution)
@@ -82,7 +82,7 @@ def _grid_oracle(
     for _ in range(steps - 1):
         last = (distance + to_go[-1])[neighbours].min(axis=0)
         to_go.append(to_go[-1] if np.array_equal(last, to_go[-1]) else last)
-        if to_go[-1] is to_go[-2]:  # every node has reached what it can: more steps change nothing
+        if to_go[-1] is to_go[-2]:  # converged: more steps change nothing
             to_go += [last] * (steps - len(to_go))
             break
     path = [int(np.argmin(np.abs(nodes - begin).sum(-1)))]
@@ -93,7 +93,7 @@ def _grid_oracle(
 
 
 def _walk(env: PointEnv, refined: Array, path: Array) -> Array:
-    """The states of the refined path as the environment makes them; of the grid path, should one move fail."""
+    """The states of the refined path, executed in the environment; the grid path if a move fails."""
     states = [path[0]]
     for there in refined[1:]:
         states.append(env.dynamics(states[-1], there - states[-1]))
@@ -102,12 +102,12 @@ def _walk(env: PointEnv, refined: Array, path: Array) -> Array:
 
 
 def _grid(anchors: Array, boxes: Array) -> tuple[Array, NDArray[np.int32]]:
-    """Free nodes (n, 2) of the grid through `anchors` (k, 2), and where each of m moves leads from them, (m, n).
+    """Free nodes (n, 2) of the grid through `anchors` (k, 2), and the index (m, n) of the node after each of m moves.
 
-    Moves that are blocked or too long lead back to where they began.
+    Moves that are blocked or too long lead back to the node they started from.
     """
     axes = [_lines(anchor) for anchor in anchors.T]
-    # The widest window of lines within one move, per axis: how far in lines a move can lead.
+    # Largest number of grid lines that a move can cross, per axis.
     width = [int((np.searchsorted(a, a + MAX_STEP + _ROUNDING) - np.arange(len(a))).max()) - 1 for a in axes]
     lattice = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     free = ~segments_blocked(lattice, lattice, boxes)
@@ -127,7 +127,7 @@ def _grid(anchors: Array, boxes: Array) -> tuple[Array, NDArray[np.int32]]:
 
 
 def _free_corners(boxes: Array) -> Array:
-    """Points (k, 2) just outside those corners of `boxes` that a path can turn round."""
+    """Points (k, 2) just outside those corners of `boxes` around which a path can turn."""
     low, high = boxes[:, 0] - _CLEARANCE, boxes[:, 1] + _CLEARANCE
     corners = np.concatenate(
         [np.stack([x[:, 0], y[:, 1]], axis=-1) for x in (low, high) for y in (low, high)]
@@ -137,7 +137,7 @@ def _free_corners(boxes: Array) -> Array:
 
 
 def _lines(anchors: Array) -> Array:
-    """Sorted coordinates in [-1, 1] that lie whole moves away from any of the anchors."""
+    """Sorted coordinates in [-1, 1] that are whole moves away from any of the anchors."""
     kept: list[float] = []
     for anchor in anchors:
         if all(abs(float(wrap(anchor - other, MAX_STEP))) > _ROUNDING for other in kept):

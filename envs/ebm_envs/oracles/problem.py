@@ -1,4 +1,4 @@
-"""An episode of a MuJoCo environment as a problem of trajectory optimisation."""
+"""An episode of a MuJoCo environment as a trajectory optimisation problem."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from numpy.typing import ArrayLike
 
 from ebm_envs.base import Array
 
-_EPSILON = 1e-6  # of the finite differences
+_EPSILON = 1e-6  # step of the finite differences
 
 
 @dataclass(frozen=True)
 class Problem:
     """One episode from one start, whose return is `-weight Σ_t Σ_g |r_g(qpos_t)|`, t = 1..steps.
 
-    Every reward that is minus a distance has this form: residuals of size 1 make an L1 distance, one residual of
-    size 3 the Euclidean distance in space. Plans are controls (steps, m), each held for `frame_skip` simulator
-    steps; states are `(qpos, qvel)`, of size n = 2 nv, for models of hinges and slides alone.
+    Every reward that is a negative distance has this form: residuals of size 1 give an L1 distance, one residual of
+    size 3 the Euclidean distance in space. Plans are controls (steps, m), each constant for `frame_skip` simulator
+    steps; states are `(qpos, qvel)`, of size n = 2 nv, for models with only hinges and slides.
 
     Attributes:
         model: the simulator.
-        frame_skip: simulator steps under one control.
+        frame_skip: simulator steps per control.
         qpos: (nv,) positions at the start.
         qvel: (nv,) velocities at the start.
         steps: controls in an episode.
         residual: positions (..., nv) -> residuals (..., G, k).
-        jacobian: positions (..., nv) -> derivatives of the residuals by the positions, (..., G, k, nv).
+        jacobian: positions (..., nv) -> derivatives (..., G, k, nv) of the residuals with respect to the positions.
         weight: factor of the distance, above 0.
 
     Raises:
@@ -79,14 +79,14 @@ class Problem:
         return rollout.Rollout(nthread=0)
 
     def idle(self) -> Array:
-        """The plan (steps, m) of zeros, or of the nearest controls that the limits allow."""
+        """The plan (steps, m) of zeros, clipped to the limits."""
         return np.clip(np.zeros((self.steps, self.model.nu)), *self.bounds)
 
     def checked(self, argument: str, plan: ArrayLike) -> Array:
         """`plan` (steps, m) in float64, clipped to the limits as the environment clips it.
 
         Raises:
-            ValueError: another shape or non-finite figures; the message names `argument`.
+            ValueError: another shape or non-finite values; the message names `argument`.
 
         """
         controls, shape = np.asarray(plan, np.float64), (self.steps, self.model.nu)
@@ -101,7 +101,7 @@ class Problem:
         controls = np.broadcast_to(np.asarray(controls, np.float64), (*controls.shape[:2], self.model.nu))
         held = np.repeat(controls, self.frame_skip, axis=1)
         full = np.empty((*held.shape[:2], initial.shape[1]))
-        # The wrapper's checks would take longer than one step of a few arms: all is in its final shape.
+        # The checks of MuJoCo's wrapper would take longer than one step of a few arms; shapes are final here.
         self._native.rollout(
             [self.model] * len(held),
             [self._data],
@@ -148,10 +148,10 @@ class Problem:
         return gradient, hessian
 
     def linearised(self, states: Array, plan: Array) -> tuple[Array, Array]:
-        """Derivatives (T, n, n) and (T, n, m) of the state after each control by the state (T, n) and control before.
+        """Derivatives (T, n, n) and (T, n, m) of each next state with respect to the state (T, n) and the control.
 
-        By `mujoco.mjd_transitionFD`, composed over the frame skip; where the integrator has none (RK4), by central
-        differences whose probes are all rolled out in one native call.
+        By `mujoco.mjd_transitionFD`, composed over the frame skip; for RK4, which it does not support, by central
+        differences whose perturbed states are all rolled out in one native call.
         """
         if self.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:
             return self._probed(states, plan)
@@ -172,7 +172,7 @@ class Problem:
 
     def _probed(self, states: Array, plan: Array) -> tuple[Array, Array]:
         n, size = states.shape[1], states.shape[1] + plan.shape[1]
-        # The simulator clips controls: at a limit, a probe beyond it would halve the difference.
+        # The simulator clips controls: a perturbation beyond a limit would halve the difference.
         inside = np.clip(plan, self.bounds[0] + _EPSILON, self.bounds[1] - _EPSILON)
         x = np.concatenate([states, inside], axis=1)[:, None]
         offsets = _EPSILON * np.concatenate([np.eye(size), -np.eye(size)])

@@ -1,4 +1,4 @@
-"""Oracle of the Reacher: linear programmes on the true simulator, and the general trajectory optimisers."""
+"""Oracle of the Reacher: linear programming on the true simulator, and the general trajectory optimisers."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ def reacher_oracle(
     methods: Collection[str] = ("lp",),
     seed: int = 0,
 ) -> OracleResult:
-    """Best plan found for `ebm/Reacher-v0` on its own simulator.
+    """Best plan for `ebm/Reacher-v0` on its own simulator.
 
     With fixed turns of each joint, the L1 cost of a linear system under bounded controls is a linear programme.
-    The arm is nearly two independent linear joints, so "lp" searches thus: (1) linearise the simulator by finite
-    differences about rest or coasting; solve each joint for every way round; keep the best ways. (2) From that
-    plan, and from each of `plans`, relinearise and solve within a trust region as long as the simulated return
-    rises (sequential linear programming). No randomness. The other methods, see `Contest.run`, know nothing of
-    the arm: they find no better plan, and take longer.
+    The arm is nearly two independent linear joints, so "lp" searches in two stages: (1) Linearise the simulator by
+    finite differences about rest or coasting, solve each joint for every way round, and take the best ways. (2) From
+    that plan, and from each of `plans`, relinearise and solve within a trust region as long as the simulated return
+    rises (sequential linear programming). "lp" is deterministic. The other methods, see `Contest.run`, do not use the
+    structure of the arm; they find no better plan and take longer.
 
     Args:
         start: 2 angles (at rest) or 2 angles and 2 velocities, in observation units.
         goal: 2 angles / π.
         steps: length of the episode.
-        plans: further action sequences (steps, 2) to start from, for instance a planner's own.
+        plans: further action sequences (steps, 2) to start from, for instance those of a planner.
         methods: some of "lp", "pursuit", "cem", "ilqr", "refine"; the best plan of all is the result.
-        seed: of the methods that draw noise.
+        seed: seed of the methods that draw noise.
 
     Raises:
         ValueError: a start, goal or plan of the wrong shape or outside its space; `steps` below 1; an unknown method.
@@ -78,7 +78,7 @@ def reacher_oracle(
 
 
 def _sensitivity(problem: Problem, plan: Array, states: Array) -> Array:
-    """Derivatives (T, 2, T, 2) of the angles after each step by every control."""
+    """Derivatives (T, 2, T, 2) of the angles after each step with respect to every control."""
     by_control = np.zeros((4, *plan.shape))
     rows = []
     for t, (A, B) in enumerate(zip(*problem.linearised(states[:-1], plan), strict=True)):
@@ -89,11 +89,11 @@ def _sensitivity(problem: Problem, plan: Array, states: Array) -> Array:
 
 
 def _ascend(problem: Problem, plan: Array, iterations: int = 30, tolerance: float = 1e-5) -> Array:
-    """Sequential linear programming from `plan` (T, 2): trust region in control units, never a worse plan."""
+    """Sequential linear programming from `plan` (T, 2) with a trust region in control units; never a worse plan."""
     score, radius, size = problem.score(plan), 1.0, 2 * problem.steps
     for _ in range(iterations):
         states = problem.simulate(plan)
-        # Each step keeps the turns that are nearest now: the wrapped distance, smooth about this plan.
+        # The number of turns of each step is fixed to the nearest: the wrapped distance is smooth about this plan.
         error = np.pi * problem.residual(states[1:, :2])
         gain = _sensitivity(problem, plan, states).reshape(size, size)
         low, high = np.maximum(-1 - plan, -radius), np.minimum(1 - plan, radius)
@@ -110,7 +110,7 @@ def _ascend(problem: Problem, plan: Array, iterations: int = 30, tolerance: floa
 
 
 def _best_ways_round(problem: Problem) -> Array:
-    """Plan (T, 2) from each joint's own linear model, the best over turns of its goal."""
+    """Plan (T, 2) from each joint's own linear model, the best over the turns of its goal."""
     plan = problem.idle()
     states = problem.simulate(plan)
     gain = _sensitivity(problem, plan, states)

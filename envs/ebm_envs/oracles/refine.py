@@ -1,4 +1,4 @@
-"""Sequential linear programming that takes a grid path off its grid."""
+"""Sequential linear programming that improves a grid path off its grid."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from scipy.optimize import linprog
 from ebm_envs.base import Array
 from ebm_envs.point import segments_blocked
 
-_SLACK = 2e-7  # the solver's own tolerance is 1e-7: ask for a little more than is needed
+_SLACK = 2e-7  # safety margin for the solver's tolerance of 1e-7
 
 
 def refine(path: Array, goal: Array, boxes: Array, max_step: float) -> Array:
-    """A path (T+1, 2) of no greater sum of L1 distances to `goal` that passes `boxes` (n, 2, 2) on the same side.
+    """A path (T+1, 2) with no greater sum of L1 distances to `goal` that passes `boxes` (n, 2, 2) on the same side.
 
-    Each segment keeps clear of each box by an axis or by its own normal, whichever separates them most. Axes give
+    Each segment is separated from each box by an axis or by its own normal, whichever separates them more. Axes give
     linear constraints. Normals give bilinear ones, linearised within a trust region with a margin that covers the
-    second-order term, so that every iterate can be walked; the region shrinks, and the margin with it.
+    second-order term, so that every iterate is feasible; the region shrinks, and the margin with it.
     """
     steps = len(path) - 1
     arrived = np.all(np.abs(path - goal) < 1e-9, axis=-1)
     n = max(int(np.argmax(arrived)), 1) if arrived.any() else steps
     weights = np.ones(n)
-    weights[-1] += steps - n  # what is left of the episode is spent where the path ends
+    weights[-1] += steps - n  # the rest of the episode is spent at the end of the path
 
     def cost(points: Array) -> float:
         return float(weights @ np.abs(points[1:] - goal).sum(-1))
@@ -42,11 +42,11 @@ def refine(path: Array, goal: Array, boxes: Array, max_step: float) -> Array:
 def _propose(
     path: Array, goal: Array, boxes: Array, weights: Array, max_step: float, radius: float
 ) -> Array | None:
-    """Solve the linear programme about `path` (n+1, 2); None where the margin leaves no way."""
+    """Solve the linear programme about `path` (n+1, 2); None if the margin makes it infeasible."""
     n = len(weights)
     size = 2 * n
     identity = np.eye(size)
-    move = identity - np.eye(size, k=-2)  # p_t - p_{t-1}; the first point is given
+    move = identity - np.eye(size, k=-2)  # p_t - p_{t-1}; the first point is fixed
     first = np.zeros(size)
     first[:2] = path[0]
     limit = np.full(size, max_step - _SLACK)
@@ -77,7 +77,7 @@ def _propose(
 
 
 def _separations(path: Array, boxes: Array, radius: float) -> tuple[Array, Array]:
-    """Rows (m, 2n) and bounds (m,): `rows @ points >= bounds` keeps all segments clear of all near boxes."""
+    """Rows (m, 2n) and bounds (m,): `rows @ points >= bounds` separates all segments from all nearby boxes."""
     n = len(path) - 1
     rows, bounds = [], []
 

@@ -1,4 +1,4 @@
-"""What an oracle hands back."""
+"""Result of an oracle."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class OracleResult:
 
     Attributes:
         return_: sum of rewards.
-        actions: (steps, act_dim), float64. Cast to the action spaces' float32 they score the same to about 1e-5.
+        actions: (steps, act_dim), float64. Cast to float32, as in action spaces, their return differs by about 1e-5.
         states: (steps + 1, obs_dim) observations, the start first.
         seconds: wall-clock time of the search.
-        method: what found the plan.
-        returns: the best return of each method that was tried.
+        method: method of the best plan.
+        returns: the best return of each method.
 
     """
 

@@ -1,6 +1,6 @@
 """Trajectory optimisers on the true simulator: pursuit, CEM with coloured noise, iLQR under limits, hill climbing.
 
-Each takes a `Problem` and hands back a plan (steps, m) that is never worse than the one it started from.
+Each takes a `Problem` and returns a plan (steps, m) that is never worse than the one it started from.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ _STEP_SIZES = 0.5 ** np.arange(8)
 
 
 def coloured_noise(rng: np.random.Generator, shape: tuple[int, int, int], exponent: float) -> Array:
-    """Gaussian noise (b, T, m) of variance 1 whose power falls as `frequency^-exponent` along T.
+    """Gaussian noise (b, T, m) with variance 1 and a power spectrum of `frequency^-exponent` along T.
 
-    0 is white; larger exponents make smoother sequences, that get an arm further than white noise, which cancels
-    itself. (Timmer and König, "On generating power law noise", 1995.)
+    Exponent 0 is white noise. Larger exponents give smoother sequences, which move an arm further than white noise,
+    whose values cancel. (Timmer and König, "On generating power law noise", 1995.)
     """
     count, steps, width = shape
     frequencies = np.maximum(np.fft.rfftfreq(steps), 1 / steps)
     amplitude = frequencies ** (-exponent / 2)
     real, imaginary = rng.normal(size=(2, count, len(frequencies), width))
     noise = np.fft.irfft(amplitude[:, None] * (real + 1j * imaginary), n=steps, axis=1)
-    # A real transform counts each frequency twice, save the first and, of even lengths, the last.
+    # A real transform counts each frequency twice, except the first and, for even lengths, the last.
     share = np.full(len(frequencies), 4.0)
     share[0] = share[-1 if steps % 2 == 0 else 0] = 1.0
     return noise * steps / np.sqrt((share * amplitude**2).sum())
@@ -37,8 +37,8 @@ def pursuit(
 ) -> Array:
     """Plan (steps, m) of saturated Jacobian-transpose control, `clip(-pull Jᵀr - brake qvel)`: the trivial baseline.
 
-    Every pair of gains is run, side by side, and the best plan is handed back. The controls must act on the
-    joints one by one, as motors of hinges do.
+    All pairs of gains are run in parallel, and the best plan is returned. Each control must act on one joint, as
+    motors of hinges do.
 
     Raises:
         ValueError: a model without one control for each joint.
@@ -72,26 +72,26 @@ def coloured_noise_cem(
     std: float = 0.6,
     momentum: float = 0.1,
 ) -> Array:
-    """Cross-entropy method with coloured noise over a receding horizon; elites live on (iCEM, Pinneri et al. 2020).
+    """Cross-entropy method with coloured noise, a receding horizon and reused elites (iCEM, Pinneri et al. 2020).
 
-    Over a whole episode the search is badly conditioned: an early control moves every later state. So the next
-    `horizon` controls are improved, `commit` of them are taken, and the search goes on from where they lead.
+    Over a whole episode the search is badly conditioned: an early control changes every later state. So the next
+    `horizon` controls are optimised, `commit` of them are executed, and the search continues from the state reached.
 
     Args:
         problem: the episode.
-        rng: draws all noise.
+        rng: source of all noise.
         start: plan (steps, m) that the search is centred on; None is the idle plan.
-        horizon: controls searched over at once.
-        commit: controls taken between searches.
+        horizon: controls per search.
+        commit: controls executed between searches.
         iterations: refits of the Gaussian in each search.
-        population: plans rolled out an iteration, all in one native call.
-        elites: best plans that the Gaussian is fitted to.
+        population: plans rolled out per iteration, all in one native call.
+        elites: best plans, to which the Gaussian is fitted.
         exponent: colour of the noise, see `coloured_noise`.
-        std: of the noise at first, in control units.
+        std: initial std of the noise, in control units.
         momentum: weight of the old mean and std in the new.
 
     Returns:
-        The plan found (steps, m), or `start` where that is better.
+        The best plan (steps, m), or `start` if that is better.
 
     Raises:
         ValueError: elites outside 1..population; commit outside 1..horizon; a bad start.
@@ -102,7 +102,7 @@ def coloured_noise_cem(
     first = problem.idle() if start is None else problem.checked("start", start)
     plan, state = first.copy(), problem.start
     for t in range(0, problem.steps, commit):
-        ahead = plan[t : t + horizon]  # a view: what is found here is what the next search starts from
+        ahead = plan[t : t + horizon]  # a view: the next search starts from the result of this one
         mean, spread, kept = ahead.copy(), np.full_like(ahead, std), ahead[None].copy()
         for _ in range(iterations):
             noise = coloured_noise(rng, (population, *mean.shape), exponent)
@@ -133,9 +133,9 @@ def hill_climb(
     std: float = 0.3,
     exponent: float = 1.0,
 ) -> Array:
-    """Refine a plan (steps, m): in each round, the best of random local changes if it is better.
+    """Refine a plan (steps, m): each round applies the best of several random local changes if it is better.
 
-    Changes are coloured noise under a window of random place and length, of random size up to `deviation`.
+    Changes are coloured noise in a window of random position and length, with a random std up to `std`.
 
     Raises:
         ValueError: a start of another shape or not finite.
@@ -168,18 +168,18 @@ def ilqr(
 
     The distance is smoothed, `sqrt(|r|² + s²)`, with s annealed. Each iteration linearises the simulator along
     the path, solves backwards in time for a change of the controls inside their limits and a feedback gain, and
-    rolls out all step sizes side by side. Where none lowers the smoothed cost, the regularisation grows.
-    The search is local: it keeps, for instance, the way round a circle that it starts with.
+    rolls out all step sizes in parallel. If none lowers the smoothed cost, the regularisation grows.
+    The search is local: it does not change, for instance, the initial direction of travel round a circle.
 
     Args:
         problem: the episode.
         start: plan to start from.
         smoothing: values of s, one stage each, in units of the residuals.
-        iterations: most iterations in a stage.
-        tolerance: a stage ends when an iteration lowers its cost by less than this part of the true cost.
+        iterations: maximum number of iterations per stage.
+        tolerance: a stage ends when an iteration lowers its cost by less than this fraction of the true cost.
 
     Returns:
-        The plan with the best true return seen.
+        The plan with the best true return of all iterations.
 
     Raises:
         ValueError: a start of another shape or not finite; a smoothing of 0 or less.
@@ -215,7 +215,7 @@ def _backward(
 ) -> tuple[Array, Array]:
     """Changes of the controls (T, m) and feedback gains (T, m, n) from the quadratic model of the cost to go.
 
-    `damping` adds to the Hessian by the controls, in units of the cost's weight.
+    `damping` is added to the Hessian with respect to the controls, in units of the cost's weight.
     """
     A, B = problem.linearised(states[:-1], plan)
     gradient, hessian = problem.quadratic_cost(states[1:], smoothing)
@@ -256,9 +256,9 @@ def _forward(
 
 
 def _box_qp(H: Array, g: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """Argmin (m,) of `½ xᵀHx + gᵀx` over `low <= x <= high`, H positive definite, and which coordinates are free.
+    """Argmin (m,) of `½ xᵀHx + gᵀx` over `low <= x <= high`, H positive definite, and the mask of free coordinates.
 
-    Projected Newton (Bertsekas 1982): a Newton step in the coordinates not held at a limit, then a search along
+    Projected Newton (Bertsekas 1982): a Newton step in the coordinates that are not at a limit, then a search along
     its projection.
     """
     x = np.clip(-np.linalg.solve(H, g), low, high)
