@@ -33,7 +33,7 @@ def test_every_block_of_python_is_run(told):
 
 
 def test_the_pendulum_is_balanced(told):
-    printed, scope = told
+    printed, _ = told
     assert printed["quick start"] == [(100.0,)]
 
 

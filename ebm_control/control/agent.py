@@ -59,8 +59,7 @@ def make_agent(
             those of the model, or `planner_for` refuses an argument.
 
     """
-    given = [name for name, value in (("reward", reward), ("cost", cost)) if value is not None]
-    require(len(given) <= 1, "cost", given="a reward too", expected="one of them")
+    require(reward is None or cost is None, "cost", given="a reward too", expected="one of them")
     made = make_env(env)
     try:
         box = _action_space(model, made)

@@ -2,64 +2,16 @@ import errno
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-import torch
-from rich.table import Table
 
 from ebm_control.checks import InputError
 from ebm_control.locks import locked
 from ebm_control.provenance import write_record
 from experiments.records import load, merged, put_together
-from experiments.runs import Experiment, MethodRuns, Runs, carry_out, chosen
-from experiments.tables import lines, spread, summarised
-
-
-@dataclass(frozen=True)
-class Job:
-    method: str
-    seed: int
-    folder: Path
-
-    @property
-    def name(self):
-        return f"place: {self.method}"
-
-
-def run(job):
-    """Leaves a mark, so that a test sees how often it was called."""
-    marks = job.folder / f"{job.method}-{job.seed}"
-    marks.write_text(marks.read_text() + "x" if marks.exists() else "x")
-    return [{"method": job.method, "seed": job.seed, "figure": float(job.seed)}]
-
-
-def summary(rows):
-    return summarised(rows, ("method",), ("figure",))
-
-
-def table(rows):
-    return Table("figure")
-
-
-def experiment(settings, folder, methods=("a", "b"), run=run, **more):
-    jobs = [Job(method, seed, folder) for seed in settings.seed_range for method in methods]
-    return Experiment("some", jobs, run, summary, table, **more)
-
-
-def carried_out(settings, folder, methods=("a", "b"), **more):
-    carry_out(settings, experiment(settings, folder, methods, **more))
-    return load(settings.out / "some.json")["results"]
-
-
-def marks(folder):
-    """Names of the jobs that ran, and how often."""
-    return {path.name: len(path.read_text()) for path in folder.glob("?-*")}
+from experiments.runs import MethodRuns, Runs, chosen
+from experiments.tables import lines, spread
+from tests.experiments.helpers import carried_out, marks, program, run, summary
 
 
 @pytest.fixture
@@ -320,143 +272,6 @@ def test_runs_of_another_kind_do_not_go_into_one_record(tmp_path, before, after,
     assert len(go(before, first=1, resume=True)["by_seed"]) == 4
     with pytest.raises(InputError, match=rf"^resume: expected a record {said}"):
         go(after, resume=True)
-
-
-PROGRAM = """
-import sys, time
-from pathlib import Path
-from experiments.processes import as_program
-from experiments.runs import Runs, carry_out
-from tests.experiments.test_runs import experiment, run
-
-def slow(job):
-    if job.method == "b":
-        (job.folder / f"begun-{job.seed}").touch()
-        time.sleep(120)
-    return run(job)
-
-out = Path(sys.argv[1])
-settings = Runs(seeds=3, out=out, resume="--resume" in sys.argv)
-as_program(lambda: carry_out(settings, experiment(settings, out, run=slow)))
-"""
-
-
-def program(folder, *flags, text=PROGRAM):
-    return subprocess.Popen(
-        [sys.executable, "-c", text, str(folder), *flags],
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for(true, seconds=60):
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
-def children(pid):
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-    )
-    return [int(child) for child in listed.stdout.split()]
-
-
-def lives(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists() or shutil.which("ps") is None, reason="asks Linux")
-@pytest.mark.parametrize(
-    ("number", "to_all", "status"),
-    [
-        (signal.SIGINT, True, 130),
-        (signal.SIGINT, False, 130),
-        (signal.SIGTERM, False, 143),
-        (signal.SIGKILL, False, -9),
-    ],
-)
-def test_a_signal_ends_every_process_and_keeps_the_runs_that_are_done(tmp_path, number, to_all, status):
-    process = program(tmp_path)
-    record = tmp_path / "some.json"
-    wait_for(lambda: record.exists() and list(tmp_path.glob("begun-*")))
-    workers = children(process.pid)
-    assert workers
-    (os.killpg if to_all else os.kill)(process.pid, number)  # a terminal's Ctrl-C is for all
-    said = process.communicate(timeout=30)[1]
-    assert process.returncode == status
-    wait_for(lambda: not any(lives(worker) for worker in workers), 15)
-    rows = load(record)["results"]["by_seed"]
-    assert {row["job"] for row in rows} == {"place: a"}
-    if number == signal.SIGKILL:
-        assert said == ""
-    else:
-        assert len(said.splitlines()) == 1
-        assert said.startswith(
-            f"stopped: {len(rows)} of 6 runs were done; {record} has them, and --resume goes on"
-        )
-        assert not list(tmp_path.glob(".*"))
-    again = carried_out(Runs(seeds=3, out=tmp_path, resume=True), tmp_path)
-    assert len(again["by_seed"]) == 6
-    assert all(marks(tmp_path)[f"a-{row['seed']}"] == 1 for row in rows)
-
-
-SAVES = PROGRAM.replace("import as_program", "import as_program, stopping").replace(
-    "run=slow", "run=slow, patience=60"
-)
-SAVES = SAVES.replace(
-    "time.sleep(120)",
-    """while not stopping():
-            time.sleep(0.01)
-        (job.folder / f"saved-{job.seed}").touch()
-        return []""",
-)
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_run_that_is_stopped_has_its_time_to_save_what_it_has_and_is_not_recorded(tmp_path, number, status):
-    process = program(tmp_path, text=SAVES)
-    wait_for(lambda: list(tmp_path.glob("begun-*")))
-    os.killpg(process.pid, number)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == status, said
-    assert {f"saved-{path.name[-1]}" for path in tmp_path.glob("begun-*")} == {
-        path.name for path in tmp_path.glob("saved-*")
-    }
-    record = tmp_path / "some.json"
-    rows = load(record)["results"]["by_seed"] if record.exists() else []
-    assert {row["job"] for row in rows} <= {"place: a"}
-    assert len(carried_out(Runs(seeds=3, out=tmp_path, resume=record.exists()), tmp_path)["by_seed"]) == 6
-
-
-FORK = """
-import os, signal
-
-def send():
-    if sent:
-        os.kill(os.getpid(), sent.pop())
-
-sent = [int(sys.argv[2])]
-os.register_at_fork(after_in_parent=send)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork") or torch.accelerator.is_available(), reason="workers are spawned")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_that_comes_while_a_worker_is_forked_is_not_ignored(tmp_path, number, status):
-    head, tail = PROGRAM.split("out = Path")
-    process = program(tmp_path, str(int(number)), text=f"{head}{FORK}\nout = Path{tail}")
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == status, said
-    assert len(said.splitlines()) == 1
-    assert said.startswith("stopped")
 
 
 def test_a_program_that_is_refused_says_so_in_one_line(recorded, tmp_path):

@@ -5,7 +5,7 @@ import torch
 from ebm_control.checks import InputError
 from ebm_control.data import RolloutBuffer
 from ebm_control.energies import RewardCost
-from ebm_control.models import RewardNetwork, fit_reward
+from ebm_control.models import EndNetwork, RewardNetwork, fit_ends, fit_reward
 from ebm_control.training.regression import seeded
 
 
@@ -78,3 +78,29 @@ def test_no_data_is_refused():
     data = rollouts(reward)
     with pytest.raises(InputError, match="data: expected at least 1, got no transitions"):
         fitted(RolloutBuffer(2, 1), normalizer=data.normalizer())
+
+
+def test_ends_are_told_by_where_they_happen_and_by_how_often():
+    rng, buffer = np.random.default_rng(0), RolloutBuffer(1, 1)
+    for _ in range(200):
+        x = np.linspace(rng.uniform(-0.5, 0.5), 1.05 if rng.random() < 0.5 else 0.6, 12)
+        buffer.add_episode(x[:, None], np.zeros((11, 1)), np.zeros(11), terminated=x[-1] > 1)
+    normalizer = buffer.normalizer()
+    network = EndNetwork(normalizer.layout, (64, 64))
+    assert fit_ends(network, buffer, normalizer, 1000) == sum(e.terminated for e in buffer.episodes())
+
+    def chance(s, after):
+        points = normalizer.normalize_observations(torch.tensor([[s], [after]])).float()
+        return float(network.probability(points[:1], torch.zeros(1, 1), points[1:]))
+
+    assert chance(0.95, 1.05) > 0.6
+    assert chance(0.1, 0.15) < 0.02
+
+    anywhere = RolloutBuffer(1, 1)
+    for _ in range(100):
+        anywhere.add_episode(rng.uniform(-1, 1, (51, 1)), np.zeros((50, 1)), np.zeros(50), terminated=True)
+    network = EndNetwork(normalizer.layout, (8,))
+    fit_ends(network, anywhere, anywhere.normalizer(), 100)
+    assert float(network.probability(torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1, 1))) < 0.1, (
+        "one in 50 ends"
+    )

@@ -370,32 +370,6 @@ def test_staying_alive_is_learned_from_ends_alone():
     assert found.mean > 80, "random actions last for about 25 steps, and no step pays less than another"
 
 
-def test_ends_are_told_by_where_they_happen_and_by_how_often():
-    rng, buffer = np.random.default_rng(0), RolloutBuffer(1, 1)
-    for _ in range(200):
-        x = np.linspace(rng.uniform(-0.5, 0.5), 1.05 if rng.random() < 0.5 else 0.6, 12)
-        buffer.add_episode(x[:, None], np.zeros((11, 1)), np.zeros(11), terminated=x[-1] > 1)
-    normalizer = buffer.normalizer()
-    network = EndNetwork(normalizer.layout, (64, 64))
-    assert fit_ends(network, buffer, normalizer, 1000) == sum(e.terminated for e in buffer.episodes())
-
-    def chance(s, after):
-        points = normalizer.normalize_observations(torch.tensor([[s], [after]])).float()
-        return float(network.probability(points[:1], torch.zeros(1, 1), points[1:]))
-
-    assert chance(0.95, 1.05) > 0.6
-    assert chance(0.1, 0.15) < 0.02
-
-    anywhere = RolloutBuffer(1, 1)
-    for _ in range(100):
-        anywhere.add_episode(rng.uniform(-1, 1, (51, 1)), np.zeros((50, 1)), np.zeros(50), terminated=True)
-    network = EndNetwork(normalizer.layout, (8,))
-    fit_ends(network, anywhere, anywhere.normalizer(), 100)
-    assert float(network.probability(torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1, 1))) < 0.1, (
-        "one in 50 ends"
-    )
-
-
 def test_without_ends_nothing_changes_and_with_them_rewards_stop():
     layout = walk(dim=1).normalizer().layout
     reward, ends = RewardNetwork(layout, (8,)), EndNetwork(layout, (8,))
