@@ -108,10 +108,10 @@ def test_without_goals_the_reward_is_learned_and_planned_for(tmp_path):
     ]
     summary = online(tmp_path, *arguments, "--online.steps", "1200", env="Pendulum-v1")
     assert summary["reward_error"] < 0.3
-    assert summary["return_mean"] > -320  # after 400 steps the same two episodes give -608
+    assert summary["return_mean"] > -400  # after 400 steps the same episode gives -618
     again = online(tmp_path, *arguments, "--online.steps", "1200", "--resume", env="Pendulum-v1")
     assert again["steps"] == 1200
-    assert again["return_mean"] > -320
+    assert again["return_mean"] > -400
 
 
 def test_a_run_that_was_killed_goes_on_where_it_stopped(tmp_path, frail, monkeypatch, capfd):
