@@ -10,7 +10,8 @@ from ebm_control.baselines import Baseline, BaselineSettings, fit_baseline, futu
 from ebm_control.checks import InputError
 from ebm_control.data import RolloutBuffer
 from ebm_control.training import CheckpointError
-from tests.baselines.helpers import fitted, seeded, swings
+from tests.baselines.helpers import fitted, swings
+from tests.helpers import seeded
 
 SMALL = {
     "feed-forward": {"hidden": (16,), "updates": 60},
