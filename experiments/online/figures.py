@@ -6,7 +6,7 @@ and `exploration.png`, the visited share of the maze by environment steps.
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import tyro
 
 from experiments.planning.report import trained
 from experiments.processes import as_program
@@ -96,10 +97,16 @@ def exploration(path: Path, by_seed: list[Row]) -> Path:
     return path
 
 
+@dataclass
+class Figures:
+    """Pictures of the record of `experiments.online`."""
+
+    out: Path = Path("docs/figures")
+    """Folder of the pictures."""
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("docs/figures"))
-    out = parser.parse_args().out
+    out = tyro.cli(Figures).out
     folder = Path("experiments/results")
     found = load(folder / "online.json")["results"]
     print(curves(out / "online.png", found["rows"], trained(folder)))
