@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from ebm_control.baselines import Baseline, BaselineSettings, fit_baseline
     from ebm_control.checks import InputError
     from ebm_control.control import make_agent, planner_for
-    from ebm_control.data import RolloutBuffer, collect, collect_mujoco, from_minari, load_images, to_minari
+    from ebm_control.data import (
+        ImageSet,
+        RolloutBuffer,
+        collect,
+        collect_mujoco,
+        from_minari,
+        load_images,
+        to_minari,
+    )
     from ebm_control.energies import Energy, GoalCost, RewardCost, mixture
     from ebm_control.entry import fit, load
     from ebm_control.models import (
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
         prediction_error,
     )
     from ebm_control.online import OnlineLearning, OnlineSettings
-    from ebm_control.planning import MPCAgent, Planner, evaluate, run_episodes
+    from ebm_control.planning import Guided, MPCAgent, Planner, Roadmap, evaluate, run_episodes
     from ebm_control.prediction import predict
     from ebm_control.samplers import CEM, HMC, MALA, MPPI, Annealed, Langevin, noise_levels
     from ebm_control.training import CheckpointError, DivergenceError, Guard, SampleBuffer, Trainer
@@ -37,7 +45,15 @@ _HOMES = {
     "baselines": ("Baseline", "BaselineSettings", "fit_baseline"),
     "checks": ("InputError",),
     "control": ("make_agent", "planner_for"),
-    "data": ("RolloutBuffer", "collect", "collect_mujoco", "from_minari", "load_images", "to_minari"),
+    "data": (
+        "ImageSet",
+        "RolloutBuffer",
+        "collect",
+        "collect_mujoco",
+        "from_minari",
+        "load_images",
+        "to_minari",
+    ),
     "energies": ("Energy", "GoalCost", "RewardCost", "mixture"),
     "entry": ("fit", "load"),
     "models": (
@@ -52,7 +68,7 @@ _HOMES = {
         "prediction_error",
     ),
     "online": ("OnlineLearning", "OnlineSettings"),
-    "planning": ("MPCAgent", "Planner", "evaluate", "run_episodes"),
+    "planning": ("Guided", "MPCAgent", "Planner", "Roadmap", "evaluate", "run_episodes"),
     "prediction": ("predict",),
     "samplers": ("CEM", "HMC", "MALA", "MPPI", "Annealed", "Langevin", "noise_levels"),
     "training": ("CheckpointError", "DivergenceError", "Guard", "SampleBuffer", "Trainer"),
@@ -71,8 +87,10 @@ __all__ = [
     "Energy",
     "GoalCost",
     "Guard",
+    "Guided",
     "ImageModel",
     "ImageModelSettings",
+    "ImageSet",
     "ImageTrainSettings",
     "InputError",
     "Langevin",
@@ -82,6 +100,7 @@ __all__ = [
     "OnlineSettings",
     "Planner",
     "RewardCost",
+    "Roadmap",
     "RolloutBuffer",
     "SampleBuffer",
     "TrainSettings",

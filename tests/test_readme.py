@@ -23,10 +23,10 @@ def ran(place, monkeypatch):
     return printed, scope
 
 
-@pytest.mark.filterwarnings("ignore:reward")
 def test_the_examples_give_what_the_page_says(tmp_path, monkeypatch):
     # One test, as the later examples go on with the model of the first.
-    printed, scope = ran(tmp_path, monkeypatch)
+    with pytest.warns(UserWarning, match="reward: its correlation with the rewards in the data"):
+        printed, scope = ran(tmp_path, monkeypatch)
     assert list(printed) == ["quick start", "save and load", "online", "sampler"]
     assert README.read_text().count("```python") == len(EXAMPLES)
     assert printed["quick start"] == [(100.0,)]

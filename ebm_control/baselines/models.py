@@ -24,7 +24,7 @@ class DisplacementModel(nn.Module):
 
     Args:
         layout: meaning of the coordinates; without actions the model cannot be used for planning.
-        displacement_scale: `(obs_dim,)` std of one displacement in the data, in the units of `x`.
+        displacement_scale: `(obs_dim,)` root mean square of one displacement in the data, in the units of `x`.
         hidden: widths of the hidden layers.
         frequencies: random Fourier features of the state (see `FourierMLP`); 0 for none.
         bandwidth: std of their frequencies.

@@ -120,7 +120,7 @@ class BaselineSettings:
 
         Args:
             layout: layout of normalised trajectories.
-            displacement_scale: `(obs_dim,)` standard deviation of one displacement in the data, normalised.
+            displacement_scale: `(obs_dim,)` root mean square of one displacement in the data, normalised.
 
         """
         size = {

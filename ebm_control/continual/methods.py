@@ -94,81 +94,85 @@ class LearnerSettings:
         return Memory(self.memory_size, self.seed_of(MEMORY)) if self.memory_size else None
 
 
-def _softmax(kind: LearnerSettings, among: str, penalty: Penalty | None = None) -> Learner:
+def _softmax(settings: LearnerSettings, among: str, penalty: Penalty | None = None) -> Learner:
     """A classifier trained by cross-entropy with Adam at 1e-3 (van de Ven & Tolias 2019)."""
-    with seeded(kind.seed_of(WEIGHTS)):
-        network = Perceptron(kind.shape, kind.classes, kind.width)
+    with seeded(settings.seed_of(WEIGHTS)):
+        network = Perceptron(settings.shape, settings.classes, settings.width)
     return Softmax(
         network,
-        kind.classes,
-        learning_rate=kind.rate(1e-3),
+        settings.classes,
+        learning_rate=settings.rate(1e-3),
         among=among,
         penalties=() if penalty is None else (penalty,),
-        memory=kind.memory(),
-        dropout=kind.dropout,
-        averaging=kind.averaging,
-        seed=kind.seed_of(HIDING),
+        memory=settings.memory(),
+        dropout=settings.dropout,
+        averaging=settings.averaging,
+        seed=settings.seed_of(HIDING),
     )
 
 
-def _contrastive(kind: LearnerSettings, memory: Memory | None = None) -> Learner:
+def _contrastive(settings: LearnerSettings, memory: Memory | None = None) -> Learner:
     """The discriminative energy: one hidden layer with boundaries, two without, Adam at 1e-4 (Li et al. 2022).
 
     With a memory Adam is at 1e-3, as for the classifiers: replay makes the low rate unnecessary.
     """
-    with seeded(kind.seed_of(WEIGHTS)):
-        energy = GatedEnergy(kind.shape, kind.classes, kind.width, layers=2 if not kind.boundaries else 1)
-    memory = kind.memory() if memory is None else memory
-    rate = kind.rate(1e-4 if memory is None else 1e-3)
+    with seeded(settings.seed_of(WEIGHTS)):
+        energy = GatedEnergy(
+            settings.shape, settings.classes, settings.width, layers=2 if not settings.boundaries else 1
+        )
+    memory = settings.memory() if memory is None else memory
+    rate = settings.rate(1e-4 if memory is None else 1e-3)
     return Contrastive(
         energy,
         learning_rate=rate,
         memory=memory,
-        dropout=kind.dropout,
-        averaging=kind.averaging,
-        seed=kind.seed_of(CHOICES),
+        dropout=settings.dropout,
+        averaging=settings.averaging,
+        seed=settings.seed_of(CHOICES),
     )
 
 
-def _divergence(kind: LearnerSettings, shared: bool = False) -> Learner:
+def _divergence(settings: LearnerSettings, shared: bool = False) -> Learner:
     """Contrastive divergence with one shared network (Du & Mordatch 2019) or one per class.
 
     Energies of classes are compared, so they are kept near 0 by a larger weight than if they were only sampled.
     """
-    with seeded(kind.seed_of(WEIGHTS)):
+    with seeded(settings.seed_of(WEIGHTS)):
         energy: GatedEnergy | ClassEnergies = (
-            GatedEnergy(kind.shape, kind.classes, kind.width, layers=2)
+            GatedEnergy(settings.shape, settings.classes, settings.width, layers=2)
             if shared
-            else ClassEnergies(kind.shape, kind.classes, _narrow(kind), noise=None)
+            else ClassEnergies(settings.shape, settings.classes, _narrow(settings), noise=None)
         )
-    return Divergence(energy, learning_rate=kind.rate(1e-3), energy_l2=1.0, seed=kind.seed_of(CHOICES))
-
-
-def _dreaming(kind: LearnerSettings) -> Learner:
-    """The discriminative energy with replay of samples of the generative energies."""
-    source = _generative(kind)
-    return Paired(_contrastive(kind, Dreams(source, DREAMS, kind.seed_of(MEMORY))), source)
-
-
-def _summed(kind: LearnerSettings) -> Learner:
-    """The weighted sum of discriminative and generative energies."""
-    return Paired(_contrastive(kind), _generative(kind), SUM_WEIGHT)
-
-
-def _generative(kind: LearnerSettings) -> Generative:
-    """One energy per class, each with a narrow network, without replay."""
-    return Generative(
-        kind.shape,
-        kind.classes,
-        width=_narrow(kind),
-        learning_rate=kind.rate(1e-3),
-        seed=kind.seed_of(SOURCE),
+    return Divergence(
+        energy, learning_rate=settings.rate(1e-3), energy_l2=1.0, seed=settings.seed_of(CHOICES)
     )
 
 
-def _narrow(kind: LearnerSettings) -> int:
+def _dreaming(settings: LearnerSettings) -> Learner:
+    """The discriminative energy with replay of samples of the generative energies."""
+    source = _generative(settings)
+    return Paired(_contrastive(settings, Dreams(source, DREAMS, settings.seed_of(MEMORY))), source)
+
+
+def _summed(settings: LearnerSettings) -> Learner:
+    """The weighted sum of discriminative and generative energies."""
+    return Paired(_contrastive(settings), _generative(settings), SUM_WEIGHT)
+
+
+def _generative(settings: LearnerSettings) -> Generative:
+    """One energy per class, each with a narrow network, without replay."""
+    return Generative(
+        settings.shape,
+        settings.classes,
+        width=_narrow(settings),
+        learning_rate=settings.rate(1e-3),
+        seed=settings.seed_of(SOURCE),
+    )
+
+
+def _narrow(settings: LearnerSettings) -> int:
     """Width of each per-class network: ten of them have about as many weights as one shared network."""
-    return max(4, kind.width * 2 // 25)
+    return max(4, settings.width * 2 // 25)
 
 
 @dataclass(frozen=True)
@@ -194,33 +198,35 @@ METHODS: dict[str, Method] = {
     "ebm": Method(_contrastive, _REPLAYING),
     "generative": Method(_generative),
     "generative-cd": Method(_divergence),
-    "generative-cd-shared": Method(lambda kind: _divergence(kind, shared=True)),
+    "generative-cd-shared": Method(lambda settings: _divergence(settings, shared=True)),
     "generative-replay": Method(_dreaming, _DISCRIMINATIVE, needs_boundaries=True),
     "summed": Method(_summed, _REPLAYING),
-    "slda": Method(lambda kind: Discriminant(kind.shape, kind.classes), ()),
-    "softmax": Method(lambda kind: _softmax(kind, "all"), _REPLAYING),
-    "softmax-seen": Method(lambda kind: _softmax(kind, "seen"), _REPLAYING),
-    "softmax-batch": Method(lambda kind: _softmax(kind, "batch"), _REPLAYING),
+    "slda": Method(lambda settings: Discriminant(settings.shape, settings.classes), ()),
+    "softmax": Method(lambda settings: _softmax(settings, "all"), _REPLAYING),
+    "softmax-seen": Method(lambda settings: _softmax(settings, "seen"), _REPLAYING),
+    "softmax-batch": Method(lambda settings: _softmax(settings, "batch"), _REPLAYING),
     "ewc": Method(
-        lambda kind: _softmax(kind, "seen", Consolidation(kind.penalty_weight(5000.0))),
+        lambda settings: _softmax(settings, "seen", Consolidation(settings.penalty_weight(5000.0))),
         _PENALISED,
         needs_boundaries=True,
     ),
     "online-ewc": Method(
-        lambda kind: _softmax(kind, "seen", Consolidation(kind.penalty_weight(5000.0), decay=1.0)),
+        lambda settings: _softmax(
+            settings, "seen", Consolidation(settings.penalty_weight(5000.0), decay=1.0)
+        ),
         _PENALISED,
         needs_boundaries=True,
     ),
     "si": Method(
-        lambda kind: _softmax(kind, "seen", Intelligence(kind.penalty_weight(0.1))),
+        lambda settings: _softmax(settings, "seen", Intelligence(settings.penalty_weight(0.1))),
         _PENALISED,
         needs_boundaries=True,
     ),
     "lwf": Method(
-        lambda kind: _softmax(kind, "seen", Distillation()), _DISCRIMINATIVE, needs_boundaries=True
+        lambda settings: _softmax(settings, "seen", Distillation()), _DISCRIMINATIVE, needs_boundaries=True
     ),
     "lwf-mean": Method(
-        lambda kind: _softmax(kind, "seen", Distillation(over_classes="mean")),
+        lambda settings: _softmax(settings, "seen", Distillation(over_classes="mean")),
         _DISCRIMINATIVE,
         needs_boundaries=True,
     ),
@@ -230,13 +236,13 @@ NEED_BOUNDARIES = tuple(name for name, method in METHODS.items() if method.needs
 UNUSED: dict[str, tuple[int | None, str]] = {
     "memory_size": (0, "keeps no images"),
     "dropout": (0, "hides no pixels"),
-    "averaging": (0, "tells classes by its last weights"),
+    "averaging": (0, "classifies with its last weights"),
     "learning_rate": (None, "has none"),
     "penalty": (None, "has none to weigh"),
 }
 
 
-def make_learner(method: str, kind: LearnerSettings) -> Learner:
+def make_learner(method: str, settings: LearnerSettings) -> Learner:
     """Build a learner by its name.
 
     Args:
@@ -246,7 +252,7 @@ def make_learner(method: str, kind: LearnerSettings) -> Learner:
             per class), "softmax" (over all classes of the stream), "softmax-seen" (over classes so far; with a memory,
             experience replay), "softmax-batch" (over classes of the batch), "ewc", "online-ewc", "si", "lwf"
             ("lwf-mean": see `Distillation`).
-        kind: settings of the learner.
+        settings: settings of the learner.
 
     Raises:
         InputError: an unknown method, one that needs boundaries without them, or a setting that it does not use.
@@ -255,10 +261,10 @@ def make_learner(method: str, kind: LearnerSettings) -> Learner:
     known = isinstance(method, str) and method in METHODS
     require(known, "method", given=shown(method), expected=f"one of {tuple(METHODS)}")
     chosen = METHODS[method]
-    fits = kind.boundaries or not chosen.needs_boundaries
+    fits = settings.boundaries or not chosen.needs_boundaries
     require(fits, "method", given=method, expected="one that does not need boundaries of tasks")
     for name, (default, why) in UNUSED.items():
-        given = getattr(kind, name)
+        given = getattr(settings, name)
         fits = name in chosen.uses or given == default
         require(fits, name, given=given, expected=f"{default}: {method!r} {why}")
-    return chosen.make(kind)
+    return chosen.make(settings)

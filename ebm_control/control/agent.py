@@ -9,6 +9,7 @@ import gymnasium as gym
 from gymnasium.spaces import Box
 from torch import Tensor
 
+from ebm_control.baselines import Baseline
 from ebm_control.checks import InputError, require
 from ebm_control.control.planner import Model, PlanSampler, planner_for
 from ebm_control.data.environments import action_box, make_env, observation_box
@@ -16,6 +17,7 @@ from ebm_control.data.goals import goal_coordinates
 from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost, RewardCost
 from ebm_control.planning.agent import MPCAgent
+from ebm_control.seeds import torch_generator
 
 GOAL_WEIGHT = 20.0  # weight of the distance to the goal, in normalised units
 REWARD_WEIGHT = 10.0  # weight of a reward in the environment's units
@@ -29,7 +31,7 @@ def make_agent(
     cost: Energy | None = None,
     goal_index: tuple[int, ...] | None = None,
     horizon: int = 15,
-    planner: PlanSampler | str | None = None,
+    sampler: PlanSampler | str | None = None,
     shooting: bool | None = None,
     weight: float | None = None,
     chains: int | None = None,
@@ -47,12 +49,12 @@ def make_agent(
         cost: alternative: an energy of normalised trajectories, e.g. `20 * GoalCost(model.layout, (0, 1)) + obstacle`.
         goal_index: observation coordinates of the environment's goal; None detects them.
         horizon: steps ahead.
-        planner: "langevin", "mppi", "cem" or a sampler; see `planner_for`.
+        sampler: "langevin", "mppi", "cem" or one of your own; see `planner_for`.
         shooting: plan over actions only; None for True with a reward, otherwise see `planner_for`.
         weight: weight of the energy relative to the cost; see `planner_for`.
         chains: chains per problem; see `planner_for`.
         replan_every: steps for which a plan is followed.
-        seed: seed of the planner's noise.
+        seed: seed of the noise of plans and particles.
 
     Raises:
         InputError: both a reward and a cost are set, neither is and the environment has no goals, the spaces are not
@@ -60,28 +62,40 @@ def make_agent(
 
     """
     require(reward is None or cost is None, "cost", given="a reward too", expected="one of them")
-    made = make_env(env)
-    try:
-        box = _action_space(model, made)
-        if cost is None:
-            cost = _cost(model, made, reward, goal_index)
-    finally:
-        if isinstance(env, str):
-            made.close()
+    box, cost = _box_and_cost(model, env, reward, cost, goal_index)
     # A reward plan over states and actions would violate the dynamics, as the gain in reward outweighs the energy.
-    over_actions = reward is not None and planner in (None, "langevin")
+    over_actions = reward is not None and (sampler is None or sampler == "langevin")
+    device = (model.dynamics if isinstance(model, Baseline) else model.energy).displacement_scale.device
     found = planner_for(
         model,
         cost,
         horizon,
-        sampler=planner,
+        sampler=sampler,
         action_space=box,
         chains=chains,
         shooting=over_actions if shooting is None and over_actions else shooting,
         weight=weight,
+        generator=torch_generator(seed, device),
         preset="online" if over_actions else "offline",
     )
-    return MPCAgent(found, model.normalizer, box, replan_every=replan_every, seed=seed)
+    return MPCAgent(found, model.normalizer, box, replan_every=replan_every, device=device, seed=seed)
+
+
+def _box_and_cost(
+    model: Model,
+    env: gym.Env[Any, Any] | str,
+    reward: Callable[[Tensor, Tensor, Tensor], Tensor] | None,
+    cost: Energy | None,
+    goal_index: tuple[int, ...] | None,
+) -> tuple[Box, Energy]:
+    """The environment's action space, and the cost to plan for."""
+    made = make_env(env)
+    try:
+        box = _action_space(model, made)
+        return box, _cost(model, made, reward, goal_index) if cost is None else cost
+    finally:
+        if isinstance(env, str):
+            made.close()
 
 
 def _action_space(model: Model, env: gym.Env[Any, Any]) -> Box:

@@ -205,7 +205,8 @@ def _of_baseline(
     dynamics: Dynamics = model.dynamics
     if isinstance(model.dynamics, Ensemble):
         if generator is None:
-            generator = torch.Generator().manual_seed(0)
+            device = model.dynamics.displacement_scale.device
+            generator = torch.Generator(device).manual_seed(0)
         count = model.dynamics.members if particles is None else particles
         dynamics = TrajectorySampling(model.dynamics, count, horizon, generator)
     return Planner(

@@ -10,6 +10,7 @@ from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.rollout_buffer import Episode, RolloutBuffer
 from ebm_control.data.shapes import Shapes, draw_shapes
 from ebm_control.data.split import split
+from ebm_control.data.streams import TaskStream, permuted_stream, split_stream
 from ebm_control.data.windows import WindowBatches, window_batches
 
 __all__ = [
@@ -21,13 +22,16 @@ __all__ = [
     "Normalizer",
     "RolloutBuffer",
     "Shapes",
+    "TaskStream",
     "WindowBatches",
     "collect",
     "collect_mujoco",
     "draw_shapes",
     "from_minari",
     "load_images",
+    "permuted_stream",
     "split",
+    "split_stream",
     "to_minari",
     "window_batches",
 ]

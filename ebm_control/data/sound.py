@@ -29,39 +29,6 @@ def as_numbers(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> ND
     return array
 
 
-def add_finite(
-    buffer: RolloutBuffer,
-    observations: ArrayLike,
-    actions: ArrayLike,
-    rewards: ArrayLike | None,
-    terminated: bool,
-    where: str,
-) -> int:
-    """Add an episode without the transitions that hold a value that is not finite, and warn once.
-
-    See `add_finite_parts`, which does the same without the warning.
-
-    Args:
-        buffer: buffer that stores the episode.
-        observations: `(T + 1, obs_dim)`.
-        actions: `(T, act_dim)`.
-        rewards: `(T,)` or None.
-        terminated: True if the environment ended the episode.
-        where: description of the episode, at the start of the warning.
-
-    Returns:
-        Number of transitions left out.
-
-    Raises:
-        InputError: a wrong shape, or more steps in one piece than the capacity. Nothing is added.
-
-    """
-    left_out, first = add_finite_parts(buffer, observations, actions, rewards, terminated)
-    if left_out:
-        warn_left_out(where, left_out, first)
-    return left_out
-
-
 def add_finite_parts(
     buffer: RolloutBuffer,
     observations: ArrayLike,

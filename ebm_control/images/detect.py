@@ -87,7 +87,7 @@ class EnergyProfile:
         energy: energy with noise levels.
         mixture: Gaussian mixture of the standardised features.
         mean: `(k,)` mean of the features over the data.
-        deviation: `(k,)` standard deviation (std) of the features over the data.
+        std: `(k,)` standard deviation of the features over the data.
         levels: noise levels.
         grid: cells along each side.
 

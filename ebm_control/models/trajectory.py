@@ -146,7 +146,7 @@ class TrajectoryModel:
     def create(
         cls, settings: ModelSettings, normalizer: Normalizer, displacement_scale: Tensor
     ) -> TrajectoryModel:
-        """Untrained model; `displacement_scale` `(obs_dim,)` is the std of one displacement in the data."""
+        """Untrained model; `displacement_scale` `(obs_dim,)` is the root mean square displacement of the data."""
         layout = normalizer.layout
         if settings.states_only:
             layout = replace(layout, act_dim=0)

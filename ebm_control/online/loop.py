@@ -30,7 +30,7 @@ from ebm_control.online.exploration.frontier import Goals
 from ebm_control.online.learner import Learner, Model
 from ebm_control.online.planner import Cost, MakePlanner, OnlinePlanner, Reward, usual_planner
 from ebm_control.online.progress import EpisodeEnd, Progress
-from ebm_control.online.recipe import as_learner, env_with
+from ebm_control.online.recipe import as_learner
 from ebm_control.online.regimes import Regime, heed_change
 from ebm_control.online.reward import LearnedReward
 from ebm_control.online.settings import OnlineSettings
@@ -121,7 +121,7 @@ class OnlineLearning:
         self.folder = None if folder is None else Path(folder)
         self.about = dict(about or {})
         count = self.settings.environments
-        self.environments = Environments(make_envs(env_with(env, env_kwargs), count))
+        self.environments = Environments(make_envs(env, count, env_kwargs))
         self.observation_space = self.environments.observation_space
         self.action_space = self.environments.action_space
         self.experience = Experience(

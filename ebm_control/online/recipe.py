@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
-from typing import Any
-
-import gymnasium as gym
-
-from ebm_control.checks import InputError, require, shown
-from ebm_control.data.environments import EnvLike
+from ebm_control.checks import require, shown
 from ebm_control.models import ModelSettings, TrainSettings
 from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner
 from ebm_control.online.settings import OnlineSettings
@@ -44,28 +37,3 @@ def as_learner(learner: Learner | str, settings: OnlineSettings) -> Learner:
     if not isinstance(learner, str):
         return learner
     return make_learner(learner, settings.steps + settings.environments, settings.seed)
-
-
-def env_with(env: EnvLike, options: Mapping[str, Any] | None) -> EnvLike:
-    """A function that builds the environment with this id and `options`; without options, `env` unchanged.
-
-    Raises:
-        InputError: there are options, and `env` is not an id.
-
-    """
-    if not options:
-        return env
-    if not isinstance(env, str):
-        raise InputError(f"env_kwargs: expected None, as env is no id, got {dict(options)}")
-    return partial(_make, env, dict(options))
-
-
-def _make(name: str, options: dict[str, Any]) -> gym.Env[Any, Any]:
-    try:
-        return gym.make(name, **options)
-    except Exception as error:  # the environment's own code may raise anything
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"env: expected an environment that can be made with {options}, got {name!r} "
-            f"({type(error).__name__}: {reason})"
-        ) from error

@@ -2,7 +2,7 @@
 
 from ebm_control.planning.agent import MPCAgent
 from ebm_control.planning.coarse_to_fine import CoarseToFine
-from ebm_control.planning.episodes import Episodes, evaluate, run_episodes
+from ebm_control.planning.episodes import Agent, Episodes, evaluate, run_episodes
 from ebm_control.planning.guided import Guided, GuidedPlan
 from ebm_control.planning.homotopy import side_of, winding
 from ebm_control.planning.inverse_dynamics import (
@@ -18,6 +18,7 @@ from ebm_control.planning.roadmap import Guide, LineOfSight, Roadmap, straighten
 from ebm_control.planning.shooting import Dynamics, ExpectedDynamics, RolledOut
 
 __all__ = [
+    "Agent",
     "AnyPlanner",
     "ClosedForm",
     "CoarseToFine",

@@ -53,7 +53,7 @@ class LearnedInverse(nn.Module):
 
     Args:
         layout: layout with the actions of the data.
-        displacement_scale: `(obs_dim,)` std of one displacement in the data.
+        displacement_scale: `(obs_dim,)` root mean square of one displacement in the data.
         network: `(..., features + obs_dim) -> (..., act_dim)`; None for an `MLP`.
 
     """
@@ -96,7 +96,7 @@ class RecursiveLeastSquares:
 
     Args:
         layout: layout with actions.
-        displacement_scale: `(obs_dim,)` std of one displacement in the data.
+        displacement_scale: `(obs_dim,)` root mean square of one displacement in the data.
         forgetting: weight of a transition relative to the next one, in (0, 1].
         prior: variance of the weights before any data.
 

@@ -1,8 +1,9 @@
 """Samplers: one loop, many kernels. They work on any tensors, not only on trajectories or images."""
 
 from ebm_control.samplers.annealed import Annealed, noise_levels
-from ebm_control.samplers.chain import Chain, Sampler
+from ebm_control.samplers.chain import Chain, KernelSampler, Sampler
 from ebm_control.samplers.diagnostics import effective_sample_size, split_rhat
+from ebm_control.samplers.kernel import Kernel
 from ebm_control.samplers.langevin import Langevin
 from ebm_control.samplers.metropolis import HMC, MALA
 from ebm_control.samplers.population import CEM, MPPI
@@ -18,6 +19,8 @@ __all__ = [
     "Chain",
     "Cosine",
     "Geometric",
+    "Kernel",
+    "KernelSampler",
     "Langevin",
     "Linear",
     "Sampler",

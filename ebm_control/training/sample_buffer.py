@@ -91,7 +91,7 @@ def scattered(layout: TrajectoryLayout, low: Tensor, high: Tensor, std: Tensor) 
         layout: layout of the trajectories.
         low: `(obs_dim,)` lower corner of the box, which also bounds the walk.
         high: `(obs_dim,)` upper corner.
-        std: `(obs_dim,)` std of one displacement.
+        std: `(obs_dim,)` root mean square of one displacement.
 
     """
     for name, value in (("low", low), ("high", high), ("std", std)):

@@ -7,7 +7,7 @@ import pytest
 
 from ebm_control.checks import InputError
 from ebm_control.data import RolloutBuffer
-from ebm_control.data.sound import add_finite
+from ebm_control.data.sound import add_finite_parts, warn_left_out
 
 STEPS = 8
 
@@ -20,7 +20,9 @@ def episode():
 
 def added(observations, actions, rewards, terminated=True, capacity=None):
     buffer = RolloutBuffer(2, 1, capacity)
-    left_out = add_finite(buffer, observations, actions, rewards, terminated, "run 3")
+    left_out, first = add_finite_parts(buffer, observations, actions, rewards, terminated)
+    if left_out:
+        warn_left_out("run 3", left_out, first)
     return buffer, left_out
 
 
@@ -98,5 +100,5 @@ def test_shapes_and_the_capacity_are_checked_before_anything_is_added():
     actions[1] = np.nan
     buffer = RolloutBuffer(2, 1, capacity=4)
     with pytest.raises(InputError, match=r"at most the capacity, 4, got 6 steps"):
-        add_finite(buffer, observations, actions, rewards, False, "run 3")
+        add_finite_parts(buffer, observations, actions, rewards, False)
     assert buffer.num_episodes == 0
