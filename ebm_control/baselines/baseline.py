@@ -85,9 +85,9 @@ class Baseline:
             (actions is not None) == seen,
             "actions",
             given=None if actions is None else "some",
-            expected=f"shape (N, h - 1 + {horizon}, {self.layout.act_dim}), as the model sees actions"
+            expected=f"shape (N, h - 1 + {horizon}, {self.layout.act_dim}), as the model has actions"
             if seen
-            else "None: the model sees states alone",
+            else "None: the model has no actions",
         )
         device = self.dynamics.displacement_scale.device
         history, given = raw_history(self.normalizer, observations, actions, horizon, states_only=not seen)

@@ -76,13 +76,13 @@ def _check_actions(layout: TrajectoryLayout, actions: Tensor | None, count: int,
     """Raise `InputError` unless actions are finite and have the right shape, or are None for a model of states."""
     shape = (count, horizon, layout.act_dim)
     if actions is None:
-        require(layout.act_dim == 0, "actions", given=None, expected=f"shape {shape}: the model sees actions")
+        require(layout.act_dim == 0, "actions", given=None, expected=f"shape {shape}: the model has actions")
         return
     require(
         layout.act_dim > 0,
         "actions",
         given=f"shape {tuple(actions.shape)}",
-        expected="None: the model sees states alone",
+        expected="None: the model has no actions",
     )
     require_shape("actions", actions, shape)
     require_finite("actions", actions)

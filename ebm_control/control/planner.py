@@ -197,8 +197,8 @@ def _of_baseline(
     require(
         model.layout.act_dim > 0,
         "model",
-        given="one that sees states alone",
-        expected="a model that sees actions: a plan is searched for among them",
+        given="one without actions",
+        expected="a model with actions: a plan is searched for among them",
     )
     if sampler.clamp is None and action_space is not None:
         sampler = replace(sampler, clamp=action_bounds(model.normalizer, model.layout, action_space))

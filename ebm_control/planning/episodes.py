@@ -279,7 +279,12 @@ def _checked(given: Any, envs: Environments, rows: Rows) -> NDArray[Any]:
     actions = as_array("actions", given)
     shape = (len(rows), *envs.action_space.shape)
     require(actions.shape == shape, "actions", given=f"shape {actions.shape}", expected=f"shape {shape}")
-    require(bool(np.isfinite(actions).all()), "actions", given="figures that are not", expected="finite ones")
+    require(
+        bool(np.isfinite(actions).all()),
+        "actions",
+        given="values that are not finite",
+        expected="finite values",
+    )
     whole = np.zeros((len(envs), *envs.action_space.shape))
     whole[rows] = actions
     return as_actions(whole, envs.action_space)

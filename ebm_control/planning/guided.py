@@ -66,9 +66,9 @@ class Guided:
     Args:
         planner: fine planner with a goal (a `GoalCost`, or a fixed goal).
         guide: makes routes: a `Roadmap`, or your own.
-        sees: decides which straight lines are clear.
-        reached: distance to a point of the route, in stds of the displacement of `sees`, below which the plan turns to
-            the next point although that is not visible from there (a goal close to a wall). If the next point is
+        line_of_sight: decides which straight lines are clear.
+        reached: distance to a point of the route, in stds of the displacement of `line_of_sight`, below which the plan turns
+            to the next point although that is not visible from there (a goal close to a wall). If the next point is
             visible from there, a fifth of this distance is used.
         lookahead: largest distance to the way-point near a refused move, along the line to the point headed for, in
             the same unit. If each coordinate has its own speed limit the fastest path is not straight, but only the
@@ -86,7 +86,7 @@ class Guided:
         self,
         planner: Planner,
         guide: Guide,
-        sees: LineOfSight,
+        line_of_sight: LineOfSight,
         reached: float = 1.0,
         lookahead: float = 2.0,
         index: Sequence[int] | None = None,
@@ -96,9 +96,9 @@ class Guided:
         require_index("index", self.index, planner.layout.obs_dim)
         source = "the planner's" if index is None else "those of the index,"
         require(
-            sees.layout.obs_dim == len(self.index),
-            "sees",
-            given=f"lines in {sees.layout.obs_dim} coordinates",
+            line_of_sight.layout.obs_dim == len(self.index),
+            "line_of_sight",
+            given=f"lines in {line_of_sight.layout.obs_dim} coordinates",
             expected=f"{source} {len(self.index)}",
         )
         require(
@@ -109,7 +109,7 @@ class Guided:
         )
         require(reached > 0, "reached", given=reached, expected="a positive number")
         require(lookahead > 0, "lookahead", given=lookahead, expected="a positive number")
-        self.planner, self.guide, self.sees = planner, guide, sees
+        self.planner, self.guide, self.line_of_sight = planner, guide, line_of_sight
         self.reached, self.lookahead = reached, lookahead
         self.layout, self.goal_index = planner.layout, planner.goal_index
         self._goal_columns = [
@@ -193,18 +193,18 @@ class Guided:
         """Goals `(N, G)` of the next plan: the point headed for, or a nearer one on the line near a refused move."""
         ahead = _at(following.route, following.heading)
         refused = following.refused
-        near = self.sees.length(here[:, None].expand_as(refused), refused) < self.lookahead
-        share = (self.lookahead / self.sees.length(here, ahead).clamp_min(1e-6)).clamp_max(1)
+        near = self.line_of_sight.length(here[:, None].expand_as(refused), refused) < self.lookahead
+        share = (self.lookahead / self.line_of_sight.length(here, ahead).clamp_min(1e-6)).clamp_max(1)
         share = torch.where(near.any(dim=1), share, 1.0)
-        return here + self.sees.layout.difference(ahead, here) * share[:, None]
+        return here + self.line_of_sight.layout.difference(ahead, here) * share[:, None]
 
     def _refusals(self, here: Tensor, warm: GuidedPlan, cold: Tensor) -> tuple[Tensor, Tensor]:
         """Refused places `(N, K, G)` after the last move, and whether that move was refused, `(N,)`."""
         before, expected = (pick(warm.states[:, t], self.index) for t in (0, 1))
-        planned = self.sees.length(before, expected)
-        stopped = self.sees.length(before, here) < _REFUSED_SHARE * planned
+        planned = self.line_of_sight.length(before, expected)
+        stopped = self.line_of_sight.length(before, here) < _REFUSED_SHARE * planned
         stopped &= (planned > _LEAST_MOVE) & ~cold
-        middle = before + self.sees.layout.difference(expected, before) / 2
+        middle = before + self.line_of_sight.layout.difference(expected, before) / 2
         longer = torch.cat([warm.refused[:, 1:], middle[:, None]], dim=1)
         refused = torch.where(stopped[:, None, None], longer, warm.refused)
         return torch.where(cold[:, None, None], torch.nan, refused), stopped
@@ -219,7 +219,7 @@ class Guided:
         """
         count, rows = route.shape[:2]
         begin, places = (x.repeat_interleave(rows, dim=0) for x in (here, refused))
-        allowed = self.sees(begin, route.flatten(0, 1), places).unflatten(0, (count, rows))
+        allowed = self.line_of_sight(begin, route.flatten(0, 1), places).unflatten(0, (count, rows))
         place = torch.arange(rows, device=here.device)
         passed = passed.to(here.device)
         allowed |= self._reached(here, route, passed, refused)[:, None] & (place == passed[:, None] + 1)
@@ -234,14 +234,14 @@ class Guided:
         """
         corner = _at(route, passed)
         following = _at(route, (passed + 1).clamp_max(route.shape[1] - 1))
-        hidden = ~self.sees(corner, following, refused)
-        return self.sees.length(here, corner) < self.reached * torch.where(hidden, 1.0, _TURN_SHARE)
+        hidden = ~self.line_of_sight(corner, following, refused)
+        return self.line_of_sight.length(here, corner) < self.reached * torch.where(hidden, 1.0, _TURN_SHARE)
 
     def _nearing(self, here: Tensor, warm: GuidedPlan) -> Tensor:
         """Whether the last step approached the point headed for; it then need not be visible."""
         ahead = _at(warm.route, warm.passed.to(here.device))
-        before = self.sees.length(pick(warm.states[:, 0], self.index), ahead)
-        return self.sees.length(here, ahead) < before - _PROGRESS
+        before = self.line_of_sight.length(pick(warm.states[:, 0], self.index), ahead)
+        return self.line_of_sight.length(here, ahead) < before - _PROGRESS
 
 
 def _at(route: Tensor, place: Tensor) -> Tensor:

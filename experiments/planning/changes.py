@@ -209,7 +209,9 @@ def with_terms(
     old, guided = method.agent, method.agent.planner
     plans: Any = m.states_planner(method.trained[0].model, problem, limit, terms, steps=steps)
     if isinstance(guided, Guided):
-        plans = Guided(plans, guided.guide, guided.sees, guided.reached, guided.lookahead, guided.index)
+        plans = Guided(
+            plans, guided.guide, guided.line_of_sight, guided.reached, guided.lookahead, guided.index
+        )
     agent = MPCAgent(
         plans, old.normalizer, old.action_space, inverse_dynamics=old.inverse_dynamics, seed=seed
     )

@@ -150,7 +150,7 @@ def plan_maze(seed: int = 0) -> MazePlans:
         paths.append(found.observations[:, 0])
         returns.append(found.mean)
         oracles.append(problem.oracle(found.observations[0, 0], np.asarray(goal), {}))
-        threshold = agent.planner.sees.threshold
+        threshold = agent.planner.line_of_sight.threshold
     axis, points = plane()
     rated = at_rest(coarse.model.energy, scaled(points))
     with torch.no_grad():

@@ -177,7 +177,7 @@ def test_a_saved_model_has_the_futures_it_had(kind, states_only, tmp_path):
         ),
         ({"history": torch.zeros(4, 0, 3)}, "history: expected at least 1, got no rows"),
         ({"history": torch.full((4, 3, 3), torch.nan)}, "history: expected finite values only, got 36"),
-        ({"actions": None}, r"actions: expected shape \(4, 5, 1\): the model sees actions, got None"),
+        ({"actions": None}, r"actions: expected shape \(4, 5, 1\): the model has actions, got None"),
         ({"actions": torch.zeros(4, 4, 1)}, r"actions: expected shape \(4, 5, 1\), got shape \(4, 4, 1\)"),
         ({"actions": torch.full((4, 5, 1), torch.inf)}, "actions: expected finite values only, got 20"),
         ({"horizon": 0}, "horizon: expected a whole number of at least 1, got 0"),
@@ -196,7 +196,7 @@ def test_actions_for_a_model_that_sees_none_are_refused():
     history, actions = given()
     model = untrained("ensemble", states_only=True)
     with pytest.raises(
-        InputError, match=r"actions: expected None: the model sees states alone, got shape \(4, 5"
+        InputError, match=r"actions: expected None: the model has no actions, got shape \(4, 5"
     ):
         futures(model, history[..., :2], actions, horizon=5)
     with pytest.raises(InputError, match=r"history: expected shape \(any, any, 2\), got shape \(4, 3, 3\)"):

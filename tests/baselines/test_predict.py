@@ -65,7 +65,7 @@ def test_a_model_of_states_alone_predicts_without_actions(kind):
     found = model.predict(raw_windows(4)[0], horizon=3, samples=2)
     assert found.states.shape == (5, 2, 3, 2)
     assert found.actions.shape == (5, 2, 3, 0)
-    with pytest.raises(InputError, match="actions: expected None: the model sees states alone"):
+    with pytest.raises(InputError, match="actions: expected None: the model has no actions"):
         model.predict(raw_windows(4)[0], np.zeros((5, 6, 1)), horizon=3)
 
 

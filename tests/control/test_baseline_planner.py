@@ -83,5 +83,5 @@ def test_particles_of_no_sense_are_refused(ensemble):
 @pytest.mark.parametrize("kind", ["feed-forward", "ensemble"])
 def test_a_model_of_states_alone_cannot_be_planned_with(buffer, kind):
     model = fitted(buffer, kind, hidden=(8,), updates=1, states_only=True)
-    with pytest.raises(InputError, match=r"model: expected a model that sees actions: .* sees states alone"):
+    with pytest.raises(InputError, match=r"model: expected a model with actions: .* without actions"):
         agent(model, "cem")

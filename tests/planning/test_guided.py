@@ -89,10 +89,10 @@ def test_plans_head_for_the_farthest_point_in_sight_and_keep_their_route(planner
     generator = seeded()
     first = planner.plan(START, GOAL, generator=generator)
     ahead = int(first.passed)
-    assert planner.sees(START, first.route[:, ahead]).item()
+    assert planner.line_of_sight(START, first.route[:, ahead]).item()
     beyond = first.route[0, ahead + 1 :]
     assert len(beyond) > 0
-    assert not planner.sees(START.expand(len(beyond), -1), beyond).any()
+    assert not planner.line_of_sight(START.expand(len(beyond), -1), beyond).any()
     second = planner.plan(first.states[:, 1], GOAL, warm=first, generator=generator)
     assert torch.equal(second.route, first.route)
     assert int(second.passed) >= ahead
@@ -117,14 +117,14 @@ def test_a_point_that_is_out_of_sight_is_kept_while_steps_lead_nearer(planner: G
     assert torch.equal(kept.route, hidden.route)
     lost = planner.plan(farther, GOAL, warm=moved(hidden, START), generator=seeded())
     assert torch.equal(lost.route[:, 0], farther)
-    assert planner.sees(farther, lost.route[:, int(lost.passed)]).item()
+    assert planner.line_of_sight(farther, lost.route[:, int(lost.passed)]).item()
 
 
 def test_a_point_that_is_reached_gives_way_to_the_next_one_unseen(planner: Guided) -> None:
     first = planner.plan(START, GOAL, generator=seeded())
     route = torch.stack([START, GOAL], dim=1)
     near = replace(first, route=route, passed=torch.tensor([0]))
-    assert not planner.sees(START, GOAL).item()
+    assert not planner.line_of_sight(START, GOAL).item()
     assert int(planner.plan(START + 0.02, GOAL, warm=near, generator=seeded()).passed) == 1
     assert int(planner.plan(START - 0.15, GOAL, warm=near, generator=seeded()).passed) == 0
 
@@ -143,7 +143,7 @@ def test_routes_keep_away_from_where_a_move_was_refused(planner: Guided) -> None
     place = first.states[:, :2].mean(dim=1)
     torch.testing.assert_close(second.refused[:, -1], place)
     legs = second.route[0, 1:-1], second.route[0, 2:]
-    assert not planner.sees.nears(*legs, place[:, None].expand(len(legs[0]), 1, 2)).any()
+    assert not planner.line_of_sight.nears(*legs, place[:, None].expand(len(legs[0]), 1, 2)).any()
     # A move that was made is no refusal, and a new episode that begins where the old one stood has refused nothing.
     third = planner.plan(second.states[:, 1], GOAL, warm=second, generator=seeded())
     torch.testing.assert_close(third.refused, second.refused, equal_nan=True)
@@ -166,11 +166,11 @@ def test_a_corner_that_is_harder_than_its_energy_is_passed_after_refusals() -> N
 
 
 def test_near_a_refused_move_plans_head_no_farther_than_the_lookahead(planner: Guided) -> None:
-    near = Guided(planner.planner, planner.guide, planner.sees, lookahead=0.5)
+    near = Guided(planner.planner, planner.guide, planner.line_of_sight, lookahead=0.5)
     first = near.plan(START, GOAL, generator=seeded())
-    assert planner.sees.length(START, first.states[:, -1]).item() > 1
+    assert planner.line_of_sight.length(START, first.states[:, -1]).item() > 1
     second = near.plan(START, GOAL, warm=first, generator=seeded())
-    assert planner.sees.length(START, second.states[:, -1]).item() < 0.7
+    assert planner.line_of_sight.length(START, second.states[:, -1]).item() < 0.7
 
 
 def test_an_agent_hands_guided_plans_on_and_draws_among_their_chains(planner: Guided) -> None:
@@ -240,11 +240,11 @@ def test_bad_input_is_named(planner: Guided) -> None:
     with pytest.raises(InputError, match=r"warm\.route"):
         planner.plan(START.repeat(2, 1), GOAL.repeat(2, 1), warm=plan)
     with pytest.raises(InputError, match="planner: expected a planner with a goal"):
-        Guided(fine_planner(planner.sees, []), planner.guide, planner.sees)
+        Guided(fine_planner(planner.line_of_sight, []), planner.guide, planner.line_of_sight)
     with pytest.raises(InputError, match="reached"):
-        Guided(planner.planner, planner.guide, planner.sees, reached=0)
+        Guided(planner.planner, planner.guide, planner.line_of_sight, reached=0)
     with pytest.raises(InputError, match="lookahead"):
-        Guided(planner.planner, planner.guide, planner.sees, lookahead=0)
+        Guided(planner.planner, planner.guide, planner.line_of_sight, lookahead=0)
     other = LineOfSight(TransitionEnergy(TrajectoryLayout(3)), 1.0)
     with pytest.raises(InputError, match="sees"):
         Guided(planner.planner, planner.guide, other)
@@ -312,7 +312,7 @@ def test_the_coordinates_of_a_guide_may_stand_in_another_order() -> None:
 
 
 def test_all_coordinates_by_index_are_all_coordinates(planner: Guided) -> None:
-    named = Guided(planner.planner, planner.guide, planner.sees, index=(0, 1))
+    named = Guided(planner.planner, planner.guide, planner.line_of_sight, index=(0, 1))
     first = [guided.plan(START, GOAL, generator=seeded()) for guided in (planner, named)]
     second = [
         guided.plan(plan.states[:, 1], GOAL, warm=plan, generator=seeded())
@@ -326,9 +326,13 @@ def test_all_coordinates_by_index_are_all_coordinates(planner: Guided) -> None:
 def test_coordinates_that_do_not_fit_the_guide_are_named() -> None:
     sees = sight(WALL)
     roadmap, fine = Roadmap(sees, free_nodes(sees)), point_mass_planner()
-    with pytest.raises(InputError, match=r"sees: expected the planner's 4, got lines in 2 coordinates"):
+    with pytest.raises(
+        InputError, match=r"line_of_sight: expected the planner's 4, got lines in 2 coordinates"
+    ):
         Guided(fine, roadmap, sees)
-    with pytest.raises(InputError, match=r"sees: expected those of the index, 3, got lines in 2 coordinates"):
+    with pytest.raises(
+        InputError, match=r"line_of_sight: expected those of the index, 3, got lines in 2 coordinates"
+    ):
         Guided(fine, roadmap, sees, index=(0, 1, 2))
     with pytest.raises(InputError, match=r"index: expected coordinates in 0\.\.3"):
         Guided(fine, roadmap, sees, index=(0, 4))
