@@ -246,7 +246,7 @@ def test_bad_input_is_named(planner: Guided) -> None:
     with pytest.raises(InputError, match="lookahead"):
         Guided(planner.planner, planner.guide, planner.line_of_sight, lookahead=0)
     other = LineOfSight(TransitionEnergy(TrajectoryLayout(3)), 1.0)
-    with pytest.raises(InputError, match="sees"):
+    with pytest.raises(InputError, match="line_of_sight"):
         Guided(planner.planner, planner.guide, other)
 
 
