@@ -67,9 +67,9 @@ class Guided:
         planner: fine planner with a goal (a `GoalCost`, or a fixed goal).
         guide: makes routes: a `Roadmap`, or your own.
         line_of_sight: decides which straight lines are clear.
-        reached: distance to a point of the route, in stds of the displacement of `line_of_sight`, below which the plan
-            turns to the next point although that is not visible from there (a goal close to a wall). If the next point is
-            visible from there, a fifth of this distance is used.
+        reached: distance to a point of the route, in stds of the displacement of `line_of_sight`. Below it the plan
+            turns to the next point, although that is not visible from there (a goal close to a wall). If the next
+            point is visible from there, a fifth of this distance is used.
         lookahead: largest distance to the way-point near a refused move, along the line to the point headed for, in
             the same unit. If each coordinate has its own speed limit the fastest path is not straight, but only the
             line was checked. A near way-point keeps the path on the line (pure pursuit, Coulter 1992).
