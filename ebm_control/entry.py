@@ -55,6 +55,11 @@ def fit(
     """
     if isinstance(data, RolloutBuffer):
         if isinstance(settings, BaselineSettings):
+            unknown = [name for name in options if name not in ("progress", "device")]
+            if unknown:
+                raise InputError(
+                    f"{unknown[0]}: expected none for a baseline, which is fitted in one go; keep it by model.save"
+                )
             return fit_baseline(data, settings, **options)
         if settings is None or isinstance(settings, TrainSettings):
             return fit_model(data, settings, **options)

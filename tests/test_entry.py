@@ -43,6 +43,24 @@ def test_what_does_not_go_together_is_named(data, settings, said):
         ebm.fit(data, settings)
 
 
+def test_a_baseline_has_no_run_folder(tmp_path):
+    with pytest.raises(InputError, match=r"^folder: expected none for a baseline"):
+        ebm.fit(linear_buffer(1, 5), BASELINE, folder=tmp_path, resume=True)
+
+
+def test_a_file_is_no_run_folder_and_no_checkpoint(tmp_path):
+    (tmp_path / "data.npz").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"^folder: expected a folder, not a file"):
+        ebm.fit(linear_buffer(2, 20), tiny(updates=2), folder=tmp_path / "data.npz", progress=False)
+    with pytest.raises(CheckpointError, match=r"data\.npz: expected a checkpoint"):
+        ebm.load(tmp_path / "data.npz")
+
+
+def test_a_flag_of_every_step_is_no_end_of_an_episode():
+    with pytest.raises(InputError, match=r"^terminated: expected True or False, of the whole episode"):
+        ebm.RolloutBuffer(1, 1).add_episode([[0.0], [1.0]], [[0.0]], terminated=[True])
+
+
 def test_a_checkpoint_of_something_else_is_named(tmp_path):
     save_model(tmp_path, Checkpoint({}, {"settings": "of another kind"}, {}))
     with pytest.raises(CheckpointError, match="expected a model of trajectories or images or a baseline"):

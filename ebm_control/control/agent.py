@@ -10,12 +10,13 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from ebm_control.baselines import Baseline
-from ebm_control.checks import InputError, require
+from ebm_control.checks import InputError, require, shown
 from ebm_control.control.planner import Model, PlanSampler, planner_for
 from ebm_control.data.environments import action_box, make_env, observation_box
-from ebm_control.data.goals import goal_coordinates
+from ebm_control.data.goals import goal_coordinates, goal_space, require_goal_coordinates
 from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost, RewardCost
+from ebm_control.models.trajectory import TrajectoryModel
 from ebm_control.planning.agent import MPCAgent
 from ebm_control.seeds import torch_generator
 
@@ -62,6 +63,10 @@ def make_agent(
 
     """
     require(reward is None or cost is None, "cost", given="a reward too", expected="one of them")
+    sound = cost is None or isinstance(cost, Energy)
+    require(
+        sound, "cost", given=shown(cost), expected="an Energy (a function of states and actions is a reward)"
+    )
     box, cost = _box_and_cost(model, env, reward, cost, goal_index)
     # A reward plan over states and actions would violate the dynamics, as the gain in reward outweighs the energy.
     over_actions = reward is not None and (sampler is None or sampler == "langevin")
@@ -89,6 +94,8 @@ def _box_and_cost(
     goal_index: tuple[int, ...] | None,
 ) -> tuple[Box, Energy]:
     """The environment's action space, and the cost to plan for."""
+    known = isinstance(model, TrajectoryModel | Baseline)
+    require(known, "model", given=shown(model), expected="a trajectory model or a baseline")
     made = make_env(env)
     try:
         box = _action_space(model, made)
@@ -123,7 +130,12 @@ def _cost(
         if model.recorded is not None:
             model.recorded.compare(reward)
         return REWARD_WEIGHT * RewardCost(model.layout, reward, denormalize=model.normalizer.denormalize)
-    index = goal_coordinates(env) if goal_index is None else goal_index
-    if index is None:
+    if goal_space(env) is None:
         raise InputError("reward: expected a reward or a cost, as the environment has no goals, got neither")
+    if goal_index is None:
+        index = goal_coordinates(env)
+        assert index is not None
+    else:
+        require_goal_coordinates(env, goal_index)
+        index = goal_index
     return GOAL_WEIGHT * GoalCost(model.layout, index, smooth=0.02)

@@ -124,6 +124,8 @@ def planner_for(
             does not exist; an argument is out of its range or does not apply to this kind of model.
 
     """
+    known = isinstance(model, TrajectoryModel | Baseline)
+    require(known, "model", given=shown(model), expected="a trajectory model or a baseline")
     require(preset in PRESETS, "preset", given=shown(preset), expected=f"one of {sorted(PRESETS)}")
     if weight is not None:
         require_number("weight", weight, 0)
@@ -234,8 +236,8 @@ def _plannable(model: TrajectoryModel) -> TransitionEnergy:
     require(
         energy.noise is None,
         "model",
-        given="an energy of noised data",
-        expected="one of data as they are, trained by another objective than 'dsm'",
+        given='a model trained with loss="dsm"',
+        expected="one trained with another loss",
     )
     if not isinstance(energy, TransitionEnergy):
         raise InputError(f"model: expected kind 'transition', got '{model.settings.kind}'")

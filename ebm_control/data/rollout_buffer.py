@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ebm_control.checks import InputError, require, require_number
+from ebm_control.checks import InputError, require, require_number, shown
 from ebm_control.data.foreign import require_rollouts
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.sound import as_numbers
@@ -141,6 +141,8 @@ class RolloutBuffer:
             InputError: a wrong shape, a non-finite value, or more steps than the capacity. Nothing is added.
 
         """
+        flag = isinstance(terminated, bool | np.bool_)
+        require(flag, "terminated", given=shown(terminated), expected="True or False, of the whole episode")
         act = _checked("actions", actions, (None, self.act_dim))
         steps = len(act)
         require(steps >= 1, "actions", given="an episode of no steps", expected="at least one")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ebm_control.checks import InputError, require_shape
+from ebm_control.checks import InputError, require_finite, require_shape, require_tensor
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.seeds import stream
 
@@ -70,20 +70,24 @@ class RecordedRewards:
             reward: maps states `(N, 1, obs_dim)`, actions `(N, 1, act_dim)` and next states to `(N, 1)`.
 
         Raises:
-            InputError: the reward fails, or does not return one number per transition.
+            InputError: the reward fails, or does not return one finite number per transition, as a tensor.
 
         """
-        states, actions, after = (part[:, None] for part in (self.states, self.actions, self.after))
+        columns = (self.states, self.actions, self.after)
+        # Planners ask for gradients: a reward that leaves torch fails here, not at the first action.
+        states, actions, after = (part[:, None].clone().requires_grad_() for part in columns)
         try:
-            with torch.no_grad():
-                value = torch.as_tensor(reward(states, actions, after)).double()
+            with torch.inference_mode(False), torch.enable_grad():
+                value = reward(states, actions, after)
         except Exception as error:  # user code may raise anything
             raise InputError(
                 f"reward: expected a function of states (N, 1, {states.shape[-1]}), actions (N, 1, "
                 f"{actions.shape[-1]}) and next states, got one that fails on them ({type(error).__name__}: {error})"
             ) from error
+        require_tensor("reward(...)", value)
         require_shape("reward(...)", value, (len(states), 1))
-        value, recorded = value[:, 0], self.rewards
+        require_finite("reward(...)", value)
+        value, recorded = value.detach()[:, 0].double(), self.rewards
         spread = float(value.std() / recorded.std())
         if spread == 0:
             return 0.0, 0.0
@@ -99,8 +103,9 @@ class RecordedRewards:
         correlation, scale = self.agreement(reward)
         if correlation >= CORRELATION and 1 / SCALE <= scale <= SCALE:
             return
+        opposite = " (is its sign the opposite?)" if correlation < -CORRELATION else ""
         warnings.warn(
-            f"reward: its correlation with the rewards in the data is {correlation:.2f} and its standard deviation "
-            f"{scale:.2g} times theirs, over {len(self.rewards)} transitions; plans are for the reward given",
+            f"reward: its correlation with the rewards in the data is {correlation:.2f}{opposite} and its standard "
+            f"deviation {scale:.2g} times theirs, over {len(self.rewards)} transitions; plans are for the reward given",
             stacklevel=3,
         )

@@ -36,4 +36,5 @@ def as_learner(learner: Learner | str, settings: OnlineSettings) -> Learner:
     """A `Learner` unchanged; for a name, a new learner with capacity for every transition of the run."""
     if not isinstance(learner, str):
         return learner
+    require(learner in KINDS, "learner", given=shown(learner), expected=f"a Learner or one of {KINDS}")
     return make_learner(learner, settings.steps + settings.environments, settings.seed)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ebm_control.checks import InputError, require, require_number
+from ebm_control.checks import InputError, require, require_number, shown
 from ebm_control.data.actions import as_actions
 from ebm_control.data.environments import EnvLike, make_env, make_envs
 from ebm_control.data.scalars import scalar_flag
@@ -39,7 +39,7 @@ class Agent(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Episodes:
     """Outcome of N episodes of up to T steps.
 
@@ -66,6 +66,11 @@ class Episodes:
     states: list[Any]
     lengths: NDArray[np.int64] | None = None
     success: NDArray[np.bool_] | None = None
+
+    def __repr__(self) -> str:
+        """Number of episodes, and their mean return with its interval."""
+        rate = "" if self.success_rate is None else f", success rate {self.success_rate:.2f}"
+        return f"Episodes({len(self.returns)}: mean return {self.mean:.5g} ± {self.ci95:.2g}{rate})"
 
     @property
     def mean(self) -> float:
@@ -94,12 +99,14 @@ def evaluate(
 ) -> Episodes:
     """Run an agent on `episodes` episodes of an environment.
 
+    An environment without a time limit is stopped after 10,000 steps.
+
     Args:
         agent: see `Agent`.
         env: id, or a function that builds an environment at each call: `episodes` of them run in parallel and are
             closed afterwards. Or one environment: its episodes run one after the other, from the same starts.
         episodes: number of episodes, at least 1.
-        seed: seed of the environments, see `run_episodes`.
+        seed: seed of the environments, see `run_episodes`. The agent's own noise goes on from call to call.
         env_kwargs: arguments of the environment (or of the function), if it is built here.
         progress: show a progress bar; without a terminal, print a line per minute on stderr.
 
@@ -108,6 +115,9 @@ def evaluate(
 
     """
     require_number("episodes", episodes, 1, whole=True)
+    # A model has `predict` too, of futures.
+    acts = callable(getattr(agent, "predict", None)) and not hasattr(agent, "recorded")
+    require(acts, "agent", given=shown(agent), expected="an agent, of make_agent for example")
     title = "evaluating" if progress else ""
     if isinstance(env, gym.Env):
         made = make_env(env, env_kwargs)  # refuses arguments

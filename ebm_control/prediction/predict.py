@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ebm_control.checks import require, require_finite, require_number, require_shape
+from ebm_control.checks import require, require_finite, require_number, require_shape, shown
 from ebm_control.energies.base_measure import GaussianBase
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.noise import AtNoise
@@ -79,9 +79,13 @@ def predict(
         InputError: a shape does not fit, the history is too short, or a value is not finite.
 
     """
+    if sampler is not None:
+        require(
+            callable(sampler), "sampler", given=shown(sampler), expected="a sampler, Langevin() for example"
+        )
     layout, like = energy.layout, energy.displacement_scale
     past, acted, condition, box = _cast(like, history, actions, context, bounds)
-    _check(energy, past, acted, condition, horizon, samples, box)
+    _check(energy, past, acted, condition, horizon, samples, box, sampler)
     generator = generator_on(like.device, generator)
     x = past.repeat_interleave(samples, dim=0)
     if acted is None:
@@ -217,9 +221,12 @@ def _check(
     horizon: int,
     samples: int,
     bounds: tuple[Tensor, Tensor] | None,
+    sampler: object,
 ) -> None:
     """Raise `InputError` if arguments of `predict` do not fit."""
     layout = energy.layout
+    sound = sampler is None or callable(sampler)
+    require(sound, "sampler", given=shown(sampler), expected="a sampler, Langevin() for example")
     require_number("horizon", horizon, 1, whole=True)
     require_number("samples", samples, 1, whole=True)
     layout.check("history", history)

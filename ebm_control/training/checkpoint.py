@@ -178,6 +178,10 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     """
     path = Path(path)
     if path.is_file():
+        if not (path.parent / "manifest.json").exists():
+            raise CheckpointError(
+                f"{path}: expected a checkpoint, a file in one or a folder, got another file"
+            )
         path = path.parent
     if (path / "checkpoints").is_dir():
         path = path / "checkpoints"

@@ -133,6 +133,7 @@ def folder_of_one(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
+    require(not folder.is_file(), "folder", given=f"{folder}", expected="a folder, not a file")
     with locked(folder / "checkpoints" / ".run.lock", "folder"):
         yield
 

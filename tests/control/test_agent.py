@@ -61,6 +61,7 @@ def test_a_reward_is_planned_for_over_actions_within_their_bounds(model):
     assert isinstance(agent.planner.energy, RolledOut)
     outcome = evaluate(agent, Mass, episodes=2)
     assert np.abs(outcome.actions).max() <= 0.2
+    assert repr(outcome).startswith("Episodes(2: mean return -")
     assert outcome.observations[-1, :, 0] == pytest.approx(1.0, abs=0.1)
 
 
@@ -77,7 +78,7 @@ def test_goals_of_the_environment_are_found_and_reached(particle):
     assert agent.planner.goal_index == (0, 1)
     assert not isinstance(agent.planner.energy, RolledOut), "states and actions"
     assert isinstance(agent.planner.sampler, Langevin)
-    assert make_agent(model, "ebm/Particle-v0", goal_index=(1, 0)).planner.goal_index == (1, 0)
+    assert make_agent(model, "ebm/Particle-v0", goal_index=(0, 1)).planner.goal_index == (0, 1)
 
 
 def test_a_baseline_takes_the_place_of_an_energy(rollouts):
@@ -115,6 +116,10 @@ def test_an_environment_that_is_given_stays_open_and_one_by_id_is_closed(model, 
         ({"env": "Mass-v7", "reward": reward}, "^env: expected a registered environment id"),
         ({"reward": 3}, "^reward: "),
         ({"reward": lambda s, a, after: after}, "^reward"),
+        ({"reward": lambda s, a, after: (after[..., 0] - 100).sqrt()}, r"^reward\(...\): .*finite"),
+        ({"reward": lambda s, a, after: np.zeros(after.shape[:-1])}, r"^reward\(...\): expected a tensor"),
+        ({"reward": lambda s, a, after: -np.abs(after[..., 0])}, "^reward: expected a function of states"),
+        ({"cost": reward}, "^cost: expected an Energy .a function of states and actions is a reward"),
         ({"reward": reward, "sampler": "hmc"}, "^sampler: expected one of"),
         ({"reward": reward, "horizon": 0}, "^horizon: "),
         ({"reward": reward, "replan_every": 0}, "^replan_every: "),
@@ -123,10 +128,22 @@ def test_an_environment_that_is_given_stays_open_and_one_by_id_is_closed(model, 
 )
 def test_what_does_not_go_together_is_named(model, changes, said):
     given = {"env": Mass()} | changes
-    if given.get("cost"):
+    if given.get("cost") is True:
         given["cost"] = SmoothnessCost(model.layout)
     with pytest.raises(InputError, match=said):
         make_agent(model, given.pop("env"), **given)
+
+
+def test_what_is_no_model_or_no_agent_is_named(model, particle):
+    with pytest.raises(InputError, match=r"^model: expected a trajectory model or a baseline"):
+        make_agent(object(), Mass(), reward=reward)
+    for agent in ("random", reward, model):
+        with pytest.raises(InputError, match=r"^agent: expected an agent, of make_agent for example"):
+            evaluate(agent, Mass)
+    with pytest.raises(InputError, match=r"^goal_index: expected the 2 coordinates"):
+        make_agent(particle[0], "ebm/Particle-v0", goal_index=(0,))
+    with pytest.raises(InputError, match=r"^sampler: expected a sampler"):
+        model.predict(np.zeros((1, 1)), np.zeros((1, 2, 1)), horizon=2, sampler="langevin")
 
 
 def test_the_planner_is_where_the_model_is(model):

@@ -50,8 +50,8 @@ def test_quick_start_saves_loads_and_predicts(capsys):
     scope = run_page(
         "quickstart.md",
         {
-            "steps=20_000": "steps=3_000",
-            "updates=200": "updates=4, base_updates=300",
+            "steps=10_000": "steps=3_000",
+            "base_updates=2000, updates=50": "updates=4, base_updates=300",
             "max_episode_steps=100": "max_episode_steps=20",
         },
     )

@@ -40,7 +40,7 @@ def test_the_reward_of_the_data_agrees_and_is_silent():
 @pytest.mark.parametrize(
     ("reward", "said"),
     [
-        (lambda s, a, after: -true(s, a, after), "correlation with the rewards in the data is -1.00"),
+        (lambda s, a, after: -true(s, a, after), r"in the data is -1.00 \(is its sign the opposite\?\)"),
         (lambda s, a, after: s[..., 1], "correlation"),
         (lambda s, a, after: 10 * true(s, a, after), "standard deviation 10 times theirs"),
         (lambda s, a, after: 0 * s[..., 0], "is 0.00 and its standard deviation 0 times"),
@@ -71,7 +71,16 @@ def test_no_more_transitions_than_needed_are_remembered_and_equal_seeds_give_equ
     assert not torch.equal(a.states, c.states)
 
 
-@pytest.mark.parametrize("reward", [lambda s: s, lambda s, a, after: s, lambda s, a, after: s[..., 5]])
+@pytest.mark.parametrize(
+    "reward",
+    [
+        lambda s: s,
+        lambda s, a, after: s,
+        lambda s, a, after: s[..., 5],
+        lambda s, a, after: 0.0,
+        lambda s, a, after: s[..., 0] / 0,
+    ],
+)
 def test_a_reward_that_fails_is_named(reward):
     with pytest.raises(InputError, match=r"^reward"):
         RecordedRewards.of(buffer()).compare(reward)

@@ -308,5 +308,5 @@ def test_an_energy_of_noised_data_is_no_dynamics_to_plan_with():
     model = TrajectoryModel.create(
         ModelSettings(hidden=(8,), base_hidden=(8,), noise=(0.1, 1.0)), normalizer, torch.ones(2)
     )
-    with pytest.raises(InputError, match=r"^model: expected one of data as they are"):
+    with pytest.raises(InputError, match=r"^model: expected one trained with another loss"):
         planner_for(model, GoalCost(model.layout, (0,)))
