@@ -79,10 +79,6 @@ def predict(
         InputError: a shape does not fit, the history is too short, or a value is not finite.
 
     """
-    if sampler is not None:
-        require(
-            callable(sampler), "sampler", given=shown(sampler), expected="a sampler, Langevin() for example"
-        )
     layout, like = energy.layout, energy.displacement_scale
     past, acted, condition, box = _cast(like, history, actions, context, bounds)
     _check(energy, past, acted, condition, horizon, samples, box, sampler)

@@ -52,8 +52,7 @@ class Trainer:
         loss: the objective.
         optimizer: optimiser of the energy's parameters; None for Adam at 3e-4.
         scheduler: stepped once per update, or None.
-        fixed: boolean, broadcast to a sample: coordinates that negatives share with their datum (the state and
-            action of a transition, for a conditional energy). None for none.
+        fixed: boolean, broadcast to a sample: coordinates that negatives share with their datum. None for none.
         extra_negatives: sources `(step, batch) -> Batch` of further negatives, for example a planner's own plans, with
             a context if the energy has one; they may return None. See `ebm_control.planning.PlannedNegatives`.
         gradient_clip: greatest gradient norm of an update; infinite for no limit.
@@ -259,6 +258,7 @@ class Trainer:
             if complaint is None:
                 raise
             raise NotFiniteError(complaint) from error
+        self._watch.tilts(terms.tilt.detach())
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
@@ -273,7 +273,7 @@ class Trainer:
         self, batch: Batch, terms: LossTerms, chain: Chain | None, norm: Tensor
     ) -> tuple[dict[str, float], str | None]:
         """Metrics of an update and the guard's complaint, read back from the device in one transfer."""
-        watched = self._watch.figures(self.energy, self.averaged) | self._watch.tilt(terms.tilt, self.step)
+        watched = self._watch.figures(self.energy, self.averaged) | self._watch.tilt(terms.tilt)
         figures = as_figures(**metrics_of(batch, terms, chain, norm), **watched)
         complaint = self.guard.complaint(figures)
         return {name: value for name, value in figures.items() if name not in watched}, complaint

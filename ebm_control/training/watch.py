@@ -13,6 +13,9 @@ class NotFiniteError(Exception):
     """An update that could not be made; the message names what is not finite."""
 
 
+_APART = 0.01  # relative spread of tilts that tell data apart
+
+
 class Watch:
     """Watches batches, weights and tilts; reads nothing back from the device until the guard checks.
 
@@ -23,6 +26,7 @@ class Watch:
 
     def __init__(self, device: torch.device) -> None:
         self._bad_batch = torch.zeros((), dtype=torch.int64, device=device)
+        self._widest = torch.zeros((), device=device)  # relative spread of the tilt
 
     def batch(self, batch: Batch, update: int) -> None:
         """Record the first update whose batch is not finite."""
@@ -41,10 +45,18 @@ class Watch:
         sums = [p.detach().sum(dtype=torch.float64) for energy in energies for p in energy.parameters()]
         return {"bad_batch": self._bad_batch, "weights": torch.stack(sums).sum()}
 
-    @staticmethod
-    def tilt(tilt: Tensor, update: int) -> dict[str, Tensor]:
-        """`tilt_spread` of tilts `(M,)` for `Guard.complaint`; nothing if it says nothing.
+    def tilts(self, tilt: Tensor) -> None:
+        """Record how far the tilts `(M,)` of an update are apart, relative to the largest."""
+        spread = (tilt.max() - tilt.min()) / tilt.abs().max().clamp_min(1e-30)
+        self._widest = torch.maximum(self._widest, spread.nan_to_num(0.0))
 
-        That is so at the first update, because a network may begin as 0 everywhere, and for a single datum.
+    def tilt(self, tilt: Tensor) -> dict[str, Tensor]:
+        """`tilt_spread` of tilts `(M,)` for `Guard.complaint`; nothing for a single datum.
+
+        Tilts that were never apart are no sign of a network that has died: it may begin as 0 everywhere, or the data
+        hardly differ (images of one pixel). The spread is then that of the largest tilt.
         """
-        return {"tilt_spread": tilt.max() - tilt.min()} if update > 1 and len(tilt) > 1 else {}
+        if len(tilt) < 2:
+            return {}
+        size = tilt.abs().max()
+        return {"tilt_spread": torch.where(self._widest > _APART, tilt.max() - tilt.min(), size + 1.0)}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ebm_control.checks import InputError
-from ebm_control.data import load_images
+from ebm_control.data import ImageSet, load_images
 from ebm_control.models import ImageModel, ImageModelSettings, ImageTrainSettings, fit_images
 from ebm_control.training import CheckpointError, load_checkpoint, save_checkpoint
 from tests.helpers import same
@@ -211,3 +211,13 @@ def test_a_run_does_not_go_on_with_another_set(tmp_path):
         InputError, match=r"^data: expected the data .* \(100 images of digits, .*got others \(100 images of"
     ):
         fit_images(replace(data, name="other"), settings, folder=tmp_path, resume=True, progress=False)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_images_of_one_pixel_train(loss):
+    pixels = (torch.rand(40, 1, 1, 1, generator=torch.Generator().manual_seed(0)) * 255).to(torch.uint8)
+    data = ImageSet("one", pixels, torch.arange(40) % 4, pixels[:8], torch.arange(8) % 4)
+    settings = ImageTrainSettings(
+        ImageModelSettings(width=8), loss=loss, updates=3, batch_size=8, langevin_steps=2, chains=16
+    )
+    assert fit_images(data, settings, progress=False).training.rollbacks == 0

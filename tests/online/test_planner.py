@@ -120,7 +120,7 @@ def test_the_environment_is_made_with_its_options():
     [
         (
             {"learner": "linear"},
-            r"kind: expected one of \('energy', 'feed-forward', 'ensemble'\), got 'linear'",
+            r"learner: expected a Learner or one of \('energy', 'feed-forward', 'ensemble'\), got 'linear'",
         ),
         ({"cost": GoalCost, "reward": print}, "cost: expected one of them, got a reward too"),
         ({"cost": 3}, "cost: expected a function, got int"),
@@ -129,8 +129,8 @@ def test_the_environment_is_made_with_its_options():
         ({"planner": print, "goal_index": (0, 1)}, "goal_index: expected None, as the planner has its own"),
         ({"planner": 3}, "planner: expected a function that makes planners, got 3"),
         ({"horizon": 0}, "horizon: expected a whole number of at least 1"),
-        ({"env": Point, "env_kwargs": {"dim": 3}}, "env_kwargs: expected None, as env is no id"),
-        ({"env_kwargs": {"nonsense": 1}}, "env: expected an environment that can be made with .*nonsense"),
+        ({"env": Point(), "env_kwargs": {"dim": 3}}, "env.*: expected"),
+        ({"env_kwargs": {"nonsense": 1}}, "env_kwargs: expected arguments that .* takes, got .*nonsense"),
     ],
 )
 def test_what_does_not_go_together_is_refused_and_named(given, message):
