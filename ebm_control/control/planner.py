@@ -124,8 +124,6 @@ def planner_for(
             does not exist; an argument is out of its range or does not apply to this kind of model.
 
     """
-    known = isinstance(model, TrajectoryModel | Baseline)
-    require(known, "model", given=shown(model), expected="a trajectory model or a baseline")
     require(preset in PRESETS, "preset", given=shown(preset), expected=f"one of {sorted(PRESETS)}")
     if weight is not None:
         require_number("weight", weight, 0)
@@ -135,6 +133,8 @@ def planner_for(
         require_flag("shooting", shooting)
     box = action_space is None or isinstance(action_space, spaces.Box)
     require(box, "action_space", given=shown(action_space), expected="a Box, or None")
+    known = isinstance(model, TrajectoryModel | Baseline)
+    require(known, "model", given=shown(model), expected="a trajectory model or a baseline")
     chosen = PRESETS[preset]
     if isinstance(model, Baseline):
         sampler = _named("cem" if sampler is None else sampler, chosen, over_actions=True)
