@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -52,6 +54,9 @@ def test_resumed_run_goes_on_with_its_events_and_repeats_none(tmp_path):
         trainer.fit(batches, steps)
 
     run(40, resume=False)
+    time.sleep(
+        1.0
+    )  # TensorBoard reads files in the order of their names: second, host, process, number as text
     run(60, resume=True)
     assert [e.step for e in read(tmp_path / "events").Scalars("loss")] == [10, 20, 30, 40, 50, 60]
 
