@@ -9,6 +9,8 @@ from ebm_control.training import Checkpoint, CheckpointError
 from ebm_control.training.checkpoint import save_model
 from tests.training.helpers import linear_buffer, tiny
 
+pytestmark = pytest.mark.slow
+
 IMAGES = ebm.ImageTrainSettings(ebm.ImageModelSettings("small", width=2), updates=1, batch_size=4)
 BASELINE = ebm.BaselineSettings(hidden=(8,), updates=2, batch_size=8)
 

@@ -13,6 +13,8 @@ from ebm_control.training import CheckpointError
 from tests.baselines.helpers import fitted, swings
 from tests.helpers import seeded
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "feed-forward": {"hidden": (16,), "updates": 60},
     "ensemble": {"hidden": (16,), "members": 3, "updates": 60},

@@ -30,6 +30,8 @@ from benchmarks.survival.processes import Ending, isolated, run
 from ebm_control.checks import InputError, require_number
 from ebm_control.training import CheckpointError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = """
 import sys

@@ -17,6 +17,8 @@ from ebm_control.data import RolloutBuffer
 from ebm_control.planning import Episodes
 from tests.cli.helpers import SMALL, read, refused
 
+pytestmark = pytest.mark.slow
+
 
 class Cart(gym.Env):
     """A cart without goals: reward -|x|, the push scaled by `gain`."""

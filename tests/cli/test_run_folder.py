@@ -12,6 +12,8 @@ from tests.cli.helpers import read, refused
 from tests.helpers import ROOT, Forked
 from tests.training.helpers import small_checkpoint
 
+pytestmark = pytest.mark.slow
+
 COMMAND = Predict(ROOT, "data.npz")
 
 

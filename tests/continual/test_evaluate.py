@@ -12,6 +12,8 @@ from ebm_control.continual.methods import NEED_BOUNDARIES
 from ebm_control.data import ImageSet, load_images
 from ebm_control.data.streams import TaskStream, split_stream
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def stream():

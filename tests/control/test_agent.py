@@ -15,6 +15,8 @@ from ebm_control.models import ModelSettings, TrainSettings, fit_model
 from ebm_control.planning import RolledOut, evaluate
 from ebm_control.samplers import MPPI, Langevin
 
+pytestmark = pytest.mark.slow
+
 SMALL = TrainSettings(
     ModelSettings(hidden=(16,), base_hidden=(32, 32)), updates=2, base_updates=400, batch_size=64
 )

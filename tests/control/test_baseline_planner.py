@@ -11,6 +11,8 @@ from ebm_control.samplers import CEM, MPPI, Geometric, Langevin, Linear
 from tests.baselines.helpers import SPACE, fitted, ring
 from tests.helpers import seeded
 
+pytestmark = pytest.mark.slow
+
 GOALS = np.array([[0.4], [-0.5], [0.9]])
 SAMPLERS = {
     "cem": CEM(6, candidates=48, elites=8, noise=0.7, smooth=False),

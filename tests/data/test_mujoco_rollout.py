@@ -13,6 +13,8 @@ from ebm_control.data.environments import plain_observation
 from ebm_control.seeds import seeds
 from tests.helpers import lines_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     "value", [0, -1, 1.5, 2.0, float("nan"), float("inf"), True, "two", [], np.float32(2)], ids=repr

@@ -9,6 +9,8 @@ import torch
 import ebm_control as ebm
 from tests.docs.examples import DOCS, examples, run_page
 
+pytestmark = pytest.mark.slow
+
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md") if "```python" in path.read_text())
 SMALL = "updates=4, base_updates=50"
 NARROW = "ebm.ModelSettings(hidden=(32, 32), base_hidden=(32, 32))"

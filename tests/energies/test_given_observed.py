@@ -13,6 +13,8 @@ from ebm_control.samplers import Annealed, noise_levels
 from tests.energies.helpers import gradient, network
 from tests.helpers import normal
 
+pytestmark = pytest.mark.slow
+
 CORRELATED = torch.tensor([[1.0, 0.72, 0.3], [0.72, 0.81, 0.2], [0.3, 0.2, 0.5]], dtype=torch.float64)
 LEVELS = noise_levels(0.02, 5.0, 60)
 

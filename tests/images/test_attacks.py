@@ -13,6 +13,8 @@ from ebm_control.images.attacks import AttackEnergy, _checkpoints, _within_ball
 from tests.helpers import seeded
 from tests.images.helpers import SHAPE, LinearLogits, images
 
+pytestmark = pytest.mark.slow
+
 PIXELS = math.prod(SHAPE)
 KINDS = pytest.mark.parametrize("adaptive", [False, True], ids=["pgd", "apgd"])
 NORMS = pytest.mark.parametrize("norm", ["linf", "l2"])

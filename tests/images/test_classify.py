@@ -13,6 +13,8 @@ from ebm_control.images.classify import parameters_of
 from tests.helpers import assert_equal_up_to_rounding, seeded
 from tests.images.helpers import DEVIATION, SHAPE, at, bowls, gaussian, gaussians, greys, images
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("level", [0.02, 0.3])
 def test_an_energy_s_logits_obey_bayes_rule(level):

@@ -10,6 +10,8 @@ from ebm_control.images import all_of, anything, compose, has
 from tests.helpers import assert_equal_up_to_rounding, seeded
 from tests.images.helpers import DEVIATION, SHAPE, at, bowls, gaussian, gaussians, greys, images
 
+pytestmark = pytest.mark.slow
+
 TONES = (0.3, 0.7)
 
 

@@ -9,6 +9,8 @@ from ebm_control.cli.figures import animation
 from ebm_control.images.grid import grid, save_grid
 from tests.helpers import Forked
 
+pytestmark = pytest.mark.slow
+
 IMAGES = torch.linspace(0, 1, 4 * 3 * 8 * 8).reshape(4, 3, 8, 8)
 
 

@@ -30,6 +30,8 @@ from tests.images.helpers import (
     mirror,
 )
 
+pytestmark = pytest.mark.slow
+
 UPPER = bottom_half(SHAPE)
 KINDS = pytest.mark.parametrize("energy", [gaussian(), mirror()], ids=["noised", "plain"])
 

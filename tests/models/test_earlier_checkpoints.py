@@ -12,6 +12,8 @@ from ebm_control.models import ImageModel, ModelSettings, TrainSettings, Traject
 from ebm_control.training.renames import settings_now, state_now, weight_now
 from tests.training.helpers import linear_buffer
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parent / "checkpoints"
 EXPECTED = json.loads((FOLDER / "expected.json").read_text())
 RUN = TrainSettings(

@@ -12,6 +12,8 @@ from ebm_control.models import TrajectoryModel, fit_model
 from ebm_control.models.recorded import COUNT, RecordedRewards
 from tests.training.helpers import tiny
 
+pytestmark = pytest.mark.slow
+
 
 def true(s, a, after):
     return after[..., 0] - 0.1 * a[..., 0] ** 2

@@ -8,6 +8,8 @@ from ebm_control.energies import RewardCost
 from ebm_control.models import EndNetwork, RewardNetwork, fit_ends, fit_reward
 from ebm_control.training.regression import seeded
 
+pytestmark = pytest.mark.slow
+
 
 def rollouts(rewards, episodes=20, length=25, seed=0):
     """Walks in the plane with one action, rewarded by a function of states, actions and next states."""

@@ -22,6 +22,8 @@ from ebm_control.training import CheckpointError
 from tests.helpers import seeded
 from tests.training.helpers import linear_buffer, tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model():

@@ -10,6 +10,8 @@ from ebm_control.models.trajectory_fit import batches_for, trainer_for
 from tests.helpers import same
 from tests.training.helpers import linear_buffer, tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pendulum() -> tuple[RolloutBuffer, RolloutBuffer]:

@@ -19,6 +19,8 @@ from tests.data.environments import Point
 from tests.data.test_goals import Shown
 from tests.online.helpers import PARTICLE, SPACE, baseline_learner
 
+pytestmark = pytest.mark.slow
+
 SHORT = OnlineSettings(steps=240, environments=4, warm_up=200, every=100, growth=0.0)
 
 

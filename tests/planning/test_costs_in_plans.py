@@ -20,6 +20,8 @@ from tests.planning.helpers import (
     plain_planner,
 )
 
+pytestmark = pytest.mark.slow
+
 BOX = np.array([[[0.15, -0.12], [0.35, 0.1]]])
 START, GOAL = torch.zeros(1, 2), torch.tensor([[1.0, 0.0]])  # (0.5, 0) in raw units, straight behind the box
 

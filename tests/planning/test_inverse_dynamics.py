@@ -12,6 +12,8 @@ from ebm_control.models import ModelSettings, TrainSettings, fit_model
 from ebm_control.planning import ClosedForm, LearnedInverse, MPCAgent, RecursiveLeastSquares, run_episodes
 from tests.planning.helpers import LAYOUT, NORMALIZER, SCALE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def rollouts():

@@ -29,6 +29,8 @@ from tests.training.helpers import (
     two_modes,
 )
 
+pytestmark = pytest.mark.slow
+
 FILES = ["weights.safetensors", "settings.json", "state.pt"]
 
 

@@ -37,6 +37,8 @@ from tests.training.helpers import (
     two_modes,
 )
 
+pytestmark = pytest.mark.slow
+
 QUICK = Guard(every=5, snapshot_every=10, max_rollbacks=2)
 HEALTHY = {"loss": 1.0, "gap": -3.0, "gradient_norm": 2.0, "max_tilt": 5.0}
 

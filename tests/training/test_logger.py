@@ -8,6 +8,8 @@ from ebm_control.training import Logger, SampleBuffer, Trainer, uniform
 from tests.training.helpers import ConvolutionEnergy, Resampled, toy_trainer, two_modes
 from tests.training.test_trainer import bars
 
+pytestmark = pytest.mark.slow
+
 
 def read(folder) -> EventAccumulator:
     return EventAccumulator(str(folder), size_guidance={"histograms": 0, "images": 0, "scalars": 0}).Reload()

@@ -33,6 +33,8 @@ from tests.training.helpers import (
     two_modes,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def model_density(energy: torch.nn.Module, points: Tensor) -> Tensor:
     with torch.no_grad():

@@ -17,6 +17,8 @@ from ebm_control.samplers import Langevin
 from tests.energies.helpers import gradient
 from tests.helpers import normal
 
+pytestmark = pytest.mark.slow
+
 PLANE = TrajectoryLayout(2, 1)
 RING = TrajectoryLayout(2, 1, periods=(2.0, 0.0))
 WIDTH = 0.1

@@ -15,6 +15,8 @@ from ebm_control.training.objectives.score_matching import DenoisingScoreMatchin
 from tests.helpers import same
 from tests.training.helpers import TiltedGaussian
 
+pytestmark = pytest.mark.slow
+
 SHAPE, CLASSES = (1, 8, 8), 4
 NOISE = (0.1, 2.0)
 

@@ -22,6 +22,8 @@ from ebm_control.training.objectives.kl import ImprovedContrastiveDivergence, en
 from ebm_control.training.objectives.score_matching import DenoisingScoreMatching
 from tests.training.helpers import TiltedGaussian
 
+pytestmark = pytest.mark.slow
+
 
 class Batches:
     """Two clusters on a line, three quarters of all data on the right."""
