@@ -6,6 +6,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+import ebm_envs  # noqa: F401  (registers `ebm/...`, for ids to work after this import alone)
+
 if TYPE_CHECKING:
     __version__: str
     from ebm_control.baselines import Baseline, BaselineSettings, fit_baseline

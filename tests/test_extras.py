@@ -179,3 +179,11 @@ def test_drawing_figures_leaves_the_backend_of_matplotlib_alone(tmp_path):
     draw_accuracies(tmp_path / "a.png", {"one": np.eye(2)})
     assert matplotlib.rcParams._get("backend") == before
     assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_importing_the_package_registers_its_environments_and_loads_no_torch():
+    code = (
+        "import sys, ebm_control, gymnasium; gymnasium.spec('ebm/Reacher-v0'); print('torch' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
