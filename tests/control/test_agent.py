@@ -3,14 +3,13 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 from gymnasium.spaces import Box
 
 from ebm_control.baselines import BaselineSettings, fit_baseline
 from ebm_control.checks import InputError
 from ebm_control.control import make_agent
 from ebm_control.data import collect
-from ebm_control.energies import GoalCost, RewardCost, SmoothnessCost
+from ebm_control.energies import RewardCost, SmoothnessCost
 from ebm_control.models import ModelSettings, TrainSettings, fit_model
 from ebm_control.planning import RolledOut, evaluate
 from ebm_control.samplers import MPPI, Langevin
@@ -146,8 +145,3 @@ def test_what_is_no_model_or_no_agent_is_named(model, particle):
         make_agent(particle[0], "ebm/Particle-v0", goal_index=(0,))
     with pytest.raises(InputError, match=r"^sampler: expected a sampler"):
         model.predict(np.zeros((1, 1)), np.zeros((1, 2, 1)), horizon=2, sampler="langevin")
-
-
-def test_the_planner_is_where_the_model_is(model):
-    agent = make_agent(model, Mass(), cost=GoalCost(model.layout, (0,)), horizon=3)
-    assert agent.device == torch.device("cpu")
