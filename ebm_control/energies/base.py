@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,35 @@ class Energy(nn.Module, ABC):
             `(B,)` energies.
 
         """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # A subclass with another energy must not inherit a gradient that is written out for its parent's.
+        super().__init_subclass__(**kwargs)
+        if not {"forward", "split"} & set(vars(cls)):
+            return
+        for name in ("value_and_gradient",):
+            if name not in vars(cls):
+                setattr(cls, name, vars(Energy)[name])
+
+    def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Energy of each sample and its gradient with respect to the sample, detached.
+
+        By automatic differentiation. Subclasses may write the gradient out, which is faster for small networks.
+        Neither returns a graph: use `torch.autograd.grad` of the energy for second derivatives.
+
+        Args:
+            x: `(B, *shape)` samples.
+            context: `(B, ...)` what the energy is conditioned on, or None.
+
+        Returns:
+            `(B,)` energies and `(B, *shape)` gradients.
+
+        """
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            energy = self(x, context)
+            (gradient,) = torch.autograd.grad(energy, x, torch.ones_like(energy))
+        return energy.detach(), gradient.detach()
 
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Energy as `(base, tilt)`, each `(B,)`; `forward` is their sum.
@@ -102,6 +132,12 @@ class Sum(SplitEnergy):
         bases, tilts = zip(*(_split(term, x, context) for term in self.terms), strict=True)
         return sum(bases[1:], bases[0]), sum(tilts[1:], tilts[0])
 
+    def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Sum of the terms' energies `(B,)` and of their gradients."""
+        parts = [_value_and_gradient(term, x, context) for term in self.terms]
+        energies, gradients = zip(*parts, strict=True)
+        return sum(energies[1:], energies[0]), sum(gradients[1:], gradients[0])
+
 
 class Scaled(Energy):
     """`E(x) = factor * E_0(x)`; `factor` is 1/T for a temperature and -1 for a negation."""
@@ -120,6 +156,11 @@ class Scaled(Energy):
         """The factor times the base and times the tilt, `(B,)` each."""
         base, tilt = _split(self.energy, x, context)
         return self.factor * base, self.factor * tilt
+
+    def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The factor times the energy `(B,)` and times its gradient."""
+        energy, gradient = _value_and_gradient(self.energy, x, context)
+        return self.factor * energy, self.factor * gradient
 
     def extra_repr(self) -> str:
         """Show the factor in the module's printout."""
@@ -156,6 +197,15 @@ class Mixture(Energy):
         energies = torch.stack([energy(x, context) for energy in self.energies], dim=-1)
         return -torch.logsumexp(self.log_weights.to(energies) - energies, dim=-1)
 
+    def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Energy `(B,)` and gradient: that of the components, averaged with their probabilities given `x`."""
+        parts = [_value_and_gradient(energy, x, context) for energy in self.energies]
+        energies = torch.stack([energy for energy, _ in parts], dim=-1)
+        logits = self.log_weights.to(energies) - energies
+        weights = logits.softmax(dim=-1).reshape(len(x), *[1] * (x.ndim - 1), -1)
+        gradient = (weights * torch.stack([gradient for _, gradient in parts], dim=-1)).sum(dim=-1)
+        return -torch.logsumexp(logits, dim=-1), gradient
+
 
 def mixture(energies: Sequence[Energy], weights: Sequence[float] | None = None) -> Mixture:
     """Mixture of energies: a sample is likely where any component finds it likely. See `Mixture`."""
@@ -166,3 +216,8 @@ def _split(module: nn.Module, x: Tensor, context: Tensor | None) -> tuple[Tensor
     """`split` of a module that is an energy (torch's containers lose the type of their items)."""
     assert isinstance(module, Energy)
     return module.split(x, context)
+
+
+def _value_and_gradient(module: nn.Module, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    assert isinstance(module, Energy)
+    return module.value_and_gradient(x, context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -13,6 +13,39 @@ from ebm_control.checks import require, require_number, require_widths
 from ebm_control.tensors import ordinary_tensors
 
 HEADS = 4  # attention heads
+Pullback = Callable[[Tensor], Tensor]
+
+
+def with_pullback(network: nn.Module, x: Tensor) -> tuple[Tensor, Pullback]:
+    """Outputs of a network and its vector-Jacobian product, both detached.
+
+    Args:
+        network: `(..., inputs) -> (..., outputs)`; its own `with_pullback` is used if it has one.
+        x: `(..., inputs)`.
+
+    Returns:
+        outputs `(..., outputs)`, and a function from gradients with respect to them `(..., outputs)`, or `(K, ...,
+        outputs)` for K of them at once, to gradients with respect to `x`, `(..., inputs)` or `(K, ..., inputs)`.
+
+    """
+    if isinstance(network, MLP | FourierMLP) and network.written_out:
+        return network.with_pullback(x)
+    return _pullback_by_autograd(network, x)
+
+
+def _pullback_by_autograd(network: nn.Module, x: Tensor) -> tuple[Tensor, Pullback]:
+    with torch.enable_grad():
+        given = x.detach().requires_grad_()
+        outputs = network(given)
+
+    def pullback(cotangent: Tensor) -> Tensor:
+        several = cotangent.ndim > outputs.ndim
+        (gradient,) = torch.autograd.grad(
+            outputs, given, cotangent, retain_graph=True, is_grads_batched=several
+        )
+        return gradient
+
+    return outputs.detach(), pullback
 
 
 class MLP(nn.Module):
@@ -49,6 +82,39 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Outputs of the network: `(..., inputs) -> (..., outputs)`."""
         return self.layers(x)
+
+    @property
+    def written_out(self) -> bool:
+        """Whether `with_pullback` knows all layers; a subclass or a hook may do something else."""
+        own = type(self).forward is MLP.forward
+        return own and all(isinstance(layer, nn.Linear | nn.SiLU) for layer in self.layers)
+
+    def with_pullback(self, x: Tensor) -> tuple[Tensor, Pullback]:
+        """Outputs and vector-Jacobian product by matrix products alone; see `with_pullback`."""
+        h = x.detach().reshape(-1, x.shape[-1])
+        kept: list[Tensor] = []
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                weight = layer.weight.detach()
+                h = torch.addmm(layer.bias.detach(), h, weight.t())
+                kept.append(weight)
+            else:
+                kept.append(h)
+                h = torch.nn.functional.silu(h)
+        shape = x.shape[:-1]
+
+        def pullback(cotangent: Tensor) -> Tensor:
+            lead = cotangent.shape[: cotangent.ndim - len(shape) - 1]
+            g = cotangent.reshape(-1, cotangent.shape[-1])
+            for i in range(len(kept) - 1, -1, -1):
+                if i % 2 == 0:
+                    g = g @ kept[i]
+                else:
+                    z = kept[i] if not lead else kept[i].expand(*lead, *kept[i].shape).reshape(g.shape)
+                    g = torch.ops.aten.silu_backward(g, z)
+            return g.reshape(*lead, *shape, -1)
+
+        return h.reshape(*shape, -1), pullback
 
 
 class FourierMLP(nn.Module):
@@ -92,6 +158,27 @@ class FourierMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Outputs of the network: `(..., inputs) -> (..., outputs)`."""
         return self.network(torch.cat([x, waves(x[..., : self.features], self.directions)], dim=-1))
+
+    @property
+    def written_out(self) -> bool:
+        """Whether `with_pullback` knows all layers; see `MLP.written_out`."""
+        return type(self).forward is FourierMLP.forward and self.network.written_out
+
+    def with_pullback(self, x: Tensor) -> tuple[Tensor, Pullback]:
+        """Outputs and vector-Jacobian product; see `with_pullback`."""
+        x, inputs = x.detach(), x.shape[-1]
+        angle = x[..., : self.features] @ self.directions
+        sine, cosine = angle.sin(), angle.cos()
+        outputs, inner = self.network.with_pullback(torch.cat([x, sine, cosine], dim=-1))
+
+        def pullback(cotangent: Tensor) -> Tensor:
+            g = inner(cotangent)
+            by_sine, by_cosine = g[..., inputs:].chunk(2, dim=-1)
+            direct = g[..., :inputs].clone()
+            direct[..., : self.features] += (by_sine * cosine - by_cosine * sine) @ self.directions.t()
+            return direct
+
+        return outputs, pullback
 
 
 def random_directions(features: int, frequencies: int, bandwidth: float) -> Tensor:

@@ -40,24 +40,23 @@ class Target:
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energies `(B,)` and gradients in the shape of `x`, 0 at fixed coordinates."""
-        if torch.compiler.is_compiling():  # the compiler traces functional gradients; eager is faster without
+        if torch.compiler.is_compiling():  # the compiler traces functional gradients
 
             def total(x: Tensor) -> tuple[Tensor, Tensor]:
                 energy = self.energy(x, self.context)
                 return energy.sum(), energy
 
             gradient, (_, energy) = torch.func.grad_and_value(total, has_aux=True)(x)
-        else:
-            with torch.enable_grad():
-                if not (self.differentiable and x.requires_grad):
-                    x = x.detach().requires_grad_()
-                energy = self.energy(x, self.context)
-                (gradient,) = torch.autograd.grad(
-                    energy, x, torch.ones_like(energy), create_graph=self.differentiable
-                )
-        if self.differentiable:
+            return energy.detach(), self.mask(gradient.detach())
+        if not self.differentiable:
+            energy, gradient = self.energy.value_and_gradient(x, self.context)
             return energy, self.mask(gradient)
-        return energy.detach(), self.mask(gradient.detach())
+        with torch.enable_grad():
+            if not x.requires_grad:
+                x = x.detach().requires_grad_()
+            energy = self.energy(x, self.context)
+            (gradient,) = torch.autograd.grad(energy, x, torch.ones_like(energy), create_graph=True)
+        return energy, self.mask(gradient)
 
     def at(self, level: Tensor) -> Target:
         """The same target with the last coordinate of every context set to `level`, a scalar."""
