@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from numbers import Real
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ebm_control.checks import is_sequence, require, require_number, shown
+from ebm_control.energies.curvature import Quadratic, add_bands, neighbour_curvature
 from ebm_control.tensors import ordinary_tensors
 
 
@@ -39,7 +41,7 @@ class Energy(nn.Module, ABC):
         super().__init_subclass__(**kwargs)
         if not {"forward", "split"} & set(vars(cls)):
             return
-        for name in ("value_and_gradient",):
+        for name in ("value_and_gradient", "curvature", "quadratic"):
             if name not in vars(cls):
                 setattr(cls, name, vars(Energy)[name])
 
@@ -62,6 +64,29 @@ class Energy(nn.Module, ABC):
             energy = self(x, context)
             (gradient,) = torch.autograd.grad(energy, x, torch.ones_like(energy))
         return energy.detach(), gradient.detach()
+
+    def quadratic(self, x: Tensor, context: Tensor | None = None) -> Quadratic:
+        """Energy, exact gradient and positive semi-definite curvature at trajectories, for second-order samplers.
+
+        Args:
+            x: `(B, T, D)` trajectories.
+            context: `(B, ...)` what the energy is conditioned on, or None.
+
+        """
+        energy, gradient = self.value_and_gradient(x, context)
+        return Quadratic(energy, gradient, self.curvature(x, context))
+
+    def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Bands of a positive semi-definite approximation of the Hessian; see `Quadratic`.
+
+        By automatic differentiation. For trajectories `(B, T, D)` it is taken as if each time step were coupled with
+        its neighbours only; samples of other shapes count as one time step. Energies that are near a sum of squares
+        give their Gauss-Newton matrix instead.
+        """
+        if x.ndim == 3:
+            return neighbour_curvature(lambda given: self(given, context), x)
+        one = x.reshape(len(x), 1, -1)
+        return neighbour_curvature(lambda given: self(given.reshape(x.shape), context), one)
 
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Energy as `(base, tilt)`, each `(B,)`; `forward` is their sum.
@@ -132,9 +157,19 @@ class Sum(SplitEnergy):
         bases, tilts = zip(*(_split(term, x, context) for term in self.terms), strict=True)
         return sum(bases[1:], bases[0]), sum(tilts[1:], tilts[0])
 
+    def quadratic(self, x: Tensor, context: Tensor | None = None) -> Quadratic:
+        """Sum of the terms' quadratic models."""
+        first, *rest = [_energy(term).quadratic(x, context) for term in self.terms]
+        return sum(rest, first)
+
+    def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Sum of the terms' curvatures."""
+        first, *rest = [_energy(term).curvature(x, context) for term in self.terms]
+        return functools.reduce(add_bands, rest, first)
+
     def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Sum of the terms' energies `(B,)` and of their gradients."""
-        parts = [_value_and_gradient(term, x, context) for term in self.terms]
+        parts = [_energy(term).value_and_gradient(x, context) for term in self.terms]
         energies, gradients = zip(*parts, strict=True)
         return sum(energies[1:], energies[0]), sum(gradients[1:], gradients[0])
 
@@ -157,9 +192,17 @@ class Scaled(Energy):
         base, tilt = _split(self.energy, x, context)
         return self.factor * base, self.factor * tilt
 
+    def quadratic(self, x: Tensor, context: Tensor | None = None) -> Quadratic:
+        """The factor times the energy's quadratic model; the curvature stays positive semi-definite."""
+        return self.energy.quadratic(x, context).scaled(self.factor)
+
+    def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The factor's magnitude times the energy's curvature."""
+        return tuple(abs(self.factor) * band for band in self.energy.curvature(x, context))
+
     def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The factor times the energy `(B,)` and times its gradient."""
-        energy, gradient = _value_and_gradient(self.energy, x, context)
+        energy, gradient = self.energy.value_and_gradient(x, context)
         return self.factor * energy, self.factor * gradient
 
     def extra_repr(self) -> str:
@@ -197,14 +240,26 @@ class Mixture(Energy):
         energies = torch.stack([energy(x, context) for energy in self.energies], dim=-1)
         return -torch.logsumexp(self.log_weights.to(energies) - energies, dim=-1)
 
+    def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Curvatures of the components, averaged with their probabilities given `x`."""
+        weights = self.probabilities(torch.stack([energy(x, context) for energy in self.energies], dim=-1))
+        parts = [
+            [weights[:, i, None, None, None] * band for band in _energy(energy).curvature(x, context)]
+            for i, energy in enumerate(self.energies)
+        ]
+        return tuple(functools.reduce(add_bands, parts[1:], parts[0]))
+
     def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Energy `(B,)` and gradient: that of the components, averaged with their probabilities given `x`."""
-        parts = [_value_and_gradient(energy, x, context) for energy in self.energies]
+        parts = [_energy(energy).value_and_gradient(x, context) for energy in self.energies]
         energies = torch.stack([energy for energy, _ in parts], dim=-1)
-        logits = self.log_weights.to(energies) - energies
-        weights = logits.softmax(dim=-1).reshape(len(x), *[1] * (x.ndim - 1), -1)
+        weights = self.probabilities(energies).reshape(len(x), *[1] * (x.ndim - 1), -1)
         gradient = (weights * torch.stack([gradient for _, gradient in parts], dim=-1)).sum(dim=-1)
-        return -torch.logsumexp(logits, dim=-1), gradient
+        return -torch.logsumexp(self.log_weights.to(energies) - energies, dim=-1), gradient
+
+    def probabilities(self, energies: Tensor) -> Tensor:
+        """Probability of each component given a sample, from the components' energies `(B, components)`."""
+        return (self.log_weights.to(energies) - energies).softmax(dim=-1)
 
 
 def mixture(energies: Sequence[Energy], weights: Sequence[float] | None = None) -> Mixture:
@@ -213,11 +268,10 @@ def mixture(energies: Sequence[Energy], weights: Sequence[float] | None = None) 
 
 
 def _split(module: nn.Module, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-    """`split` of a module that is an energy (torch's containers lose the type of their items)."""
-    assert isinstance(module, Energy)
-    return module.split(x, context)
+    return _energy(module).split(x, context)
 
 
-def _value_and_gradient(module: nn.Module, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+def _energy(module: nn.Module) -> Energy:
+    """The module as an energy (torch's containers lose the type of their items)."""
     assert isinstance(module, Energy)
-    return module.value_and_gradient(x, context)
+    return module

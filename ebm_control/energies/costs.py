@@ -14,8 +14,11 @@ from torch import Tensor
 
 from ebm_control.checks import require, require_finite, require_flag, require_number, require_shape
 from ebm_control.energies.base import Energy
+from ebm_control.energies.curvature import window_bands, window_curvature
 from ebm_control.energies.layout import TrajectoryLayout, pick, require_index
 from ebm_control.tensors import as_tensor, ordinary_tensors, outside_inference_mode
+
+_TIP = 1e-3  # distance below which a curvature stops growing where a cost has a kink, in the units of `x`
 
 
 class GoalCost(Energy):
@@ -88,6 +91,22 @@ class GoalCost(Energy):
         delta = self.goal_layout.difference(rows, goal.unsqueeze(-2))
         return distance(delta, self.norm, self.smooth).sum(dim=1)
 
+    def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Bands of the curvature: of "l1" and "l2" that of the quadratic that touches them from above."""
+        goal = per_chain(self.goal, x.shape[0]) if self.goal.ndim == 2 else self.goal
+        first = x.shape[1] - 1 if self.last_only else 1
+        delta = self.goal_layout.difference(pick(x[:, first:], self.index), goal.unsqueeze(-2))
+        if self.norm == "squared":
+            slope = torch.ones_like(delta)
+        else:
+            square = delta.square()
+            square = square.sum(dim=-1, keepdim=True) if self.norm == "l2" else square
+            slope = (square + max(self.smooth, _TIP) ** 2).rsqrt().expand_as(delta)
+        diagonal = torch.zeros_like(x)
+        for place, i in enumerate(self.index):
+            diagonal[:, first:, i] = slope[..., place]
+        return (torch.diag_embed(diagonal),)
+
 
 class SmoothnessCost(Energy):
     """Half the squared finite difference of a trajectory, summed over time.
@@ -115,6 +134,20 @@ class SmoothnessCost(Energy):
         if self.order == 2:
             step = step.diff(dim=1)
         return 0.5 * step.square().sum(dim=(1, 2))
+
+    def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Bands of the Hessian, which is constant."""
+        layout, states = self.layout, self.of == "states"
+        length = x.shape[1] if states else x.shape[1] - 1  # the last time step's action has no effect
+        weights = (-1.0, 1.0) if self.order == 1 else (1.0, -2.0, 1.0)
+        width = len(weights)
+        if length < width:
+            return (x.new_zeros(*x.shape, x.shape[-1]),)
+        chosen = torch.zeros(layout.dim, device=x.device, dtype=x.dtype)
+        chosen[slice(layout.obs_dim) if states else slice(layout.obs_dim, layout.dim)] = 1.0
+        block = torch.diag(chosen).expand(len(x), length - width + 1, -1, -1)
+        blocks = {(i, j): weights[i] * weights[j] * block for i in range(width) for j in range(i, width)}
+        return window_bands(blocks, x.shape[1])
 
 
 class BoxObstacle(Energy):
@@ -168,6 +201,30 @@ class BoxObstacle(Energy):
         depth = torch.minimum(dense - boxes[..., 0, :], boxes[..., 1, :] - dense).amin(dim=-1)
         return torch.relu(depth + self.margin).sum(dim=(1, 2))
 
+    def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Bands of the curvature of the quadratic that touches each point's depth from above."""
+        points = pick(x, self.index)
+        weight = torch.linspace(0, 1, self.between + 2, device=x.device, dtype=x.dtype)[:, None]
+        dense = points[:, :-1, None] + weight * (points[:, 1:, None] - points[:, :-1, None])
+        boxes = per_chain(self.boxes, len(x))[:, None, None] if self.boxes.ndim == 4 else self.boxes
+        inside = dense.unsqueeze(3)
+        nearest = torch.minimum(inside - boxes[..., 0, :], boxes[..., 1, :] - inside)
+        depth, face = nearest.min(dim=-1)
+        depth = depth + self.margin
+        share = torch.where(depth > 0, 1 / depth.clamp_min(_TIP), 0.0)
+        share[:, 1:, 0] = 0  # each time step is the last point of one segment and the first of the next
+        slopes = torch.zeros_like(nearest).scatter_(-1, face.unsqueeze(-1), share.unsqueeze(-1)).sum(dim=3)
+        blocks = {}
+        for (i, j), product in {
+            (0, 0): (1 - weight) ** 2,
+            (0, 1): (1 - weight) * weight,
+            (1, 1): weight**2,
+        }.items():
+            diagonal = x.new_zeros(len(x), x.shape[1] - 1, x.shape[2])
+            diagonal[..., self.index] = (product * slopes).sum(dim=2)
+            blocks[i, j] = torch.diag_embed(diagonal)
+        return window_bands(blocks, x.shape[1])
+
 
 class BoundCost(Energy):
     """Squared excess of chosen coordinates beyond bounds: keeps plans inside a workspace or a speed limit.
@@ -208,6 +265,13 @@ class BoundCost(Energy):
         excess = torch.relu(part - self.high) + torch.relu(self.low - part)
         return 0.5 * excess.square().sum(dim=(1, 2))
 
+    def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Bands of the Hessian: 1 for coordinates beyond a bound."""
+        part = pick(x, self.index)
+        diagonal = torch.zeros_like(x)
+        diagonal[..., self.index] = ((part > self.high) | (part < self.low)).to(x.dtype)
+        return (torch.diag_embed(diagonal),)
+
 
 class SpeedCost(Energy):
     """Half the squared excess of each displacement over a limit: a speed limit, summed over time.
@@ -237,6 +301,15 @@ class SpeedCost(Energy):
         states = self.layout.states(x)
         step = self.layout.difference(states[:, 1:], states[:, :-1]).abs()
         return 0.5 * torch.relu(step - self.limit).square().sum(dim=(1, 2))
+
+    def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Bands of the Hessian: 1 for displacements beyond the limit."""
+        states = self.layout.states(x)
+        step = self.layout.difference(states[:, 1:], states[:, :-1]).abs()
+        diagonal = x.new_zeros(len(x), x.shape[1] - 1, x.shape[2])
+        diagonal[..., : self.layout.obs_dim] = (step > self.limit).to(x.dtype)
+        block = torch.diag_embed(diagonal)
+        return window_bands({(0, 0): block, (0, 1): -block, (1, 1): block}, x.shape[1])
 
 
 class RewardCost(Energy):
@@ -278,6 +351,10 @@ class RewardCost(Energy):
         require(isinstance(value, Tensor), "reward(...)", given=given, expected="a tensor")
         require_shape("reward(...)", value, (x.shape[0], x.shape[1] - 1))
         return -value.to(x.dtype).sum(dim=1)
+
+    def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Bands of the Hessian, with the absolute eigenvalues of that of each transition."""
+        return window_curvature(self, x)
 
 
 def _figures(argument: str, value: Tensor | ArrayLike) -> Tensor:

@@ -124,6 +124,30 @@ class TrajectoryLayout:
         angle = torch.cat(angles, dim=-1)
         return torch.cat([*plain, angle.sin(), angle.cos()], dim=-1)
 
+    def features_pullback(self, states: Tensor, gradient: Tensor) -> Tensor:
+        """Gradient with respect to states `(..., obs_dim)`, from that with respect to their features.
+
+        `gradient` is `(..., feature_dim)`, or `(K, ..., feature_dim)` for K gradients at once.
+        """
+        if not self.periodic:
+            return gradient
+        count = len(self.periodic)
+        plain = self.obs_dim - count
+        by_sine, by_cosine = gradient[..., plain : plain + count], gradient[..., plain + count :]
+        parts, i, j = [], 0, 0
+        for columns, period in self._runs():
+            width = columns.stop - columns.start
+            if period == 0:
+                parts.append(gradient[..., i : i + width])
+                i += width
+                continue
+            rate = 2 * math.pi / period
+            angle = states[..., columns] * rate
+            slope = by_sine[..., j : j + width] * angle.cos() - by_cosine[..., j : j + width] * angle.sin()
+            parts.append(rate * slope)
+            j += width
+        return torch.cat(parts, dim=-1)
+
     def _runs(self) -> list[tuple[slice, float]]:
         """Slices of neighbouring coordinates with equal period, each with that period.
 

@@ -17,9 +17,11 @@ from ebm_control.checks import (
 )
 from ebm_control.energies.base import SplitEnergy
 from ebm_control.energies.base_measure import BaseMeasure, RegressionBase
+from ebm_control.energies.curvature import Quadratic
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP, TemporalConvolution
 from ebm_control.energies.noise import noised_residual, split_context
+from ebm_control.energies.transition_curvature import transition_quadratic
 from ebm_control.tensors import cast_like, ordinary_tensors
 
 
@@ -148,6 +150,14 @@ class TransitionEnergy(SplitEnergy):
         if self.base is None and noise is None:
             return torch.zeros_like(tilt), tilt
         return 0.5 * residual.square().sum(dim=(1, 2)), tilt
+
+    def quadratic(self, x: Tensor, context: Tensor | None = None) -> Quadratic:
+        """Energy, gradient and Gauss-Newton curvature; see `transition_quadratic`."""
+        return transition_quadratic(self, x, context)
+
+    def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Bands of the Gauss-Newton curvature; see `transition_quadratic`."""
+        return self.quadratic(x, context).bands
 
     def windows(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The base's inputs and outputs for every window of `x`.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from ebm_control.checks import require
 from ebm_control.energies.base import Energy
+from ebm_control.energies.curvature import Quadratic
 
 State = dict[str, Tensor]  # "x" (B, *shape), "energy" (B,) and whatever else the kernel carries
 Info = dict[str, Tensor]  # one value per chain (B,); the loop averages floats over chains and sums the rest
@@ -57,6 +59,29 @@ class Target:
             energy = self.energy(x, self.context)
             (gradient,) = torch.autograd.grad(energy, x, torch.ones_like(energy), create_graph=True)
         return energy, self.mask(gradient)
+
+    def quadratic(self, x: Tensor) -> Quadratic:
+        """Energy, gradient (0 at fixed coordinates) and curvature of each sample; not differentiable.
+
+        Raises:
+            InputError: a differentiable step was asked for.
+
+        """
+        require(
+            not self.differentiable,
+            "sampler",
+            given="a second-order one",
+            expected="a first-order one for a differentiable step",
+        )
+        model = self.energy.quadratic(x, self.context)
+        return replace(model, gradient=self.mask(model.gradient))
+
+    def movable(self, x: Tensor, gradient: Tensor) -> Tensor | None:
+        """Coordinates that a step along `-gradient` may move: neither fixed nor pushed out of a bound; None for all."""
+        if self.low is None or self.high is None:
+            return self.free
+        inside = ~(((x <= self.low) & (gradient > 0)) | ((x >= self.high) & (gradient < 0)))
+        return inside if self.free is None else inside & self.free
 
     def at(self, level: Tensor) -> Target:
         """The same target with the last coordinate of every context set to `level`, a scalar."""

@@ -1,0 +1,282 @@
+"""Second-order models of energies of trajectories: energy, gradient and a banded, positive semi-definite curvature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """An energy near trajectories `x` `(B, T, D)`: `E(x + d) ≈ energy + gradient · d + ½ dᵀ C d`.
+
+    `C` is symmetric and positive semi-definite. It couples time steps that are less than `len(bands)` apart.
+
+    Attributes:
+        energy: `(B,)` energy at `x`.
+        gradient: `(B, T, D)` its exact gradient.
+        bands: blocks of `C`: `bands[k]` `(B, T-k, D, D)` couples time step `t` (rows) with `t + k` (columns).
+
+    """
+
+    energy: Tensor
+    gradient: Tensor
+    bands: tuple[Tensor, ...]
+
+    def __add__(self, other: Quadratic) -> Quadratic:
+        return Quadratic(
+            self.energy + other.energy, self.gradient + other.gradient, add_bands(self.bands, other.bands)
+        )
+
+    def scaled(self, factor: float) -> Quadratic:
+        """The model of `factor * E`. A negative factor makes the curvature that of `|factor| * E`, which stays PSD."""
+        bands = tuple(abs(factor) * band for band in self.bands)
+        return Quadratic(factor * self.energy, factor * self.gradient, bands)
+
+    def times(self, d: Tensor) -> Tensor:
+        """`C d` for displacements `d` `(B, T, D)`."""
+        result = torch.zeros_like(d)
+        for k, band in enumerate(self.bands):
+            length = d.shape[1] - k
+            result[:, :length] += (band @ d[:, k:, :, None]).squeeze(-1)
+            if k:
+                result[:, k:] += (band.mT @ d[:, :length, :, None]).squeeze(-1)
+        return result
+
+
+def add_bands(first: Sequence[Tensor], second: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Sum of two banded matrices of equal size; the number of bands may differ."""
+    pairs = zip_longest(first, second)
+    return tuple(b if a is None else a if b is None else a + b for a, b in pairs)
+
+
+def gauss_newton(jacobian: Sequence[Tensor], length: int) -> tuple[Tensor, ...]:
+    """Bands of `Σ_t J_tᵀ J_t` for residuals of windows of neighbouring time steps.
+
+    Args:
+        jacobian: derivatives of the residuals of each window with respect to the time steps of the window, the first
+            one first: `(B, windows, residuals, D)` each. Window `t` begins at time step `t`.
+        length: time steps `T` of the trajectories.
+
+    """
+    transposed = [part.mT for part in jacobian]
+    return window_bands(
+        {(i, j): transposed[i] @ jacobian[j] for i in range(len(jacobian)) for j in range(i, len(jacobian))},
+        length,
+    )
+
+
+def window_bands(blocks: dict[tuple[int, int], Tensor], length: int) -> tuple[Tensor, ...]:
+    """Bands of a sum over windows: `blocks[i, j]` `(B, windows, D, D)` couples steps `i <= j` of each window."""
+    width = 1 + max(j for _, j in blocks)
+    some = next(iter(blocks.values()))
+    batch, count, dim = some.shape[:3]
+    bands = [some.new_zeros(batch, length - k, dim, dim) for k in range(width)]
+    for (i, j), block in blocks.items():
+        bands[j - i][:, i : i + count] += block
+    return tuple(bands)
+
+
+def positive(matrix: Tensor) -> Tensor:
+    """Symmetric matrices `(..., n, n)` with their eigenvalues replaced by the absolute values.
+
+    Only the coordinates that occur in some matrix of the batch are decomposed.
+    """
+    used = matrix.abs().flatten(0, -3).amax(dim=(0, 2)) > 0
+    index = used.nonzero().flatten()
+    if len(index) == 0:
+        return matrix
+    part = matrix[..., index[:, None], index]
+    values, vectors = torch.linalg.eigh(0.5 * (part + part.mT))
+    part = (vectors * values.abs().unsqueeze(-2)) @ vectors.mT
+    if len(index) == matrix.shape[-1]:
+        return part
+    result = torch.zeros_like(matrix)
+    result[..., index[:, None], index] = part
+    return result
+
+
+def window_curvature(energy: Callable[[Tensor], Tensor], x: Tensor, window: int = 2) -> tuple[Tensor, ...]:
+    """Bands of an energy that is a sum over windows of time steps: their Hessians with absolute eigenvalues.
+
+    Args:
+        energy: maps trajectories of one window each `(n, window, D)` to energies `(n,)`; twice differentiable.
+        x: `(B, T, D)`.
+        window: time steps of a window.
+
+    """
+    batch, length, dim = x.shape
+    count, size = length - window + 1, window * dim
+    parts = x.detach().unfold(1, window, 1).transpose(2, 3).reshape(batch * count, window, dim)
+    with torch.enable_grad():
+        parts = parts.clone().requires_grad_()
+        hessian = _hessian(energy(parts), parts).reshape(-1, size, size)
+    whole = positive(torch.nan_to_num(hessian, 0.0, 0.0, 0.0)).reshape(batch, count, window, dim, window, dim)
+    pairs = [(i, j) for i in range(window) for j in range(i, window)]
+    return window_bands({(i, j): whole[:, :, i, :, j] for i, j in pairs}, length)
+
+
+def neighbour_curvature(energy: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, ...]:
+    """Bands of any energy of trajectories `(B, T, D) -> (B,)`, as if only neighbouring time steps were coupled.
+
+    Hessian-vector products with time steps in three colours give the blocks; eigenvalues of each pair of time steps
+    are replaced by their absolute values.
+    """
+    batch, length, dim = x.shape
+    with torch.enable_grad():
+        x = x.detach().clone().requires_grad_()
+        value = energy(x)
+        (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=True, materialize_grads=True)
+        eye = torch.eye(dim, device=x.device, dtype=x.dtype)
+        colour = torch.arange(length, device=x.device) % 3
+        probes = torch.stack([torch.where((colour == c)[:, None], eye[i], 0.0) for c in range(3) for i in range(dim)])
+        products = _products(gradient, x, probes[:, None].expand(-1, batch, -1, -1)).detach()
+    # Entry (t, i) of product (c, j) is H[t, i, u, j] for the one u of colour c next to t.
+    table = torch.nan_to_num(products, 0.0, 0.0, 0.0).unflatten(0, (3, dim))
+    step = torch.arange(length, device=x.device)
+    main = table[step % 3, :, :, step].permute(2, 0, 3, 1)
+    main = 0.5 * (main + main.mT)
+    if length == 1:
+        return (positive(main),)
+    upper = table[(step[:-1] + 1) % 3, :, :, step[:-1]].permute(2, 0, 3, 1)
+    share = x.new_full((length, 1, 1), 0.5).detach()
+    share[0] = share[-1] = 1.0
+    shared = share * main
+    pairs = torch.cat(
+        [torch.cat([shared[:, :-1], upper], dim=-1), torch.cat([upper.mT, shared[:, 1:]], dim=-1)], dim=-2
+    )
+    whole = positive(pairs)
+    first, second = whole[..., :dim, :], whole[..., dim:, :]
+    blocks = {(0, 0): first[..., :dim], (0, 1): first[..., dim:], (1, 1): second[..., dim:]}
+    return window_bands(blocks, length)
+
+
+def _hessian(value: Tensor, x: Tensor) -> Tensor:
+    """Hessians `(n, k, k)` of values `(n,)`, each a function of its own row of `x` `(n, ...)` with `k` entries."""
+    (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=True, materialize_grads=True)
+    size = x[0].numel()
+    probes = torch.eye(size, device=x.device, dtype=x.dtype).reshape(size, 1, *x.shape[1:])
+    products = _products(gradient, x, probes.expand(-1, *x.shape)).detach()
+    return products.flatten(2).transpose(0, 1)
+
+
+def _products(gradient: Tensor, x: Tensor, probes: Tensor) -> Tensor:
+    """Derivatives of `gradient` along each of `probes` `(K, *x.shape)`; zeros where it is constant."""
+    if not gradient.requires_grad:
+        return torch.zeros_like(probes)
+    (products,) = torch.autograd.grad(
+        gradient, x, probes, is_grads_batched=True, materialize_grads=True
+    )
+    return products
+
+
+_DENSE = 160  # unknowns up to which one dense factor is faster than a loop over blocks
+_BLOCK = 32  # unknowns of a block: small enough to be linear in T, large enough to hide the cost of a call
+
+
+class BandedFactor:
+    """Cholesky factor `L` of banded positive definite matrices `(B, T*D, T*D)`: time and memory are linear in `T`.
+
+    Neighbouring time steps are joined to blocks, so that the matrix is block tridiagonal.
+
+    Args:
+        bands: see `Quadratic`. A matrix that is not positive definite gives solutions that are not finite.
+        diagonal: `(B, T, D)`, or broadcast to it: added to the diagonal.
+
+    """
+
+    def __init__(self, bands: Sequence[Tensor], diagonal: Tensor) -> None:
+        self.batch, self.length, self.dim = bands[0].shape[:3]
+        small = self.length * self.dim <= _DENSE
+        joined = max(len(bands) - 1, 1, _BLOCK // self.dim)
+        self.group = self.length if small else min(self.length, joined)
+        self.blocks = -(-self.length // self.group)
+        main, below = self._assembled(bands, diagonal)
+        self._factors: list[Tensor] = []  # of the blocks on the diagonal
+        self._below: list[Tensor] = []  # blocks of L below them
+        for b in range(self.blocks):
+            block = main[:, b] if b == 0 else main[:, b] - self._below[-1] @ self._below[-1].mT
+            self._factors.append(torch.linalg.cholesky_ex(block)[0])
+            if b + 1 < self.blocks:
+                upper = self._factors[-1].mT
+                self._below.append(
+                    torch.linalg.solve_triangular(upper, below[:, b], upper=True, left=False)
+                )
+
+    def solve(self, right: Tensor) -> Tensor:
+        """Solutions `(B, T, D)` for right-hand sides `(B, T, D)`."""
+        return self.backward(self._forward(self._split(right)))
+
+    def spread(self, noise: Tensor) -> Tensor:
+        """`L⁻ᵀ noise`, both `(B, T, D)`: for standard normal noise its covariance is the inverse of the matrix."""
+        return self.backward(self._split(noise))
+
+    def whitened(self, d: Tensor) -> Tensor:
+        """`(B,)` squared norm of `Lᵀ d`, that is `dᵀ A d`, for displacements `(B, T, D)`."""
+        parts = self._split(d)
+        total = d.new_zeros(self.batch)
+        for b, factor in enumerate(self._factors):
+            part = factor.mT @ parts[b]
+            if b + 1 < self.blocks:
+                part = part + self._below[b].mT @ parts[b + 1]
+            total = total + part.flatten(1).square().sum(dim=1)
+        return total
+
+    def log_determinant(self) -> Tensor:
+        """`(B,)` logarithm of the determinant of the matrix."""
+        parts = [factor.diagonal(dim1=1, dim2=2).log().sum(dim=1) for factor in self._factors]
+        return 2 * sum(parts[1:], parts[0])
+
+    def backward(self, parts: list[Tensor]) -> Tensor:
+        """`L⁻ᵀ` times a vector in blocks, as `(B, T, D)`."""
+        found: list[Tensor] = []
+        for b in reversed(range(self.blocks)):
+            right = parts[b] if not found else parts[b] - self._below[b].mT @ found[-1]
+            found.append(torch.linalg.solve_triangular(self._factors[b].mT, right, upper=True))
+        joined = torch.cat(found[::-1], dim=1) if len(found) > 1 else found[0]
+        return joined.reshape(self.batch, -1, self.dim)[:, : self.length]
+
+    def _forward(self, parts: list[Tensor]) -> list[Tensor]:
+        found: list[Tensor] = []
+        for b, factor in enumerate(self._factors):
+            right = parts[b] if b == 0 else parts[b] - self._below[b - 1] @ found[-1]
+            found.append(torch.linalg.solve_triangular(factor, right, upper=False))
+        return found
+
+    def _split(self, vector: Tensor) -> list[Tensor]:
+        """A vector `(B, T, D)` in blocks `(B, n, 1)`; the last is padded with zeros."""
+        missing = self.blocks * self.group - self.length
+        if missing:
+            vector = torch.cat([vector, vector.new_zeros(self.batch, missing, self.dim)], dim=1)
+        return list(vector.reshape(self.batch, self.blocks, -1, 1).unbind(dim=1))
+
+    def _assembled(self, bands: Sequence[Tensor], diagonal: Tensor) -> tuple[Tensor, Tensor]:
+        """Lower triangles: blocks on the diagonal `(B, blocks, n, n)`, and blocks below it `(B, blocks-1, n, n)`."""
+        batch, blocks, g, dim = self.batch, self.blocks, self.group, self.dim
+        main = bands[0].new_zeros(batch, blocks, g, dim, g, dim)
+        below = bands[0].new_zeros(batch, blocks - 1, g, dim, g, dim)
+        for k, band in enumerate(bands):
+            if band.shape[1] == 0:
+                continue
+            missing = blocks * g - band.shape[1]
+            if missing:
+                band = torch.cat([band, band.new_zeros(batch, missing, dim, dim)], dim=1)
+            # Time step t couples with t + k: within a block (i, i + k), or with the next block (i, i + k - g).
+            rows = band.unflatten(1, (blocks, g)).permute(0, 1, 4, 3, 2)
+            if k < g:
+                main.diagonal(offset=-k, dim1=2, dim2=4).copy_(rows[..., : g - k])
+            if k and blocks > 1:
+                below.diagonal(offset=g - k, dim1=2, dim2=4).copy_(rows[:, :-1, :, :, g - k :])
+        n = g * dim
+        flat = main.view(batch, blocks, n, n)
+        added = diagonal.expand(batch, self.length, dim)
+        padding = blocks * g - self.length
+        if padding:
+            ones = added.new_ones(batch, padding, dim)
+            added = torch.cat([added, ones], dim=1)
+        flat.diagonal(dim1=2, dim2=3).add_(added.reshape(batch, blocks, n))
+        return flat, below.view(batch, blocks - 1, n, n)

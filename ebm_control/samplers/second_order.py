@@ -1,0 +1,192 @@
+"""Second-order samplers: steps preconditioned by the curvature of the energy, for stiff energies of trajectories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ebm_control.checks import require, require_number
+from ebm_control.energies.curvature import BandedFactor, Quadratic
+from ebm_control.samplers.chain import Bound, KernelSampler
+from ebm_control.samplers.engines import Engine
+from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, norms
+
+_SHRINK, _GROW = 0.3, 5.0  # factors of the damping after an accepted and after a refused step
+_LEAST, _GREATEST = 1e-8, 1e12  # range of the damping
+
+
+@dataclass(frozen=True)
+class GaussNewton(KernelSampler):
+    """Gauss-Newton steps: a search for a mode at temperature 0, exact sampling above it.
+
+    The curvature `C` is that of `Energy.quadratic`, and `A = C + damping / scale²`. For trajectories the cost of a step
+    is linear in their length.
+
+    At temperature 0 this is the method of Levenberg and Marquardt: `x <- clamp(x - A⁻¹ ∇E)`. A step that does not lower
+    the energy of its chain is refused. The damping shrinks after accepted steps and grows after refused ones.
+    Coordinates at a bound that the gradient pushes outwards stay there for that step.
+
+    Above 0 it samples `exp(-E / T)`: simplified manifold MALA (Girolami & Calderhead 2011) with proposals
+    `N(x - η A⁻¹ ∇E, T η (2 - η) A⁻¹)`, which leave a Gaussian with curvature `A` invariant, and the acceptance test of
+    Metropolis and Hastings. Proposals beyond a bound are refused.
+
+    Args:
+        steps: number of steps.
+        temperature: T; 0 searches for a mode.
+        step_size: η of the proposals at a positive temperature, in (0, 1].
+        damping: initial damping (constant at a positive temperature), in units of the energy per squared `scale`.
+        scale: natural unit of each coordinate, broadcast to `x`.
+        clamp: low and high bound on coordinates that are not fixed, numbers or broadcast to `x`.
+        engine: "eager" or "auto", which are the same here.
+
+    Metrics in `Chain.info`, one value per step: `acceptance` (fraction of chains that moved), `gradient_norm`,
+    `rejected` (number of chains with a non-finite proposal) and `energy` (mean over chains).
+
+    """
+
+    steps: int = 8
+    temperature: float = 0.0
+    step_size: float = 0.5
+    damping: float = 0.01
+    scale: Tensor | tuple[float, ...] | None = None
+    clamp: tuple[Bound, Bound] | None = None
+    engine: Engine = "auto"
+
+    def __post_init__(self) -> None:
+        require_number("steps", self.steps, 0, whole=True)
+        require_number("temperature", self.temperature, 0)
+        require_number("step_size", self.step_size, 0, 1, above=True)
+        require_number("damping", self.damping, 0, above=True)
+        known = self.engine in ("auto", "eager")
+        require(known, "engine", given=self.engine, expected="'auto' or 'eager' for second-order steps")
+
+    def kernel(self) -> Kernel:
+        """One step of every chain."""
+        return GaussNewtonKernel() if self.temperature == 0 else ManifoldKernel()
+
+    def rows(self) -> Tensor:
+        """Parameters of each step: damping, η, T."""
+        row = torch.tensor([[self.damping, self.step_size, self.temperature]], dtype=torch.float64)
+        return row.expand(self.steps, 3)
+
+
+@dataclass(frozen=True)
+class GaussNewtonKernel:
+    """A step of Levenberg and Marquardt."""
+
+    def init(self, target: Target, x: Tensor) -> State:
+        """The start; the first step evaluates its energy."""
+        return {"x": x, "energy": x.new_full(x.shape[:1], torch.inf)}
+
+    def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """No noise."""
+        return ()
+
+    def step(
+        self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
+    ) -> tuple[State, Info]:
+        """Solve for the step and take it where it lowers the energy."""
+        x = state["x"]
+        damping = state.get("damping")
+        if damping is None:
+            damping = row[0].expand(len(x))
+        model = target.quadratic(x)
+        gradient = torch.nan_to_num(model.gradient, 0.0, 0.0, 0.0)
+        free = target.movable(x, gradient)
+        gradient = gradient if free is None else torch.where(free, gradient, 0.0)
+        factor = _factor(model, damping, scale, x, free)
+        move = factor.solve(gradient.reshape(len(x), factor.length, factor.dim)).reshape(x.shape)
+        proposal = target.hold(x - move, x)
+        energy = target.value(proposal)
+        sound = energy.isfinite()
+        accept = sound & ~(energy >= model.energy)
+        grown = torch.where(accept, damping * _SHRINK, damping * _GROW).clamp(_LEAST, _GREATEST)
+        new = choose(accept, {"x": proposal, "energy": energy}, {"x": x, "energy": model.energy})
+        info = {
+            "acceptance": accept.to(x.dtype),
+            "gradient_norm": norms(gradient),
+            "rejected": ~sound,
+            "energy": model.energy,
+        }
+        return new | {"damping": grown}, info
+
+    def finish(self, target: Target, state: State) -> State:
+        """The last state; without a step its energy is still to be evaluated."""
+        return state if "damping" in state else state | {"energy": target.value(state["x"])}
+
+
+@dataclass(frozen=True)
+class ManifoldKernel:
+    """A proposal of simplified manifold MALA and its acceptance test."""
+
+    def init(self, target: Target, x: Tensor) -> State:
+        """Energy, gradient and curvature at the start."""
+        return _state(x, target.quadratic(x))
+
+    def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Normal noise for the proposal, uniform for the acceptance test."""
+        normal = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        return normal, torch.rand(len(x), generator=generator, device=x.device, dtype=x.dtype)
+
+    def step(
+        self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
+    ) -> tuple[State, Info]:
+        """Propose around the Gauss-Newton step, accept with the ratio of Metropolis and Hastings."""
+        damping, eta, temperature = row.unbind(0)
+        x, free = state["x"], target.free
+        variance = temperature * eta * (2 - eta)
+        here = _factor(_model(state), damping, scale, x, free)
+        shape = (len(x), here.length, here.dim)
+        mean = x - eta * target.mask(here.solve(state["gradient"].reshape(shape)).reshape(x.shape))
+        kick = target.mask(here.spread(target.mask(noise[0]).reshape(shape)).reshape(x.shape))
+        proposal = target.mask(mean + variance.sqrt() * kick - x) + x
+        held = target.hold(proposal, x)
+        new = _state(held, target.quadratic(held))
+        there = _factor(_model(new), damping, scale, x, free)
+        back = held - eta * target.mask(there.solve(new["gradient"].reshape(shape)).reshape(x.shape))
+        forward = here.log_determinant() - here.whitened((held - mean).reshape(shape)) / variance
+        backward = there.log_determinant() - there.whitened((x - back).reshape(shape)) / variance
+        log_ratio = (state["energy"] - new["energy"]) / temperature + 0.5 * (backward - forward)
+        sound = new["energy"].isfinite() & new["gradient"].flatten(1).isfinite().all(dim=1)
+        inside = (held == proposal).flatten(1).all(dim=1)
+        accept = sound & inside & ((noise[1].log() < log_ratio) | ~state["energy"].isfinite())
+        info = {
+            "acceptance": accept.to(x.dtype),
+            "gradient_norm": norms(state["gradient"]),
+            "rejected": ~sound,
+            "energy": state["energy"],
+        }
+        return choose(accept, new, state), info
+
+    def finish(self, target: Target, state: State) -> State:
+        """The state unchanged: each step evaluates the energy of its end."""
+        return state
+
+
+def _state(x: Tensor, model: Quadratic) -> State:
+    bands = {f"band{k}": band for k, band in enumerate(model.bands)}
+    return {"x": x, "energy": model.energy, "gradient": model.gradient, **bands}
+
+
+def _model(state: State) -> Quadratic:
+    count = sum(name.startswith("band") for name in state)
+    return Quadratic(state["energy"], state["gradient"], tuple(state[f"band{k}"] for k in range(count)))
+
+
+def _factor(
+    model: Quadratic, damping: Tensor, scale: Tensor, x: Tensor, free: Tensor | None
+) -> BandedFactor:
+    """Factor of the damped curvature, with the identity for coordinates that are not free."""
+    length, dim = model.bands[0].shape[1:3]
+    shape = (len(x), length, dim)
+    added = (damping.reshape(-1, *[1] * (x.ndim - 1)) / scale.square()).expand(x.shape)
+    bands = model.bands
+    if free is not None:
+        added = torch.where(free, added, 1.0)
+        kept = free.expand(x.shape).reshape(shape).to(x.dtype)
+        bands = tuple(
+            band * kept[:, : length - k, :, None] * kept[:, k:, None, :] for k, band in enumerate(bands)
+        )
+    return BandedFactor(bands, added.reshape(shape))
