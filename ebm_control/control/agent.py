@@ -51,7 +51,7 @@ def make_agent(
         goal_index: observation coordinates of the environment's goal; None detects them.
         horizon: steps ahead.
         sampler: "langevin", "mppi", "cem" or one of your own; see `planner_for`.
-        shooting: plan over actions only; None for True with a reward, otherwise see `planner_for`.
+        shooting: plan over actions only; None for True with a reward and "langevin", otherwise see `planner_for`.
         weight: weight of the energy relative to the cost; see `planner_for`.
         chains: chains per problem; see `planner_for`.
         replan_every: steps for which a plan is followed.
@@ -68,8 +68,9 @@ def make_agent(
         sound, "cost", given=shown(cost), expected="an Energy (a function of states and actions is a reward)"
     )
     box, cost = _box_and_cost(model, env, reward, cost, goal_index)
-    # A reward plan over states and actions would violate the dynamics, as the gain in reward outweighs the energy.
-    over_actions = reward is not None and (sampler is None or sampler == "langevin")
+    # A first-order reward plan over states and actions would violate the dynamics: the gain in reward outweighs the
+    # energy at a weight that these samplers can handle.
+    over_actions = reward is not None and sampler == "langevin"
     device = (model.dynamics if isinstance(model, Baseline) else model.energy).displacement_scale.device
     found = planner_for(
         model,

@@ -5,6 +5,9 @@ dynamics costs `weight / 2` in the coordinate that the base predicts best, among
 fitted to a clean simulator is too stiff for sampling, and one stiff coordinate is enough to block all moves.
 Coordinates that actions cannot move (a phase, a disturbance) are at most as stiff as that one. Coordinates that are
 constant or move like a clock are fixed at their future values. Neither affects how exactly a plan follows the dynamics.
+
+Second-order steps ("gauss-newton") are not slowed down by stiffness: they plan with a much larger weight, so that a gain
+in reward cannot pay for a violation of the dynamics.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from gymnasium import spaces
@@ -22,6 +25,7 @@ from ebm_control.baselines import Baseline, Ensemble, TrajectorySampling
 from ebm_control.checks import InputError, require, require_flag, require_number, shown
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.energies.base import Energy
+from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.trajectory import TransitionEnergy
 from ebm_control.models.trajectory import TrajectoryModel
@@ -31,9 +35,10 @@ from ebm_control.planning.stiffness import tempered
 from ebm_control.samplers.langevin import Langevin
 from ebm_control.samplers.population import CEM, MPPI
 from ebm_control.samplers.schedules import Linear
+from ebm_control.samplers.second_order import GaussNewton
 
 Model = TrajectoryModel | Baseline
-PlanSampler = Langevin | MPPI | CEM
+PlanSampler = Langevin | MPPI | CEM | GaussNewton
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,8 @@ class Preset:
     Attributes:
         samplers: samplers by name.
         over_actions: the sampler "langevin" for an energy with plans over actions only.
-        chains: chains per problem with gradient-based samplers: of an energy and of a baseline.
-        weight: weight of an energy relative to the costs.
+        chains: chains per problem with first-order samplers: of an energy and of a baseline.
+        weight: weight of an energy relative to the costs with first-order samplers.
 
     """
 
@@ -57,10 +62,14 @@ class Preset:
 # RMS-preconditioned descent: a plan is a mode, not a sample; step sizes decrease so that it converges.
 _DESCENT = Langevin(80, Linear(0.1, 0.01), noise=0.0, adapt="rms")
 _SHORT_DESCENT = Langevin(20, Linear(0.2, 0.01), noise=0.0, adapt="rms")
+_SECOND_ORDER = GaussNewton(2, damping=0.1)
+SECOND_ORDER_CHAINS = 4  # the warm plan, one that holds still, and rollouts of random actions
+SECOND_ORDER_WEIGHT = 100.0
 
 PRESETS = {
     "offline": Preset(
         {
+            "gauss-newton": _SECOND_ORDER,
             "langevin": _DESCENT,
             "mppi": MPPI(8, candidates=128, noise=1.0, temperature=0.05, smooth=False),
             "cem": CEM(8, candidates=128, elites=12, noise=1.0, smooth=False),
@@ -73,6 +82,8 @@ PRESETS = {
     # stiffest one, and 80 steps no longer converge.
     "online": Preset(
         {
+            "gauss-newton": _SECOND_ORDER,
+            "gauss-newton": _SECOND_ORDER,
             "langevin": _DESCENT,
             "mppi": MPPI(5, candidates=100, noise=1.0, temperature=0.5),
             "cem": CEM(5, candidates=100, elites=10, noise=1.0),
@@ -141,10 +152,13 @@ def planner_for(
         return _of_baseline(
             model, costs, horizon, sampler, action_space, chains, particles, generator, chosen
         )
-    sampler = _named("langevin" if sampler is None else sampler, chosen, over_actions=bool(shooting))
+    if sampler is None:
+        sampler = "gauss-newton" if _second_order(model) and not shooting else "langevin"
+    sampler = _named(sampler, chosen, over_actions=bool(shooting))
     if shooting is None:
-        shooting = not isinstance(sampler, Langevin) and model.layout.act_dim > 0
-    weight = chosen.weight if weight is None else weight
+        shooting = isinstance(sampler, MPPI | CEM) and model.layout.act_dim > 0
+    if weight is None:
+        weight = SECOND_ORDER_WEIGHT if isinstance(sampler, GaussNewton) else chosen.weight
     return _of_energy(model, costs, horizon, sampler, action_space, chains, shooting, weight, chosen)
 
 
@@ -168,6 +182,14 @@ def _of_energy(
     context = torch.tensor([math.log2(model.settings.gaps[0])]) if energy.context_dim else None
     energy, stiffest = tempered(energy, context)
     settled = replace(sampler, scale=scale, clamp=clamp)
+    given: dict[str, Any] = {
+        "chains": _chains(chains, sampler, preset.chains[0]),
+        "first": replace(settled, steps=3 * sampler.steps),  # a cold start needs more steps
+    }
+    if isinstance(sampler, GaussNewton):
+        given["first"] = replace(settled, steps=6 * sampler.steps)
+        given["restarts"] = 1 - 1 / given["chains"]  # one warm chain: those beside it look for other basins
+        given["rollouts"] = ExpectedDynamics(energy, context) if _predicts(energy) else None
     return Planner(
         energy,
         settled,
@@ -175,14 +197,23 @@ def _of_energy(
         costs,
         layout=layout,
         weight=weight * stiffest**2,
-        chains=_chains(chains, sampler, preset.chains[0]),
-        first=replace(settled, steps=3 * sampler.steps),  # a cold start needs more steps
         spread=torch.cat([1.5 * step, step.new_ones(layout.act_dim)]),
         context=context,
         dynamics=ExpectedDynamics(energy, context) if shooting else None,
         steady=energy.steady,
         rate=energy.rate,
+        **given,
     )
+
+
+def _predicts(energy: TransitionEnergy) -> bool:
+    """Whether the energy's base predicts the next state from a state and an action."""
+    return energy.window == 2 and energy.layout.act_dim > 0 and isinstance(energy.base, RegressionBase)
+
+
+def _second_order(model: TrajectoryModel) -> bool:
+    """Whether second-order steps suit the energy: it is nearly a sum of squares around a regression base."""
+    return isinstance(model.energy, TransitionEnergy) and isinstance(model.energy.base, RegressionBase)
 
 
 def _of_baseline(
@@ -227,6 +258,8 @@ def _of_baseline(
 def _chains(given: int | None, sampler: PlanSampler, usual: int) -> int:
     if given is not None:
         return given
+    if isinstance(sampler, GaussNewton):
+        return SECOND_ORDER_CHAINS
     return usual if isinstance(sampler, Langevin) else 1
 
 

@@ -179,18 +179,19 @@ _BLOCK = 32  # unknowns of a block: small enough to be linear in T, large enough
 
 
 class BandedFactor:
-    """Cholesky factor `L` of banded positive definite matrices `(B, T*D, T*D)`: time and memory are linear in `T`.
+    """Cholesky factor `L` of banded positive definite matrices: time and memory are linear in `T`.
 
     Neighbouring time steps are joined to blocks, so that the matrix is block tridiagonal.
 
     Args:
         bands: see `Quadratic`. A matrix that is not positive definite gives solutions that are not finite.
-        diagonal: `(B, T, D)`, or broadcast to it: added to the diagonal.
+        diagonal: `(B, T, D)`, or `(K, B, T, D)` for K matrices that share their bands: added to the diagonal. The
+            vectors below have the same leading axes, or broadcast to them.
 
     """
 
     def __init__(self, bands: Sequence[Tensor], diagonal: Tensor) -> None:
-        self.batch, self.length, self.dim = bands[0].shape[:3]
+        self.length, self.dim = bands[0].shape[1:3]
         small = self.length * self.dim <= _DENSE
         joined = max(len(bands) - 1, 1, _BLOCK // self.dim)
         self.group = self.length if small else min(self.length, joined)
@@ -199,64 +200,73 @@ class BandedFactor:
         self._factors: list[Tensor] = []  # of the blocks on the diagonal
         self._below: list[Tensor] = []  # blocks of L below them
         for b in range(self.blocks):
-            block = main[:, b] if b == 0 else main[:, b] - self._below[-1] @ self._below[-1].mT
+            block = main[..., b, :, :] if b == 0 else main[..., b, :, :] - self._below[-1] @ self._below[-1].mT
             self._factors.append(torch.linalg.cholesky_ex(block)[0])
             if b + 1 < self.blocks:
                 upper = self._factors[-1].mT
-                self._below.append(
-                    torch.linalg.solve_triangular(upper, below[:, b], upper=True, left=False)
-                )
+                lower = below[:, b].expand(*block.shape[:-2], -1, -1)
+                self._below.append(torch.linalg.solve_triangular(upper, lower, upper=True, left=False))
 
     def solve(self, right: Tensor) -> Tensor:
-        """Solutions `(B, T, D)` for right-hand sides `(B, T, D)`."""
-        return self.backward(self._forward(self._split(right)))
+        """Solutions `(..., T, D)` for right-hand sides `(..., T, D)`."""
+        parts = self._split(right)
+        if self.blocks == 1:
+            return self._joined([torch.cholesky_solve(parts[0], self._factors[0])])
+        return self._joined(self._backward(self._forward(parts)))
 
     def spread(self, noise: Tensor) -> Tensor:
-        """`L⁻ᵀ noise`, both `(B, T, D)`: for standard normal noise its covariance is the inverse of the matrix."""
-        return self.backward(self._split(noise))
+        """`L⁻ᵀ noise`, both `(..., T, D)`: for standard normal noise its covariance is the inverse of the matrix."""
+        return self._joined(self._backward(self._split(noise)))
 
-    def whitened(self, d: Tensor) -> Tensor:
-        """`(B,)` squared norm of `Lᵀ d`, that is `dᵀ A d`, for displacements `(B, T, D)`."""
+    def squared(self, d: Tensor) -> Tensor:
+        """`dᵀ A d` `(...)` for displacements `(..., T, D)`, with `A` the matrix itself."""
         parts = self._split(d)
-        total = d.new_zeros(self.batch)
+        total = d.new_zeros(d.shape[:-2])
         for b, factor in enumerate(self._factors):
             part = factor.mT @ parts[b]
             if b + 1 < self.blocks:
                 part = part + self._below[b].mT @ parts[b + 1]
-            total = total + part.flatten(1).square().sum(dim=1)
+            total = total + part.flatten(-2).square().sum(dim=-1)
         return total
 
     def log_determinant(self) -> Tensor:
-        """`(B,)` logarithm of the determinant of the matrix."""
-        parts = [factor.diagonal(dim1=1, dim2=2).log().sum(dim=1) for factor in self._factors]
+        """`(...)` logarithm of the determinant of the matrix."""
+        parts = [factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1) for factor in self._factors]
         return 2 * sum(parts[1:], parts[0])
 
-    def backward(self, parts: list[Tensor]) -> Tensor:
-        """`L⁻ᵀ` times a vector in blocks, as `(B, T, D)`."""
+    def _backward(self, parts: list[Tensor]) -> list[Tensor]:
+        """`L⁻ᵀ` times a vector, in blocks."""
         found: list[Tensor] = []
         for b in reversed(range(self.blocks)):
             right = parts[b] if not found else parts[b] - self._below[b].mT @ found[-1]
             found.append(torch.linalg.solve_triangular(self._factors[b].mT, right, upper=True))
-        joined = torch.cat(found[::-1], dim=1) if len(found) > 1 else found[0]
-        return joined.reshape(self.batch, -1, self.dim)[:, : self.length]
+        return found[::-1]
 
     def _forward(self, parts: list[Tensor]) -> list[Tensor]:
+        """`L⁻¹` times a vector, in blocks."""
         found: list[Tensor] = []
         for b, factor in enumerate(self._factors):
             right = parts[b] if b == 0 else parts[b] - self._below[b - 1] @ found[-1]
             found.append(torch.linalg.solve_triangular(factor, right, upper=False))
         return found
 
+    def _joined(self, parts: list[Tensor]) -> Tensor:
+        """A vector in blocks `(..., n, 1)` as `(..., T, D)`."""
+        whole = torch.cat(parts, dim=-2) if len(parts) > 1 else parts[0]
+        return whole.reshape(*whole.shape[:-2], -1, self.dim)[..., : self.length, :]
+
     def _split(self, vector: Tensor) -> list[Tensor]:
-        """A vector `(B, T, D)` in blocks `(B, n, 1)`; the last is padded with zeros."""
-        missing = self.blocks * self.group - self.length
+        """A vector `(..., T, D)` in blocks `(..., n, 1)`; the last is padded with zeros."""
+        lead, missing = vector.shape[:-2], self.blocks * self.group - self.length
         if missing:
-            vector = torch.cat([vector, vector.new_zeros(self.batch, missing, self.dim)], dim=1)
-        return list(vector.reshape(self.batch, self.blocks, -1, 1).unbind(dim=1))
+            vector = torch.cat([vector, vector.new_zeros(*lead, missing, self.dim)], dim=-2)
+        whole = vector.reshape(*lead, self.blocks, -1, 1)
+        shape = self._factors[0].shape[:-2]
+        return list(whole.expand(*shape, *whole.shape[-3:]).unbind(dim=-3))
 
     def _assembled(self, bands: Sequence[Tensor], diagonal: Tensor) -> tuple[Tensor, Tensor]:
-        """Lower triangles: blocks on the diagonal `(B, blocks, n, n)`, and blocks below it `(B, blocks-1, n, n)`."""
-        batch, blocks, g, dim = self.batch, self.blocks, self.group, self.dim
+        """Lower triangles: blocks on the diagonal `(..., blocks, n, n)`, and below it `(B, blocks-1, n, n)`."""
+        batch, blocks, g, dim = bands[0].shape[0], self.blocks, self.group, self.dim
         main = bands[0].new_zeros(batch, blocks, g, dim, g, dim)
         below = bands[0].new_zeros(batch, blocks - 1, g, dim, g, dim)
         for k, band in enumerate(bands):
@@ -271,12 +281,11 @@ class BandedFactor:
                 main.diagonal(offset=-k, dim1=2, dim2=4).copy_(rows[..., : g - k])
             if k and blocks > 1:
                 below.diagonal(offset=g - k, dim1=2, dim2=4).copy_(rows[:, :-1, :, :, g - k :])
-        n = g * dim
-        flat = main.view(batch, blocks, n, n)
-        added = diagonal.expand(batch, self.length, dim)
-        padding = blocks * g - self.length
-        if padding:
-            ones = added.new_ones(batch, padding, dim)
-            added = torch.cat([added, ones], dim=1)
-        flat.diagonal(dim1=2, dim2=3).add_(added.reshape(batch, blocks, n))
-        return flat, below.view(batch, blocks - 1, n, n)
+        n, lead = g * dim, diagonal.shape[:-2]
+        missing = blocks * g - self.length
+        if missing:
+            diagonal = torch.cat([diagonal, diagonal.new_ones(*lead, missing, dim)], dim=-2)
+        whole = main.view(batch, blocks, n, n).expand(*lead, blocks, n, n)
+        whole = whole.clone() if len(lead) > 1 else whole
+        whole.diagonal(dim1=-2, dim2=-1).add_(diagonal.reshape(*lead, blocks, n))
+        return whole, below.view(batch, blocks - 1, n, n)

@@ -49,6 +49,8 @@ class Planner:
         restarts: fraction of chains that start from new initial values despite a warm start.
         context: `(context_dim,)` context of the energy for every plan (for example a time gap), or None.
         dynamics: predicts the states, so that plans are over actions only; None for collocation.
+        rollouts: predicts the states of initial chains from smooth random actions (the first chain of a problem holds
+            still), and the last state of a warm chain; None for smooth random curves of states and actions.
         steady: `(obs_dim,)` boolean, coordinates that no plan can change (constants, clocks); None for none.
         rate: `(obs_dim,)` change of a steady coordinate per time step; None for 0.
 
@@ -75,6 +77,7 @@ class Planner:
         restarts: float = 0.25,
         context: Tensor | None = None,
         dynamics: Dynamics | None = None,
+        rollouts: Dynamics | None = None,
         steady: Tensor | None = None,
         rate: Tensor | None = None,
     ) -> None:
@@ -89,14 +92,14 @@ class Planner:
         terms = [costs] if isinstance(costs, Energy) else list(costs or ())
         self.sampler, self.first = sampler, first or sampler
         self.horizon, self.layout, self.chains = horizon, layout, chains
-        self.restarts, self.context = restarts, context
+        self.restarts, self.context, self.rollouts = restarts, context, rollouts
         self._aim(terms, goal_index, fix_goal=fix_goal)
         self._hold(steady, rate)
         self._scatter(spread, windings=windings)
         # Composed once: a compiling or capturing engine reuses its work for the same energy object.
         total = _composed(energy, weight, terms, dynamics)
-        self._rolled = None if dynamics is None else self._rolled_out(total, dynamics)
-        self.energy = self._rolled or total
+        self.rolled_out = None if dynamics is None else self._rolled_out(total, dynamics)
+        self.energy = self.rolled_out or total
 
     def _aim(self, costs: Sequence[Energy], goal_index: Sequence[int], *, fix_goal: bool) -> None:
         """Set the goal's coordinates, and whether the goal is a cost, fixed, or both."""
@@ -169,13 +172,15 @@ class Planner:
         start = self.checked_start(start)
         goal = self._set_goal(start, goal)
         generator = generator_on(start.device, generator)
-        if initial is None:
-            x = self._starts(start, goal, generator)
-        else:
+        x = None
+        if initial is not None:
             x = as_tensor("initial", initial, start.dtype, start.device)
             require_shape("initial", x, (len(start), self.chains, self.horizon + 1, self.layout.dim))
+        elif warm is None or self.rollouts is None or cold is not None:
+            x = self._starts(start, goal, generator, self.chains)
         if warm is not None:
-            x = self._take_up(x, warm, cold)
+            x = self._take_up(x, warm, cold, start, goal, generator)
+        assert x is not None
         x, fixed = self._pin(x, start, goal)
         count = len(start) * self.chains
         context = None if self.context is None else self.context.to(x).expand(count, -1)
@@ -189,7 +194,7 @@ class Planner:
             generator=generator,
         )
         shape = (len(start), self.chains)
-        paths = chain.x if self._rolled is None else self._rolled.roll(chain.x)
+        paths = chain.x if self.rolled_out is None else self.rolled_out.roll(chain.x)
         return Plan.best_of(self.layout, paths.unflatten(0, shape), chain.energy.unflatten(0, shape))
 
     def _hold(self, steady: Tensor | None, rate: Tensor | None) -> None:
@@ -244,44 +249,90 @@ class Planner:
             cost.set_goal(goals)
         return goals
 
-    def _starts(self, start: Tensor, goal: Tensor | None, generator: torch.Generator) -> Tensor:
-        """Smooth random curves `(N, K, T, D)`: around the line to a fixed goal, or around rest without one."""
-        rows, count = self.horizon + 1, len(start) * self.chains
+    def _starts(
+        self, start: Tensor, goal: Tensor | None, generator: torch.Generator, chains: int
+    ) -> Tensor:
+        """Initial chains `(N, chains, T, D)`: around the line to a fixed goal, or around rest without one.
+
+        They are smooth random curves, or rollouts of smooth random actions; the first one has no noise.
+        """
+        rows, count = self.horizon + 1, len(start) * chains
         end = None
         if goal is not None and self.fix_goal:
             end = start.clone()
             end[:, list(self.goal_index)] = goal
-        line = bridged(start, end, rows, self.layout)[:, None].expand(-1, self.chains, -1, -1)
+        line = bridged(start, end, rows, self.layout)[:, None].expand(-1, chains, -1, -1)
         if self.turning:
-            line = line + self._longer_ways(line[:, :1])
+            line = line + self._longer_ways(line)
         line = self.layout.join(line)
+        if chains == 1 and self.rollouts is not None:
+            return line
         noise = smooth_noise((count, rows, self.layout.dim), generator, start) * self.spread.to(start)
-        noise = noise.unflatten(0, (len(start), self.chains)).clone()
+        noise = noise.unflatten(0, (len(start), chains)).clone()
         noise[:, 0] = 0
-        return line + noise
+        curves = line + noise
+        if self.rollouts is None:
+            return curves
+        curves, _ = self._pin(curves, start, goal)
+        rolled = self._rolled(self.rollouts, self._bounded(curves[:, 1:]))
+        return torch.cat([curves[:, :1], rolled], dim=1)
+
+    @staticmethod
+    def _rolled(dynamics: Dynamics, x: Tensor) -> Tensor:
+        """Chains `(N, K, T, D)` with every state after the first predicted; of several particles the first."""
+        return dynamics.rollout(x.flatten(0, 1))[:, 0].unflatten(0, x.shape[:2])
+
+    def _bounded(self, x: Tensor) -> Tensor:
+        """Chains within the bounds of the sampler, which would clamp them later."""
+        clamp = getattr(self.sampler, "clamp", None)
+        if clamp is None:
+            return x
+        low, high = (torch.as_tensor(bound, dtype=x.dtype, device=x.device) for bound in clamp)
+        return torch.minimum(torch.maximum(x, low), high)
 
     def _longer_ways(self, line: Tensor) -> Tensor:
-        """Offsets `(N, K, T, obs_dim)` that turn lines in the shorter directions `(N, 1, T, obs_dim)` the other way.
+        """Offsets `(N, K, T, obs_dim)` that turn lines `(N, K, T, obs_dim)` in the shorter directions the other way.
 
         Bit j of a chain's number selects the longer direction for the j-th turning coordinate.
         """
-        extra = line.new_zeros(len(line), self.chains, *line.shape[2:])
+        extra = torch.zeros_like(line)
         done = torch.linspace(0, 1, line.shape[2], device=line.device, dtype=line.dtype)
-        number = torch.arange(self.chains, device=line.device)[:, None]
+        number = torch.arange(line.shape[1], device=line.device)[:, None]
         for j, i in enumerate(self.turning):
             shorter = line[:, :, -1:, i] - line[:, :, :1, i]
             away = torch.where(shorter > 0, -self.layout.periods[i], self.layout.periods[i])
             extra[..., i] = (number >> j & 1) * away * done
         return extra
 
-    def _take_up(self, x: Tensor, warm: Plan, cold: Tensor | None) -> Tensor:
+    def _take_up(
+        self,
+        x: Tensor | None,
+        warm: Plan,
+        cold: Tensor | None,
+        start: Tensor,
+        goal: Tensor | None,
+        generator: torch.Generator,
+    ) -> Tensor:
         """The warm plan's chains, with new ones for the worst `restarts` fraction and for `cold` problems."""
-        require_shape("warm.chains", warm.chains, tuple(x.shape))
-        order = warm.energies.argsort(dim=1)
+        shape = (len(start), self.chains, self.horizon + 1, self.layout.dim)
+        require_shape("warm.chains", warm.chains, shape)
         kept = max(1, round(self.chains * (1 - self.restarts)))
-        best = shifted(warm.chains.take_along_dim(order[:, :kept, None, None], 1)).to(x)
-        mixed = torch.cat([best, x[:, kept:]], dim=1)
-        return mixed if cold is None else torch.where(cold.to(x.device)[:, None, None, None], x, mixed)
+        order = warm.energies.argsort(dim=1)[:, :kept, None, None]
+        best = shifted(warm.chains.take_along_dim(order, 1)).to(start)
+        if self.rollouts is not None:
+            tail = self._rolled(self.rollouts, best[:, :, -2:])
+            best = torch.cat([best[:, :, :-2], tail], dim=2)
+        if kept == self.chains:
+            mixed = best
+        elif self.rollouts is None and x is not None:
+            mixed = torch.cat([best, x[:, kept:]], dim=1)
+        else:
+            new = self.chains - kept
+            fresh = self._starts(start, goal, generator, new) if x is None else x[:, :new]
+            mixed = torch.cat([best, fresh], dim=1)
+        if cold is None or x is None:
+            return mixed
+        return torch.where(cold.to(x.device)[:, None, None, None], x, mixed)
 
     def _pin(self, x: Tensor, start: Tensor, goal: Tensor | None) -> tuple[Tensor, Tensor]:
         """Write start (and goal) into the chains `(N, K, T, D)`; also return the mask `(T, D)` that fixes them."""
@@ -294,7 +345,7 @@ class Planner:
             rows = torch.arange(x.shape[2], device=x.device, dtype=x.dtype)[:, None]
             x[..., index] = (start[:, None, index] + rows * self.rate.to(x))[:, None]
             fixed[:, index] = True
-        if self._rolled is not None:
+        if self.rolled_out is not None:
             fixed[:, : self.layout.obs_dim] = True
         if goal is not None and self.fix_goal:
             index = list(self.goal_index)

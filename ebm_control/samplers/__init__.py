@@ -9,6 +9,7 @@ from ebm_control.samplers.metropolis import HMC, MALA
 from ebm_control.samplers.population import CEM, MPPI
 from ebm_control.samplers.recipes import cold_langevin, image_sampler, negative_sampler, trajectory_sampler
 from ebm_control.samplers.schedules import Cosine, Geometric, Linear, Schedule
+from ebm_control.samplers.second_order import GaussNewton
 
 __all__ = [
     "CEM",
@@ -18,6 +19,7 @@ __all__ = [
     "Annealed",
     "Chain",
     "Cosine",
+    "GaussNewton",
     "Geometric",
     "Kernel",
     "KernelSampler",

@@ -13,7 +13,10 @@ from ebm_control.samplers.chain import Bound, KernelSampler
 from ebm_control.samplers.engines import Engine
 from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, norms
 
-_SHRINK, _GROW = 0.3, 5.0  # factors of the damping after an accepted and after a refused step
+# Dampings that each step tries, in units of that of the last step. The matrix is factorised for each, which costs less
+# than a curvature, so few steps are wasted.
+_TRIED = (0.1, 3.0)
+_GROWN = 30.0  # factor of the damping after a step of which no damping lowered the energy
 _LEAST, _GREATEST = 1e-8, 1e12  # range of the damping
 
 
@@ -24,9 +27,10 @@ class GaussNewton(KernelSampler):
     The curvature `C` is that of `Energy.quadratic`, and `A = C + damping / scale²`. For trajectories the cost of a step
     is linear in their length.
 
-    At temperature 0 this is the method of Levenberg and Marquardt: `x <- clamp(x - A⁻¹ ∇E)`. A step that does not lower
-    the energy of its chain is refused. The damping shrinks after accepted steps and grows after refused ones.
-    Coordinates at a bound that the gradient pushes outwards stay there for that step.
+    At temperature 0 this is the method of Levenberg and Marquardt: `x <- clamp(x - A⁻¹ ∇E)`. Each step tries two dampings
+    at once, ten times less and three times more than the last, and takes the better one. If neither lowers the energy
+    of the chain, it stays and the damping grows. Coordinates at a bound that the gradient pushes outwards stay there
+    for that step.
 
     Above 0 it samples `exp(-E / T)`: simplified manifold MALA (Girolami & Calderhead 2011) with proposals
     `N(x - η A⁻¹ ∇E, T η (2 - η) A⁻¹)`, which leave a Gaussian with curvature `A` invariant, and the acceptance test of
@@ -89,28 +93,38 @@ class GaussNewtonKernel:
     ) -> tuple[State, Info]:
         """Solve for the step and take it where it lowers the energy."""
         x = state["x"]
-        damping = state.get("damping")
-        if damping is None:
-            damping = row[0].expand(len(x))
+        damping = state["damping"] if "damping" in state else row[0].expand(len(x))
         model = target.quadratic(x)
         gradient = torch.nan_to_num(model.gradient, 0.0, 0.0, 0.0)
         free = target.movable(x, gradient)
         gradient = gradient if free is None else torch.where(free, gradient, 0.0)
-        factor = _factor(model, damping, scale, x, free)
-        move = factor.solve(gradient.reshape(len(x), factor.length, factor.dim)).reshape(x.shape)
-        proposal = target.hold(x - move, x)
-        energy = target.value(proposal)
-        sound = energy.isfinite()
-        accept = sound & ~(energy >= model.energy)
-        grown = torch.where(accept, damping * _SHRINK, damping * _GROW).clamp(_LEAST, _GREATEST)
-        new = choose(accept, {"x": proposal, "energy": energy}, {"x": x, "energy": model.energy})
+        tried = torch.stack([factor * damping for factor in _TRIED])
+        factor = _factor(model, tried, scale, x, free)
+        moves = factor.solve(gradient.reshape(len(x), factor.length, factor.dim))
+        # The candidates of a chain are adjacent, as costs of several problems want them.
+        candidates = target.hold(x - moves.reshape(-1, *x.shape), x).transpose(0, 1)
+        energies = target.value(candidates.flatten(0, 1)).reshape(len(x), -1)
+        energy, best = torch.where(energies.isfinite(), energies, torch.inf).min(dim=1)
+        accept = (energy < model.energy) | ~model.energy.isfinite()
+        accept &= energy.isfinite()
+        index = best.reshape(-1, *[1] * x.ndim).expand(-1, 1, *x.shape[1:])
+        new = choose(
+            accept,
+            {
+                "x": candidates.gather(1, index)[:, 0],
+                "energy": energy,
+                "damping": tried.gather(0, best[None])[0],
+            },
+            {"x": x, "energy": model.energy, "damping": _GROWN * damping},
+        )
+        new["damping"] = new["damping"].clamp(_LEAST, _GREATEST)
         info = {
             "acceptance": accept.to(x.dtype),
             "gradient_norm": norms(gradient),
-            "rejected": ~sound,
+            "rejected": ~energy.isfinite(),
             "energy": model.energy,
         }
-        return new | {"damping": grown}, info
+        return new, info
 
     def finish(self, target: Target, state: State) -> State:
         """The last state; without a step its energy is still to be evaluated."""
@@ -146,8 +160,8 @@ class ManifoldKernel:
         new = _state(held, target.quadratic(held))
         there = _factor(_model(new), damping, scale, x, free)
         back = held - eta * target.mask(there.solve(new["gradient"].reshape(shape)).reshape(x.shape))
-        forward = here.log_determinant() - here.whitened((held - mean).reshape(shape)) / variance
-        backward = there.log_determinant() - there.whitened((x - back).reshape(shape)) / variance
+        forward = here.log_determinant() - here.squared((held - mean).reshape(shape)) / variance
+        backward = there.log_determinant() - there.squared((x - back).reshape(shape)) / variance
         log_ratio = (state["energy"] - new["energy"]) / temperature + 0.5 * (backward - forward)
         sound = new["energy"].isfinite() & new["gradient"].flatten(1).isfinite().all(dim=1)
         inside = (held == proposal).flatten(1).all(dim=1)
@@ -178,10 +192,10 @@ def _model(state: State) -> Quadratic:
 def _factor(
     model: Quadratic, damping: Tensor, scale: Tensor, x: Tensor, free: Tensor | None
 ) -> BandedFactor:
-    """Factor of the damped curvature, with the identity for coordinates that are not free."""
+    """Factor of the curvature for dampings `(B,)` or `(K, B)`, with the identity for coordinates that are not free."""
     length, dim = model.bands[0].shape[1:3]
     shape = (len(x), length, dim)
-    added = (damping.reshape(-1, *[1] * (x.ndim - 1)) / scale.square()).expand(x.shape)
+    added = damping.reshape(*damping.shape, *[1] * (x.ndim - 1)) / scale.square()
     bands = model.bands
     if free is not None:
         added = torch.where(free, added, 1.0)
@@ -189,4 +203,5 @@ def _factor(
         bands = tuple(
             band * kept[:, : length - k, :, None] * kept[:, k:, None, :] for k, band in enumerate(bands)
         )
-    return BandedFactor(bands, added.reshape(shape))
+    added = added.expand(*damping.shape, *x.shape[1:])
+    return BandedFactor(bands, added.reshape(*damping.shape, length, dim))
