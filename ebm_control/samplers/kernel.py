@@ -95,10 +95,15 @@ class Target:
         """`move` with 0 at fixed coordinates."""
         return move if self.free is None else torch.where(self.free, move, torch.zeros_like(move))
 
+    def clamped(self, x: Tensor) -> Tensor:
+        """`x` within the bounds."""
+        if self.low is None or self.high is None:
+            return x
+        return torch.minimum(torch.maximum(x, self.low), self.high)
+
     def hold(self, proposal: Tensor, x: Tensor) -> Tensor:
         """`proposal` within the bounds; the fixed coordinates are those of `x`, bit for bit."""
-        if self.low is not None and self.high is not None:
-            proposal = torch.minimum(torch.maximum(proposal, self.low), self.high)
+        proposal = self.clamped(proposal)
         return proposal if self.free is None else torch.where(self.free, proposal, x)
 
 

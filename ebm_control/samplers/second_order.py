@@ -16,6 +16,7 @@ from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, nor
 # Dampings that each step tries, in units of that of the last step. The matrix is factorised for each, which costs less
 # than a curvature, so few steps are wasted.
 _TRIED = (0.1, 3.0)
+_ROUNDS = 3  # solutions of a step while coordinates reach their bounds
 _GROWN = 30.0  # factor of the damping after a step of which no damping lowered the energy
 _LEAST, _GREATEST = 1e-8, 1e12  # range of the damping
 
@@ -96,13 +97,10 @@ class GaussNewtonKernel:
         damping = state["damping"] if "damping" in state else row[0].expand(len(x))
         model = target.quadratic(x)
         gradient = torch.nan_to_num(model.gradient, 0.0, 0.0, 0.0)
-        free = target.movable(x, gradient)
-        gradient = gradient if free is None else torch.where(free, gradient, 0.0)
         tried = torch.stack([factor * damping for factor in _TRIED])
-        factor = _factor(model, tried, scale, x, free)
-        moves = factor.solve(gradient.reshape(len(x), factor.length, factor.dim))
+        moves = _bounded_moves(model, gradient, tried, scale, x, target)
         # The candidates of a chain are adjacent, as costs of several problems want them.
-        candidates = target.hold(x - moves.reshape(-1, *x.shape), x).transpose(0, 1)
+        candidates = target.hold(x + moves, x).transpose(0, 1)
         energies = target.value(candidates.flatten(0, 1)).reshape(len(x), -1)
         energy, best = torch.where(energies.isfinite(), energies, torch.inf).min(dim=1)
         accept = (energy < model.energy) | ~model.energy.isfinite()
@@ -189,19 +187,59 @@ def _model(state: State) -> Quadratic:
     return Quadratic(state["energy"], state["gradient"], tuple(state[f"band{k}"] for k in range(count)))
 
 
+def _bounded_moves(
+    model: Quadratic, gradient: Tensor, dampings: Tensor, scale: Tensor, x: Tensor, target: Target
+) -> Tensor:
+    """Moves `(K, *x.shape)` to the minimum of the damped model within the bounds, for K dampings `(K, B)`.
+
+    An active-set search: coordinates that the minimum would take beyond a bound are set to that bound, and the others
+    are solved for again. Clamping afterwards would leave states that do not follow from the clamped actions.
+    """
+    count, shape = len(dampings), (-1, *model.bands[0].shape[1:3])
+    free = target.movable(x, gradient)
+    free = None if free is None else free.expand(x.shape).repeat(count, *[1] * (x.ndim - 1))
+    start = x.repeat(count, *[1] * (x.ndim - 1))
+    slope = gradient.repeat(count, *[1] * (x.ndim - 1))
+    bands = tuple(band.repeat(count, 1, 1, 1) for band in model.bands)
+    whole = Quadratic(model.energy, slope.reshape(shape), bands)
+    added = (dampings.reshape(-1, *[1] * (x.ndim - 1)) / scale.square()).expand(start.shape)
+    set_to = torch.zeros_like(start)
+    move = set_to
+    for _ in range(_ROUNDS):
+        pull = slope if move is set_to else slope + added * set_to + whole.times(set_to.reshape(shape)).reshape(start.shape)
+        pull = pull if free is None else torch.where(free, pull, 0.0)
+        solved = _damped(bands, added, free, shape).solve(pull.reshape(shape)).reshape(start.shape)
+        move = set_to - solved
+        if target.low is None or target.high is None:
+            break
+        inside = target.clamped(start + move) - start
+        beyond = inside != move
+        if free is not None:
+            beyond &= free
+        if not bool(beyond.any()):
+            break
+        set_to = torch.where(beyond, inside, set_to)
+        free = ~beyond if free is None else free & ~beyond
+    return move.reshape(count, *x.shape)
+
+
+def _damped(
+    bands: tuple[Tensor, ...], added: Tensor, free: Tensor | None, shape: tuple[int, ...]
+) -> BandedFactor:
+    """Factor of the damped curvature, with the identity for coordinates that are not free."""
+    if free is None:
+        return BandedFactor(bands, added.reshape(shape))
+    kept, length = free.reshape(shape).to(added.dtype), shape[1]
+    masked = [
+        band * kept[:, : length - k, :, None] * kept[:, k:, None, :] for k, band in enumerate(bands)
+    ]
+    return BandedFactor(masked, torch.where(free, added, 1.0).reshape(shape))
+
+
 def _factor(
     model: Quadratic, damping: Tensor, scale: Tensor, x: Tensor, free: Tensor | None
 ) -> BandedFactor:
-    """Factor of the curvature for dampings `(B,)` or `(K, B)`, with the identity for coordinates that are not free."""
-    length, dim = model.bands[0].shape[1:3]
-    shape = (len(x), length, dim)
-    added = damping.reshape(*damping.shape, *[1] * (x.ndim - 1)) / scale.square()
-    bands = model.bands
-    if free is not None:
-        added = torch.where(free, added, 1.0)
-        kept = free.expand(x.shape).reshape(shape).to(x.dtype)
-        bands = tuple(
-            band * kept[:, : length - k, :, None] * kept[:, k:, None, :] for k, band in enumerate(bands)
-        )
-    added = added.expand(*damping.shape, *x.shape[1:])
-    return BandedFactor(bands, added.reshape(*damping.shape, length, dim))
+    """Factor of the curvature plus the damping, with the identity for coordinates that are not free."""
+    added = (damping / scale.square()).expand(x.shape)
+    free = None if free is None else free.expand(x.shape)
+    return _damped(model.bands, added, free, (-1, *model.bands[0].shape[1:3]))
