@@ -4,6 +4,7 @@ import gc
 import getpass
 import os
 import random
+import shutil
 import signal
 import tempfile
 
@@ -12,6 +13,12 @@ import tempfile
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Tests leave thousands of small folders, which a disk takes tens of seconds to make and remove: in memory if there
+# is plenty. Set the variable to have them elsewhere.
+MEMORY = "/dev/shm"
+if os.access(MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(MEMORY).free > 2**32:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 
 import hypothesis
 import numpy as np
