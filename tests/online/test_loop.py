@@ -256,7 +256,7 @@ def test_more_is_planned_while_what_happens_is_not_what_the_model_knows(learner)
 
     turned = {100: RotatedActions(180.0)}
     learning = online(
-        lambda: DynamicsSwitch(gym.make(PARTICLE), turned), learner(), steps=600, noise=0.3, effort=3.0
+        lambda: DynamicsSwitch(gym.make(PARTICLE), turned), learner(), steps=500, noise=0.3, effort=3.0
     )
     learning.run(report=report)
     efforts = {step: effort for step, effort, _ in told}
