@@ -101,7 +101,7 @@ def test_without_tensorboard_training_goes_on_and_says_so_once(without, tmp_path
     for name in ("base", "model"):
         with Logger(tmp_path / name, progress=False) as logger:
             logger.start(1, name=name)
-            logger.figures(1, {"loss": 1.0})
+            logger.metrics(1, {"loss": 1.0})
     lines = "".join(capsys.readouterr()).strip().splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("TensorBoard events, which are left out: ")

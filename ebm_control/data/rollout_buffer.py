@@ -212,14 +212,16 @@ class RolloutBuffer:
             self._starts[length, gap] = np.flatnonzero(self._live_left >= needed)
         return self._starts[length, gap]
 
-    def gap_actions(self, rows: NDArray[np.int64], gap: int = 1) -> tuple[Array, NDArray[np.bool_]]:
-        """Mean of the `gap` actions from each of `rows` on, `(*rows.shape, act_dim)`, and whether it exists.
+    def gap_actions(self, index: NDArray[np.int64], gap: int = 1) -> tuple[Array, NDArray[np.bool_]]:
+        """Mean of the `gap` actions from each transition in `index` on, and whether it exists.
+
+        The shapes are `(*index.shape, act_dim)` and `index.shape`.
 
         If the episode ends before `gap` actions were taken, the mean does not exist and is replaced by 0.
         """
         actions = self._act[self._begin : self._end]
-        total = sum(actions[np.minimum(rows + j, len(actions) - 1)] for j in range(gap))
-        known = self._live_left[rows] >= gap
+        total = sum(actions[np.minimum(index + j, len(actions) - 1)] for j in range(gap))
+        known = self._live_left[index] >= gap
         return np.where(known[..., None], total / gap, 0.0), known
 
     def sample_windows(
@@ -245,8 +247,8 @@ class RolloutBuffer:
         require_number("n", n, 1, whole=True)
         starts = self.window_starts(length, gap)
         rng = np.random.default_rng() if rng is None else rng
-        rows = rng.choice(starts, n)[:, None] + gap * np.arange(length)
-        return self.observations[rows], self.gap_actions(rows, gap)[0]
+        index = rng.choice(starts, n)[:, None] + gap * np.arange(length)
+        return self.observations[index], self.gap_actions(index, gap)[0]
 
     def normalizer(self) -> Normalizer:
         """`Normalizer` fitted to all stored states and actions.

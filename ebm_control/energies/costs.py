@@ -228,7 +228,7 @@ class SpeedCost(Energy):
         super().__init__()
         limit = _figures("limit", limit)
         require_shape("limit", limit, (layout.obs_dim,))
-        require(bool((limit >= 0).all()), "limit", given=limit.tolist(), expected="figures of 0 or more")
+        require(bool((limit >= 0).all()), "limit", given=limit.tolist(), expected="numbers of 0 or more")
         self.layout = layout
         self.register_buffer("limit", limit)
 

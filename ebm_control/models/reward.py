@@ -69,22 +69,22 @@ class EndNetwork(TransitionNetwork):
     Attributes:
         shift: added to the logits: the log-odds of an end in the data, because the network is fitted to as many ends
             as other transitions.
-        seen: number of ends in the data it was fitted to.
+        count: number of ends in the data it was fitted to.
 
     """
 
     shift: Tensor
-    seen: Tensor
+    count: Tensor
 
     @ordinary_tensors()
     def __init__(self, layout: TrajectoryLayout, hidden: tuple[int, ...] = (128, 128)) -> None:
         super().__init__(layout, hidden)
         self.register_buffer("shift", torch.zeros((), dtype=torch.float32))
-        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     def probability(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
         """Probability `(...)` of an end; 0 if the data held no end."""
-        if int(self.seen) == 0:
+        if int(self.count) == 0:
             return torch.zeros_like(after[..., 0])
         return (self(states, actions, after) + self.shift).sigmoid()
 

@@ -91,8 +91,8 @@ def fit_ends(
     ended = [np.append(np.zeros(len(e) - 1, bool), e.terminated) for e in data.episodes()]
     label = torch.from_numpy(np.concatenate(ended)) if ended else torch.zeros(0, dtype=torch.bool)
     count = int(label.sum())
-    network.seen.fill_(count if count < len(label) else 0)
-    if int(network.seen) == 0:
+    network.count.fill_(count if count < len(label) else 0)
+    if int(network.count) == 0:
         return 0
     pairs = _pairs(data, normalizer)
     network.shift.fill_(math.log(count / (len(label) - count)))

@@ -40,9 +40,9 @@ class Diary(gym.Wrapper):
 class Listening(EnergyLearner):
     """Keeps what it was given as planned."""
 
-    def update(self, data, held, planned):
-        self.given = [*getattr(self, "given", []), planned.clone()]
-        return super().update(data, held, planned)
+    def update(self, data, validation, plans):
+        self.given = [*getattr(self, "given", []), plans.clone()]
+        return super().update(data, validation, plans)
 
 
 def by_name(rows):
