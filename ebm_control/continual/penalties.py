@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -173,7 +174,7 @@ class Distillation(Penalty):
 
     """
 
-    def __init__(self, temperature: float = 2.0, over_classes: str = "sum") -> None:
+    def __init__(self, temperature: float = 2.0, over_classes: Literal["sum", "mean"] = "sum") -> None:
         require_number("temperature", temperature, 0, above=True)
         ways = ("sum", "mean")
         require(over_classes in ways, "over_classes", given=over_classes, expected=f"one of {ways}")

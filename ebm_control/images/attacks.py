@@ -124,7 +124,7 @@ class AttackKernel:
     """One step of an `Attack`; the fields are those of the attack."""
 
     radius: float
-    norm: str
+    norm: Norm
     step_size: float
     adaptive: bool
 

@@ -30,7 +30,7 @@ from ebm_control.online.exploration.frontier import Goals
 from ebm_control.online.learner import Learner, Model
 from ebm_control.online.planner import Cost, MakePlanner, OnlinePlanner, Reward, usual_planner
 from ebm_control.online.progress import EpisodeEnd, Progress
-from ebm_control.online.recipe import as_learner
+from ebm_control.online.recipe import Kind, as_learner
 from ebm_control.online.regimes import Regime, heed_change
 from ebm_control.online.reward import LearnedReward
 from ebm_control.online.settings import OnlineSettings
@@ -95,7 +95,7 @@ class OnlineLearning:
     def __init__(
         self,
         env: EnvLike,
-        learner: Learner | str = "energy",
+        learner: Learner | Kind = "energy",
         planner: MakePlanner | None = None,
         settings: OnlineSettings | None = None,
         *,

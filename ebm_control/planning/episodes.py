@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -68,9 +69,10 @@ class Episodes:
     success: NDArray[np.bool_] | None = None
 
     def __repr__(self) -> str:
-        """Number of episodes, and their mean return with its interval."""
+        """Number of episodes, and their mean return with its interval if there are several."""
         rate = "" if self.success_rate is None else f", success rate {self.success_rate:.2f}"
-        return f"Episodes({len(self.returns)}: mean return {self.mean:.5g} ± {self.ci95:.2g}{rate})"
+        spread = "" if math.isnan(self.ci95) else f" ± {self.ci95:.2g}"
+        return f"Episodes({len(self.returns)}: mean return {self.mean:.5g}{spread}{rate})"
 
     @property
     def mean(self) -> float:
@@ -79,8 +81,9 @@ class Episodes:
 
     @property
     def ci95(self) -> float:
-        """Half the width of the 95 % interval of the mean return (Student's t); 0 for a single episode."""
-        return half_interval(self.returns) or 0.0
+        """Half the width of the 95 % interval of the mean return (Student's t); NaN for a single episode."""
+        width = half_interval(self.returns)
+        return math.nan if width is None else width
 
     @property
     def success_rate(self) -> float | None:

@@ -68,7 +68,9 @@ def test_interval_of_the_mean_return():
     assert outcome([1.0, 2.0, 3.0, 6.0]).mean == 3.0
     # Student's t of three degrees of freedom
     assert outcome([1.0, 2.0, 3.0, 6.0]).ci95 == pytest.approx(3.182446 * np.sqrt(14 / 3) / 2)
-    assert outcome([4.0]).ci95 == 0.0
+    assert np.isnan(outcome([4.0]).ci95), "one episode says nothing about the spread"
+    assert repr(outcome([4.0])) == "Episodes(1: mean return 4)"
+    assert repr(outcome([4.0, 6.0])) == "Episodes(2: mean return 5 ± 13)"
     means = np.random.default_rng(0).normal(5, 2, (4000, 5))
     covered = np.mean([abs(outcome(row).mean - 5) < outcome(row).ci95 for row in means])
     assert covered == pytest.approx(0.95, abs=0.012)  # 1.96 deviations would cover 88 %
