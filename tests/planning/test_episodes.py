@@ -348,3 +348,19 @@ def test_the_length_of_episodes_is_one_of_the_arguments_of_an_environment():
 
     outcome = evaluate(Still(), "ebm/Particle-v0", episodes=2, env_kwargs={"max_episode_steps": 7})
     assert outcome.lengths.tolist() == [7, 7]
+
+
+@pytest.mark.parametrize("given", ["function", "environment"])
+def test_an_episode_that_does_not_end_is_refused_at_max_steps(given):
+    def endless():
+        return Handing(float, lambda _: False)
+
+    env = endless if given == "function" else endless()
+    with pytest.raises(
+        InputError, match=r"^max_steps: expected episodes that end within 7 steps, .*TimeLimit"
+    ):
+        evaluate(Scripted(1), env, 2, max_steps=7)
+    ended = evaluate(Scripted(1), lambda: gym.wrappers.TimeLimit(endless(), 7), 2, max_steps=7)
+    assert ended.lengths.tolist() == [7, 7]
+    with pytest.raises(InputError, match=r"^max_steps: expected a whole number of at least 1, got 0"):
+        evaluate(Scripted(1), env, 2, max_steps=0)
