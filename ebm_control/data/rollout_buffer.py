@@ -99,6 +99,24 @@ class RolloutBuffer:
             f"episodes={len(self._spans)}, transitions={len(self)})"
         )
 
+    def __add__(self, other: RolloutBuffer) -> RolloutBuffer:
+        """A new buffer with the episodes of both, this one's first, and without a limit.
+
+        Raises:
+            InputError: their dimensions or periods differ.
+
+        """
+        if not isinstance(other, RolloutBuffer):
+            return NotImplemented
+        shapes = [(b.obs_dim, b.act_dim, b.periods) for b in (self, other)]
+        words = "{} observation and {} action coordinates with periods {}"
+        same = shapes[0] == shapes[1]
+        require(same, "buffer", given=words.format(*shapes[1]), expected=words.format(*shapes[0]))
+        both = RolloutBuffer(self.obs_dim, self.act_dim, periods=self.periods)
+        for e in (*self.episodes(), *other.episodes()):
+            both.add_episode(e.observations, e.actions, e.rewards, e.terminated)
+        return both
+
     @property
     def num_episodes(self) -> int:
         """Number of stored episodes."""
