@@ -79,6 +79,8 @@ def test_a_missing_package_is_named_with_its_extra(without, tmp_path, package, e
         ("mujoco", "mujoco", "HalfCheetah-v5"),
         ("imageio", "mujoco", "HalfCheetah-v5"),
         ("gymnasium_robotics", "robotics", "gymnasium_robotics:FetchReach-v4"),
+        ("gymnasium_robotics", "robotics", "FetchReach-v4"),
+        ("gymnasium_robotics", "robotics", "PointMaze_UMaze-v3"),
     ],
 )
 def test_an_environment_that_lacks_a_package_names_its_extra(without, monkeypatch, package, extra, name):
