@@ -164,7 +164,7 @@ def require_positive(argument: str, value: Tensor | float) -> None:
         require_number(argument, value, 0, above=True)
         return
     sound = bool((value.isfinite() & (value > 0)).all())
-    require(sound, argument, given=value.tolist(), expected="positive figures")
+    require(sound, argument, given=value.tolist(), expected="positive numbers")
 
 
 def require_flag(argument: str, value: object) -> None:

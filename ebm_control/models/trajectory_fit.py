@@ -211,7 +211,7 @@ def trainer_for(
         settings.loss,
         energy_l2=settings.energy_l2,
         noise=settings.noise,
-        scale=energy.row_scale(),
+        scale=energy.coordinate_scale(),
         proposals=settings.proposals if energy.base is not None else 0,
     )
     chains = (capacity or batches.num_windows) if trained_by.uses_chains else 1

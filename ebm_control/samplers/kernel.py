@@ -20,7 +20,7 @@ class Target:
 
     energy: Energy
     context: Tensor | None
-    free: Tensor | None = None  # boolean, broadcastable to x; None: no coordinate is fixed
+    movable: Tensor | None = None  # boolean, broadcastable to x; True coordinates move; None: all do
     low: Tensor | None = None  # bounds on coordinates that are not fixed, broadcastable to x; both or neither
     high: Tensor | None = None
     # Whether gradients keep their graph, to the energy's parameters and to the start of a chain.
@@ -29,7 +29,7 @@ class Target:
     @property
     def tensors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         """All tensors except those of the energy."""
-        return self.context, self.free, self.low, self.high
+        return self.context, self.movable, self.low, self.high
 
     def value(self, x: Tensor) -> Tensor:
         """Energies `(B,)`; `x` may hold r consecutive samples for each entry of the context."""
@@ -65,17 +65,17 @@ class Target:
         assert context is not None
         levels = level.to(context).expand(context.shape[0], 1)
         changed = torch.cat([context[:, :-1], levels], dim=1)
-        return Target(self.energy, changed, self.free, self.low, self.high, self.differentiable)
+        return Target(self.energy, changed, self.movable, self.low, self.high, self.differentiable)
 
     def mask(self, move: Tensor) -> Tensor:
         """`move` with 0 at fixed coordinates."""
-        return move if self.free is None else torch.where(self.free, move, torch.zeros_like(move))
+        return move if self.movable is None else torch.where(self.movable, move, torch.zeros_like(move))
 
     def hold(self, proposal: Tensor, x: Tensor) -> Tensor:
         """`proposal` within the bounds; the fixed coordinates are those of `x`, bit for bit."""
         if self.low is not None and self.high is not None:
             proposal = torch.minimum(torch.maximum(proposal, self.low), self.high)
-        return proposal if self.free is None else torch.where(self.free, proposal, x)
+        return proposal if self.movable is None else torch.where(self.movable, proposal, x)
 
 
 class Kernel(Protocol):

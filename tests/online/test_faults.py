@@ -379,7 +379,7 @@ def test_without_ends_nothing_changes_and_with_them_rewards_stop():
     plain = reward(s, a, s) + 4.0
     none = RewardUntilEnd(reward, ends)(s, a, s)
     assert torch.allclose(none[:, :-1], plain[:, :-1])
-    ends.seen.fill_(1)
+    ends.count.fill_(1)
     ends.shift.fill_(50.0)  # every transition ends
     certain = RewardUntilEnd(reward, ends)(s, a, s)
     assert torch.allclose(certain[:, 0], plain[:, 0], atol=1e-4)

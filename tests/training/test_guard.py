@@ -139,7 +139,7 @@ def test_no_checkpoint_holds_what_the_guard_has_not_seen(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("figures", "complaint"),
+    ("metrics", "complaint"),
     [
         ({"loss": math.nan}, "loss is nan"),
         ({"sampler_energy": math.inf}, "sampler_energy is inf"),
@@ -148,8 +148,8 @@ def test_no_checkpoint_holds_what_the_guard_has_not_seen(tmp_path):
         ({"gradient_norm": 2e4}, r"gradient_norm is 2e+04, beyond 10000"),
     ],
 )
-def test_complaint_names_figure_and_limit(figures, complaint):
-    assert Guard().complaint(HEALTHY | figures) == complaint
+def test_complaint_names_metric_and_limit(metrics, complaint):
+    assert Guard().complaint(HEALTHY | metrics) == complaint
     assert Guard().complaint(HEALTHY) is None
 
 
