@@ -225,7 +225,7 @@ def trainer_for(
         sampler,
         sample_buffer,
         trained_by,
-        torch.optim.Adam(parameters, lr=settings.learning_rate),
+        torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True),
         updates=settings.updates,
         description=model.describe(),
         fixed=None if joint else fixed,

@@ -55,7 +55,7 @@ def regress(
     if gradient_clip is not None:
         require_number("gradient_clip", gradient_clip, 0, above=True)
     parameters = list(parameters)
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
     loss = torch.tensor(torch.nan)
     with logger or Logger(progress=False) as log:

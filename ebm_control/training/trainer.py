@@ -92,7 +92,7 @@ class Trainer:
         self.loss: Objective = loss or ContrastiveDivergence()
         self.parameters = [p for p in energy.parameters() if p.requires_grad]
         require(len(self.parameters) > 0, "energy", given="no trainable parameter", expected="at least one")
-        self.optimizer = optimizer or torch.optim.Adam(self.parameters, lr=3e-4)
+        self.optimizer = optimizer or torch.optim.Adam(self.parameters, lr=3e-4, fused=True)
         self.scheduler = scheduler
         self.fixed, self.gradient_clip = fixed, gradient_clip
         self.extra_negatives = list(extra_negatives)
