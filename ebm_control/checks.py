@@ -102,8 +102,9 @@ def require_shape(argument: str, value: Tensor, expected: tuple[int | None, ...]
     matches = len(shape) == len(expected) and all(
         e is None or e == s for s, e in zip(shape, expected, strict=False)
     )
-    wanted = "(" + ", ".join("any" if e is None else str(e) for e in expected) + ")"
-    require(matches, argument, given=f"shape {shape}", expected=f"shape {wanted}")
+    if not matches:  # samplers check at every step: the message is made for those who read it
+        wanted = "(" + ", ".join("any" if e is None else str(e) for e in expected) + ")"
+        raise InputError(f"{argument}: expected shape {wanted}, got shape {shape}")
 
 
 def require_finite(argument: str, value: Tensor) -> None:
@@ -163,7 +164,7 @@ def require_positive(argument: str, value: Tensor | float) -> None:
         require_number(argument, value, 0, above=True)
         return
     sound = bool((value.isfinite() & (value > 0)).all())
-    require(sound, argument, given=value.tolist(), expected="positive figures")
+    require(sound, argument, given=value.tolist(), expected="positive numbers")
 
 
 def require_flag(argument: str, value: object) -> None:

@@ -102,9 +102,9 @@ class Bar(Progress):
         if not self.tasks:
             return "under way"
         task = self.tasks[-1]
-        figures = task.fields.get("figures", "")
+        metrics = task.fields.get("metrics", "")
         count = f"{task.completed:,.0f}" + ("" if task.total is None else f" of {task.total:,.0f}")
-        return ", ".join(part for part in (f"{task.description}: {count}", figures) if part)
+        return ", ".join(part for part in (f"{task.description}: {count}", metrics) if part)
 
 
 @contextmanager

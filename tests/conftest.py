@@ -4,6 +4,7 @@ import gc
 import getpass
 import os
 import random
+import shutil
 import signal
 import tempfile
 
@@ -28,6 +29,12 @@ torch.set_num_threads(1)  # also where the caller's environment names more
 capability = torch.backends.cpu.get_cpu_capability()
 compiled = f"torchinductor_{getpass.getuser()}_{capability}"
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), compiled))
+
+# Tests leave thousands of small folders, which a disk takes tens of seconds to make and remove: in memory if there
+# is plenty. Set the variable to have them elsewhere.
+MEMORY = "/dev/shm"
+if os.access(MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(MEMORY).free > 2**32:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 
 # A shell that starts tests in the background has Ctrl-C ignored, in them and in every process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -130,23 +131,25 @@ def small_disk(folder: Path, size: str = "1m") -> Iterator[None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-# Importing torch takes seconds: one process does it, and every other is forked from it.
+# Importing torch takes seconds: one process does it, and every other is forked from it. The optimisers import
+# `torch._dynamo` when they are first made.
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["ebm_control.cli.dispatch", "tests.helpers"])
+_server.set_forkserver_preload(["ebm_control.cli.dispatch", "torch._dynamo", "tests.helpers"])
 
 
 class Forked:
     """Code that runs as the whole of a process, as `python -c code arguments` but for the seconds of imports.
 
-    Signals, exit status and output are those of an interpreter; `atexit` is not reached.
+    Signals, exit status and output are those of an interpreter; `atexit` is not reached. With a `session` of its
+    own it leads a group of processes, which can be sent a signal as a whole.
     """
 
-    def __init__(self, code: str, *arguments: str, cwd: Path = ROOT) -> None:
+    def __init__(self, code: str, *arguments: str, cwd: Path = ROOT, session: bool = False) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._streams = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
         for path in self._streams:
             path.touch()
-        given = (code, arguments, cwd, dict(os.environ), self._streams)
+        given = (code, arguments, cwd, dict(os.environ), self._streams, session)
         self._process = _server.Process(target=_become, args=given)
         self._process.start()
         assert self._process.pid is not None
@@ -176,13 +179,26 @@ class Forked:
 
 
 def _become(
-    code: str, arguments: tuple[str, ...], cwd: Path, environment: dict[str, str], streams: list[Path]
+    code: str,
+    arguments: tuple[str, ...],
+    cwd: Path,
+    environment: dict[str, str],
+    streams: list[Path],
+    session: bool,
 ) -> None:
+    if session:
+        os.setsid()
     for number, path in zip((1, 2), streams, strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
     torch.set_num_threads(1)
+    multiprocessing.set_start_method(
+        None, force=True
+    )  # that of an interpreter, not of whom it was forked from
     sys.argv = ["-c", *arguments]
-    exec(compile(code, "<code>", "exec"), {"__name__": "__main__"})
+    main = sys.modules["__main__"] = ModuleType(
+        "__main__"
+    )  # where workers look for what they are sent by name
+    exec(compile(code, "<code>", "exec"), main.__dict__)

@@ -121,7 +121,7 @@ CALLS: list[tuple[Callable[..., object], str, tuple[object, ...]]] = [
     (lambda low: image_sampler(images(**NOISY), low=low), "low", (0.0, 5.0, math.nan)),
     (lambda std: denoise(images(**NOISY), IMAGES, std), "std", (0.0, 0.01, 5.0, math.nan)),
     (lambda fills: inpaint(images(), IMAGES, IMAGES > 0, fills=fills), "fills", COUNT),
-    (lambda share: salt_and_pepper(IMAGES, torch.Generator(), share=share), "share", (-0.1, 0.6, math.nan)),
+    (lambda fraction: salt_and_pepper(IMAGES, torch.Generator(), fraction=fraction), "fraction", (-0.1, 0.6, math.nan)),
     (lambda radii: robustness(len, IMAGES, torch.zeros(2), radii), "radii", ((-0.1,), (math.nan,))),  # type: ignore[arg-type]
     (lambda radius: refined_logits(images(classes=2), radius), "radius", POSITIVE),
     (lambda step_size: refined_logits(images(classes=2), 0.1, step_size=step_size), "step_size", (0.0, math.nan)),

@@ -79,6 +79,8 @@ def test_a_missing_package_is_named_with_its_extra(without, tmp_path, package, e
         ("mujoco", "mujoco", "HalfCheetah-v5"),
         ("imageio", "mujoco", "HalfCheetah-v5"),
         ("gymnasium_robotics", "robotics", "gymnasium_robotics:FetchReach-v4"),
+        ("gymnasium_robotics", "robotics", "FetchReach-v4"),
+        ("gymnasium_robotics", "robotics", "PointMaze_UMaze-v3"),
     ],
 )
 def test_an_environment_that_lacks_a_package_names_its_extra(without, monkeypatch, package, extra, name):
@@ -101,7 +103,7 @@ def test_without_tensorboard_training_goes_on_and_says_so_once(without, tmp_path
     for name in ("base", "model"):
         with Logger(tmp_path / name, progress=False) as logger:
             logger.start(1, name=name)
-            logger.figures(1, {"loss": 1.0})
+            logger.metrics(1, {"loss": 1.0})
     lines = "".join(capsys.readouterr()).strip().splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("TensorBoard events, which are left out: ")

@@ -35,7 +35,7 @@ def test_a_logger_says_how_far_it_is(capfd):
     with Logger(every=1) as logger:
         logger.start(1000, name="learning")
         logger.advance(250)
-        logger.figures(250, {"loss": 0.5})
+        logger.metrics(250, {"loss": 0.5})
         until(heard)
     assert said.strip().splitlines()[-1] == "learning: 250 of 1,000, loss 0.5, 0 s"
     capfd.readouterr()

@@ -203,7 +203,7 @@ def test_settings_that_do_not_fit_together_are_refused() -> None:
         Guard(snapshot_every=10)
     with pytest.raises(InputError, match=r"^step_size: expected a number above 0, got 0\.0"):
         Langevin(step_size=Linear(0.1, 0.0), friction=1.0)
-    assert Langevin(step_size=Linear(0.1, 0.0)).rows()[-1, 0] == 0
+    assert Langevin(step_size=Linear(0.1, 0.0)).step_parameters()[-1, 0] == 0
 
 
 def test_numbers_of_numpy_and_lists_are_kept_as_python_has_them() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # optimisers import it, which takes a second in every process that has not
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table

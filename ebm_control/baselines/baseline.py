@@ -102,15 +102,10 @@ class Baseline:
             self.normalizer, Prediction(states, acts[:, None].expand(-1, samples, -1, -1), energy)
         )
 
-    def save(self, folder: Path | str) -> Path:
-        """Write the model to `folder`, for `load`, and return the path; a model saved there earlier is replaced.
-
-        Raises:
-            CheckpointError: `folder` holds the checkpoints of a run, or writing failed.
-
-        """
+    def describe(self) -> dict[str, Any]:
+        """JSON-safe settings from which `load` rebuilds the model."""
         dynamics, training = self.dynamics, self.training
-        settings: dict[str, Any] = {
+        return {
             "kind": next(kind for kind, model in MODELS.items() if type(dynamics) is model),
             "model": dynamics.settings,
             "states_only": self.layout.act_dim == 0,
@@ -120,8 +115,16 @@ class Baseline:
             "metrics": dict(training.metrics),
             "held_out_error": self.held_out_error.tolist(),
         }
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the model to `folder`, for `load`, and return the path; a model saved there earlier is replaced.
+
+        Raises:
+            CheckpointError: `folder` holds the checkpoints of a run, or writing failed.
+
+        """
         state = {} if self.recorded is None else {"recorded": self.recorded.to_dict()}
-        return save_model(folder, Checkpoint(dynamics.state_dict(), settings, state))
+        return save_model(folder, Checkpoint(self.dynamics.state_dict(), self.describe(), state))
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> Baseline:

@@ -67,10 +67,10 @@ class DisplacementModel(nn.Module):
         waves = {"frequencies": self.directions.shape[1], "bandwidth": self.bandwidth}
         return {"hidden": list(self.hidden)} | waves
 
-    def inputs(self, rows: Tensor) -> Tensor:
+    def inputs(self, x: Tensor) -> Tensor:
         """Network inputs for time steps `(..., D)`: features of the state, and the action."""
-        seen = self.layout.features(self.layout.states(rows))
-        parts = [seen, self.layout.actions(rows)]
+        seen = self.layout.features(self.layout.states(x))
+        parts = [seen, self.layout.actions(x)]
         if self.directions.shape[1]:
             parts.append(waves(seen, self.directions))
         return torch.cat(parts, dim=-1).to(self.displacement_scale.dtype)
@@ -80,9 +80,9 @@ class DisplacementModel(nn.Module):
         states = self.layout.states(x)
         return self.layout.difference(states[..., 1, :], states[..., 0, :]) / self.displacement_scale
 
-    def move(self, rows: Tensor, displacement: Tensor) -> Tensor:
+    def move(self, x: Tensor, displacement: Tensor) -> Tensor:
         """Next states of time steps `(..., D)` after a displacement `(..., obs_dim)` in units of the data's."""
-        states = self.layout.states(rows) + self.displacement_scale * displacement
+        states = self.layout.states(x) + self.displacement_scale * displacement
         return states if self.bounds is None else states.clamp(*self.bounds)
 
 
@@ -230,10 +230,10 @@ class Ensemble(DisplacementModel):
         self.layout.check("x", x)
         per_member = noise.shape[2]
 
-        def step(rows: Tensor, t: int) -> Tensor:
-            mean, log_variance = self(self.inputs(rows).flatten(1, 2))
+        def step(now: Tensor, t: int) -> Tensor:
+            mean, log_variance = self(self.inputs(now).flatten(1, 2))
             shift = (0.5 * log_variance).exp().unflatten(1, (per_member, -1)) * noise[t]
-            return self.move(rows, mean.unflatten(1, (per_member, -1)) + shift)
+            return self.move(now, mean.unflatten(1, (per_member, -1)) + shift)
 
         paths = unroll(x.expand(self.members, per_member, -1, -1, -1), self.layout, step)
         return paths.flatten(0, 1).transpose(0, 1)

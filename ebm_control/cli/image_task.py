@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Generator
 
 from ebm_control.checks import require, require_seed
 from ebm_control.cli.limits import require_counts
@@ -21,6 +22,7 @@ from ebm_control.models.image import ImageModel
 
 SHAPES = 20_000  # number of images of generated "shapes-..." sets
 COLUMNS = 10
+Summary = dict[str, Any]  # metrics by name
 
 
 @dataclass
@@ -38,7 +40,7 @@ class Trained(ABC):
     out: Path = Path("runs/images-task")
     """Run folder."""
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Summary:
         """Do the task and write its results; returns the summary."""
         require_counts(self, "count", low=2)
         require_seed("seed", self.seed)
@@ -53,7 +55,7 @@ class Trained(ABC):
         self.check(model)
         with RunFolder(self.out, self) as folder:
             started = time.perf_counter()
-            summary = self.work(model, data, torch.Generator().manual_seed(self.seed), folder)
+            summary = self.work(model, data, Generator().manual_seed(self.seed), folder)
             summary |= {"seconds": time.perf_counter() - started}
             folder.summarise(summary)
         return plain(summary)
@@ -63,9 +65,7 @@ class Trained(ABC):
         del model
 
     @abstractmethod
-    def work(
-        self, model: ImageModel, data: ImageSet, generator: torch.Generator, folder: RunFolder
-    ) -> dict[str, Any]:
+    def work(self, model: ImageModel, data: ImageSet, generator: Generator, folder: RunFolder) -> Summary:
         """Do the task with the set that the model was trained on; returns its metrics."""
 
 
@@ -76,7 +76,7 @@ def load_set(name: str, folder: Path | None) -> ImageSet:
         require(
             attribute in ATTRIBUTES, "data", given=name, expected=f"shapes- and one of {tuple(ATTRIBUTES)}"
         )
-        return draw_shapes(SHAPES, torch.Generator().manual_seed(0)).labelled(attribute)
+        return draw_shapes(SHAPES, Generator().manual_seed(0)).labelled(attribute)
     return load_images(name, folder)
 
 

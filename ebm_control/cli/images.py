@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 import tyro
+from torch import Generator
 
 from ebm_control import images as tasks
 from ebm_control.checks import require, require_number, require_seed
@@ -16,6 +17,7 @@ from ebm_control.cli.commands import training_summary
 from ebm_control.cli.figures import training_curves
 from ebm_control.cli.image_task import (
     COLUMNS,
+    Summary,
     Trained,
     load_set,
     require_class,
@@ -49,7 +51,7 @@ class TrainImages:
     train: ImageTrainSettings = field(default_factory=ImageTrainSettings)
     """Training settings."""
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Summary:
         """Train and write a page of samples; returns the summary."""
         data = load_set(self.data, self.data_dir)
         newest_checkpoint(self.out, self.resume, "out")
@@ -58,7 +60,7 @@ class TrainImages:
             model = fit_images(data, self.train, folder=self.out, resume=self.resume)
             outcome = model.training
             seconds = time.perf_counter() - started
-            generator = torch.Generator().manual_seed(self.train.seed)
+            generator = Generator().manual_seed(self.train.seed)
             drawn = tasks.generate(model.energy, 8 * COLUMNS, generator=generator)
             save_page(folder, "samples", drawn.x)
             summary = {
@@ -90,9 +92,7 @@ class Generate(Trained):
         if self.label is not None:
             require_class("label", self.label, model)
 
-    def work(
-        self, model: ImageModel, data: ImageSet, generator: torch.Generator, folder: RunFolder
-    ) -> dict[str, Any]:
+    def work(self, model: ImageModel, data: ImageSet, generator: Generator, folder: RunFolder) -> Summary:
         """Sample; returns metrics in the features of a classifier trained for this purpose."""
         labels = None if self.label is None else torch.full((self.count,), self.label)
         sampler = image_sampler(model.energy, self.steps)
@@ -114,14 +114,13 @@ class Generate(Trained):
         classifier = tasks.fit_classifier(data, updates=self.judge_updates, seed=self.seed)
         truth = data.part("test", 2000)
         precision, recall = tasks.precision_recall(classifier, chain.x, truth)
-        summary = {
+        return {
             "classifier_accuracy": classifier.accuracy(data.part("test"), data.test_labels),
             "frechet": tasks.feature_frechet(classifier, chain.x, truth),
             "frechet_of_training_images": tasks.feature_frechet(classifier, train[: self.count], truth),
             "precision": precision,
             "recall": recall,
         }
-        return summary
 
 
 @dataclass
@@ -139,9 +138,7 @@ class Inpaint(Trained):
         """See `Trained.check`."""
         require_counts(self, "fills")
 
-    def work(
-        self, model: ImageModel, data: ImageSet, generator: torch.Generator, folder: RunFolder
-    ) -> dict[str, Any]:
+    def work(self, model: ImageModel, data: ImageSet, generator: Generator, folder: RunFolder) -> Summary:
         """Fill and plot; returns errors, compared with those of the nearest training image."""
         truth, train = data.part("test", self.count), data.part("train")
         known = (
@@ -154,13 +151,12 @@ class Inpaint(Trained):
         given = torch.where(known, truth, torch.full_like(truth, 0.5))
         rows = torch.cat([given[:, None], filled, truth[:, None]], dim=1)[:16]
         save_page(folder, "inpainted", rows.flatten(0, 1), self.fills + 2)
-        summary = {
+        return {
             "mse_of_a_fill": _error(filled[:, 0], truth, known),
             "mse_of_the_mean": _error(filled.mean(dim=1), truth, known),
             "mse_of_the_nearest_training_image": _error(neighbours, truth, known),
             "known_unchanged": bool((filled == truth[:, None])[known[:, None].expand_as(filled)].all()),
         }
-        return summary
 
 
 @dataclass
@@ -178,9 +174,7 @@ class Restore(Trained):
         """See `Trained.check`."""
         require_numbers(self, "std", above=True)
 
-    def work(
-        self, model: ImageModel, data: ImageSet, generator: torch.Generator, folder: RunFolder
-    ) -> dict[str, Any]:
+    def work(self, model: ImageModel, data: ImageSet, generator: Generator, folder: RunFolder) -> Summary:
         """Restore and plot; returns the errors."""
         truth = data.part("test", self.count)
         if self.spoilt == "pixels":
@@ -191,11 +185,10 @@ class Restore(Trained):
             mended = tasks.denoise(model.energy, given, self.std)
         rows = torch.stack([given, mended, truth], dim=1)[:30]
         save_page(folder, "restored", rows.flatten(0, 1), 3 * 3)
-        summary = {
+        return {
             "mse_given": float((given - truth).square().mean()),
             "mse": float((mended - truth).square().mean()),
         }
-        return summary
 
 
 @dataclass
@@ -209,9 +202,7 @@ class Outliers(Trained):
     count: int = 1000
     """Images per set."""
 
-    def work(
-        self, model: ImageModel, data: ImageSet, generator: torch.Generator, folder: RunFolder
-    ) -> dict[str, Any]:
+    def work(self, model: ImageModel, data: ImageSet, generator: Generator, folder: RunFolder) -> Summary:
         """Score, and plot one image of each set; returns the areas under the ROC curve."""
         inliers = data.part("test", self.count)
         other = None if self.other is None else load_set(self.other, self.data_dir).part("test", self.count)
@@ -263,9 +254,7 @@ class Robust(Trained):
             model.classes > 0, "checkpoint", given="an energy without classes", expected="a conditional one"
         )
 
-    def work(
-        self, model: ImageModel, data: ImageSet, generator: torch.Generator, folder: RunFolder
-    ) -> dict[str, Any]:
+    def work(self, model: ImageModel, data: ImageSet, generator: Generator, folder: RunFolder) -> Summary:
         """Attack; returns the accuracies by attack and radius."""
         images, labels = data.part("test", self.count), data.test_labels[: self.count]
         level = self.level if model.energy.noise is not None else None
@@ -297,7 +286,7 @@ class Compose:
     seed: int = 0
     """Seed of the noise."""
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Summary:
         """Sample the images and write a page of them; returns the summary."""
         require_counts(self, "count")
         require_seed("seed", self.seed)
@@ -320,7 +309,7 @@ class Compose:
             started = time.perf_counter()
             energies: list[ImageEnergy] = [model.energy for model in models]
             asked = torch.tensor(self.attributes).expand(self.count, -1)
-            drawn = tasks.compose(energies, asked, generator=torch.Generator().manual_seed(self.seed))
+            drawn = tasks.compose(energies, asked, generator=Generator().manual_seed(self.seed))
             save_page(folder, "composed", drawn)
             summary = {"images": self.count, "seconds": time.perf_counter() - started}
             folder.summarise(summary)
@@ -341,7 +330,7 @@ class Images:
         | Annotated[Compose, tyro.conf.subcommand("compose")]
     ]
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Summary:
         """Run the task."""
         return self.task.run()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -145,6 +146,9 @@ class _Replaying(Learner):
             self.memory.add(images, labels)
 
 
+Among = Literal["all", "seen", "batch"]
+
+
 class Softmax(_Replaying):
     """A classifier trained by cross-entropy, with optional penalties and replay against forgetting.
 
@@ -171,7 +175,7 @@ class Softmax(_Replaying):
         classes: int,
         *,
         learning_rate: float = 1e-3,
-        among: str = "all",
+        among: Among = "all",
         penalties: Sequence[Penalty] = (),
         memory: Memory | None = None,
         dropout: float = 0.0,
@@ -180,8 +184,7 @@ class Softmax(_Replaying):
     ) -> None:
         super().__init__(network, learning_rate, memory, dropout, averaging, seed)
         require_number("classes", classes, 1, whole=True)
-        ways = ("all", "seen", "batch")
-        require(among in ways, "among", given=among, expected=f"one of {ways}")
+        require(among in get_args(Among), "among", given=among, expected=f"one of {get_args(Among)}")
         self.classes, self.among, self.penalties = classes, among, tuple(penalties)
         self._seen = torch.zeros(classes, dtype=torch.bool)
 

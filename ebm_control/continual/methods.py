@@ -18,7 +18,7 @@ from ebm_control.checks import (
 from ebm_control.continual.discriminant import Discriminant
 from ebm_control.continual.divergence import Divergence
 from ebm_control.continual.generative import ClassEnergies, Generative
-from ebm_control.continual.learners import Contrastive, Learner, Softmax
+from ebm_control.continual.learners import Among, Contrastive, Learner, Softmax
 from ebm_control.continual.memory import Memory
 from ebm_control.continual.networks import GatedEnergy, Perceptron
 from ebm_control.continual.paired import Dreams, Paired
@@ -94,7 +94,7 @@ class LearnerSettings:
         return Memory(self.memory_size, self.seed_of(MEMORY)) if self.memory_size else None
 
 
-def _softmax(settings: LearnerSettings, among: str, penalty: Penalty | None = None) -> Learner:
+def _softmax(settings: LearnerSettings, among: Among, penalty: Penalty | None = None) -> Learner:
     """A classifier trained by cross-entropy with Adam at 1e-3 (van de Ven & Tolias 2019)."""
     with seeded(settings.seed_of(WEIGHTS)):
         network = Perceptron(settings.shape, settings.classes, settings.width)

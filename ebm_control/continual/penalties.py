@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,16 +21,16 @@ class Penalty(ABC):
     follows_steps = False  # whether `stepped` is to be called, which costs a copy of all weights
 
     @abstractmethod
-    def added(self, loss: Tensor, network: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
-        """The loss with the penalty, on images `x`; `seen` `(K,)` are the classes observed so far."""
+    def added(self, loss: Tensor, network: nn.Module, x: Tensor, classes: Tensor) -> Tensor:
+        """The loss with the penalty, on images `x`; `classes` `(K,)` are the classes observed so far."""
 
     def stepped(self, network: nn.Module, before: Sequence[Tensor]) -> None:
         """Called after an optimizer step from weights `before`; gradients are still those of the step."""
         del network, before
 
-    def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, seen: Tensor) -> None:
+    def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, classes: Tensor) -> None:
         """Called when a task ends: its images `(N, C, H, W)` in [0, 1], labels `(N,)`, observed classes `(K,)`."""
-        del network, images, labels, seen
+        del network, images, labels, classes
 
 
 class Consolidation(Penalty):
@@ -54,18 +55,18 @@ class Consolidation(Penalty):
         self.weight, self.decay, self.samples = weight, decay, samples
         self.held: list[tuple[list[Tensor], list[Tensor]]] = []  # importances, and weights as they were
 
-    def added(self, loss: Tensor, network: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
+    def added(self, loss: Tensor, network: nn.Module, x: Tensor, classes: Tensor) -> Tensor:
         """The loss plus `λ/2 Σ F (θ - θ*)²`."""
         for importances, means in self.held:
             for f, mean, now in zip(importances, means, network.parameters(), strict=True):
                 loss = loss + 0.5 * self.weight * (f * (now - mean).square()).sum()
         return loss
 
-    def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, seen: Tensor) -> None:
+    def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, classes: Tensor) -> None:
         """Estimate the diagonal of the Fisher information, and store it with the weights."""
         # Shuffled, as images of a task may be in order of their classes.
         chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: self.samples]
-        fresh = fisher(network, images[chosen.sort().values], seen)
+        fresh = fisher(network, images[chosen.sort().values], classes)
         means = [p.detach().clone() for p in network.parameters()]
         if self.decay is not None and self.held:
             old = self.held[0][0]
@@ -128,7 +129,7 @@ class Intelligence(Penalty):
         self.importances: list[Tensor] | None = None
         self.means: list[Tensor] | None = None
 
-    def added(self, loss: Tensor, network: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
+    def added(self, loss: Tensor, network: nn.Module, x: Tensor, classes: Tensor) -> Tensor:
         """The loss plus `c Σ Ω (θ - θ*)²`."""
         if self.means is None:
             self.means = [p.detach().clone() for p in network.parameters()]
@@ -146,7 +147,7 @@ class Intelligence(Penalty):
             assert now.grad is not None
             work -= now.grad * (now.detach() - old)
 
-    def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, seen: Tensor) -> None:
+    def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, classes: Tensor) -> None:
         """Add the importances of the task to those of earlier tasks, and store the weights."""
         if self.work is None or self.means is None:  # no step was taken
             return
@@ -173,7 +174,7 @@ class Distillation(Penalty):
 
     """
 
-    def __init__(self, temperature: float = 2.0, over_classes: str = "sum") -> None:
+    def __init__(self, temperature: float = 2.0, over_classes: Literal["sum", "mean"] = "sum") -> None:
         require_number("temperature", temperature, 0, above=True)
         ways = ("sum", "mean")
         require(over_classes in ways, "over_classes", given=over_classes, expected=f"one of {ways}")
@@ -182,22 +183,22 @@ class Distillation(Penalty):
         self.known: Tensor | None = None
         self.tasks = 0
 
-    def added(self, loss: Tensor, network: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
+    def added(self, loss: Tensor, network: nn.Module, x: Tensor, classes: Tensor) -> Tensor:
         """Weighted mean of loss and distillation: weight `1/t` for the loss in task t, the rest for distillation."""
         if self.before is None or self.known is None:
             return loss
         with torch.no_grad():
             wanted = (self.before(x)[:, self.known] / self.temperature).softmax(dim=1)
         # The softmax is over all observed classes, so probability of the new ones counts too.
-        logits = network(x)[:, seen] / self.temperature
-        given = logits.log_softmax(dim=1)[:, torch.searchsorted(seen, self.known)]
+        logits = network(x)[:, classes] / self.temperature
+        given = logits.log_softmax(dim=1)[:, torch.searchsorted(classes, self.known)]
         kept = functional.kl_div(given, wanted, reduction="batchmean") * self.temperature**2
         if self.over_classes == "mean":
-            kept = kept / len(seen)
+            kept = kept / len(classes)
         share = 1 / (self.tasks + 1)
         return share * loss + (1 - share) * kept
 
-    def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, seen: Tensor) -> None:
+    def finish_task(self, network: nn.Module, images: Tensor, labels: Tensor, classes: Tensor) -> None:
         """Store a copy of the network and the observed classes."""
         self.before = copy.deepcopy(network).eval().requires_grad_(False)
-        self.known, self.tasks = seen, self.tasks + 1
+        self.known, self.tasks = classes, self.tasks + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,13 +12,15 @@ from torch import Tensor
 
 from ebm_control.baselines import Baseline
 from ebm_control.checks import InputError, require, shown
-from ebm_control.control.planner import Model, PlanSampler, planner_for
+from ebm_control.control.planner import Model, PlanSampler, planner_for, second_order
 from ebm_control.data.environments import action_box, make_env, observation_box
 from ebm_control.data.goals import goal_coordinates, goal_space, require_goal_coordinates
 from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost, RewardCost
+from ebm_control.models.recorded import is_flat
 from ebm_control.models.trajectory import TrajectoryModel
 from ebm_control.planning.agent import MPCAgent
+from ebm_control.samplers.langevin import Langevin
 from ebm_control.seeds import torch_generator
 
 GOAL_WEIGHT = 20.0  # weight of the distance to the goal, in normalised units
@@ -46,7 +49,7 @@ def make_agent(
         env: the environment, or its id: it defines the bounds of actions, and which coordinates are goals.
         reward: function from states `(..., obs_dim)`, actions `(..., act_dim)` and next states, in the environment's
             units, to rewards `(...)`, composed of differentiable torch operations. It is compared with the rewards in
-            the model's training data, and a warning reports disagreement.
+            the model's training data. A warning reports disagreement, another one a gradient that is 0 everywhere.
         cost: alternative: an energy of normalised trajectories, e.g. `20 * GoalCost(model.layout, (0, 1)) + obstacle`.
         goal_index: observation coordinates of the environment's goal; None detects them.
         horizon: steps ahead.
@@ -68,9 +71,11 @@ def make_agent(
         sound, "cost", given=shown(cost), expected="an Energy (a function of states and actions is a reward)"
     )
     box, cost = _box_and_cost(model, env, reward, cost, goal_index)
+    _warn_if_flat(model, reward, sampler)
     # A first-order reward plan over states and actions would violate the dynamics: the gain in reward outweighs the
-    # energy at a weight that these samplers can handle.
-    over_actions = reward is not None and sampler == "langevin"
+    # energy at a weight that such a sampler can handle.
+    first_order = sampler == "langevin" or (sampler is None and not second_order(model))
+    over_actions = reward is not None and first_order
     device = (model.dynamics if isinstance(model, Baseline) else model.energy).displacement_scale.device
     found = planner_for(
         model,
@@ -85,6 +90,21 @@ def make_agent(
         preset="online" if over_actions else "offline",
     )
     return MPCAgent(found, model.normalizer, box, replan_every=replan_every, device=device, seed=seed)
+
+
+def _warn_if_flat(
+    model: Model, reward: Callable[[Tensor, Tensor, Tensor], Tensor] | None, sampler: PlanSampler | str | None
+) -> None:
+    """Warn of a reward without a gradient, such as an indicator of success, if the sampler follows gradients."""
+    default = "langevin" if isinstance(model, TrajectoryModel) else "cem"
+    chosen = default if sampler is None else sampler
+    descends = chosen == "langevin" or isinstance(chosen, Langevin)
+    if reward is not None and descends and is_flat(reward, model.recorded, model.normalizer):
+        warnings.warn(
+            "reward: its gradient is zero at all states tried, so plans by gradients are random; search without "
+            "gradients: sampler='cem' or sampler='mppi'",
+            stacklevel=3,
+        )
 
 
 def _box_and_cost(

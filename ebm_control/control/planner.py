@@ -153,7 +153,7 @@ def planner_for(
             model, costs, horizon, sampler, action_space, chains, particles, generator, chosen
         )
     if sampler is None:
-        sampler = "gauss-newton" if _second_order(model) and not shooting else "langevin"
+        sampler = "gauss-newton" if second_order(model) and not shooting else "langevin"
     sampler = _named(sampler, chosen, over_actions=bool(shooting))
     if shooting is None:
         shooting = isinstance(sampler, MPPI | CEM) and model.layout.act_dim > 0
@@ -211,9 +211,10 @@ def _predicts(energy: TransitionEnergy) -> bool:
     return energy.window == 2 and energy.layout.act_dim > 0 and isinstance(energy.base, RegressionBase)
 
 
-def _second_order(model: TrajectoryModel) -> bool:
-    """Whether second-order steps suit the energy: it is nearly a sum of squares around a regression base."""
-    return isinstance(model.energy, TransitionEnergy) and isinstance(model.energy.base, RegressionBase)
+def second_order(model: Model) -> bool:
+    """Whether second-order steps suit the model: an energy that is nearly a sum of squares around a regression base."""
+    energy = model.energy if isinstance(model, TrajectoryModel) else None
+    return isinstance(energy, TransitionEnergy) and isinstance(energy.base, RegressionBase)
 
 
 def _of_baseline(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
@@ -43,6 +43,8 @@ def collect(
     policy: Policy = "random",
     *,
     num_envs: int | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    max_episode_steps: int | None = None,
     seed: int = 0,
     progress: bool = True,
     starts: Starts | None = None,
@@ -62,6 +64,8 @@ def collect(
         policy: "random" (uniform between the bounds of the action space), an object with a `predict` method like those
             of Stable-Baselines3, or a function from a batch of observations to actions `(num_envs, act_dim)`.
         num_envs: environments stepped in turn; None for 8, or 1 if `env` is one environment.
+        env_kwargs: arguments of the environment (or of the function), if it is built here.
+        max_episode_steps: step limit of an episode instead of the registered one, for an id.
         seed: seed of the environments, the random policy and `starts`; each has its own stream, independent of the
             others and of those of other seeds.
         progress: show a progress bar; without a terminal, one line per minute on stderr.
@@ -79,15 +83,13 @@ def collect(
     """
     require_steps(steps)
     one = isinstance(env, gym.Env)
-    if num_envs is None:
-        num_envs = 1 if one else 8
+    num_envs = (1 if one else 8) if num_envs is None else num_envs
     require_number("num_envs", num_envs, 1, whole=True)  # checked before min() with `steps`
     num_envs = min(steps, num_envs)
-    envs = Environments(make_envs(env, num_envs))
+    envs = Environments(make_envs(env, num_envs, env_kwargs, max_episode_steps))
     try:
-        obs_dim, act_dim = envs.observation_space.shape[0], envs.action_space.shape[0]
-        first = envs.all[0]
-        buffer = RolloutBuffer(obs_dim, act_dim, periods=observation_periods(first, periods))
+        (obs_dim,), (act_dim,) = envs.observation_space.shape, envs.action_space.shape
+        buffer = RolloutBuffer(obs_dim, act_dim, periods=observation_periods(envs.all[0], periods))
         collection = _Collection(envs, buffer, _actor(policy, envs, seed), starts, seed)
         with Bar(show=progress) as bar:
             collection.run(steps, bar)

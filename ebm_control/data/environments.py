@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import gymnasium as gym
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 import ebm_envs  # noqa: F401  (registers `ebm/...`, for ids to work with no import by the user)
 from ebm_control.checks import InputError, require, require_is, require_number, shown
 from ebm_control.data.rollout_buffer import RolloutBuffer
-from ebm_control.extras import extra_hint
+from ebm_control.extras import extra_hint, missing
 
 EnvLike = str | gym.Env | Callable[..., gym.Env]
+# Beginnings of the ids of gymnasium-robotics.
+_ROBOTICS = ("Fetch", "Hand", "Adroit", "PointMaze", "AntMaze", "FrankaKitchen")
 _LONGEST = 300  # greatest number of characters of a space in a message
 
 
@@ -76,6 +79,13 @@ def _make_by_id(env: str, options: dict[str, Any]) -> gym.Env:
                 f"({type(error).__name__}: {' '.join(str(error).split())})"
             ) from error
         known = gym.registry.keys()
+        if env not in known and env.startswith(_ROBOTICS):
+            absent = find_spec("gymnasium_robotics") is None
+            raise InputError(
+                f"env: {missing('gymnasium_robotics', 'robotics')}"
+                if absent
+                else f"env: expected 'gymnasium_robotics:{env}', got {env!r}: its package is not imported yet"
+            ) from error
         unknown = isinstance(error, gym.error.UnregisteredEnv | gym.error.DeprecatedEnv)
         close = difflib.get_close_matches(env, known, n=4, cutoff=0.5) if unknown else []
         hint = f"; close to {', '.join(close)}" if close else extra_hint(error)
@@ -86,7 +96,12 @@ def _make_by_id(env: str, options: dict[str, Any]) -> gym.Env:
         ) from error
 
 
-def make_envs(env: EnvLike, count: int, env_kwargs: Mapping[str, Any] | None = None) -> list[gym.Env]:
+def make_envs(
+    env: EnvLike,
+    count: int,
+    env_kwargs: Mapping[str, Any] | None = None,
+    max_episode_steps: int | None = None,
+) -> list[gym.Env]:
     """`count` environments that share nothing; see `make_env` for the arguments.
 
     Raises:
@@ -101,7 +116,7 @@ def make_envs(env: EnvLike, count: int, env_kwargs: Mapping[str, Any] | None = N
         given="one environment",
         expected=f"an id or a function, to make {count} of it",
     )
-    made = [make_env(env, env_kwargs) for _ in range(count)]
+    made = [make_env(env, env_kwargs, max_episode_steps) for _ in range(count)]
     require_distinct(made)
     return made
 

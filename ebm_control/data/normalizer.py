@@ -56,11 +56,11 @@ class Normalizer:
             require_shape(name, value, (act_dim if name.startswith("act") else obs_dim,))
             require_finite(name, value)
             positive = name.endswith("mean") or bool((value > 0).all())
-            require(positive, name, given=value.tolist(), expected="positive figures")
+            require(positive, name, given=value.tolist(), expected="positive numbers")
         require(
             len(self.periods) in (0, obs_dim),
             "periods",
-            given=f"{len(self.periods)} figures",
+            given=f"{len(self.periods)} numbers",
             expected=f"() or one for each of {obs_dim} observation coordinates",
         )
 
@@ -159,32 +159,32 @@ class Normalizer:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe form; `from_dict` restores the same values to the last bit."""
-        figures = {name: getattr(self, name).tolist() for name in _TENSORS}
+        settings = {name: getattr(self, name).tolist() for name in _TENSORS}
         dtype = str(self.obs_mean.dtype).removeprefix("torch.")
-        return {**figures, "periods": list(self.periods), "dtype": dtype}
+        return {**settings, "periods": list(self.periods), "dtype": dtype}
 
     @classmethod
-    def from_dict(cls, figures: Mapping[str, Any]) -> Normalizer:
+    def from_dict(cls, settings: Mapping[str, Any]) -> Normalizer:
         """Normaliser from the result of `to_dict`.
 
         Raises:
             InputError: an entry is missing, or the shapes of its values disagree.
 
         """
-        missing = {*_TENSORS, "periods", "dtype"} - figures.keys()
+        missing = {*_TENSORS, "periods", "dtype"} - settings.keys()
         require(
             not missing,
-            "figures",
+            "settings",
             given=f"a dictionary without {sorted(missing)}",
             expected="to_dict's entries",
         )
-        dtype = getattr(torch, str(figures["dtype"]), None)
+        dtype = getattr(torch, str(settings["dtype"]), None)
         if not isinstance(dtype, torch.dtype):
             raise InputError(
-                f"figures['dtype']: expected the name of a torch dtype, got {figures['dtype']!r}"
+                f"settings['dtype']: expected the name of a torch dtype, got {settings['dtype']!r}"
             )
-        tensors = {name: torch.tensor(figures[name], dtype=dtype) for name in _TENSORS}
-        return cls(**tensors, periods=tuple(figures["periods"]))
+        tensors = {name: torch.tensor(settings[name], dtype=dtype) for name in _TENSORS}
+        return cls(**tensors, periods=tuple(settings["periods"]))
 
 
 def _scaled(raw: Tensor, mean: Tensor, scale: Tensor) -> Tensor:

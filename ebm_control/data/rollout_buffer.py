@@ -99,6 +99,24 @@ class RolloutBuffer:
             f"episodes={len(self._spans)}, transitions={len(self)})"
         )
 
+    def __add__(self, other: RolloutBuffer) -> RolloutBuffer:
+        """A new buffer with the episodes of both, this one's first, and without a limit.
+
+        Raises:
+            InputError: their dimensions or periods differ.
+
+        """
+        if not isinstance(other, RolloutBuffer):
+            return NotImplemented
+        shapes = [(b.obs_dim, b.act_dim, b.periods) for b in (self, other)]
+        words = "{} observation and {} action coordinates with periods {}"
+        same = shapes[0] == shapes[1]
+        require(same, "buffer", given=words.format(*shapes[1]), expected=words.format(*shapes[0]))
+        both = RolloutBuffer(self.obs_dim, self.act_dim, periods=self.periods)
+        for e in (*self.episodes(), *other.episodes()):
+            both.add_episode(e.observations, e.actions, e.rewards, e.terminated)
+        return both
+
     @property
     def num_episodes(self) -> int:
         """Number of stored episodes."""
@@ -212,14 +230,16 @@ class RolloutBuffer:
             self._starts[length, gap] = np.flatnonzero(self._live_left >= needed)
         return self._starts[length, gap]
 
-    def gap_actions(self, rows: NDArray[np.int64], gap: int = 1) -> tuple[Array, NDArray[np.bool_]]:
-        """Mean of the `gap` actions from each of `rows` on, `(*rows.shape, act_dim)`, and whether it exists.
+    def gap_actions(self, index: NDArray[np.int64], gap: int = 1) -> tuple[Array, NDArray[np.bool_]]:
+        """Mean of the `gap` actions from each transition in `index` on, and whether it exists.
+
+        The shapes are `(*index.shape, act_dim)` and `index.shape`.
 
         If the episode ends before `gap` actions were taken, the mean does not exist and is replaced by 0.
         """
         actions = self._act[self._begin : self._end]
-        total = sum(actions[np.minimum(rows + j, len(actions) - 1)] for j in range(gap))
-        known = self._live_left[rows] >= gap
+        total = sum(actions[np.minimum(index + j, len(actions) - 1)] for j in range(gap))
+        known = self._live_left[index] >= gap
         return np.where(known[..., None], total / gap, 0.0), known
 
     def sample_windows(
@@ -245,8 +265,8 @@ class RolloutBuffer:
         require_number("n", n, 1, whole=True)
         starts = self.window_starts(length, gap)
         rng = np.random.default_rng() if rng is None else rng
-        rows = rng.choice(starts, n)[:, None] + gap * np.arange(length)
-        return self.observations[rows], self.gap_actions(rows, gap)[0]
+        index = rng.choice(starts, n)[:, None] + gap * np.arange(length)
+        return self.observations[index], self.gap_actions(index, gap)[0]
 
     def normalizer(self) -> Normalizer:
         """`Normalizer` fitted to all stored states and actions.

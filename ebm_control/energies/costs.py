@@ -7,6 +7,7 @@ Tensors that belong to a planning problem, such as its goal, may have a leading 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import torch
 from numpy.typing import ArrayLike
@@ -19,6 +20,7 @@ from ebm_control.energies.layout import TrajectoryLayout, pick, require_index
 from ebm_control.tensors import as_tensor, ordinary_tensors, outside_inference_mode
 
 _TIP = 1e-3  # distance below which a curvature stops growing where a cost has a kink, in the units of `x`
+Norm = Literal["l1", "l2", "squared"]
 
 
 class GoalCost(Energy):
@@ -48,13 +50,13 @@ class GoalCost(Energy):
         layout: TrajectoryLayout,
         index: Sequence[int],
         *,
-        norm: str = "l1",
+        norm: Norm = "l1",
         smooth: float = 0.0,
         last_only: bool = False,
     ) -> None:
         super().__init__()
         require_index("index", index, layout.obs_dim)
-        require(norm in ("l1", "l2", "squared"), "norm", given=norm, expected="'l1', 'l2' or 'squared'")
+        require(norm in get_args(Norm), "norm", given=norm, expected=f"one of {get_args(Norm)}")
         require_number("smooth", smooth, 0)
         require_flag("last_only", last_only)
         self.index = [int(i) for i in index]
@@ -292,7 +294,7 @@ class SpeedCost(Energy):
         super().__init__()
         limit = _figures("limit", limit)
         require_shape("limit", limit, (layout.obs_dim,))
-        require(bool((limit >= 0).all()), "limit", given=limit.tolist(), expected="figures of 0 or more")
+        require(bool((limit >= 0).all()), "limit", given=limit.tolist(), expected="numbers of 0 or more")
         self.layout = layout
         self.register_buffer("limit", limit)
 
@@ -372,7 +374,7 @@ def per_chain(value: Tensor, chains: int) -> Tensor:
     return value if chains == problems else value.repeat_interleave(chains // problems, dim=0)
 
 
-def distance(delta: Tensor, norm: str = "l1", smooth: float = 0.0) -> Tensor:
+def distance(delta: Tensor, norm: Norm = "l1", smooth: float = 0.0) -> Tensor:
     """Length of `delta` `(..., D) -> (...)`: "l1", "l2" or "squared", with a tip rounded over a width `smooth`."""
     if norm == "squared":
         return 0.5 * delta.square().sum(dim=-1)

@@ -62,7 +62,7 @@ class TrajectoryLayout:
             is_sequence(self.periods) and len(self.periods) in (0, self.obs_dim),
             "periods",
             given=shown(self.periods),
-            expected=f"() or {self.obs_dim} figures, each 0 (not periodic) or positive",
+            expected=f"() or {self.obs_dim} numbers, each 0 (not periodic) or positive",
         )
         for period in self.periods:
             require_number("periods", period, 0)

@@ -241,7 +241,7 @@ class Transformer(nn.Module):
 
     Args:
         channels: length of the input's last axis.
-        rows: greatest number of time steps of a window; each has a learned position embedding.
+        length: greatest number of time steps of a window; each has a learned position embedding.
         width: channels of the hidden layers.
         blocks: number of blocks, each attention and two layers with pre-normalisation (Xiong et al. 2020).
         heads: number of attention heads.
@@ -250,23 +250,23 @@ class Transformer(nn.Module):
 
     @ordinary_tensors()
     def __init__(
-        self, channels: int, rows: int, width: int = 96, blocks: int = 2, heads: int = HEADS
+        self, channels: int, length: int, width: int = 96, blocks: int = 2, heads: int = HEADS
     ) -> None:
         super().__init__()
-        sizes = {"channels": channels, "rows": rows, "width": width, "heads": heads}
+        sizes = {"channels": channels, "length": length, "width": width, "heads": heads}
         for name, value in sizes.items():
             require_number(name, value, 1, whole=True)
         require_number("blocks", blocks, 0, whole=True)
         require(width % heads == 0, "width", given=width, expected=f"a multiple of {heads} heads")
         self.first = nn.Linear(channels, width)
-        self.places = nn.Parameter(0.02 * torch.randn(rows, width))
+        self.places = nn.Parameter(0.02 * torch.randn(length, width))
         self.blocks = nn.ModuleList(_AttentionBlock(width, heads) for _ in range(blocks))
         self.last = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, T, channels) -> (B, 1)`."""
-        rows = len(self.places)
-        require(x.shape[1] <= rows, "x", given=f"{x.shape[1]} rows", expected=f"at most {rows}")
+        length = len(self.places)
+        require(x.shape[1] <= length, "x", given=f"{x.shape[1]} time steps", expected=f"at most {length}")
         h = self.first(x) + self.places[: x.shape[1]]
         for block in self.blocks:
             h = block(h)

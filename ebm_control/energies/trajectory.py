@@ -205,7 +205,7 @@ class TransitionEnergy(SplitEnergy):
         """Std `(obs_dim,)` of the next state under the base, in the units of `x`: a natural step size."""
         return self.displacement_scale * (1.0 if self.base is None else self.base.std)
 
-    def row_scale(self) -> Tensor:
+    def coordinate_scale(self) -> Tensor:
         """Natural unit `(D,)` of each coordinate of a time step: `next_std` for states, 1 for actions."""
         scale = self.next_std()
         return torch.cat([scale, scale.new_ones(self.layout.act_dim)])
@@ -354,7 +354,7 @@ class WindowEnergy(SplitEnergy):
             return self.displacement_scale
         return self.displacement_scale * self.base.std.reshape(-1, self.layout.obs_dim)
 
-    def row_scale(self) -> Tensor:
+    def coordinate_scale(self) -> Tensor:
         """Natural unit of each coordinate: `(D,)`, or `(T, D)` with a base; 1 for actions and the first time step."""
         scale = self.next_std()
         scale = torch.cat([scale, scale.new_ones(*scale.shape[:-1], self.layout.act_dim)], dim=-1)

@@ -101,7 +101,7 @@ class Attack(KernelSampler):
         """The kernel of one ascent step, with radius and step size in units of pixels."""
         return AttackKernel(self.radius, self.norm, self.step_size * self.radius, self.adaptive)
 
-    def rows(self) -> Tensor:
+    def step_parameters(self) -> Tensor:
         """`(steps, 2)`: steps since the last checkpoint at each checkpoint (else 0), weight of the new step."""
         rows = [[0.0, 1.0 if i == 0 or not self.adaptive else 0.75] for i in range(self.steps)]
         for before, at in _checkpoints(self.steps):
@@ -124,7 +124,7 @@ class AttackKernel:
     """One step of an `Attack`; the fields are those of the attack."""
 
     radius: float
-    norm: str
+    norm: Norm
     step_size: float
     adaptive: bool
 

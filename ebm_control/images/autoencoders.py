@@ -127,7 +127,7 @@ def fit_autoencoder(
     *,
     variational: bool = False,
     spoil: Spoil | None = None,
-    progress: bool = False,
+    progress: bool = True,
     device: torch.device | str = "cpu",
 ) -> Autoencoder:
     """Train an autoencoder: plain, variational, or denoising, which undoes what `spoil` does to images.
@@ -137,7 +137,7 @@ def fit_autoencoder(
         settings: see `AutoencoderSettings`.
         variational: maximise the evidence lower bound, with pixels as probabilities.
         spoil: maps images `(B, C, H, W)` to corrupted images and a boolean mask of the intact pixels.
-        progress: show a progress bar.
+        progress: show a progress bar; without a terminal, print a line per minute on stderr.
         device: where to train.
 
     """

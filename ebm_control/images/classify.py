@@ -124,7 +124,7 @@ def fit_classifier(
     noise: float = 0.0,
     perturb: Perturb | None = None,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool = True,
     device: torch.device | str = "cpu",
 ) -> Classifier:
     """Train a classifier by cross-entropy.
@@ -138,7 +138,7 @@ def fit_classifier(
         noise: Gaussian noise on the images, with a std drawn uniformly from 0 up to this value.
         perturb: adversary for adversarial training (Madry et al. 2018), `lambda f, x, y: attacked(f, x, y, ...)`.
         seed: seed of weights and batches.
-        progress: show a progress bar.
+        progress: show a progress bar; without a terminal, print a line per minute on stderr.
         device: where to train.
 
     """

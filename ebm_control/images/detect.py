@@ -135,7 +135,7 @@ class EnergyProfile:
         require_number("grid", grid, 0, whole=True)
         require_number("ridge", ridge, 0)
         require_number("seed", seed, 0, 2**32 - 1, whole=True)  # the range of NumPy's legacy generator
-        require(is_sequence(levels), "levels", given=shown(levels), expected="positive figures")
+        require(is_sequence(levels), "levels", given=shown(levels), expected="positive numbers")
         for level in levels:
             require_number("levels", level, 0, above=True)
         least = 10 * len(levels) * components

@@ -77,27 +77,27 @@ def _unit(features: Tensor) -> Tensor:
     return features / features.norm(dim=1, keepdim=True).clamp(min=1e-10)
 
 
-def nearest(images: Tensor, among: Tensor, known: Tensor | None = None, size: int = 256) -> Tensor:
-    """Index `(N,)` of the nearest image in `among` `(M, C, H, W)`, by squared distance over known pixels.
+def nearest(images: Tensor, among: Tensor, mask: Tensor | None = None, size: int = 256) -> Tensor:
+    """Index `(N,)` of the nearest image in `among` `(M, C, H, W)`, by squared distance over the pixels of a mask.
 
     Args:
         images: `(N, C, H, W)`.
         among: `(M, C, H, W)`.
-        known: boolean, broadcast to `images`; None for all pixels.
+        mask: boolean, broadcast to `images`; None for all pixels.
         size: images per batch.
 
     """
-    images = pixels("images", images, finite=known is None)
+    images = pixels("images", images, finite=mask is None)
     among = pixels("among", among, tuple(images.shape[1:]))
-    if known is not None:
-        require_mask("known", known)
+    if mask is not None:
+        require_mask("mask", mask)
     require_number("size", size, 1, whole=True)
-    weight = torch.ones_like(images) if known is None else known.expand_as(images).to(images)
+    weight = torch.ones_like(images) if mask is None else mask.expand_as(images).to(images)
     pool = among.flatten(1)
     squared = pool.square()
     found = []
-    for part, mask in zip(images.split(size), weight.split(size), strict=True):
-        w = mask.flatten(1)
+    for part, weights in zip(images.split(size), weight.split(size), strict=True):
+        w = weights.flatten(1)
         x = torch.where(w > 0, part.flatten(1), 0.0)
         # The term that is the same for all distances of one image is left out.
         found.append((w @ squared.T - 2 * (w * x) @ pool.T).argmin(dim=1))

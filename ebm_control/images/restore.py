@@ -185,13 +185,13 @@ def bottom_half(shape: tuple[int, int, int]) -> Tensor:
 
 
 def random_pixels(
-    count: int, shape: tuple[int, int, int], share: float, generator: torch.Generator
+    count: int, shape: tuple[int, int, int], fraction: float, generator: torch.Generator
 ) -> Tensor:
-    """Masks `(count, C, H, W)` of known pixels, a `share` of all; the same for all channels of a pixel."""
+    """Masks `(count, C, H, W)` of known pixels, a `fraction` of all; the same for all channels of a pixel."""
     require_number("count", count, 1, whole=True)
-    require_number("share", share, 0, 1)
+    require_number("fraction", fraction, 0, 1)
     _, height, width = shape
-    known = torch.rand((count, 1, height, width), generator=generator, device=generator.device) < share
+    known = torch.rand((count, 1, height, width), generator=generator, device=generator.device) < fraction
     return known.expand(-1, shape[0], -1, -1)
 
 
@@ -199,16 +199,16 @@ def salt_and_pepper(
     images: Tensor | ArrayLike,
     generator: torch.Generator,
     *,
-    share: float = 0.05,
+    fraction: float = 0.05,
     dark: float = 0.1,
     bright: float = 0.9,
 ) -> Tensor:
-    """Images with a `share` of the pixels set to `dark` and as many to `bright` (Du & Mordatch 2019).
+    """Images with a `fraction` of the pixels set to `dark` and as many to `bright` (Du & Mordatch 2019).
 
     Args:
         images: `(N, C, H, W)` of floats; all channels of a pixel are set together.
         generator: random source, on the device of the images.
-        share: share of all pixels that is set to `dark`, and the same for `bright`.
+        fraction: fraction of all pixels that is set to `dark`, and the same for `bright`.
         dark: grey level of the dark pixels.
         bright: grey level of the bright pixels.
 
@@ -217,10 +217,10 @@ def salt_and_pepper(
 
     """
     images = pixels("images", images)
-    require_number("share", share, 0, 0.5)
+    require_number("fraction", fraction, 0, 0.5)
     generator = generator_on(images.device, generator)
     require_number("dark", dark, 0, 1)
     require_number("bright", bright, 0, 1)
     draw = torch.rand(images[:, :1].shape, generator=generator, device=images.device)
-    spoilt = torch.where(draw < share, torch.full_like(images, dark), images)
-    return torch.where(draw > 1 - share, torch.full_like(images, bright), spoilt)
+    spoilt = torch.where(draw < fraction, torch.full_like(images, dark), images)
+    return torch.where(draw > 1 - fraction, torch.full_like(images, bright), spoilt)

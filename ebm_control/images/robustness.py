@@ -66,7 +66,7 @@ def robustness(
     images = pixels("images", images)
     require(len(images) > 0, "images", given="none", expected="some")
     require_shape("labels", labels, (len(images),))
-    require(is_sequence(radii), "radii", given=shown(radii), expected="figures of at least 0")
+    require(is_sequence(radii), "radii", given=shown(radii), expected="numbers of at least 0")
     for radius in radii:
         require_number("radii", radius, 0)
     for name, value in (("steps", steps), ("restarts", restarts), ("size", size)):

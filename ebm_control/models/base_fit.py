@@ -57,7 +57,7 @@ def fit_base(
         gradient_clip=1.0,
         logger=logger,
         name="base",
-        figure="base_loss",
+        metric="base_loss",
     )
     base.requires_grad_(False)
     with torch.no_grad():

@@ -191,7 +191,7 @@ def image_trainer_for(
             device=device,
         ),
         trained_by,
-        torch.optim.Adam(energy.parameters(), lr=settings.learning_rate or usual, betas=betas),
+        torch.optim.Adam(energy.parameters(), lr=settings.learning_rate or usual, betas=betas, fused=True),
         updates=settings.updates,
         description=model.describe(classes),
         folder=folder,

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from ebm_control.checks import InputError, require_finite, require_shape, require_tensor
+from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.seeds import stream
+from ebm_control.tensors import outside_inference_mode
 
 Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
 _NAMES = ("states", "actions", "after", "rewards")
@@ -73,19 +75,7 @@ class RecordedRewards:
             InputError: the reward fails, or does not return one finite number per transition, as a tensor.
 
         """
-        columns = (self.states, self.actions, self.after)
-        # Planners ask for gradients: a reward that leaves torch fails here, not at the first action.
-        states, actions, after = (part[:, None].clone().requires_grad_() for part in columns)
-        try:
-            with torch.inference_mode(False), torch.enable_grad():
-                value = reward(states, actions, after)
-        except Exception as error:  # user code may raise anything
-            raise InputError(
-                f"reward: expected a function of states (N, 1, {states.shape[-1]}), actions (N, 1, "
-                f"{actions.shape[-1]}) and next states, got one that fails on them ({type(error).__name__}: {error})"
-            ) from error
-        require_tensor("reward(...)", value)
-        require_shape("reward(...)", value, (len(states), 1))
+        value, _ = evaluated(reward, self.states, self.actions, self.after)
         require_finite("reward(...)", value)
         value, recorded = value.detach()[:, 0].double(), self.rewards
         spread = float(value.std() / recorded.std())
@@ -109,3 +99,43 @@ class RecordedRewards:
             f"deviation {scale:.2g} times theirs, over {len(self.rewards)} transitions; plans are for the reward given",
             stacklevel=3,
         )
+
+
+def evaluated(reward: Reward, *columns: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """A reward's values `(N, 1)` with their graph, and the inputs `(N, 1, ...)` that they depend on.
+
+    Args:
+        reward: see `RecordedRewards.agreement`, also for the errors.
+        columns: states `(N, obs_dim)`, actions `(N, act_dim)` and next states, in the environment's units.
+
+    """
+    # Planners ask for gradients: a reward that leaves torch fails here, not at the first action.
+    inputs = states, actions, after = tuple(part[:, None].clone().requires_grad_() for part in columns)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            value = reward(states, actions, after)
+    except Exception as error:  # user code may raise anything
+        raise InputError(
+            f"reward: expected a function of states (N, 1, {states.shape[-1]}), actions (N, 1, "
+            f"{actions.shape[-1]}) and next states, got one that fails on them ({type(error).__name__}: {error})"
+        ) from error
+    require_tensor("reward(...)", value)
+    require_shape("reward(...)", value, (len(states), 1))
+    return value, inputs
+
+
+@outside_inference_mode
+def is_flat(reward: Reward, recorded: RecordedRewards | None, normalizer: Normalizer) -> bool:
+    """Whether a reward has no gradient at any recorded transition; without any, at random ones in the data's units."""
+    if recorded is not None:
+        columns = recorded.states, recorded.actions, recorded.after
+    else:
+        generator, layout = torch.Generator().manual_seed(0), normalizer.layout
+        drawn = (torch.randn(COUNT, layout.obs_dim + layout.act_dim, generator=generator) for _ in range(2))
+        (states, actions), (after, _) = (normalizer.denormalize(x) for x in drawn)
+        columns = states, actions, after
+    value, inputs = evaluated(reward, *columns)
+    if not value.requires_grad:
+        return True
+    slopes = torch.autograd.grad(value.sum(), inputs, allow_unused=True)
+    return not any(slope is not None and bool((slope != 0).any()) for slope in slopes)

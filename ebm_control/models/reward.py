@@ -7,18 +7,35 @@ from torch import Tensor, nn
 
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP
-from ebm_control.tensors import ordinary_tensors
+from ebm_control.tensors import float_like, ordinary_tensors
 
 
-class RewardNetwork(nn.Module):
-    """Reward of transitions, in stds of the rewards it was fitted to: for `RewardCost(layout, network)`.
-
-    Its inputs are the features of both states and the action, all in the units of the trajectory. Fit it with
-    `ebm_control.models.fit_reward`.
+class TransitionNetwork(nn.Module):
+    """One number per transition, from the features of both states and the action, all in the units of the trajectory.
 
     Args:
         layout: meaning of the coordinates.
         hidden: widths of the hidden layers.
+
+    """
+
+    @ordinary_tensors()
+    def __init__(self, layout: TrajectoryLayout, hidden: tuple[int, ...] = (128, 128)) -> None:
+        super().__init__()
+        self.layout = layout
+        self.network = MLP(2 * layout.feature_dim + layout.act_dim, hidden)
+
+    def forward(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
+        """Outputs `(...)` for states `(..., obs_dim)`, actions `(..., act_dim)` and next states."""
+        parts = [self.layout.features(states), actions, self.layout.features(after)]
+        value: Tensor = self.network(torch.cat(parts, dim=-1).to(float_like(self).dtype)).squeeze(-1)
+        return value
+
+
+class RewardNetwork(TransitionNetwork):
+    """Reward of transitions, in stds of the rewards it was fitted to: for `RewardCost(layout, network)`.
+
+    Fit it with `ebm_control.models.fit_reward`. For its arguments see `TransitionNetwork`.
 
     Attributes:
         mean: mean of the rewards it was fitted to.
@@ -33,60 +50,41 @@ class RewardNetwork(nn.Module):
 
     @ordinary_tensors()
     def __init__(self, layout: TrajectoryLayout, hidden: tuple[int, ...] = (128, 128)) -> None:
-        super().__init__()
-        self.layout = layout
-        self.network = MLP(2 * layout.feature_dim + layout.act_dim, hidden)
+        super().__init__(layout, hidden)
         self.register_buffer("mean", torch.zeros((), dtype=torch.float32))
         self.register_buffer("std", torch.ones((), dtype=torch.float32))
         self.register_buffer("fitted", torch.tensor(False))
-
-    def forward(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
-        """Rewards `(...)` of states `(..., obs_dim)`, actions `(..., act_dim)` and next states."""
-        parts = [self.layout.features(states), actions, self.layout.features(after)]
-        value: Tensor = self.network(torch.cat(parts, dim=-1).to(self.mean.dtype)).squeeze(-1)
-        return value
 
     def raw(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
         """Rewards `(...)` in the environment's units; the network itself is fitted in stds of the data."""
         return self(states, actions, after) * self.std + self.mean
 
 
-class EndNetwork(nn.Module):
+class EndNetwork(TransitionNetwork):
     """Probability that a transition ends its episode by termination (not by a time limit).
 
-    It has the inputs of a `RewardNetwork`. Fit it with `ebm_control.models.fit_ends`.
-
-    Args:
-        layout: meaning of the coordinates.
-        hidden: widths of the hidden layers.
+    Its output is the logit of an end, in data with as many ends as other transitions. Fit it with
+    `ebm_control.models.fit_ends`. For its arguments see `TransitionNetwork`.
 
     Attributes:
         shift: added to the logits: the log-odds of an end in the data, because the network is fitted to as many ends
             as other transitions.
-        seen: number of ends in the data it was fitted to.
+        count: number of ends in the data it was fitted to.
 
     """
 
     shift: Tensor
-    seen: Tensor
+    count: Tensor
 
     @ordinary_tensors()
     def __init__(self, layout: TrajectoryLayout, hidden: tuple[int, ...] = (128, 128)) -> None:
-        super().__init__()
-        self.layout = layout
-        self.network = MLP(2 * layout.feature_dim + layout.act_dim, hidden)
-        self.register_buffer("shift", torch.zeros(()))
-        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
-
-    def forward(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
-        """Logits `(...)` of an end, in data with as many ends as other transitions; arguments as for a reward."""
-        parts = [self.layout.features(states), actions, self.layout.features(after)]
-        value: Tensor = self.network(torch.cat(parts, dim=-1)).squeeze(-1)
-        return value
+        super().__init__(layout, hidden)
+        self.register_buffer("shift", torch.zeros((), dtype=torch.float32))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     def probability(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
         """Probability `(...)` of an end; 0 if the data held no end."""
-        if int(self.seen) == 0:
+        if int(self.count) == 0:
             return torch.zeros_like(after[..., 0])
         return (self(states, actions, after) + self.shift).sigmoid()
 

@@ -211,7 +211,7 @@ def trainer_for(
         settings.loss,
         energy_l2=settings.energy_l2,
         noise=settings.noise,
-        scale=energy.row_scale(),
+        scale=energy.coordinate_scale(),
         proposals=settings.proposals if energy.base is not None else 0,
     )
     chains = (capacity or batches.num_windows) if trained_by.uses_chains else 1
@@ -225,7 +225,7 @@ def trainer_for(
         sampler,
         sample_buffer,
         trained_by,
-        torch.optim.Adam(parameters, lr=settings.learning_rate),
+        torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True),
         updates=settings.updates,
         description=model.describe(),
         fixed=None if joint else fixed,

@@ -47,13 +47,13 @@ class Learner(Protocol):
         """Build an untrained model in these units, with the displacement scale of the first data."""
         ...
 
-    def update(self, data: RolloutBuffer, held: RolloutBuffer, planned: Tensor) -> dict[str, float]:
+    def update(self, data: RolloutBuffer, validation: RolloutBuffer, plans: Tensor) -> dict[str, float]:
         """Train for one round.
 
         Args:
             data: all transitions executed so far, oldest first; earlier rounds used the beginning of them.
-            held: held-out transitions, which are never trained on.
-            planned: `(M, 2, D)` planned transitions, in the units of the trajectory: negatives for an energy.
+            validation: held-out transitions, which are never trained on.
+            plans: `(M, 2, D)` planned transitions, in the units of the trajectory: negatives for an energy.
 
         Returns:
             Metrics of the round.
@@ -135,30 +135,30 @@ class EnergyLearner:
             self.trainer.extra_negatives.append(self.plans)
         self._seen = (data, data.evicted)
 
-    def update(self, data: RolloutBuffer, held: RolloutBuffer, planned: Tensor) -> dict[str, float]:
+    def update(self, data: RolloutBuffer, validation: RolloutBuffer, plans: Tensor) -> dict[str, float]:
         """Regress the base, then train the tilt, see `Learner.update`."""
-        settings, seed, figures = self.settings, self.settings.seed + 31 * self.trainer.step, {}
+        settings, seed, metrics = self.settings, self.settings.seed + 31 * self.trainer.step, {}
         batches = batches_for(data, self.model, settings.batch_size, seed)
         energy = self.model.energy
         assert isinstance(energy, TransitionEnergy)
         if bool((energy.steady & ~steady_coordinates(batches, energy.layout)[0]).any()):
             # A coordinate that was constant has moved: its displacements have a scale only from now on.
             self.begin(data, self.model.normalizer)
-            return self.update(data, held, planned)
+            return self.update(data, validation, plans)
         base = self._base
         if base is not None:
             base.requires_grad_(True)
-            held_out = batches_for(held, self.model, settings.batch_size, seed + 1)
+            held_out = batches_for(validation, self.model, settings.batch_size, seed + 1)
             std = fit_base(energy, batches, held_out, settings.base_updates)
-            figures["held_out_error"] = float(std.square().mean().sqrt())
+            metrics["held_out_error"] = float(std.square().mean().sqrt())
         if self.plans is not None:
-            self.plans.windows = planned[..., : self.model.layout.dim]
+            self.plans.windows = plans[..., : self.model.layout.dim]
         sampler, fresh = negatives_for(self.model, batches, settings.langevin_steps)
         # The windows have changed or moved in the buffer, so chains would continue from those of other windows.
         self.trainer.rebind(sampler, fresh, forget=(data, data.evicted) != self._seen)
         self._seen = (data, data.evicted)
         outcome = self.trainer.fit(batches, self.trainer.step + settings.updates)
-        return figures | {name: float(value) for name, value in outcome.metrics.items()}
+        return metrics | {name: float(value) for name, value in outcome.metrics.items()}
 
     @torch.no_grad()
     def surprise(self, x: Tensor) -> Tensor:
@@ -266,8 +266,8 @@ class BaselineLearner:
         dynamics.requires_grad_(False)
         self.model = Baseline(dynamics, normalizer, Training(), torch.ones(layout.obs_dim))
 
-    def update(self, data: RolloutBuffer, held: RolloutBuffer, planned: Tensor) -> dict[str, float]:
-        """Train for one round, see `Learner.update`; `planned` is not used without an energy."""
+    def update(self, data: RolloutBuffer, validation: RolloutBuffer, plans: Tensor) -> dict[str, float]:
+        """Train for one round, see `Learner.update`; `plans` are not used without an energy."""
         began, dynamics, seed = time.perf_counter(), self.model.dynamics, self.seed + 31 * self.rounds
         dynamics.requires_grad_(True)
         batches = window_batches(data, self.model.normalizer, self.members * self.batch_size, seed=seed)
@@ -281,15 +281,17 @@ class BaselineLearner:
             gradient_clip=1.0,
         )
         dynamics.requires_grad_(False)
-        error = held_out_error(dynamics, window_batches(held, self.model.normalizer, 1024, seed=seed + 1))
+        error = held_out_error(
+            dynamics, window_batches(validation, self.model.normalizer, 1024, seed=seed + 1)
+        )
         self.rounds += 1
-        figures = {"loss": loss, "held_out_error": float(error.square().mean().sqrt())}
+        metrics = {"loss": loss, "held_out_error": float(error.square().mean().sqrt())}
         before = self.model.training
         training = Training(
-            before.updates + self.updates, before.seconds + time.perf_counter() - began, metrics=figures
+            before.updates + self.updates, before.seconds + time.perf_counter() - began, metrics=metrics
         )
         self.model = replace(self.model, training=training, held_out_error=error)
-        return figures
+        return metrics
 
     @torch.no_grad()
     def surprise(self, x: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from ebm_control.online.exploration.frontier import Goals
 from ebm_control.online.learner import Learner, Model
 from ebm_control.online.planner import Cost, MakePlanner, OnlinePlanner, Reward, usual_planner
 from ebm_control.online.progress import EpisodeEnd, Progress
-from ebm_control.online.recipe import as_learner
+from ebm_control.online.recipe import Kind, as_learner
 from ebm_control.online.regimes import Regime, heed_change
 from ebm_control.online.reward import LearnedReward
 from ebm_control.online.settings import OnlineSettings
@@ -95,7 +95,7 @@ class OnlineLearning:
     def __init__(
         self,
         env: EnvLike,
-        learner: Learner | str = "energy",
+        learner: Learner | Kind = "energy",
         planner: MakePlanner | None = None,
         settings: OnlineSettings | None = None,
         *,
@@ -286,7 +286,7 @@ class OnlineLearning:
         """Close the completed episodes and begin new ones."""
         for return_, last in self.experience.end(done, terminated):
             self.progress.episodes.append(EpisodeEnd(self.progress.step, return_, last))
-            self.logger.figures(self.progress.step, {"return": return_, "last_reward": last})
+            self.logger.metrics(self.progress.step, {"return": return_, "last_reward": last})
         self.environments.reset(done)
         self.experience.begin(done, self.environments.states)
 
@@ -294,7 +294,7 @@ class OnlineLearning:
         """One round of training: update the model with data and plans, then build a new agent."""
         progress, settings, began = self.progress, self.settings, time.perf_counter()
         self.experience.flush()
-        figures = self._judge()
+        metrics = self._judge()
         if self.normalizer is None:
             self.experience.take_in()
             self.normalizer = bounded_normalizer(self.experience.data, self.observation_space)
@@ -311,12 +311,12 @@ class OnlineLearning:
             self._keep_units()
         keep = -(-settings.planned // settings.environments)
         self._planned = self._planned[-keep:]
-        figures |= self.learner.update(self.experience.data, self.experience.held, self.planned())
+        metrics |= self.learner.update(self.experience.data, self.experience.held, self.planned())
         self._renew_agent()
         progress.rounds += 1
         progress.next_round = progress.step + max(settings.every, int(settings.growth * progress.step))
         self.logger.advance(progress.step)
-        self.logger.figures(progress.step, figures | {"round_seconds": time.perf_counter() - began})
+        self.logger.metrics(progress.step, metrics | {"round_seconds": time.perf_counter() - began})
         if self.folder is not None:
             self.save()
 

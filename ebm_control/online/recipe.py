@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from ebm_control.checks import require, shown
 from ebm_control.models import ModelSettings, TrainSettings
 from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner
 from ebm_control.online.settings import OnlineSettings
 
 ROUND = 200  # regression updates per round of training, for all models
-KINDS = ("energy", "feed-forward", "ensemble")
+Kind = Literal["energy", "feed-forward", "ensemble"]
+KINDS = get_args(Kind)
 
 
-def make_learner(kind: str, transitions: int, seed: int = 0) -> Learner:
+def make_learner(kind: Kind, transitions: int, seed: int = 0) -> Learner:
     """Build an untrained model: an energy, a feed-forward network or an ensemble of five.
 
     Args:
@@ -32,7 +35,7 @@ def make_learner(kind: str, transitions: int, seed: int = 0) -> Learner:
     return BaselineLearner(5, (128, 128), ROUND, seed=seed)
 
 
-def as_learner(learner: Learner | str, settings: OnlineSettings) -> Learner:
+def as_learner(learner: Learner | Kind, settings: OnlineSettings) -> Learner:
     """A `Learner` unchanged; for a name, a new learner with capacity for every transition of the run."""
     if not isinstance(learner, str):
         return learner

@@ -38,13 +38,13 @@ def save(run: OnlineLearning, folder: Path) -> Path:
     for i, regime in enumerate(run.regimes):
         regime.experience.save(here / f"regime_{i}")
     assert run.normalizer is not None
-    settings = {
+    model = run.model
+    settings = model.describe() | {
         "normalizer": run.normalizer.to_dict(),
         "progress": run.progress.plain(),
         "run": described(run),
         "experience": [part.digest() for part in (parts, *(regime.experience for regime in run.regimes))],
     }
-    model = run.model
     weights = (model.dynamics if isinstance(model, Baseline) else model.energy).state_dict()
     state = {
         "learner": run.learner.state_dict(),

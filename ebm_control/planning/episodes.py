@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ from ebm_control.tensors import as_array
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
+MAX_STEPS = 10_000  # of an episode, by default
 _SUCCESS = ("is_success", "success")  # Gymnasium-Robotics uses the first
 
 
@@ -68,9 +70,10 @@ class Episodes:
     success: NDArray[np.bool_] | None = None
 
     def __repr__(self) -> str:
-        """Number of episodes, and their mean return with its interval."""
+        """Number of episodes, and their mean return with its interval if there are several."""
         rate = "" if self.success_rate is None else f", success rate {self.success_rate:.2f}"
-        return f"Episodes({len(self.returns)}: mean return {self.mean:.5g} ± {self.ci95:.2g}{rate})"
+        spread = "" if math.isnan(self.ci95) else f" ± {self.ci95:.2g}"
+        return f"Episodes({len(self.returns)}: mean return {self.mean:.5g}{spread}{rate})"
 
     @property
     def mean(self) -> float:
@@ -79,8 +82,9 @@ class Episodes:
 
     @property
     def ci95(self) -> float:
-        """Half the width of the 95 % interval of the mean return (Student's t); 0 for a single episode."""
-        return half_interval(self.returns) or 0.0
+        """Half the width of the 95 % interval of the mean return (Student's t); NaN for a single episode."""
+        width = half_interval(self.returns)
+        return math.nan if width is None else width
 
     @property
     def success_rate(self) -> float | None:
@@ -95,11 +99,10 @@ def evaluate(
     *,
     seed: int = 0,
     env_kwargs: Mapping[str, Any] | None = None,
+    max_steps: int = MAX_STEPS,
     progress: bool = False,
 ) -> Episodes:
     """Run an agent on `episodes` episodes of an environment.
-
-    An environment without a time limit is stopped after 10,000 steps.
 
     Args:
         agent: see `Agent`.
@@ -108,6 +111,7 @@ def evaluate(
         episodes: number of episodes, at least 1.
         seed: seed of the environments, see `run_episodes`. The agent's own noise goes on from call to call.
         env_kwargs: arguments of the environment (or of the function), if it is built here.
+        max_steps: see `run_episodes`.
         progress: show a progress bar; without a terminal, print a line per minute on stderr.
 
     Raises:
@@ -122,10 +126,10 @@ def evaluate(
     if isinstance(env, gym.Env):
         made = make_env(env, env_kwargs)  # refuses arguments
         begun = seeds(seed, "episodes", episodes)
-        return _joined([_run(agent, [made], [begun[i]], None, title) for i in range(episodes)])
+        return _joined([_run(agent, [made], [begun[i]], None, max_steps, title) for i in range(episodes)])
     environments = make_envs(env, episodes, env_kwargs)
     try:
-        return run_episodes(agent, environments, seed=seed, progress=title)
+        return run_episodes(agent, environments, seed=seed, max_steps=max_steps, progress=title)
     finally:
         for one in environments:
             one.close()
@@ -137,6 +141,7 @@ def run_episodes(
     *,
     seed: int = 0,
     options: Callable[[int], dict[str, Any]] | None = None,
+    max_steps: int = MAX_STEPS,
     progress: str = "",
 ) -> Episodes:
     """Run one episode in each environment; one call of the agent per step acts for all of them.
@@ -149,20 +154,21 @@ def run_episodes(
 
     Args:
         agent: see `Agent`.
-        environments: different environments of one kind, each with a step limit.
+        environments: different environments of one kind.
         seed: seed of the environments. Starts differ from those of other seeds and from those of `collect`.
         options: returns the reset options of environment `i`.
+        max_steps: steps within which every episode has to end. A registered step limit below it ends episodes too.
         progress: title of a progress bar, or of lines on stderr; empty for no progress display.
 
     Raises:
         InputError: there is no environment, or one is passed twice; an environment fails, or an observation or reward
-            is not finite: the message names environment and step.
+            is not finite: the message names environment and step. Or an episode has not ended after `max_steps`.
 
     """
     require(len(environments) > 0, "environments", given="none", expected="at least one")
     count = len(environments)
     given = None if options is None else [options(i) for i in range(count)]
-    return _run(agent, environments, seeds(seed, "episodes", count), given, progress)
+    return _run(agent, environments, seeds(seed, "episodes", count), given, max_steps, progress)
 
 
 def _run(
@@ -170,15 +176,18 @@ def _run(
     environments: Sequence[gym.Env[Any, Any]],
     begun: Sequence[int],
     options: Sequence[dict[str, Any]] | None,
+    max_steps: int,
     progress: str,
 ) -> Episodes:
+    require_number("max_steps", max_steps, 1, whole=True)
     envs, count = Environments(environments), len(environments)
     envs.reset(None, begun, options)
     returns, last, lengths = np.zeros(count), np.zeros(count), np.zeros(count, np.int64)
     rows, alive = np.arange(count), np.ones(count, bool)  # indices acted for, and whether episodes still run
     seen, acted, seconds = [envs.states.copy()], list[Array](), list[float]()
     states, state = list[Any](), None
-    limit = max(_limit(env) for env in environments)
+    registered = max(_registered_limit(env) for env in environments)
+    limit = int(min(registered, max_steps))
     with Bar(show=bool(progress), transient=True) as bar:
         task = bar.add_task(progress, total=limit)
         while alive.any() and len(acted) < limit:
@@ -202,6 +211,11 @@ def _run(
                 with suppress(TypeError):  # entries of this state cannot be selected: the agent acts for all
                     state, rows = _taken(state, left, len(rows)), rows[left]
             bar.advance(task)
+    if alive.any() and max_steps < registered:
+        raise InputError(
+            f"max_steps: expected episodes that end within {max_steps:,} steps, got {int(alive.sum())} of {count} that "
+            "did not; wrap the environment: gymnasium.wrappers.TimeLimit(env, steps)"
+        )
     return Episodes(
         returns,
         last,
@@ -300,6 +314,6 @@ def _checked(given: Any, envs: Environments, rows: Rows) -> NDArray[Any]:
     return as_actions(whole, envs.action_space)
 
 
-def _limit(env: gym.Env[Any, Any]) -> int:
+def _registered_limit(env: gym.Env[Any, Any]) -> float:
     limit = None if env.spec is None else env.spec.max_episode_steps
-    return 10_000 if limit is None else limit
+    return math.inf if limit is None else limit

@@ -94,10 +94,10 @@ class AnyPlanner(Protocol):
         ...
 
 
-def shifted(chains: Tensor, rows: int = 1) -> Tensor:
-    """Chains `(..., T, D)` shifted `rows` time steps earlier, padded with the last one: a warm start."""
+def shifted(chains: Tensor, steps: int = 1) -> Tensor:
+    """Chains `(..., T, D)` shifted `steps` time steps earlier, padded with the last one: a warm start."""
     return torch.cat(
-        [chains[..., rows:, :], chains[..., -1:, :].expand(*chains.shape[:-2], rows, -1)], dim=-2
+        [chains[..., steps:, :], chains[..., -1:, :].expand(*chains.shape[:-2], steps, -1)], dim=-2
     )
 
 
@@ -107,16 +107,16 @@ def smooth_noise(shape: tuple[int, int, int], generator: torch.Generator, like: 
     return torch.einsum("ij,bjd->bid", smooth_factor(shape[1], like), noise)
 
 
-def bridged(start: Tensor, end: Tensor | None, rows: int, layout: TrajectoryLayout) -> Tensor:
-    """Straight line of `rows` states from `start` `(N, obs_dim)` to `end`; constant if `end` is None.
+def bridged(start: Tensor, end: Tensor | None, length: int, layout: TrajectoryLayout) -> Tensor:
+    """Straight line of `length` states from `start` `(N, obs_dim)` to `end`; constant if `end` is None.
 
     Returns:
-        `(N, rows, obs_dim)`; periodic coordinates take the shorter direction.
+        `(N, length, obs_dim)`; periodic coordinates take the shorter direction.
 
     """
     if end is None:
-        return start[:, None].expand(-1, rows, -1)
-    done = torch.linspace(0, 1, rows, device=start.device, dtype=start.dtype)[:, None]
+        return start[:, None].expand(-1, length, -1)
+    done = torch.linspace(0, 1, length, device=start.device, dtype=start.dtype)[:, None]
     return start[:, None] + done * layout.difference(end, start)[:, None]
 
 

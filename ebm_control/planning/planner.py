@@ -120,7 +120,7 @@ class Planner:
         """Set the noise of initial chains, and the periodic goal coordinates for which both directions are tried."""
         self.spread = torch.as_tensor(spread, dtype=torch.float32).expand(self.layout.dim)
         sound = bool((self.spread.isfinite() & (self.spread >= 0)).all())
-        require(sound, "spread", given=spread, expected="figures of at least 0")
+        require(sound, "spread", given=spread, expected="numbers of at least 0")
         periodic = self.layout.periodic
         self.turning = [i for i in self.goal_index if i in periodic] if windings else []
         require(

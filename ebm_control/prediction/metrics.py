@@ -360,7 +360,7 @@ def _unit(argument: str, unit: Tensor, states: Tensor) -> Tensor:
     """`unit` in float64 on the device of `states`; raises `InputError` unless it has `obs_dim` positive values."""
     require_shape(argument, unit, (states.shape[-1],))
     require_finite(argument, unit)
-    require(bool((unit > 0).all()), argument, given=unit.tolist(), expected="positive figures")
+    require(bool((unit > 0).all()), argument, given=unit.tolist(), expected="positive numbers")
     return unit.to(device=states.device, dtype=torch.float64)
 
 

@@ -50,7 +50,7 @@ class Annealed(KernelSampler):
     engine: Engine = "auto"
 
     def __post_init__(self) -> None:
-        levels, expected = self.levels, "positive figures, falling"
+        levels, expected = self.levels, "positive numbers, falling"
         if isinstance(levels, np.ndarray | Tensor):
             levels = levels.tolist()
         require(is_sequence(levels), "levels", given=shown(levels), expected=expected)
@@ -67,7 +67,7 @@ class Annealed(KernelSampler):
         """A Langevin step that ends with a change of the noise level."""
         return LangevinKernel(adapt="none", underdamped=False)
 
-    def rows(self) -> Tensor:
+    def step_parameters(self) -> Tensor:
         """`(steps, 6)`, one column per field of `LangevinColumns`; the last is the level after each step."""
         step_sizes, noises, log_levels = [], [], []
         heat = self.temperature**0.5

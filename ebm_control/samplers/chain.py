@@ -83,7 +83,7 @@ def run_chain(
     kernel: Kernel,
     energy: Energy,
     x: Tensor,
-    rows: Tensor,
+    parameters: Tensor,
     *,
     scale: Tensor | tuple[float, ...] | None = None,
     clamp: tuple[Bound, Bound] | None = None,
@@ -93,13 +93,13 @@ def run_chain(
     trace: int = 0,
     engine: Engine = "auto",
 ) -> Chain:
-    """Apply `kernel` once for every row of `rows`; see `Sampler` for the other arguments.
+    """Apply `kernel` once for each row of `parameters`; see `Sampler` for the other arguments.
 
     Args:
         kernel: one step of the sampler.
         energy: energy to sample from.
         x: `(B, *shape)` start of the chains.
-        rows: `(steps, k)` the kernel's parameters for each step.
+        parameters: `(steps, k)` the kernel's parameters for each step.
         scale: preconditioner, broadcast to `x`; None for 1.
         clamp: low and high bound on coordinates that are not fixed, numbers or broadcast to `x`; None for none.
             Where they are equal the coordinate stays at that value.
@@ -114,11 +114,11 @@ def run_chain(
     generator = generator_on(x.device, generator)
     require_start(x, fixed, context, trace)
     with evaluation_mode(energy), torch.no_grad():
-        rows = rows.to(device=x.device, dtype=x.dtype)
+        parameters = parameters.to(device=x.device, dtype=x.dtype)
         factor = _factor(scale, x)
         target = _target(energy, x, context, fixed, clamp)
         state, kept, info = execute(
-            engine, kernel, target, x.detach().clone(), rows, factor, generator, trace
+            engine, kernel, target, x.detach().clone(), parameters, factor, generator, trace
         )
     return Chain(state["x"], state["energy"], kept, info)
 
@@ -129,7 +129,7 @@ def _factor(scale: Tensor | tuple[float, ...] | None, x: Tensor) -> Tensor:
         return torch.ones((), device=x.device, dtype=x.dtype)
     factor = broadcast("scale", scale, x)
     sound = bool(((factor > 0) & (factor < torch.inf)).all())
-    require(sound, "scale", given=shown(scale), expected="positive figures")
+    require(sound, "scale", given=shown(scale), expected="positive numbers")
     return factor
 
 
@@ -142,7 +142,7 @@ def _target(
     *,
     differentiable: bool = False,
 ) -> Target:
-    free = None if fixed is None else ~fixed.to(x.device)
+    movable = None if fixed is None else ~fixed.to(x.device)
     low = high = None
     if clamp is not None:
         pair = is_sequence(clamp) and len(clamp) == 2
@@ -151,7 +151,7 @@ def _target(
         # Equal bounds fix a coordinate, for example an action whose range has width 0.
         sound = bool(((low <= high) & (low < torch.inf) & (high > -torch.inf)).all())
         require(sound, "clamp", given=shown(clamp), expected="(low, high) with low <= high")
-    return Target(energy, context, free, low, high, differentiable)
+    return Target(energy, context, movable, low, high, differentiable)
 
 
 class KernelSampler(ABC):
@@ -166,7 +166,7 @@ class KernelSampler(ABC):
         """One step of every chain under these settings, as pure functions of tensors."""
 
     @abstractmethod
-    def rows(self) -> Tensor:
+    def step_parameters(self) -> Tensor:
         """`(steps, k)` the kernel's parameters for each step."""
 
     def __call__(
@@ -184,7 +184,7 @@ class KernelSampler(ABC):
             self.kernel(),
             energy,
             x,
-            self.rows(),
+            self.step_parameters(),
             scale=self.scale,
             clamp=self.clamp,
             fixed=fixed,
@@ -216,7 +216,7 @@ class KernelSampler(ABC):
             fixed: boolean mask of fixed coordinates, see `Sampler`.
             context: context of the energy, see `Sampler`.
             generator: source of all noise, see `Sampler`.
-            steps: number of steps; they use the sampler's last `steps` rows of parameters.
+            steps: number of steps; they use the sampler's parameters of the last `steps` steps.
 
         Raises:
             InputError: an input is not valid for a chain, or the sampler has fewer steps.
@@ -225,13 +225,13 @@ class KernelSampler(ABC):
         require_tensor("x", x)
         generator = generator_on(x.device, generator)
         require_start(x, fixed, context, 0)
-        rows = self.rows().to(device=x.device, dtype=x.dtype)
-        require_number("steps", steps, 1, len(rows), whole=True)
+        parameters = self.step_parameters().to(device=x.device, dtype=x.dtype)
+        require_number("steps", steps, 1, len(parameters), whole=True)
         kernel = self.kernel()
         with evaluation_mode(energy, frozen=False), torch.enable_grad():
             target = _target(energy, x, context, fixed, self.clamp, differentiable=True)
             noise = (kernel.draw(x, generator) for _ in range(steps))
-            state, _, _ = loop(kernel, target, x, rows[-steps:], _factor(self.scale, x), noise, 0)
+            state, _, _ = loop(kernel, target, x, parameters[-steps:], _factor(self.scale, x), noise, 0)
         return state["x"]
 
 

@@ -30,7 +30,7 @@ def execute(
     kernel: Kernel,
     target: Target,
     x: Tensor,
-    rows: Tensor,
+    parameters: Tensor,
     scale: Tensor,
     generator: torch.Generator,
     trace: int,
@@ -46,9 +46,9 @@ def execute(
         require(
             x.is_cuda, "engine", given="'graph' on " + str(x.device), expected="a CUDA device for 'graph'"
         )
-        return _captured(kernel, target, x, rows, scale, generator, trace)
+        return _captured(kernel, target, x, parameters, scale, generator, trace)
     step = _compiled(kernel, target.energy) if engine == "compile" else None
-    return loop(kernel, target, x, rows, scale, _noise(kernel, x, generator), trace, step)
+    return loop(kernel, target, x, parameters, scale, _noise(kernel, x, generator), trace, step)
 
 
 def _noise(kernel: Kernel, x: Tensor, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
@@ -60,7 +60,7 @@ def loop(
     kernel: Kernel,
     target: Target,
     x: Tensor,
-    rows: Tensor,
+    parameters: Tensor,
     scale: Tensor,
     noise: Iterator[tuple[Tensor, ...]],
     trace: int,
@@ -72,20 +72,20 @@ def loop(
     require_shape("energy(x)", state["energy"], (x.shape[0],))
     kept: list[Tensor] = []
     infos: list[Info] = []
-    for i, row in enumerate(rows.unbind(0)):
+    for i, row in enumerate(parameters.unbind(0)):
         state, info = step(target, state, next(noise), row, scale)
         infos.append(info)
         if trace and (i + 1) % trace == 0:
             kept.append(state["x"])
     state = kernel.finish(target, state)
     names = infos[0] if infos else {}
-    figures = {name: _over_chains(torch.stack([info[name] for info in infos])) for name in names}
-    return state, torch.stack(kept) if kept else None, figures
+    metrics = {name: _over_chains(torch.stack([info[name] for info in infos])) for name in names}
+    return state, torch.stack(kept) if kept else None, metrics
 
 
-def _over_chains(figures: Tensor) -> Tensor:
+def _over_chains(metrics: Tensor) -> Tensor:
     """Reduce metrics `(steps, B)` to one value per step: floats are averaged, flags and counts are summed."""
-    return figures.mean(dim=1) if figures.is_floating_point() else figures.sum(dim=1)
+    return metrics.mean(dim=1) if metrics.is_floating_point() else metrics.sum(dim=1)
 
 
 @lru_cache(maxsize=_KEPT)
@@ -126,7 +126,7 @@ def _captured(
     kernel: Kernel,
     target: Target,
     x: Tensor,
-    rows: Tensor,
+    parameters: Tensor,
     scale: Tensor,
     generator: torch.Generator,
     trace: int,
@@ -135,9 +135,9 @@ def _captured(
 
     Noise is drawn before the replay, in the eager order, which takes `steps` times the memory of `x`.
     """
-    noise = [kernel.draw(x, generator) for _ in range(len(rows))]
+    noise = [kernel.draw(x, generator) for _ in range(len(parameters))]
     optional = [tensor for tensor in target.tensors if tensor is not None]
-    inputs = [x, rows, scale, *optional, *(tensor for step in noise for tensor in step)]
+    inputs = [x, parameters, scale, *optional, *(tensor for step in noise for tensor in step)]
     shapes = tuple((tuple(t.shape), t.dtype) for t in inputs)
     # The graph reads weights from their memory at capture; a replaced weight tensor needs a new graph.
     held = [*target.energy.parameters(), *target.energy.buffers()]
@@ -161,14 +161,14 @@ def _capture(
     kernel: Kernel, target: Target, inputs: list[Tensor], noise: list[tuple[Tensor, ...]], trace: int
 ) -> _Graph:
     static = [tensor.clone() for tensor in inputs]
-    x, rows, scale = static[:3]
+    x, parameters, scale = static[:3]
     rest = iter(static[3:])
-    context, free, low, high = (None if tensor is None else next(rest) for tensor in target.tensors)
+    context, movable, low, high = (None if tensor is None else next(rest) for tensor in target.tensors)
     fixed_noise = [tuple(next(rest) for _ in step) for step in noise]
-    held = Target(target.energy, context, free, low, high)
+    held = Target(target.energy, context, movable, low, high)
 
     def run() -> Result:
-        return loop(kernel, held, x, rows, scale, iter(fixed_noise), trace)
+        return loop(kernel, held, x, parameters, scale, iter(fixed_noise), trace)
 
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())

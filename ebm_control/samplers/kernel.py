@@ -22,7 +22,7 @@ class Target:
 
     energy: Energy
     context: Tensor | None
-    free: Tensor | None = None  # boolean, broadcastable to x; None: no coordinate is fixed
+    movable: Tensor | None = None  # boolean, broadcastable to x; True coordinates move; None: all do
     low: Tensor | None = None  # bounds on coordinates that are not fixed, broadcastable to x; both or neither
     high: Tensor | None = None
     # Whether gradients keep their graph, to the energy's parameters and to the start of a chain.
@@ -31,7 +31,7 @@ class Target:
     @property
     def tensors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         """All tensors except those of the energy."""
-        return self.context, self.free, self.low, self.high
+        return self.context, self.movable, self.low, self.high
 
     def value(self, x: Tensor) -> Tensor:
         """Energies `(B,)`; `x` may hold r consecutive samples for each entry of the context."""
@@ -76,12 +76,12 @@ class Target:
         model = self.energy.quadratic(x, self.context)
         return replace(model, gradient=self.mask(model.gradient))
 
-    def movable(self, x: Tensor, gradient: Tensor) -> Tensor | None:
+    def unblocked(self, x: Tensor, gradient: Tensor) -> Tensor | None:
         """Coordinates that a step along `-gradient` may move: neither fixed nor pushed out of a bound; None for all."""
         if self.low is None or self.high is None:
-            return self.free
+            return self.movable
         inside = ~(((x <= self.low) & (gradient > 0)) | ((x >= self.high) & (gradient < 0)))
-        return inside if self.free is None else inside & self.free
+        return inside if self.movable is None else inside & self.movable
 
     def at(self, level: Tensor) -> Target:
         """The same target with the last coordinate of every context set to `level`, a scalar."""
@@ -89,11 +89,11 @@ class Target:
         assert context is not None
         levels = level.to(context).expand(context.shape[0], 1)
         changed = torch.cat([context[:, :-1], levels], dim=1)
-        return Target(self.energy, changed, self.free, self.low, self.high, self.differentiable)
+        return Target(self.energy, changed, self.movable, self.low, self.high, self.differentiable)
 
     def mask(self, move: Tensor) -> Tensor:
         """`move` with 0 at fixed coordinates."""
-        return move if self.free is None else torch.where(self.free, move, torch.zeros_like(move))
+        return move if self.movable is None else torch.where(self.movable, move, torch.zeros_like(move))
 
     def clamped(self, x: Tensor) -> Tensor:
         """`x` within the bounds."""
@@ -104,7 +104,7 @@ class Target:
     def hold(self, proposal: Tensor, x: Tensor) -> Tensor:
         """`proposal` within the bounds; the fixed coordinates are those of `x`, bit for bit."""
         proposal = self.clamped(proposal)
-        return proposal if self.free is None else torch.where(self.free, proposal, x)
+        return proposal if self.movable is None else torch.where(self.movable, proposal, x)
 
 
 class Kernel(Protocol):

@@ -84,7 +84,7 @@ class Langevin(KernelSampler):
             delta_clip=self.delta_clip,
         )
 
-    def rows(self) -> Tensor:
+    def step_parameters(self) -> Tensor:
         """`(steps, 5)`, one column per field of `LangevinColumns` except the noise level."""
         step_sizes, temperatures = values(self.step_size, self.steps), values(self.temperature, self.steps)
         if self.noise is None:
@@ -128,9 +128,9 @@ class LangevinColumns(NamedTuple):
         return torch.stack([part for part in self if part is not None], dim=1)
 
 
-def column(figures: Sequence[float]) -> Tensor:
+def column(numbers: Sequence[float]) -> Tensor:
     """A parameter of each step in double precision, `(steps,)`."""
-    return torch.tensor(figures, dtype=torch.float64)
+    return torch.tensor(numbers, dtype=torch.float64)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class HMC(KernelSampler):
         """One proposal and its acceptance test."""
         return HMCKernel(self.leapfrog)
 
-    def rows(self) -> Tensor:
+    def step_parameters(self) -> Tensor:
         """Parameters of each proposal: time step, temperature."""
         return torch.tensor([[self.step_size, self.temperature]], dtype=torch.float64).expand(self.steps, 2)
 
@@ -85,7 +85,7 @@ class MALA(KernelSampler):
         """One proposal of a single leapfrog step and its acceptance test."""
         return HMCKernel(1)
 
-    def rows(self) -> Tensor:
+    def step_parameters(self) -> Tensor:
         """Parameters of each proposal: time step `sqrt(2 η)`, temperature."""
         return torch.tensor([[math.sqrt(2 * self.step_size), self.temperature]], dtype=torch.float64).expand(
             self.steps, 2

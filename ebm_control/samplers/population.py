@@ -57,7 +57,7 @@ class MPPI(KernelSampler):
         """One MPPI update: candidates around the mean, then the mean moves to their weighted mean."""
         return MPPIKernel(self.candidates, self.smooth)
 
-    def rows(self) -> Tensor:
+    def step_parameters(self) -> Tensor:
         """Parameters of each update: σ, λ."""
         return torch.tensor(
             [[sigma, self.temperature] for sigma in values(self.noise, self.steps)], dtype=torch.float64
@@ -109,7 +109,7 @@ class CEM(KernelSampler):
         """One CEM refit: candidates around the mean, then mean and std are fitted to the best of them."""
         return CEMKernel(self.candidates, self.smooth, self.elites, self.smoothing)
 
-    def rows(self) -> Tensor:
+    def step_parameters(self) -> Tensor:
         """Parameters of each refit: initial std, smallest std."""
         return torch.tensor([[self.noise, self.minimum * self.noise]], dtype=torch.float64).expand(
             self.steps, 2

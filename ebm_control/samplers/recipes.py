@@ -34,7 +34,7 @@ def trajectory_sampler(
     """
     require_number("steps", steps, 0, whole=True)
     require_number("temperature", temperature, 0)
-    scale = energy.row_scale()
+    scale = energy.coordinate_scale()
     if energy.noise is not None:
         return Annealed(noise_levels(*energy.noise, max(2, steps)), temperature=temperature, scale=scale)
     if isinstance(energy.base, RegressionBase):
@@ -55,7 +55,7 @@ def negative_sampler(
     tens of steps. Without one only the tilt shapes the density, with the low-noise dynamics of Du & Mordatch 2019.
     """
     if isinstance(energy.base, RegressionBase):
-        return Langevin(steps, Linear(0.3, 0.06), scale=energy.row_scale())
+        return Langevin(steps, Linear(0.3, 0.06), scale=energy.coordinate_scale())
     act_dim = energy.layout.act_dim
     scale = (*energy.displacement_scale.tolist(), *[1.0] * act_dim)
     if bounds is not None:

@@ -71,7 +71,7 @@ class GaussNewton(KernelSampler):
         """One step of every chain."""
         return GaussNewtonKernel() if self.temperature == 0 else ManifoldKernel()
 
-    def rows(self) -> Tensor:
+    def step_parameters(self) -> Tensor:
         """Parameters of each step: damping, η, T."""
         row = torch.tensor([[self.damping, self.step_size, self.temperature]], dtype=torch.float64)
         return row.expand(self.steps, 3)
@@ -147,7 +147,7 @@ class ManifoldKernel:
     ) -> tuple[State, Info]:
         """Propose around the Gauss-Newton step, accept with the ratio of Metropolis and Hastings."""
         damping, eta, temperature = row.unbind(0)
-        x, free = state["x"], target.free
+        x, free = state["x"], target.movable
         variance = temperature * eta * (2 - eta)
         here = _factor(_model(state), damping, scale, x, free)
         shape = (len(x), here.length, here.dim)
@@ -196,7 +196,7 @@ def _bounded_moves(
     are solved for again. Clamping afterwards would leave states that do not follow from the clamped actions.
     """
     count, shape = len(dampings), (-1, *model.bands[0].shape[1:3])
-    free = target.movable(x, gradient)
+    free = target.unblocked(x, gradient)
     free = None if free is None else free.expand(x.shape).repeat(count, *[1] * (x.ndim - 1))
     start = x.repeat(count, *[1] * (x.ndim - 1))
     slope = gradient.repeat(count, *[1] * (x.ndim - 1))

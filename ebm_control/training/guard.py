@@ -64,25 +64,25 @@ class Guard:
             expected=f"at least every = {self.every}, so that only states the guard has seen are kept",
         )
 
-    def complaint(self, figures: Mapping[str, float]) -> str | None:
+    def complaint(self, metrics: Mapping[str, float]) -> str | None:
         """Description of what is wrong with a run, or None.
 
         Args:
-            figures: metrics by name: max_tilt, gap, gradient_norm, loss and all others that are logged. There may also
+            metrics: metrics by name: max_tilt, gap, gradient_norm, loss and all others that are logged. There may also
                 be bad_batch, the first update whose batch was not finite, or 0; weights, a number that is finite if all
                 weights are; and tilt_spread, the spread of the tilt over data and samples.
 
         """
-        if figures.get("bad_batch", 0):
-            return f"batch of update {figures['bad_batch']:.0f} is not finite"
+        if metrics.get("bad_batch", 0):
+            return f"batch of update {metrics['bad_batch']:.0f} is not finite"
         limits = {"max_tilt": self.max_energy, "gap": self.max_gap, "gradient_norm": self.max_gradient_norm}
-        for name, value in figures.items():
+        for name, value in metrics.items():
             if not math.isfinite(value):
                 return "weights are not finite" if name == "weights" else f"{name} is {value}"
             if name in limits and abs(value) > limits[name]:
                 return f"{name} is {value:.4g}, beyond {limits[name]:g}"
-        if figures.get("tilt_spread", math.inf) <= _FLAT * figures.get("max_tilt", 0.0):
-            return f"tilt is the same, {figures['max_tilt']:.3g} in size, for all data and samples"
+        if metrics.get("tilt_spread", math.inf) <= _FLAT * metrics.get("max_tilt", 0.0):
+            return f"tilt is the same, {metrics['max_tilt']:.3g} in size, for all data and samples"
         return None
 
     def advice(self, complaint: str) -> str:

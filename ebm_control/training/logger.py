@@ -43,7 +43,7 @@ class Logger:
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[metrics]}"),
             show=progress,
             transient=True,
         )
@@ -55,7 +55,7 @@ class Logger:
             self._writer = self._open(self.folder, step)
         for task in self._bar.task_ids:
             self._bar.remove_task(task)
-        self._task = self._bar.add_task(name, total=total, completed=step, figures="")
+        self._task = self._bar.add_task(name, total=total, completed=step, metrics="")
         self._bar.start()
 
     def _open(self, folder: Path, step: int) -> SummaryWriter | None:
@@ -75,12 +75,12 @@ class Logger:
         """Move the bar to `step`."""
         self._bar.update(self._task, completed=step)
 
-    def figures(self, step: int, figures: Mapping[str, float]) -> None:
+    def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write scalars and show the first three next to the bar."""
-        shown = "  ".join(f"{name} {value:.3g}" for name, value in list(figures.items())[:3])
-        self._bar.update(self._task, figures=shown)
+        shown = "  ".join(f"{name} {value:.3g}" for name, value in list(metrics.items())[:3])
+        self._bar.update(self._task, metrics=shown)
         if self._writer is not None:
-            for name, value in figures.items():
+            for name, value in metrics.items():
                 self._writer.add_scalar(name, value, step)
 
     def energies(self, step: int, positive: Tensor, negative: Tensor) -> None:
@@ -125,7 +125,7 @@ class Logger:
         self.close()
 
 
-def as_figures(**tensors: Tensor | float) -> dict[str, float]:
+def as_metrics(**tensors: Tensor | float) -> dict[str, float]:
     """Metrics as floats, read back from the device in one transfer."""
     given = [torch.as_tensor(value) for value in tensors.values()]
     device = next((value.device for value in given if value.device.type != "cpu"), torch.device("cpu"))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ebm_control.checks import require_number
 from ebm_control.data.batch import Batch
 from ebm_control.tensors import outside_inference_mode
-from ebm_control.training.logger import Logger, as_figures
+from ebm_control.training.logger import Logger, as_metrics
 
 
 @outside_inference_mode
@@ -26,7 +26,7 @@ def regress(
     gradient_clip: float | None = None,
     logger: Logger | None = None,
     name: str = "regression",
-    figure: str = "loss",
+    metric: str = "loss",
 ) -> float:
     """Minimise a loss over batches; used for base measures, inverse dynamics and baselines.
 
@@ -41,7 +41,7 @@ def regress(
         gradient_clip: greatest gradient norm of a step, or None.
         logger: progress bar and events; None for neither.
         name: name in the progress bar.
-        figure: name under which the loss is logged.
+        metric: name under which the loss is logged.
 
     Returns:
         The last loss; NaN after no steps.
@@ -55,7 +55,7 @@ def regress(
     if gradient_clip is not None:
         require_number("gradient_clip", gradient_clip, 0, above=True)
     parameters = list(parameters)
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
     loss = torch.tensor(torch.nan)
     with logger or Logger(progress=False) as log:
@@ -70,7 +70,7 @@ def regress(
             scheduler.step()
             if step % log.every == 0:
                 log.advance(step)
-                log.figures(step, as_figures(**{figure: loss.detach()}))
+                log.metrics(step, as_metrics(**{metric: loss.detach()}))
     return float(loss.detach())
 
 

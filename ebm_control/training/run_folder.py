@@ -144,5 +144,5 @@ def require_json(argument: str, value: Mapping[str, Any]) -> None:
         json.dumps(value)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"{argument}: expected figures, strings and containers of them, got {error}"
+            f"{argument}: expected numbers, strings and containers of them, got {error}"
         ) from error

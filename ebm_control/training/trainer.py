@@ -33,7 +33,7 @@ from ebm_control.training.checkpoint import (
 )
 from ebm_control.training.fitting import Fitting, Training, metrics_of
 from ebm_control.training.guard import DivergenceError, Guard
-from ebm_control.training.logger import Logger, as_figures
+from ebm_control.training.logger import Logger, as_metrics
 from ebm_control.training.negatives import Negatives, RandomNegatives, load_states, states_of
 from ebm_control.training.objectives.contrastive import ContrastiveDivergence, LossTerms, Objective
 from ebm_control.training.run_folder import require_json
@@ -92,7 +92,7 @@ class Trainer:
         self.loss: Objective = loss or ContrastiveDivergence()
         self.parameters = [p for p in energy.parameters() if p.requires_grad]
         require(len(self.parameters) > 0, "energy", given="no trainable parameter", expected="at least one")
-        self.optimizer = optimizer or torch.optim.Adam(self.parameters, lr=3e-4)
+        self.optimizer = optimizer or torch.optim.Adam(self.parameters, lr=3e-4, fused=True)
         self.scheduler = scheduler
         self.fixed, self.gradient_clip = fixed, gradient_clip
         self.extra_negatives = list(extra_negatives)
@@ -254,7 +254,7 @@ class Trainer:
             terms, chain = self.loss.of_batch(self.energy, batch, TrainerSource(self, batch))
         except InputError as error:
             # Samplers refuse to start from values that are not finite: report that to the guard, not the caller.
-            complaint = self.guard.complaint(as_figures(**self._watch.figures(self.energy, self.averaged)))
+            complaint = self.guard.complaint(as_metrics(**self._watch.metrics(self.energy, self.averaged)))
             if complaint is None:
                 raise
             raise NotFiniteError(complaint) from error
@@ -273,14 +273,14 @@ class Trainer:
         self, batch: Batch, terms: LossTerms, chain: Chain | None, norm: Tensor
     ) -> tuple[dict[str, float], str | None]:
         """Metrics of an update and the guard's complaint, read back from the device in one transfer."""
-        watched = self._watch.figures(self.energy, self.averaged) | self._watch.tilt(terms.tilt)
-        figures = as_figures(**metrics_of(batch, terms, chain, norm), **watched)
-        complaint = self.guard.complaint(figures)
-        return {name: value for name, value in figures.items() if name not in watched}, complaint
+        watched = self._watch.metrics(self.energy, self.averaged) | self._watch.tilt(terms.tilt)
+        metrics = as_metrics(**metrics_of(batch, terms, chain, norm), **watched)
+        complaint = self.guard.complaint(metrics)
+        return {name: value for name, value in metrics.items() if name not in watched}, complaint
 
     def _report(
         self,
-        figures: Mapping[str, float],
+        metrics: Mapping[str, float],
         batch: Batch,
         terms: LossTerms,
         chain: Chain | None,
@@ -292,7 +292,7 @@ class Trainer:
             return
         rate = (self.step - first) / (time.perf_counter() - started)
         learning_rate = self.optimizer.param_groups[0]["lr"]
-        self.logger.figures(self.step, {**figures, "steps_per_second": rate, "learning_rate": learning_rate})
+        self.logger.metrics(self.step, {**metrics, "steps_per_second": rate, "learning_rate": learning_rate})
         self.logger.energies(self.step, terms.positive, terms.negative)
         if chain is not None and self.step % (10 * self.logger.every) == 0:
             self.logger.samples(self.step, chain.x, batch.x)
@@ -373,7 +373,7 @@ class Trainer:
         """
         require(self.checkpoints is not None, "checkpoints", given=None, expected="a folder")
         assert self.checkpoints is not None
-        if not math.isfinite(float(self._watch.figures(self.energy, self.averaged)["weights"])):
+        if not math.isfinite(float(self._watch.metrics(self.energy, self.averaged)["weights"])):
             raise DivergenceError(f"update {self.step}: weights are not finite, nothing is saved")
         state = self.state_dict()
         if hasattr(batches, "state_dict"):

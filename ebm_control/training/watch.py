@@ -39,7 +39,7 @@ class Watch:
         """Count all batches so far as finite."""
         self._bad_batch.zero_()
 
-    def figures(self, *energies: Energy) -> dict[str, Tensor]:
+    def metrics(self, *energies: Energy) -> dict[str, Tensor]:
         """`bad_batch`, and `weights` of the energies, for `Guard.complaint`."""
         # A sum is finite if its terms are.
         sums = [p.detach().sum(dtype=torch.float64) for energy in energies for p in energy.parameters()]

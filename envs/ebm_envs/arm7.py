@@ -111,8 +111,8 @@ def checked_start(argument: str, value: ArrayLike) -> Array:
     largest = np.full(given[0] - JOINTS, np.finfo(np.float64).max)
     space = box_space(np.concatenate([low, -largest]), np.concatenate([high, largest]))
     state = np.zeros(2 * JOINTS)
-    figures = checked_vector(argument, value, space)[: 2 * JOINTS]
-    state[: len(figures)] = figures
+    numbers = checked_vector(argument, value, space)[: 2 * JOINTS]
+    state[: len(numbers)] = numbers
     return state
 
 

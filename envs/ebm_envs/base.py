@@ -31,12 +31,12 @@ def checked_vector(argument: str, value: ArrayLike, space: spaces.Box) -> Array:
     try:
         vector = np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"{argument}: expected {space.shape[0]} figures, got {value!r}") from None
+        raise ValueError(f"{argument}: expected {space.shape[0]} numbers, got {value!r}") from None
     if vector.shape != space.shape:
         raise ValueError(f"{argument}: expected shape {space.shape}, got shape {vector.shape}")
     if not np.all((vector >= space.low) & (vector <= space.high)):
         raise ValueError(
-            f"{argument}: expected figures from {space.low.tolist()} to {space.high.tolist()}, "
+            f"{argument}: expected numbers from {space.low.tolist()} to {space.high.tolist()}, "
             f"got {vector.tolist()}"
         )
     return vector
@@ -45,7 +45,7 @@ def checked_vector(argument: str, value: ArrayLike, space: spaces.Box) -> Array:
 def require_random(argument: str, value: str) -> None:
     """Raise `ValueError` unless the string given instead of numbers is "random"."""
     if value != "random":
-        raise ValueError(f"{argument}: expected figures or 'random', got {value!r}")
+        raise ValueError(f"{argument}: expected numbers or 'random', got {value!r}")
 
 
 def box_space(low: ArrayLike, high: ArrayLike) -> spaces.Box:
@@ -136,7 +136,7 @@ class GoalEnv(gym.Env[dict[str, Array], NDArray[Any]], ABC):
         """
         vector = np.asarray(action, dtype=np.float64)
         if vector.shape != self.action_space.shape or not np.all(np.isfinite(vector)):
-            raise ValueError(f"action: expected {self.action_space.low.size} finite figures, got {action!r}")
+            raise ValueError(f"action: expected {self.action_space.low.size} finite numbers, got {action!r}")
         self._advance(np.clip(vector, -self.max_action, self.max_action))
         self.trace.append(self._place())
         info = self._info()

@@ -121,7 +121,7 @@ class ForkEnv(gym.Env[Array, NDArray[Any]]):
         """
         vector = np.asarray(action, dtype=np.float64)
         if vector.shape != self.action_space.shape or not np.all(np.isfinite(vector)):
-            raise ValueError(f"action: expected 1 finite figure, got {action!r}")
+            raise ValueError(f"action: expected 1 finite number, got {action!r}")
         self.position = transition(self.position, vector, self.np_random)
         self.trace.append(self.position)
         return self.position.copy(), float(self.position[1]), False, False, {}
@@ -199,7 +199,7 @@ def mode_of(states: ArrayLike, tolerance: float = TOLERANCE) -> Indices:
     try:
         points = np.asarray(states, np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"states: expected figures of shape (..., 2), got {states!r}") from None
+        raise ValueError(f"states: expected numbers of shape (..., 2), got {states!r}") from None
     if points.ndim == 0 or points.shape[-1] != 2:
         raise ValueError(f"states: expected shape (..., 2), got shape {points.shape}")
     if not isinstance(tolerance, Real) or not 0 < tolerance < np.inf:
@@ -269,14 +269,14 @@ def _finite(argument: str, value: ArrayLike) -> Array:
     try:
         array = np.asarray(value, np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"{argument}: expected figures, got {value!r}") from None
+        raise ValueError(f"{argument}: expected numbers, got {value!r}") from None
     if not np.all(np.isfinite(array)):
-        raise ValueError(f"{argument}: expected finite figures, got {value!r}")
+        raise ValueError(f"{argument}: expected finite numbers, got {value!r}")
     return array
 
 
 def _per_sequence(argument: str, value: ArrayLike, count: int) -> Array:
     array = _finite(argument, value)
     if array.shape not in ((), (count,)):
-        raise ValueError(f"{argument}: expected one figure or shape ({count},), got shape {array.shape}")
+        raise ValueError(f"{argument}: expected one number or shape ({count},), got shape {array.shape}")
     return np.broadcast_to(array, (count,))

@@ -21,7 +21,9 @@ from experiments.images.settings import Size, seeded
 def variational_rows(data: ImageSet, seed: int, size: Size, folder: Path) -> list[Row]:
     """Rows of samples of a variational autoencoder."""
     began = time.perf_counter()
-    model = tasks.fit_autoencoder(data, _settings(size, seed), variational=True, device=data.images.device)
+    model = tasks.fit_autoencoder(
+        data, _settings(size, seed), variational=True, device=data.images.device, progress=False
+    )
     about = {"train_seconds": time.perf_counter() - began, "parameters": parameters_of(model)}
     began = time.perf_counter()
     drawn = samples_of(model, size.samples, seeded(data, seed))
@@ -48,7 +50,9 @@ def denoising_rows(data: ImageSet, seed: int, size: Size, folder: Path) -> list[
         return spoilt, torch.ones_like(images, dtype=torch.bool)
 
     def fitted(spoil: Any) -> tasks.Autoencoder:
-        return tasks.fit_autoencoder(data, _settings(size, seed), spoil=spoil, device=data.images.device)
+        return tasks.fit_autoencoder(
+            data, _settings(size, seed), spoil=spoil, device=data.images.device, progress=False
+        )
 
     began = time.perf_counter()
     filler, pixel, gaussian = fitted(holes), fitted(pixels), fitted(noise)
@@ -65,10 +69,10 @@ def denoising_rows(data: ImageSet, seed: int, size: Size, folder: Path) -> list[
 def plain_rows(data: ImageSet, other: Tensor | None, seed: int, size: Size) -> list[Row]:
     """Rows of outlier detection by a plain autoencoder's error and by a classifier's confidence."""
     began = time.perf_counter()
-    model = tasks.fit_autoencoder(data, _settings(size, seed), device=data.images.device)
+    model = tasks.fit_autoencoder(data, _settings(size, seed), device=data.images.device, progress=False)
     seconds = time.perf_counter() - began
     classifier = tasks.fit_classifier(
-        data, width=size.width, updates=size.classifier, seed=seed, device=data.images.device
+        data, width=size.width, updates=size.classifier, seed=seed, device=data.images.device, progress=False
     )
 
     def doubt(images: Tensor) -> Tensor:

@@ -129,7 +129,13 @@ def of_attribute(seen: Shapes, name: str, seed: int, size: Size, folder: Path) -
 def judge(data: ImageSet, size: Size) -> tasks.Classifier:
     """A classifier of one attribute, trained with noise so that it is robust to residual noise in samples."""
     return tasks.fit_classifier(
-        data, width=size.width, updates=size.classifier, noise=0.1, seed=1000, device=data.images.device
+        data,
+        width=size.width,
+        updates=size.classifier,
+        noise=0.1,
+        seed=1000,
+        device=data.images.device,
+        progress=False,
     )
 
 

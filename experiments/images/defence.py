@@ -45,7 +45,12 @@ def defence_rows(data: ImageSet, method: str, seed: int, size: Size, folder: Pat
     images, labels = data.test_images[: size.attacked].float() / 255, data.test_labels[: size.attacked]
     whole = data.part("test")
     other = tasks.fit_classifier(
-        data, width=size.width, updates=size.classifier, seed=seed + 500, device=data.images.device
+        data,
+        width=size.width,
+        updates=size.classifier,
+        seed=seed + 500,
+        device=data.images.device,
+        progress=False,
     )
     for name, logits in defended.items():
         clean = tasks.accuracy(logits, whole, data.test_labels)
@@ -98,6 +103,7 @@ def fitted(
         perturb=perturb if defence.adversarial else None,
         seed=seed,
         device=data.images.device,
+        progress=False,
     )
     return {defence.name: classifier}, time.perf_counter() - began
 

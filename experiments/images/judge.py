@@ -20,7 +20,9 @@ def judge_of(data: ImageSet, size: Size, folder: Path) -> Classifier:
     place = data.images.device
     path = folder / f"judge-{data.name}-{size.width}-{size.classifier}.pt"
     if not path.exists():
-        made = fit_classifier(data, width=size.width, updates=size.classifier, seed=SEED, device=place)
+        made = fit_classifier(
+            data, width=size.width, updates=size.classifier, seed=SEED, device=place, progress=False
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(f".{os.getpid()}")
         torch.save(made.network.state_dict(), draft)

@@ -204,19 +204,6 @@ def policy_of(env: str, folder: Path = FOLDER) -> SAC | PPO:
         return training.algorithm.load(path, device="cpu")
 
 
-def policy_record(env: str, folder: Path = FOLDER) -> dict[str, Any]:
-    """Record of the training of `env`'s policy, with mean returns and episode lengths, written by `policy_of`.
-
-    Raises:
-        InputError: there is no training for `env`, or it has not been run.
-
-    """
-    path = _policy_path(env, folder).with_suffix(".json")
-    require(path.exists(), "env", given=repr(env), expected="one whose policy has been trained")
-    record: dict[str, Any] = json.loads(path.read_text())
-    return record
-
-
 def _policy_path(env: str, folder: Path) -> Path:
     require(env in TRAININGS, "env", given=repr(env), expected=f"one of {', '.join(TRAININGS)}")
     return folder / f"{env}-{TRAININGS[env].name}-{TRAININGS[env].steps}.zip"

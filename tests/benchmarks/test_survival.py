@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from functools import partial
@@ -29,6 +28,7 @@ from benchmarks.survival.outcomes import (
 from benchmarks.survival.processes import Ending, isolated, run
 from ebm_control.checks import InputError, require_number
 from ebm_control.training import CheckpointError
+from tests.helpers import Forked
 
 pytestmark = pytest.mark.slow
 
@@ -45,15 +45,9 @@ sys.exit(main(Settings(out=Path({out!r}), seed=1), TINY))
 @pytest.mark.slow
 def test_a_small_run_finds_no_fault(tmp_path):
     out = tmp_path / "survival.json"
-    ended = subprocess.run(
-        [sys.executable, "-c", SMALL.format(out=str(out))],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert out.exists(), ended.stderr
+    ended = Forked(SMALL.format(out=str(out)), cwd=ROOT)
+    complained = ended.communicate(timeout=200)[1]
+    assert out.exists(), complained
     tally = json.loads(out.read_text())
     assert tally["tries"] > 150
     assert tally["clear"] > 0

@@ -79,7 +79,7 @@ def test_predict_leaves_predictions_figure_and_summary(runs, tmp_path):
 def test_plan_leaves_figure_and_summary(runs, tmp_path, more):
     main(
         ["plan", "--checkpoint", str(runs / "train"), "--env", "ebm/Particle-v0", "--out", str(tmp_path),
-         "--episodes", "2", "--horizon", "3", "--sampler", "cem", *more]
+         "--episodes", "2", "--horizon", "3", "--sampler", "cem", "--max-episode-steps", "10", *more]
     )  # fmt: skip
     summary = read(tmp_path)
     assert len(summary["returns"]) == 2

@@ -21,7 +21,8 @@ COMMANDS = {
     "train": f"train --data {{data}} --out {{out}} {' '.join(SMALL)}",
     "train, events": f"train --data {{data}} --out {{out}} {' '.join(LONG)}",
     "predict": "predict --checkpoint {run}/train --data {data} --out {out} --horizon 3 --windows 4 --langevin-steps 2",
-    "plan": "plan --checkpoint {run}/train --env ebm/Particle-v0 --out {out} --episodes 1 --horizon 2 --sampler cem",
+    "plan": "plan --checkpoint {run}/train --env ebm/Particle-v0 --out {out} --episodes 1 --horizon 2 --sampler cem "
+    "--max-episode-steps 10",
     "continual": "continual --updates 2 --method softmax --out {out}",
     "generate": "images generate --checkpoint {run}/digits --out {out} --steps 2 --judge-updates 1 --count 8",
 }

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 SHORT = [
     "--online.steps", "400", "--online.warm-up", "200", "--online.every", "100", "--horizon", "6", "--evaluate", "1",
 ]  # fmt: skip
-OPTIMUM = -4.5  # of Particle, from (0, 0) to (.5, .5)
+BRIEF = ["--max-episode-steps", "20"]
+OPTIMUM = -4.5  # of Particle, from (0, 0) to (.5, .5), which takes ten steps
 
 
 class PowerCutError(BaseException):
@@ -41,7 +42,7 @@ class Frail(ParticleEnv):
 def frail(monkeypatch):
     """A Particle that may be made to fail."""
     monkeypatch.setattr(Frail, "steps", 0)
-    gym.register("test/Frail-v0", entry_point=Frail, max_episode_steps=50)
+    gym.register("test/Frail-v0", entry_point=Frail, max_episode_steps=20)
     yield "test/Frail-v0"
     del gym.registry["test/Frail-v0"]
 
@@ -62,9 +63,9 @@ def refused(arguments, capfd):
 
 
 def test_an_energy_learned_online_reaches_the_goal_and_leaves_a_run_folder(tmp_path, capfd):
-    summary = online(tmp_path, "--online.steps", "304")
+    summary = online(tmp_path, "--online.steps", "304", *BRIEF)
     assert summary["steps"] == 304
-    assert summary["episodes"] == 0  # eight at once, each of 38 steps so far
+    assert summary["episodes"] == 8  # side by side, and as many of 18 steps so far
     assert summary["rounds"] == 2
     assert OPTIMUM - 0.3 < summary["return_mean"] < OPTIMUM + 1e-6
     assert summary["return_mean"] == summary["returns"][0]
@@ -81,7 +82,7 @@ def test_an_energy_learned_online_reaches_the_goal_and_leaves_a_run_folder(tmp_p
 
 
 def test_an_ensemble_reaches_the_goal_too(tmp_path):
-    summary = online(tmp_path, "--model", "ensemble", "--online.steps", "304")
+    summary = online(tmp_path, "--model", "ensemble", "--online.steps", "304", *BRIEF)
     assert OPTIMUM - 0.3 < summary["return_mean"] < OPTIMUM + 1e-6
 
 
@@ -102,7 +103,7 @@ def test_without_goals_the_reward_is_learned_and_planned_for(tmp_path):
         "--online.every",
         "400",
         "--evaluate",
-        "2",
+        "1",
         "--max-episode-steps",
         "100",
     ]
@@ -130,7 +131,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(tmp_path, frail, monkeyp
     assert summary["steps"] == 400
     assert summary["rounds"] == 3
     # Up to the end, once to see what the goals name, and one episode of the evaluation.
-    assert Frail.steps == (400 - 304) + 1 + 50
+    assert Frail.steps == (400 - 304) + 1 + 20
     assert summary["return_mean"] > OPTIMUM - 0.3
 
 

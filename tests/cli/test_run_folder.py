@@ -74,7 +74,7 @@ def test_files_of_the_user_survive_a_run_and_another_one(tmp_path):
             for place in ("events", "events/base"):
                 with Logger(tmp_path / place, progress=False) as logger:
                     logger.start(3)
-                    logger.figures(1, {"loss": 1.0})
+                    logger.metrics(1, {"loss": 1.0})
     left = files(tmp_path)
     assert {name: left[name] for name in before} == before
     assert len([name for name in left if name.endswith(SUFFIX)]) == 2

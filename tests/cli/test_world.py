@@ -122,8 +122,8 @@ def test_the_right_coordinates_are_planned_for(tmp_path, model):
 @pytest.mark.parametrize("kind", ["feed-forward", "energy"])
 def test_the_reward_is_learned_where_a_dictionary_holds_no_goal(tmp_path, kind):
     main(["online", "--env", "test/Camera-v0", "--out", str(tmp_path / "run"), "--model", kind,
-          "--online.steps", "480", "--online.warm-up", "200", "--online.every", "140", "--horizon", "4",
-          "--evaluate", "2", "--sampler", "cem"])  # fmt: skip
+          "--online.steps", "480", "--online.warm-up", "200", "--online.every", "280", "--horizon", "4",
+          "--online.replan-every", "4", "--evaluate", "2", "--sampler", "cem"])  # fmt: skip
     summary = read(tmp_path / "run")
     assert summary["steps"] == 480
     assert summary["return_mean"] > -4  # staying where it begins gives -10 in the mean
@@ -140,7 +140,7 @@ def begun(tmp_path_factory, environments):
 
 
 RUN = ["--env", "ebm/Particle-v0", "--online.steps", "220", "--online.warm-up", "200", "--horizon", "3",
-       "--evaluate", "1", "--sampler", "cem"]  # fmt: skip
+       "--evaluate", "1", "--sampler", "cem", "--max-episode-steps", "10"]  # fmt: skip
 
 
 @pytest.mark.parametrize(

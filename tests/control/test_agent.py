@@ -1,5 +1,8 @@
 """Agents from a model and an environment: costs, units, bounds and settings that go together."""
 
+import warnings
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -145,3 +148,17 @@ def test_what_is_no_model_or_no_agent_is_named(model, particle):
         make_agent(particle[0], "ebm/Particle-v0", goal_index=(0,))
     with pytest.raises(InputError, match=r"^sampler: expected a sampler"):
         model.predict(np.zeros((1, 1)), np.zeros((1, 2, 1)), horizon=2, sampler="langevin")
+
+
+def test_a_reward_without_a_gradient_is_warned_of_where_plans_follow_one(model):
+    def sparse(s, a, after):
+        return (after[..., 0] > 0.9).double()
+
+    unrecorded = replace(model, recorded=None)
+    for given in (model, unrecorded):
+        with pytest.warns(UserWarning, match="its gradient is zero .* sampler='cem'"):
+            make_agent(given, Mass(), reward=sparse)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_agent(unrecorded, Mass(), reward=sparse, sampler="cem")
+        make_agent(unrecorded, Mass(), reward=reward)

@@ -174,3 +174,14 @@ def test_bad_requests_are_named():
         collect(gym.make_vec("Pendulum-v1", num_envs=2), 10)
     with pytest.raises(InputError, match=r"^env: expected a gymnasium.Env, got NoneType"):
         collect(lambda: None, 10)
+
+
+def test_an_environment_gets_its_arguments_and_step_limit():
+    data = collect("Pendulum-v1", 40, num_envs=2, env_kwargs={"g": 0.0}, max_episode_steps=7, progress=False)
+    assert max(len(e) for e in data.episodes()) == 7
+    heavy = collect("Pendulum-v1", 40, num_envs=2, max_episode_steps=7, progress=False)
+    assert not np.array_equal(data.observations, heavy.observations)
+    with pytest.raises(InputError, match=r"^env_kwargs: expected none for an environment that exists"):
+        collect(gym.make("Pendulum-v1"), 10, env_kwargs={"g": 0.0})
+    with pytest.raises(InputError, match=r"^env: expected an id where max_episode_steps is given"):
+        collect(lambda: gym.make("Pendulum-v1"), 10, max_episode_steps=7)

@@ -332,3 +332,25 @@ def test_one_array_is_named_as_such(tmp_path):
         InputError, match=r"got .*a\.npy, a \.npy file of one array; such files are not read yet"
     ):
         RolloutBuffer.load(tmp_path / "a.npy")
+
+
+def test_a_sum_holds_the_episodes_of_both_in_order():
+    one, other = RolloutBuffer(2, 1, periods=(0.0, 3.0)), RolloutBuffer(2, 1, 10, periods=(0.0, 3.0))
+    one.add_episode(np.zeros((3, 2)), np.zeros((2, 1)), [1.0, 2.0], terminated=True)
+    other.add_episode(np.ones((4, 2)), np.ones((3, 1)))
+    both = one + other
+    assert (len(both), both.capacity, both.periods) == (5, None, (0.0, 3.0))
+    first, second = both.episodes()
+    assert first.rewards.tolist() == [1.0, 2.0]
+    assert first.terminated
+    assert second.rewards is None
+    assert np.array_equal(second.observations, np.ones((4, 2)))
+    assert (len(one), len(other)) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "other", [RolloutBuffer(3, 1), RolloutBuffer(2, 2), RolloutBuffer(2, 1, periods=(1, 0))]
+)
+def test_buffers_of_other_dimensions_or_periods_do_not_add(other):
+    with pytest.raises(InputError, match=r"^buffer: expected 2 observation and 1 action coordinates"):
+        RolloutBuffer(2, 1) + other

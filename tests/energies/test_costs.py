@@ -173,7 +173,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: GoalCost(PLANE, []),
         "index: expected coordinates in 0..1, at least one and each once, got []",
     ),
-    "norm": (lambda: GoalCost(PLANE, [0], norm="l3"), "norm: expected 'l1', 'l2' or 'squared', got l3"),
+    "norm": (
+        lambda: GoalCost(PLANE, [0], norm="l3"),
+        "norm: expected one of ('l1', 'l2', 'squared'), got l3",
+    ),
     "order": (lambda: SmoothnessCost(PLANE, order=3), "order: expected a whole number from 1 to 2, got 3"),
     "of": (lambda: SmoothnessCost(PLANE, of="goals"), "of: expected 'states' or 'actions', got goals"),
     "box shape": (

@@ -95,7 +95,7 @@ def test_pick_is_indexing(index: list[int]) -> None:
     [
         ({"obs_dim": 0}, "obs_dim: expected a whole number of at least 1, got 0"),
         ({"obs_dim": 2, "act_dim": -1}, "act_dim: expected a whole number of at least 0, got -1"),
-        ({"obs_dim": 2, "periods": (1.0,)}, "periods: expected () or 2 figures"),
+        ({"obs_dim": 2, "periods": (1.0,)}, "periods: expected () or 2 numbers"),
         ({"obs_dim": 2, "periods": (1.0, -1.0)}, "periods: expected a number of at least 0, got -1.0"),
     ],
 )

@@ -148,7 +148,7 @@ def test_a_transformer_sees_the_order_of_rows_and_no_more_than_it_has_places_for
     x = normal(2, 4, 3)
     assert not torch.allclose(seeing(x), seeing(x.flip(1)))
     assert gradient_of(seeing, x).abs().min() > 0
-    with pytest.raises(InputError, match=r"^x: expected at most 4, got 5 rows"):
+    with pytest.raises(InputError, match=r"^x: expected at most 4, got 5 time steps"):
         seeing(normal(2, 5, 3))
     with pytest.raises(InputError, match=r"^width: expected a multiple of 4 heads"):
         Transformer(3, 4, 10)

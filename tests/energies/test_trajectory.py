@@ -185,7 +185,7 @@ def test_trajectory_shorter_than_a_window_is_named() -> None:
     ("scale", "message"),
     [
         (torch.ones(3), r"displacement_scale: expected shape \(2\), got shape \(3,\)"),
-        (torch.tensor([1.0, 0.0]), r"displacement_scale: expected positive figures, got \[1.0, 0.0\]"),
+        (torch.tensor([1.0, 0.0]), r"displacement_scale: expected positive numbers, got \[1.0, 0.0\]"),
     ],
 )
 def test_bad_displacement_scales_are_named(kind: type, scale: Tensor, message: str) -> None:
@@ -261,7 +261,7 @@ def test_default_networks_fit_their_layouts() -> None:
         ),
         (
             lambda: RegressionBase(network(3, 2), 2).set_std(torch.zeros(2)),
-            "std: expected positive figures, got [0.0, 0.0]",
+            "std: expected positive numbers, got [0.0, 0.0]",
         ),
     ],
 )

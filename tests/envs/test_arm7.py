@@ -138,14 +138,14 @@ def test_an_episode_goes_on_from_its_own_observation(env):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"goal": [1.2, 0.0, 0.0]}, "goal: expected figures from"),
-        ({"goal": [np.nan, 0.0, 0.0]}, "goal: expected figures from"),
+        ({"goal": [1.2, 0.0, 0.0]}, "goal: expected numbers from"),
+        ({"goal": [np.nan, 0.0, 0.0]}, "goal: expected numbers from"),
         ({"goal": [0.1, 0.2]}, r"goal: expected shape \(3,\), got shape \(2,\)"),
-        ({"goal": "somewhere"}, "goal: expected figures or 'random', got 'somewhere'"),
+        ({"goal": "somewhere"}, "goal: expected numbers or 'random', got 'somewhere'"),
         ({"start": [0.1]}, "start: expected 7 angles"),
-        ({"start": "somewhere"}, "start: expected figures or 'random'"),
-        ({"start": np.full(7, 2.2)}, "start: expected figures from"),
-        ({"start": np.full(14, np.nan)}, "start: expected figures from"),
+        ({"start": "somewhere"}, "start: expected numbers or 'random'"),
+        ({"start": np.full(7, 2.2)}, "start: expected numbers from"),
+        ({"start": np.full(14, np.nan)}, "start: expected numbers from"),
         ({"obstacles": []}, r"options: .* got \['obstacles'\]"),
     ],
 )
@@ -171,7 +171,7 @@ def test_bad_arguments_are_named_at_construction(kwargs, message):
 @pytest.mark.parametrize("action", [np.zeros(2), np.full(7, np.nan)])
 def test_bad_actions_are_named(env, action):
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="action: expected 7 finite figures"):
+    with pytest.raises(ValueError, match="action: expected 7 finite numbers"):
         env.step(action)
 
 

@@ -92,13 +92,13 @@ def test_start_and_goal_options_are_taken_exactly_and_for_one_episode(name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"goal": [1.2, 0.0]}, "goal: expected figures from"),
-        ({"goal": [np.nan, 0.0]}, "goal: expected figures from"),
+        ({"goal": [1.2, 0.0]}, "goal: expected numbers from"),
+        ({"goal": [np.nan, 0.0]}, "goal: expected numbers from"),
         ({"goal": [0.1, 0.2, 0.3]}, r"goal: expected shape \(2,\), got shape \(3,\)"),
         ({"goal": "somewhere"}, "goal: expected"),
         ({"start": [0.1]}, "start: expected"),
         ({"start": "somewhere"}, "start: expected"),
-        ({"start": [0.1, -1.01]}, "start: expected figures from"),
+        ({"start": [0.1, -1.01]}, "start: expected numbers from"),
         ({"begin": [0.0, 0.0]}, r"options: expected keys among .*start.*, got \['begin'\]"),
     ],
 )
@@ -122,7 +122,7 @@ def test_bad_arguments_are_named_at_construction(name, kwargs, message):
 def test_bad_actions_are_named(name, action):
     env = gym.make(name).unwrapped
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="action: expected 2 finite figures"):
+    with pytest.raises(ValueError, match="action: expected 2 finite numbers"):
         env.step(np.array(action))
 
 

@@ -245,10 +245,10 @@ def test_the_mean_of_a_step_over_a_fork_is_off_both_lanes_whatever_the_action(st
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"start": [1.2, 0.0]}, "start: expected figures from"),
-        ({"start": [np.nan, 0.0]}, "start: expected figures from"),
+        ({"start": [1.2, 0.0]}, "start: expected numbers from"),
+        ({"start": [np.nan, 0.0]}, "start: expected numbers from"),
         ({"start": [0.1]}, r"start: expected shape \(2,\), got shape \(1,\)"),
-        ({"start": "somewhere"}, "start: expected 2 figures, got 'somewhere'"),
+        ({"start": "somewhere"}, "start: expected 2 numbers, got 'somewhere'"),
         ({"goal": [0.0, 0.0]}, r"options: expected keys among \['start'\], got \['goal'\]"),
     ],
 )
@@ -260,7 +260,7 @@ def test_bad_options_are_named(env, options, message):
 @pytest.mark.parametrize("action", [[0.0, 0.0], 0.0, [np.nan]])
 def test_bad_actions_are_named(env, action):
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="action: expected 1 finite figure, got"):
+    with pytest.raises(ValueError, match="action: expected 1 finite number, got"):
         env.step(np.array(action))
 
 
@@ -274,7 +274,7 @@ def test_a_bad_render_mode_is_named(env):
     [
         (lambda: mode_of(0.0), r"states: expected shape \(\.\.\., 2\), got shape \(\)"),
         (lambda: mode_of(np.zeros((2, 3))), r"states: expected shape .* got shape \(2, 3\)"),
-        (lambda: mode_of("here"), "states: expected figures .* got 'here'"),
+        (lambda: mode_of("here"), "states: expected numbers .* got 'here'"),
         (lambda: mode_of([0.0, 0.0], tolerance=0), "tolerance: expected a positive, finite number, got 0"),
         (lambda: mode_of([0.0, 0.0], tolerance=np.inf), "tolerance: expected a positive"),
         (lambda: mode_of([0.0, 0.0], tolerance="wide"), "tolerance: expected .* got 'wide'"),
@@ -291,10 +291,10 @@ def test_a_bad_render_mode_is_named(env):
         (lambda: mode_probabilities([0.0]), r"actions: expected shape \(N, T\) .* got \(1,\)"),
         (lambda: mode_probabilities(np.zeros((2, 3, 2))), r"actions: expected shape .* got \(2, 3, 2\)"),
         (lambda: mode_probabilities(np.zeros((2, 0))), r"actions: expected shape .* got \(2, 0\)"),
-        (lambda: mode_probabilities([[np.nan]]), "actions: expected finite figures"),
-        (lambda: mode_probabilities("left"), "actions: expected figures, got 'left'"),
-        (lambda: mode_probabilities([[0.0]], x=np.inf), "x: expected finite figures, got inf"),
-        (lambda: mode_probabilities([[0.0]], y=[0, 0]), r"y: expected one figure or shape \(1,\), got"),
+        (lambda: mode_probabilities([[np.nan]]), "actions: expected finite numbers"),
+        (lambda: mode_probabilities("left"), "actions: expected numbers, got 'left'"),
+        (lambda: mode_probabilities([[0.0]], x=np.inf), "x: expected finite numbers, got inf"),
+        (lambda: mode_probabilities([[0.0]], y=[0, 0]), r"y: expected one number or shape \(1,\), got"),
         (lambda: mode_probabilities([[0], [0]], x=[-1, 0]), "x: expected starts .* behind 0 to 2"),
     ],
 )

@@ -1,7 +1,5 @@
 """Jobs that leave a mark, and programs that run them."""
 
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +8,7 @@ from rich.table import Table
 from experiments.records import load
 from experiments.runs import Experiment, carry_out
 from experiments.tables import summarised
+from tests.helpers import Forked
 
 
 @dataclass(frozen=True)
@@ -73,11 +72,4 @@ as_program(lambda: carry_out(settings, experiment(settings, out, run=slow)))
 
 
 def program(folder, *flags, text=PROGRAM):
-    return subprocess.Popen(
-        [sys.executable, "-c", text, str(folder), *flags],
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return Forked(text, str(folder), *flags, session=True)

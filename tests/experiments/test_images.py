@@ -5,6 +5,7 @@ import torch
 
 from ebm_control.data import draw_shapes, load_images
 from experiments.images import composition, defence, density
+from experiments.images import jobs as jobs_module
 from experiments.images.baselines import simple_rows
 from experiments.images.jobs import jobs_of, run
 from experiments.images.judge import judge_of
@@ -17,6 +18,7 @@ TINY = replace(
     energy=0.01,
     autoencoder=20,
     classifier=150,
+    classes=40,
     adversarial=4,
     shapes=20,
     samples=30,
@@ -26,10 +28,11 @@ TINY = replace(
     radii=(0.0, 0.3),
     radii_l2=(),
     steps=4,
-    drawn=1500,
+    drawn=1200,
     composed=12,
     levels=4,
 )
+HASTY = replace(TINY, classifier=20, filled=4, fills=2)  # where nothing is asked of how good a classifier is
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,7 @@ def digits():
 
 @pytest.mark.parametrize("loss", list(UPDATES))
 def test_an_energy_is_measured_on_every_task_of_density(digits, loss, tmp_path):
-    rows = density.energy_rows(digits, None, loss, 0, TINY, tmp_path)
+    rows = density.energy_rows(digits, None, loss, 0, HASTY, tmp_path)
     by_task = {row["task"] for row in rows}
     assert by_task == {"train", "generate", "inpaint", "restore", "outliers"}
     assert all(row["known_unchanged"] == 1.0 for row in rows if row["task"] == "inpaint")
@@ -51,7 +54,7 @@ def test_an_energy_is_measured_on_every_task_of_density(digits, loss, tmp_path):
 
 
 def test_the_nearest_training_image_of_a_training_image_is_another(digits, tmp_path):
-    rows = simple_rows(digits, 0, TINY, tmp_path)
+    rows = simple_rows(digits, 0, replace(HASTY, filled=TINY.filled), tmp_path)
     nearest = [row for row in rows if row["method"] == "nearest training image" and row["part"] == "train"]
     assert all(row["mse"] > 1e-3 for row in nearest)
     mean = [row["mse"] for row in rows if row["method"] == "mean image" and row["missing"] == "random"]
@@ -68,7 +71,7 @@ def test_all_methods_are_judged_by_one_classifier_that_is_kept(digits, tmp_path)
 
 def test_attacks_of_every_defence_are_recorded_with_checks_of_hidden_gradients(digits, tmp_path):
     for method in ("classifier", "energy"):
-        rows = defence.defence_rows(digits, method, 0, TINY, tmp_path)
+        rows = defence.defence_rows(digits, method, 0, HASTY, tmp_path)
         assert {row["attack"] for row in rows} == {"none", "pgd", "apgd", "transferred", "pgd, far"}
         assert all(row["accuracy"] <= 0.2 for row in rows if row["attack"] == "pgd, far")
         names = {row["defence"] for row in rows}
@@ -94,7 +97,7 @@ def test_a_thick_stroke_is_told_from_a_thin_one():
 
 
 def test_composed_shapes_are_judged_by_attribute_and_together(tmp_path):
-    rows = composition.shapes_rows(0, replace(TINY, classifier=20), tmp_path)
+    rows = composition.shapes_rows(0, HASTY, tmp_path)
     together = [row for row in rows if " + " in row["attributes"]]
     # A plain sum is tried on one group alone.
     assert len(together) == len(composition.TOGETHER) * (len(composition.WAYS) - 1) + 1
@@ -104,7 +107,8 @@ def test_composed_shapes_are_judged_by_attribute_and_together(tmp_path):
         assert row["joint"] <= min(each)
 
 
-def test_a_quick_run_needs_no_files_and_a_full_one_covers_both_sets(tmp_path):
+def test_a_quick_run_needs_no_files_and_a_full_one_covers_both_sets(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs_module, "QUICK", HASTY)
     quick = list(jobs_of(("density", "robustness", "compose"), range(1), True, tmp_path))
     assert {job.data for job in quick} == {"digits", "shapes"}
     full = list(jobs_of(("density", "robustness", "compose"), range(2), False, tmp_path))

@@ -1,5 +1,6 @@
 """The datasets of the prediction experiment: what they hold, the files that keep them, the policies that act."""
 
+import json
 import sys
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from stable_baselines3 import PPO, SAC
 
 from ebm_control.checks import InputError
 from experiments.prediction import data
-from experiments.prediction.data import DATASETS, Stochastic, Training, load, policy_of, policy_record
+from experiments.prediction.data import DATASETS, Stochastic, Training, load, policy_of
 
 ROBOTICS = "gymnasium_robotics"
 DIMS = {
@@ -139,14 +140,14 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path):
 def test_a_policy_is_trained_once_and_kept_with_its_record(monkeypatch, tmp_path, algorithm):
     train_briefly(monkeypatch, algorithm)
     first = policy_of("Hopper-v5", tmp_path)
-    record = policy_record("Hopper-v5", tmp_path)
+    stem = f"Hopper-v5-{algorithm}-{SMALL_TRAININGS[algorithm].steps}"
+    assert {path.name for path in tmp_path.iterdir()} == {f"{stem}.zip", f"{stem}.json"}
+    record = json.loads((tmp_path / f"{stem}.json").read_text())
     assert record["algorithm"] == algorithm
     assert record["steps"] == SMALL_TRAININGS[algorithm].steps
     for kind in ("stochastic", "deterministic"):
         assert len(record[kind]["returns"]) == len(record[kind]["lengths"]) == 4
         assert record[kind]["return_mean"] == pytest.approx(np.mean(record[kind]["returns"]))
-    stem = f"Hopper-v5-{algorithm}-{SMALL_TRAININGS[algorithm].steps}"
-    assert {path.name for path in tmp_path.iterdir()} == {f"{stem}.zip", f"{stem}.json"}
 
     monkeypatch.setattr(data, "_train", None)
     again = policy_of("Hopper-v5", tmp_path)
@@ -185,8 +186,3 @@ def test_stochastic_actions_spread():
 def test_no_policy_for_that_environment(tmp_path):
     with pytest.raises(InputError, match="env: expected one of HalfCheetah-v5, Hopper-v5, got 'Ant-v5'"):
         policy_of("Ant-v5", tmp_path)
-
-
-def test_no_record_before_a_policy_is_trained(tmp_path):
-    with pytest.raises(InputError, match="env: expected one whose policy has been trained, got 'Hopper-v5'"):
-        policy_record("Hopper-v5", tmp_path)

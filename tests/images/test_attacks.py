@@ -145,7 +145,7 @@ def test_checkpoints_come_closer_down_to_a_sixteenth_of_the_steps(steps):
     assert sum(gaps) <= 1
     assert found[-1][1] + max(1, round(0.06 * steps)) >= steps
     assert gaps[0] == pytest.approx(0.22, abs=0.5 / steps)
-    rows = attack(1.0, adaptive=True, steps=steps).rows()
+    rows = attack(1.0, adaptive=True, steps=steps).step_parameters()
     assert rows[:, 0].sum() == found[-1][1]
     assert [i + 1 for i, row in enumerate(rows) if row[0]] == [at for _, at in found]
     assert rows[0, 1] == 1

@@ -174,21 +174,21 @@ def test_restoring_fills_suspect_pixels_and_leaves_the_others():
 
 def test_restored_digits_are_nearer_to_what_they_were(noised, digits):
     clean = digits.part("test", 32)
-    spoilt = salt_and_pepper(clean, seeded(1), share=0.05)
+    spoilt = salt_and_pepper(clean, seeded(1), fraction=0.05)
     found = restore(noised, spoilt, fills=2, generator=seeded())
     assert (found - clean).square().mean() < 0.7 * (spoilt - clean).square().mean()
 
 
 def test_salt_and_pepper_spoil_their_shares_in_all_channels():
     x = torch.full((50, 3, 20, 20), 0.5)
-    spoilt = salt_and_pepper(x, seeded(), share=0.1, dark=0.0, bright=1.0)
+    spoilt = salt_and_pepper(x, seeded(), fraction=0.1, dark=0.0, bright=1.0)
     assert torch.equal(spoilt, spoilt[:, :1].expand_as(x))
     error = math.sqrt(0.1 * 0.9 / (50 * 400))
     for tone in (0.0, 1.0):
         assert abs(float((spoilt == tone).float().mean()) - 0.1) < 4 * error
     assert float((spoilt == 0.5).float().mean()) == pytest.approx(0.8, abs=8 * error)
     assert torch.equal(x, torch.full_like(x, 0.5))
-    assert not torch.equal(spoilt, salt_and_pepper(x, seeded(1), share=0.1, dark=0.0, bright=1.0))
+    assert not torch.equal(spoilt, salt_and_pepper(x, seeded(1), fraction=0.1, dark=0.0, bright=1.0))
 
 
 def test_masks_know_the_upper_half_or_a_share_of_the_pixels():

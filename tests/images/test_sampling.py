@@ -123,7 +123,7 @@ def test_samplers_fall_through_the_energy_s_noise_levels():
     assert sampler.levels[0] == pytest.approx(NOISE[1])
     assert sampler.levels[-1] == pytest.approx(NOISE[0])
     assert len(sampler.levels) == 10
-    assert len(sampler.rows()) == 30
+    assert len(sampler.step_parameters()) == 30
     assert image_sampler(gaussian(), 10, low=0.1).levels[-1] == pytest.approx(0.1)
     cold = image_sampler(bowls(greys(0.5)[:, 0]), 7)
     assert isinstance(cold, Langevin)

@@ -32,16 +32,16 @@ def reversed_actions(x):
 
 
 def taught(learner, rounds=2, planned=NO_PLANS):
-    """The learner after so many rounds on data that grow by two stretches each, and the figures of each round."""
+    """The learner after so many rounds on data that grow by two stretches each, and the metrics of each round."""
     source = list(rollouts(2 * rounds).episodes())
-    data, figures = RolloutBuffer(2, 2), []
+    data, metrics = RolloutBuffer(2, 2), []
     for i in range(rounds):
         for episode in source[2 * i : 2 * i + 2]:
             data.add_episode(episode.observations, episode.actions, episode.rewards)
         if i == 0:
             begun(learner, data)
-        figures.append(learner.update(data, HELD, planned))
-    return data, figures
+        metrics.append(learner.update(data, HELD, planned))
+    return data, metrics
 
 
 def unseen(learner):
@@ -92,8 +92,8 @@ def test_a_state_taken_up_predicts_alike_and_learns_on_alike(make):
     other.load_state_dict(copy.deepcopy(learner.state_dict()))
     assert torch.equal(learner.surprise(x), other.surprise(x))
     assert torch.equal(learner.displacement_scale, other.displacement_scale)
-    figures = [one.update(data, HELD, planned) for one in (learner, other)]
-    assert figures[0] == figures[1]
+    metrics = [one.update(data, HELD, planned) for one in (learner, other)]
+    assert metrics[0] == metrics[1]
     assert torch.equal(learner.surprise(x), other.surprise(x))
 
 
@@ -111,8 +111,8 @@ def test_a_state_kept_is_left_alone_by_the_learning_that_follows(make):
 @every_learner
 def test_equal_seeds_give_equal_learners(make):
     first, second, third = make(), make(), make(seed=1)
-    figures = [taught(learner)[1] for learner in (first, second, third)]
-    assert figures[0] == figures[1] != figures[2]
+    metrics = [taught(learner)[1] for learner in (first, second, third)]
+    assert metrics[0] == metrics[1] != metrics[2]
     assert torch.equal(first.surprise(unseen(first)), second.surprise(unseen(second)))
 
 

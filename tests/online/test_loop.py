@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ebm_control.checks import InputError
+from ebm_control.entry import load
 from ebm_control.online import EnergyLearner, OnlineSettings
 from ebm_control.online.effort import scale_steps
 from ebm_control.planning import run_episodes
@@ -40,9 +41,9 @@ class Diary(gym.Wrapper):
 class Listening(EnergyLearner):
     """Keeps what it was given as planned."""
 
-    def update(self, data, held, planned):
-        self.given = [*getattr(self, "given", []), planned.clone()]
-        return super().update(data, held, planned)
+    def update(self, data, validation, plans):
+        self.given = [*getattr(self, "given", []), plans.clone()]
+        return super().update(data, validation, plans)
 
 
 def by_name(rows):
@@ -256,7 +257,7 @@ def test_more_is_planned_while_what_happens_is_not_what_the_model_knows(learner)
 
     turned = {100: RotatedActions(180.0)}
     learning = online(
-        lambda: DynamicsSwitch(gym.make(PARTICLE), turned), learner(), steps=600, noise=0.3, effort=3.0
+        lambda: DynamicsSwitch(gym.make(PARTICLE), turned), learner(), steps=500, noise=0.3, effort=3.0
     )
     learning.run(report=report)
     efforts = {step: effort for step, effort, _ in told}
@@ -304,3 +305,17 @@ def test_one_environment_cannot_be_several():
     assert len(online(env, environments=1).environments) == 1
     with pytest.raises(InputError, match="continuous action space"):
         online("CartPole-v1")
+
+
+@pytest.mark.parametrize("learner", [energy_learner, baseline_learner, lambda: baseline_learner(2)])
+def test_the_model_of_a_run_folder_loads(learner, tmp_path):
+    learning = online(learner=learner(), folder=tmp_path, environments=10, steps=200)
+    learning.run()
+    found = load(tmp_path)
+    assert type(found) is type(learning.model)
+    past, actions = np.zeros((1, 2)), np.zeros((1, 3, 2))
+    states = [
+        model.predict(past, actions, horizon=3, generator=torch.Generator().manual_seed(0)).states
+        for model in (found, learning.model)
+    ]
+    torch.testing.assert_close(*states)

@@ -68,7 +68,9 @@ def test_interval_of_the_mean_return():
     assert outcome([1.0, 2.0, 3.0, 6.0]).mean == 3.0
     # Student's t of three degrees of freedom
     assert outcome([1.0, 2.0, 3.0, 6.0]).ci95 == pytest.approx(3.182446 * np.sqrt(14 / 3) / 2)
-    assert outcome([4.0]).ci95 == 0.0
+    assert np.isnan(outcome([4.0]).ci95), "one episode says nothing about the spread"
+    assert repr(outcome([4.0])) == "Episodes(1: mean return 4)"
+    assert repr(outcome([4.0, 6.0])) == "Episodes(2: mean return 5 ± 13)"
     means = np.random.default_rng(0).normal(5, 2, (4000, 5))
     covered = np.mean([abs(outcome(row).mean - 5) < outcome(row).ci95 for row in means])
     assert covered == pytest.approx(0.95, abs=0.012)  # 1.96 deviations would cover 88 %
@@ -346,3 +348,19 @@ def test_the_length_of_episodes_is_one_of_the_arguments_of_an_environment():
 
     outcome = evaluate(Still(), "ebm/Particle-v0", episodes=2, env_kwargs={"max_episode_steps": 7})
     assert outcome.lengths.tolist() == [7, 7]
+
+
+@pytest.mark.parametrize("given", ["function", "environment"])
+def test_an_episode_that_does_not_end_is_refused_at_max_steps(given):
+    def endless():
+        return Handing(float, lambda _: False)
+
+    env = endless if given == "function" else endless()
+    with pytest.raises(
+        InputError, match=r"^max_steps: expected episodes that end within 7 steps, .*TimeLimit"
+    ):
+        evaluate(Scripted(1), env, 2, max_steps=7)
+    ended = evaluate(Scripted(1), lambda: gym.wrappers.TimeLimit(endless(), 7), 2, max_steps=7)
+    assert ended.lengths.tolist() == [7, 7]
+    with pytest.raises(InputError, match=r"^max_steps: expected a whole number of at least 1, got 0"):
+        evaluate(Scripted(1), env, 2, max_steps=0)

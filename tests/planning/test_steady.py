@@ -80,7 +80,7 @@ def steady_planner(extra):
 @cache
 def mean_return(extra):
     space, normalizer = Cart(extra).action_space, model_of(extra).normalizer
-    agent = MPCAgent(steady_planner(extra), normalizer, space, goal=np.array([0.5]))
+    agent = MPCAgent(steady_planner(extra), normalizer, space, goal=np.array([0.5]), replan_every=3)
     return run_episodes(agent, [Cart(extra) for _ in range(8)], seed=50).mean
 
 

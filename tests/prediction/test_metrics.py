@@ -334,7 +334,7 @@ BAD = {
         ("states", TRUTH[0, 0], r"expected shape \(\.\.\., T, 2\), got shape \(2,\)"),
         ("state_unit", torch.ones(3), r"expected shape \(2\), got shape \(3,\)"),
         ("state_unit", ONE * NAN, "expected finite"),
-        ("displacement_unit", 0 * ONE, r"expected positive figures, got \[0.0, 0.0\]"),
+        ("displacement_unit", 0 * ONE, r"expected positive numbers, got \[0.0, 0.0\]"),
     ],
     ERRORS: [
         ("futures", FUTURES[:, :, :4], r"expected shape \(4, any, 5, 2\), got shape \(4, 3, 4, 2\)"),
@@ -342,7 +342,7 @@ BAD = {
         ("futures", FUTURES[:, :0], "expected no axis of length 0"),
         ("truth", TRUTH[..., :1], r"expected shape \(any, any, 2\), got shape \(4, 5, 1\)"),
         ("truth", TRUTH * NAN, "expected finite"),
-        ("unit", -ONE, r"expected positive figures, got \[-1.0, -1.0\]"),
+        ("unit", -ONE, r"expected positive numbers, got \[-1.0, -1.0\]"),
     ],
     (m.rank_histogram,): [
         ("at", -1, "expected a step, 0 to 4, got -1"),

@@ -1,4 +1,4 @@
-"""Predictions from every type of figures, and with torch set up otherwise."""
+"""Predictions from every type of numbers, and with torch set up otherwise."""
 
 import numpy as np
 import pytest

@@ -295,7 +295,7 @@ def test_bad_settings_are_refused_when_made(kind: type, arguments: dict[str, Any
     ("sampler", "message"),
     [
         (Langevin(scale=torch.ones(4)), r"scale: expected .*\(6, 3\), got shape \(4,\)"),
-        (Langevin(scale=(1.0, -1.0, 1.0)), r"scale: expected positive figures, got \(1.0, -1.0, 1.0\)"),
+        (Langevin(scale=(1.0, -1.0, 1.0)), r"scale: expected positive numbers, got \(1.0, -1.0, 1.0\)"),
         (Langevin(clamp=(1.0, 0.0)), r"clamp: expected \(low, high\) with low <= high, got \(1.0, 0.0\)"),
         (MPPI(clamp=(0.0, (1.0, 1.0))), r"clamp: expected .*\(6, 3\), got shape \(2,\)"),
         (Langevin(engine="turbo"), r"engine: expected 'auto', 'eager', 'compile' or 'graph', got turbo"),  # type: ignore[arg-type]
@@ -346,7 +346,7 @@ def test_bounds_that_leave_nothing_between_them_are_refused(clamp: tuple[float, 
 @pytest.mark.parametrize("scale", [(1.0, torch.nan, 1.0), (1.0, torch.inf, 1.0), (0.0, 1.0, 1.0)])
 def test_scales_that_are_not_positive_and_finite_are_refused(scale: tuple[float, ...]) -> None:
     for sampler in (Langevin(steps=1), MALA(steps=1), MPPI(steps=1), CEM(steps=1)):
-        with pytest.raises(InputError, match=r"^scale: expected positive figures"):
+        with pytest.raises(InputError, match=r"^scale: expected positive numbers"):
             replace(sampler, scale=scale)(Conditioned(), normal(6, 3))
 
 

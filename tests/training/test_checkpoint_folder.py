@@ -94,7 +94,7 @@ def test_models_are_not_made_of_settings_of_something_else(tmp_path, settings):
         assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("change", ["others", "more", "fewer", "order", "one figure"])
+@pytest.mark.parametrize("change", ["others", "more", "fewer", "order", "one number"])
 def test_a_run_is_not_resumed_with_other_data(tmp_path, change):
     data = linear_buffer(episodes=6)
     changed = {
@@ -102,7 +102,7 @@ def test_a_run_is_not_resumed_with_other_data(tmp_path, change):
         "more": linear_buffer(episodes=7),
         "fewer": linear_buffer(episodes=5),
         "order": rebuilt(data, reverse=True),
-        "one figure": rebuilt(data, nudge=1e-9),
+        "one number": rebuilt(data, nudge=1e-9),
     }[change]
     fit_model(data, tiny(updates=2), folder=tmp_path, progress=False)
     with pytest.raises(

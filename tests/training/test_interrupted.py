@@ -25,7 +25,7 @@ from tests.training.helpers import linear_buffer
 from tests.training.test_interrupted import SETTINGS
 fit_model(linear_buffer(), SETTINGS, folder={folder!r}, progress=False, resume=True)
 """
-SETTINGS = tiny(updates=200, checkpoint_every=10)
+SETTINGS = tiny(updates=100, checkpoint_every=10)
 
 
 class Stopping:
@@ -51,11 +51,18 @@ class Stopping:
         self.batches.load_state_dict(state)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("at", [1, 7, 10, 24])
-def test_a_stopped_trainer_is_resumed_to_the_same_state_to_the_bit(tmp_path, number, at):
+@pytest.fixture(scope="module")
+def undisturbed():
+    """A trainer of 25 updates, and its batches."""
     whole, batches = toy_trainer(), Resampled(two_modes())
     whole.fit(batches, 25)
+    return whole, batches
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("at", [1, 7, 10, 24])
+def test_a_stopped_trainer_is_resumed_to_the_same_state_to_the_bit(tmp_path, undisturbed, number, at):
+    whole, batches = undisturbed
     stopped = toy_trainer(checkpoints=tmp_path, checkpoint_every=10)
     with termination_raises(), pytest.raises(KeyboardInterrupt) as stop:
         stopped.fit(Stopping(Resampled(two_modes()), at, number), 25)

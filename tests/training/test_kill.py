@@ -14,7 +14,7 @@ from tests.training.helpers import linear_buffer, tiny
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = tiny(updates=300, checkpoint_every=10)
+SETTINGS = tiny(updates=150, checkpoint_every=10)
 VICTIM = """
 from ebm_control.models import fit_model
 from tests.training.helpers import linear_buffer
@@ -53,17 +53,17 @@ def when_reached(at: int, folder: Path, victim: Forked) -> tuple[float, int]:
 
 def test_killed_run_is_resumed_to_the_same_weights_to_the_bit(tmp_path):
     whole = fit_model(linear_buffer(), SETTINGS, folder=tmp_path / "whole", progress=False)
-    killed_run(tmp_path / "killed", at=60, share=0.5)
+    killed_run(tmp_path / "killed", at=30, share=0.5)
     found = latest_checkpoint(tmp_path / "killed" / "checkpoints")
     assert found is not None
     done = load_checkpoint(found).state["step"]
-    assert 60 <= done < 300
+    assert 30 <= done < 150
     resumed = fit_model(linear_buffer(), SETTINGS, folder=tmp_path / "killed", progress=False, resume=True)
     outcome = resumed.training
-    assert outcome.updates == 300 - done
+    assert outcome.updates == 150 - done
     assert same(whole.energy.state_dict(), resumed.energy.state_dict())
     ends = [load_checkpoint(tmp_path / name / "checkpoints") for name in ("whole", "killed")]
-    assert ends[0].state["step"] == 300
+    assert ends[0].state["step"] == 150
     assert same(dict(ends[0].state), dict(ends[1].state))
 
 

@@ -1,5 +1,7 @@
 """Training, saving and loading where the user has set torch up otherwise."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,12 @@ def fitted(folder=None, loss="cd"):
     return fit_model(linear_buffer(4, 20), settings, folder=folder, progress=False)
 
 
+@functools.cache
+def plain(loss):
+    """What is fitted where nothing is set otherwise."""
+    return fitted(loss=loss)
+
+
 def assert_same(found, expected):
     state = found.state_dict()
     for name, value in expected.state_dict().items():
@@ -63,48 +71,55 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_models_are_the_same_in_every_mode(mode, loss, tmp_path):
-    expected = fitted(loss=loss)
+    expected = plain(loss)
     with mode():
         found = fitted(tmp_path, loss)
         loaded = TrajectoryModel.load(tmp_path / "checkpoints")
         error = prediction_error(found, linear_buffer(3, 20), 3, windows=8)
     for model in (found, loaded, TrajectoryModel.load(tmp_path / "checkpoints")):
         assert_same(model.energy, expected.energy)
-    plain = prediction_error(expected, linear_buffer(3, 20), 3, windows=8)
-    torch.testing.assert_close(error.rmse, plain.rmse, rtol=1e-3, atol=1e-5)
+    usual = prediction_error(expected, linear_buffer(3, 20), 3, windows=8)
+    torch.testing.assert_close(error.rmse, usual.rmse, rtol=1e-3, atol=1e-5)
     prediction_error(loaded, linear_buffer(3, 20), 3, windows=8)
+
+
+def fitted_baseline(kind):
+    settings = BaselineSettings(kind, hidden=(8,), updates=4, batch_size=16)
+    return fit_baseline(linear_buffer(4, 20), settings, progress=False)
+
+
+plain_baseline = functools.cache(fitted_baseline)
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["feed-forward", "ensemble"])
 def test_baselines_are_the_same_in_every_mode(mode, kind, tmp_path):
-    def run():
-        settings = BaselineSettings(kind, hidden=(8,), updates=4, batch_size=16)
-        return fit_baseline(linear_buffer(4, 20), settings, progress=False)
-
-    expected = run()
+    expected = plain_baseline(kind)
     with mode():
-        found = run()
+        found = fitted_baseline(kind)
         found.save(tmp_path)
         loaded = Baseline.load(tmp_path)
     assert_same(found.dynamics, expected.dynamics)
     assert_same(loaded.dynamics, expected.dynamics)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("loss", ["cd", "dsm"])
-def test_image_models_are_the_same_in_every_mode(mode, loss):
+def fitted_images(loss):
     noise = {"noise": (0.01, 1.0)} if loss == "dsm" else {}
     settings = ImageTrainSettings(
         ImageModelSettings(width=4), updates=3, batch_size=8, loss=loss, langevin_steps=2, **noise
     )
+    return fit_images(load_images("digits"), settings, progress=False)
 
-    def run():
-        return fit_images(load_images("digits"), settings, progress=False)
 
-    expected = run()
+plain_images = functools.cache(fitted_images)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("loss", ["cd", "dsm"])
+def test_image_models_are_the_same_in_every_mode(mode, loss):
+    expected = plain_images(loss)
     with mode():
-        found = run()
+        found = fitted_images(loss)
     assert_same(found.energy, expected.energy)
     x = torch.rand(2, *found.shape, dtype=torch.float64)
     told = torch.zeros(2, 1) if loss == "dsm" else None

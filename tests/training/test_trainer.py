@@ -239,7 +239,7 @@ def test_training_in_two_calls_is_training_in_one():
 
 
 def test_settings_that_no_checkpoint_could_hold_are_refused_at_once():
-    with pytest.raises(InputError, match="settings: expected figures, strings and containers"):
+    with pytest.raises(InputError, match="settings: expected numbers, strings and containers"):
         toy_trainer(settings={"scale": torch.ones(2)})
     with pytest.raises(InputError, match="checkpoint_every: expected a whole number of at least 1, got 0"):
         toy_trainer(checkpoint_every=0)

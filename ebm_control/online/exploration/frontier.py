@@ -134,7 +134,7 @@ class FrontierGoals:
                 bound.shape in ((), (len(self.index),)),
                 name,
                 given=f"shape {bound.shape}",
-                expected=f"one figure, or one for each of {len(self.index)} coordinates",
+                expected=f"one number, or one for each of {len(self.index)} coordinates",
             )
         self._offsets = np.array(
             [o for o in product((-1, 0, 1), repeat=len(self.index)) if any(o)], np.float32

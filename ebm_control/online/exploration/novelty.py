@@ -224,7 +224,7 @@ def _feature_scale(layout: TrajectoryLayout, width: Tensor | ArrayLike) -> Tenso
         bool((torch.isfinite(width) & (width > 0) & (~turning | (width < periods / 2))).all()),
         "width",
         given=width.tolist(),
-        expected=f"positive figures, less than half of the periods {periods.tolist()} that are not 0",
+        expected=f"positive numbers, less than half of the periods {periods.tolist()} that are not 0",
     )
     radius = periods[turning] / (2 * math.pi * width[turning])
     return torch.cat([1 / width[~turning], radius, radius]).float()

@@ -32,7 +32,7 @@ class Occupancy:
             self.low.ndim == 1 and self.low.size > 0 and self.low.shape == self.high.shape,
             "low",
             given=f"shape {self.low.shape} beside high's {self.high.shape}",
-            expected="one figure a coordinate, as high",
+            expected="one number a coordinate, as high",
         )
         require(
             bool(np.isfinite([self.low, self.high]).all() and (self.low < self.high).all()),

@@ -19,7 +19,7 @@ class Ways:
 
     Args:
         width: `(k,)` size of a place.
-        apart: smallest distance between places, in widths.
+        spacing: smallest distance between places, in widths.
 
     Attributes:
         places: `(M, k)`, in the order of discovery.
@@ -27,8 +27,8 @@ class Ways:
 
     """
 
-    def __init__(self, width: ArrayLike, apart: float = 0.5) -> None:
-        self.width, self.apart = np.asarray(width, np.float32), apart
+    def __init__(self, width: ArrayLike, spacing: float = 0.5) -> None:
+        self.width, self.spacing = np.asarray(width, np.float32), spacing
         self.places: Array = np.empty((0, self.width.size), np.float32)
         self.visits: NDArray[np.intp] = np.empty(0, np.intp)
         self._links: set[tuple[int, int]] = set()
@@ -52,7 +52,7 @@ class Ways:
         now, known = np.empty(len(points), np.intp), len(self.places)
         for i, point in enumerate(points):
             away = self._distance(point[None])[0]
-            if len(away) == 0 or away.min() > self.apart:
+            if len(away) == 0 or away.min() > self.spacing:
                 self.places = np.concatenate([self.places, point[None]])
                 now[i] = len(self.places) - 1
             else:

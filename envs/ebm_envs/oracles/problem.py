@@ -91,7 +91,7 @@ class Problem:
         """
         controls, shape = np.asarray(plan, np.float64), (self.steps, self.model.nu)
         if controls.shape != shape or not np.all(np.isfinite(controls)):
-            raise ValueError(f"{argument}: expected finite figures of shape {shape}, got {controls.shape}")
+            raise ValueError(f"{argument}: expected finite numbers of shape {shape}, got {controls.shape}")
         return np.clip(controls, *self.bounds)
 
     def advance(self, states: Array, controls: Array) -> Array:

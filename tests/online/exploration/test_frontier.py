@@ -216,7 +216,7 @@ def test_the_maze_is_covered_far_faster_than_at_random(maze):
         ({"patience": 0}, "patience: expected at least 1 step, got 0"),
         ({"stalled": 0}, "stalled: expected at least 1 step, got 0"),
         ({"reach": 0.0}, "reach: expected a positive number of widths, got 0"),
-        ({"low": (0, 0, 0)}, r"low: expected one figure, or one for each of 2 coordinates, got shape \(3,\)"),
+        ({"low": (0, 0, 0)}, r"low: expected one number, or one for each of 2 coordinates, got shape \(3,\)"),
         ({"spell": -1}, "spell: expected 0 or more steps, got -1"),
         ({"capacity": 0}, "capacity: expected a whole number of at least 1, got 0"),
     ],

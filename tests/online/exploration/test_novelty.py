@@ -249,14 +249,14 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: NoveltyCost(PLANE, [], 0.1),
         "index: expected coordinates in 0..1, at least one and each once, got []",
     ),
-    "width": (lambda: NoveltyCost(PLANE, [0], 0.0), "width: expected positive figures"),
+    "width": (lambda: NoveltyCost(PLANE, [0], 0.0), "width: expected positive numbers"),
     "widths": (
         lambda: NoveltyCost(PLANE, [0], torch.ones(2)),
         "width: expected shape (1), got shape (2,)",
     ),
     "wide": (
         lambda: NoveltyCost(RING, [0, 1], 1.0),
-        "width: expected positive figures, less than half of the periods [2.0, 0.0] that are not 0, got [1.0, 1.0]",
+        "width: expected positive numbers, less than half of the periods [2.0, 0.0] that are not 0, got [1.0, 1.0]",
     ),
     "capacity": (
         lambda: NoveltyCost(PLANE, [0], 0.1, capacity=0),

@@ -59,7 +59,7 @@ BOX = Occupancy([0.0, 0.0], [1.0, 1.0], 4)
 BAD = {
     "corners": (
         lambda: Occupancy([0.0], [1.0, 1.0], 4),
-        "low: expected one figure a coordinate, as high, got",
+        "low: expected one number a coordinate, as high, got",
     ),
     "order": (
         lambda: Occupancy([1.0], [1.0], 4),
