@@ -47,7 +47,8 @@ def missing(package: str, extra: str) -> str:
 def extra_hint(error: BaseException | None) -> str:
     """Command that installs a package which an environment failed to import, or "" if no extra has it."""
     while error is not None:
-        extra = _OF_ENVIRONMENTS.get(error.name or "") if isinstance(error, ModuleNotFoundError) else None
+        package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        extra = _OF_ENVIRONMENTS.get(package)
         if extra is not None:
             return f'; pip install "ebm-control[{extra}]"'
         error = error.__cause__ or error.__context__

@@ -252,8 +252,8 @@ IMAGE_CALLS = (
     Call(
         "salt_and_pepper",
         lambda **given: salt_and_pepper(**given, generator=_generator()),
-        {"images": "tensor", "share": "number", "dark": "number", "bright": "number"},
-        lambda: {"images": PIXELS.clone(), "share": 0.1, "dark": 0.1, "bright": 0.9},
+        {"images": "tensor", "fraction": "number", "dark": "number", "bright": "number"},
+        lambda: {"images": PIXELS.clone(), "fraction": 0.1, "dark": 0.1, "bright": 0.9},
         lambda value, given: value.shape == np.shape(given["images"]),
     ),
 )

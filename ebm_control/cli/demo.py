@@ -230,7 +230,9 @@ def _table(summary: dict[str, Any]) -> Table:
     table = Table("what", "figure", title="Reacher: an energy over trajectories, end to end")
 
     def planned(row: dict[str, Any]) -> str:
-        interval = f"{row['return_mean']:.2f} ± {row['return_ci95']:.2f}"
+        interval = f"{row['return_mean']:.2f}"
+        if row["episodes"] > 1:
+            interval += f" ± {row['return_ci95']:.2f}"
         return f"{interval}, success {row['success_rate']:.2f} ({row['episodes']} episodes)"
 
     collect, train, predicted = summary["collect"], summary["train"], summary["prediction"]

@@ -66,10 +66,11 @@ def make_agent(
 
     """
     require(reward is None or cost is None, "cost", given="a reward too", expected="one of them")
-    sound = cost is None or isinstance(cost, Energy)
-    require(
-        sound, "cost", given=shown(cost), expected="an Energy (a function of states and actions is a reward)"
+    sound, kind = (
+        cost is None or isinstance(cost, Energy),
+        "an Energy (a function of states and actions is a reward)",
     )
+    require(sound, "cost", given=shown(cost), expected=kind)
     box, cost = _box_and_cost(model, env, reward, cost, goal_index)
     _warn_if_flat(model, reward, sampler)
     # A first-order reward plan over states and actions would violate the dynamics: the gain in reward outweighs the

@@ -85,11 +85,10 @@ def collect(
     one = isinstance(env, gym.Env)
     num_envs = (1 if one else 8) if num_envs is None else num_envs
     require_number("num_envs", num_envs, 1, whole=True)  # checked before min() with `steps`
-    num_envs = min(steps, num_envs)
-    envs = Environments(make_envs(env, num_envs, env_kwargs, max_episode_steps))
+    envs = Environments(make_envs(env, min(steps, num_envs), env_kwargs, max_episode_steps))
     try:
-        (obs_dim,), (act_dim,) = envs.observation_space.shape, envs.action_space.shape
-        buffer = RolloutBuffer(obs_dim, act_dim, periods=observation_periods(envs.all[0], periods))
+        sizes = envs.observation_space.shape[0], envs.action_space.shape[0]
+        buffer = RolloutBuffer(*sizes, periods=observation_periods(envs.all[0], periods))
         collection = _Collection(envs, buffer, _actor(policy, envs, seed), starts, seed)
         with Bar(show=progress) as bar:
             collection.run(steps, bar)
