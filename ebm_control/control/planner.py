@@ -83,7 +83,6 @@ PRESETS = {
     "online": Preset(
         {
             "gauss-newton": _SECOND_ORDER,
-            "gauss-newton": _SECOND_ORDER,
             "langevin": _DESCENT,
             "mppi": MPPI(5, candidates=100, noise=1.0, temperature=0.5),
             "cem": CEM(5, candidates=100, elites=10, noise=1.0),

@@ -133,7 +133,9 @@ def neighbour_curvature(energy: Callable[[Tensor], Tensor], x: Tensor) -> tuple[
         (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=True, materialize_grads=True)
         eye = torch.eye(dim, device=x.device, dtype=x.dtype)
         colour = torch.arange(length, device=x.device) % 3
-        probes = torch.stack([torch.where((colour == c)[:, None], eye[i], 0.0) for c in range(3) for i in range(dim)])
+        probes = torch.stack(
+            [torch.where((colour == c)[:, None], eye[i], 0.0) for c in range(3) for i in range(dim)]
+        )
         products = _products(gradient, x, probes[:, None].expand(-1, batch, -1, -1)).detach()
     # Entry (t, i) of product (c, j) is H[t, i, u, j] for the one u of colour c next to t.
     table = torch.nan_to_num(products, 0.0, 0.0, 0.0).unflatten(0, (3, dim))
@@ -168,9 +170,7 @@ def _products(gradient: Tensor, x: Tensor, probes: Tensor) -> Tensor:
     """Derivatives of `gradient` along each of `probes` `(K, *x.shape)`; zeros where it is constant."""
     if not gradient.requires_grad:
         return torch.zeros_like(probes)
-    (products,) = torch.autograd.grad(
-        gradient, x, probes, is_grads_batched=True, materialize_grads=True
-    )
+    (products,) = torch.autograd.grad(gradient, x, probes, is_grads_batched=True, materialize_grads=True)
     return products
 
 
@@ -200,7 +200,9 @@ class BandedFactor:
         self._factors: list[Tensor] = []  # of the blocks on the diagonal
         self._below: list[Tensor] = []  # blocks of L below them
         for b in range(self.blocks):
-            block = main[..., b, :, :] if b == 0 else main[..., b, :, :] - self._below[-1] @ self._below[-1].mT
+            block = (
+                main[..., b, :, :] if b == 0 else main[..., b, :, :] - self._below[-1] @ self._below[-1].mT
+            )
             self._factors.append(torch.linalg.cholesky_ex(block)[0])
             if b + 1 < self.blocks:
                 upper = self._factors[-1].mT

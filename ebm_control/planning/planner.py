@@ -249,9 +249,7 @@ class Planner:
             cost.set_goal(goals)
         return goals
 
-    def _starts(
-        self, start: Tensor, goal: Tensor | None, generator: torch.Generator, chains: int
-    ) -> Tensor:
+    def _starts(self, start: Tensor, goal: Tensor | None, generator: torch.Generator, chains: int) -> Tensor:
         """Initial chains `(N, chains, T, D)`: around the line to a fixed goal, or around rest without one.
 
         They are smooth random curves, or rollouts of smooth random actions; the first one has no noise.

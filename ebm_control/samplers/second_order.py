@@ -28,10 +28,9 @@ class GaussNewton(KernelSampler):
     The curvature `C` is that of `Energy.quadratic`, and `A = C + damping / scale²`. For trajectories the cost of a step
     is linear in their length.
 
-    At temperature 0 this is the method of Levenberg and Marquardt: `x <- clamp(x - A⁻¹ ∇E)`. Each step tries two dampings
-    at once, ten times less and three times more than the last, and takes the better one. If neither lowers the energy
-    of the chain, it stays and the damping grows. Coordinates at a bound that the gradient pushes outwards stay there
-    for that step.
+    At temperature 0 this is the method of Levenberg and Marquardt: `x <- x - A⁻¹ ∇E`, within bounds by an active-set
+    search. Each step tries two dampings at once, ten times less and three times more than the last, and takes the
+    better one. If neither lowers the energy of the chain, it stays and the damping grows.
 
     Above 0 it samples `exp(-E / T)`: simplified manifold MALA (Girolami & Calderhead 2011) with proposals
     `N(x - η A⁻¹ ∇E, T η (2 - η) A⁻¹)`, which leave a Gaussian with curvature `A` invariant, and the acceptance test of
@@ -196,29 +195,30 @@ def _bounded_moves(
     are solved for again. Clamping afterwards would leave states that do not follow from the clamped actions.
     """
     count, shape = len(dampings), (-1, *model.bands[0].shape[1:3])
+
+    def tiled(t: Tensor) -> Tensor:
+        return t.repeat(count, *[1] * (t.ndim - 1))
+
     free = target.unblocked(x, gradient)
-    free = None if free is None else free.expand(x.shape).repeat(count, *[1] * (x.ndim - 1))
-    start = x.repeat(count, *[1] * (x.ndim - 1))
-    slope = gradient.repeat(count, *[1] * (x.ndim - 1))
-    bands = tuple(band.repeat(count, 1, 1, 1) for band in model.bands)
-    whole = Quadratic(model.energy, slope.reshape(shape), bands)
+    free = None if free is None else tiled(free.expand(x.shape))
+    start, slope, bands = tiled(x), tiled(gradient), tuple(tiled(band) for band in model.bands)
     added = (dampings.reshape(-1, *[1] * (x.ndim - 1)) / scale.square()).expand(start.shape)
-    set_to = torch.zeros_like(start)
-    move = set_to
+    whole = Quadratic(model.energy, slope, bands)
+    set_to: Tensor | None = None  # moves of coordinates that have reached a bound, else 0
     for _ in range(_ROUNDS):
-        pull = slope if move is set_to else slope + added * set_to + whole.times(set_to.reshape(shape)).reshape(start.shape)
+        pull = slope
+        if set_to is not None:
+            pull = slope + added * set_to + whole.times(set_to.reshape(shape)).reshape(start.shape)
         pull = pull if free is None else torch.where(free, pull, 0.0)
         solved = _damped(bands, added, free, shape).solve(pull.reshape(shape)).reshape(start.shape)
-        move = set_to - solved
+        move = -solved if set_to is None else set_to - solved
         if target.low is None or target.high is None:
             break
         inside = target.clamped(start + move) - start
-        beyond = inside != move
-        if free is not None:
-            beyond &= free
+        beyond = inside != move if free is None else (inside != move) & free
         if not bool(beyond.any()):
             break
-        set_to = torch.where(beyond, inside, set_to)
+        set_to = torch.where(beyond, inside, 0.0 if set_to is None else set_to)
         free = ~beyond if free is None else free & ~beyond
     return move.reshape(count, *x.shape)
 
@@ -230,15 +230,11 @@ def _damped(
     if free is None:
         return BandedFactor(bands, added.reshape(shape))
     kept, length = free.reshape(shape).to(added.dtype), shape[1]
-    masked = [
-        band * kept[:, : length - k, :, None] * kept[:, k:, None, :] for k, band in enumerate(bands)
-    ]
+    masked = [band * kept[:, : length - k, :, None] * kept[:, k:, None, :] for k, band in enumerate(bands)]
     return BandedFactor(masked, torch.where(free, added, 1.0).reshape(shape))
 
 
-def _factor(
-    model: Quadratic, damping: Tensor, scale: Tensor, x: Tensor, free: Tensor | None
-) -> BandedFactor:
+def _factor(model: Quadratic, damping: Tensor, scale: Tensor, x: Tensor, free: Tensor | None) -> BandedFactor:
     """Factor of the curvature plus the damping, with the identity for coordinates that are not free."""
     added = (damping / scale.square()).expand(x.shape)
     free = None if free is None else free.expand(x.shape)
