@@ -12,10 +12,12 @@ from ebm_control.energies.costs import (
 )
 from ebm_control.energies.image import ImageEnergy, ResidualNetwork, SmallCNN, UNet
 from ebm_control.energies.layout import TrajectoryLayout
+from ebm_control.energies.network_energy import NetworkEnergy
 from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution, Transformer
 from ebm_control.energies.noise import AtNoise, Given, Observed
 from ebm_control.energies.on_states import OnStates
-from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
+from ebm_control.energies.trajectory import TransitionEnergy
+from ebm_control.energies.window import WindowEnergy
 
 __all__ = [
     "MLP",
@@ -30,6 +32,7 @@ __all__ = [
     "GoalCost",
     "ImageEnergy",
     "Mixture",
+    "NetworkEnergy",
     "Observed",
     "OnStates",
     "RegressionBase",

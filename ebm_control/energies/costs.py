@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ebm_control.checks import require, require_finite, require_flag, require_number, require_shape
 from ebm_control.energies.base import Energy
-from ebm_control.energies.layout import TrajectoryLayout, pick, require_index
+from ebm_control.energies.layout import TrajectoryLayout, pick, require_index, unpick
 from ebm_control.tensors import as_tensor, ordinary_tensors, outside_inference_mode
 
 
@@ -88,6 +88,15 @@ class GoalCost(Energy):
         delta = self.goal_layout.difference(rows, goal.unsqueeze(-2))
         return distance(delta, self.norm, self.smooth).sum(dim=1)
 
+    def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Cost and its gradient, written out."""
+        goal = per_chain(self.goal, x.shape[0]) if self.goal.ndim == 2 else self.goal
+        rows = slice(x.shape[1] - 1, None) if self.last_only else slice(1, None)
+        delta = self.goal_layout.difference(pick(x[:, rows], self.index), goal.unsqueeze(-2))
+        gradient = torch.zeros_like(x)
+        gradient[:, rows] = unpick(direction(delta, self.norm, self.smooth), self.index, gradient[:, rows])
+        return distance(delta, self.norm, self.smooth).sum(dim=1), gradient
+
 
 class SmoothnessCost(Energy):
     """Half the squared finite difference of a trajectory, summed over time.
@@ -115,6 +124,24 @@ class SmoothnessCost(Energy):
         if self.order == 2:
             step = step.diff(dim=1)
         return 0.5 * step.square().sum(dim=(1, 2))
+
+    def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Cost and its gradient, written out."""
+        gradient = torch.zeros_like(x)
+        if self.of == "states":
+            states, place = self.layout.states(x), self.layout.states(gradient)
+            step = self.layout.difference(states[:, 1:], states[:, :-1])
+        else:
+            place = self.layout.actions(gradient)[:, :-1]
+            step = self.layout.actions(x)[:, :-1].diff(dim=1)
+        slope = step = step.diff(dim=1) if self.order == 2 else step
+        for _ in range(self.order - 1):
+            zero = torch.zeros_like(slope[:, :1])
+            slope = torch.cat([zero, slope], dim=1) - torch.cat([slope, zero], dim=1)
+        if slope.shape[1]:
+            place[:, 1:] += slope
+            place[:, :-1] -= slope
+        return 0.5 * step.square().sum(dim=(1, 2)), gradient
 
 
 class BoxObstacle(Energy):
@@ -168,6 +195,29 @@ class BoxObstacle(Energy):
         depth = torch.minimum(dense - boxes[..., 0, :], boxes[..., 1, :] - dense).amin(dim=-1)
         return torch.relu(depth + self.margin).sum(dim=(1, 2))
 
+    def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Cost and its gradient, written out: that of the nearest side, shared where several are as near."""
+        points, count = pick(x, self.index), x.shape[1] - 1
+        weight = torch.linspace(0, 1, self.between + 2, device=x.device, dtype=x.dtype)[:-1, None]
+        dense = points[:, :-1, None] + weight * (points[:, 1:, None] - points[:, :-1, None])
+        dense = torch.cat([dense.flatten(1, 2), points[:, -1:]], dim=1).unsqueeze(2)
+        boxes = per_chain(self.boxes, len(x)).unsqueeze(1) if self.boxes.ndim == 4 else self.boxes
+        above, below = dense - boxes[..., 0, :], boxes[..., 1, :] - dense
+        near = torch.minimum(above, below)
+        depth = near.amin(dim=-1, keepdim=True)
+        excess = torch.relu(depth + self.margin)
+        nearest = (near == depth).to(excess)
+        share = nearest / nearest.sum(dim=-1, keepdim=True) * (excess > 0)
+        pull = (share * torch.sign(below - above)).sum(
+            dim=2
+        )  # rising from the lower side, falling to the upper
+        between = pull[:, :-1].unflatten(1, (count, self.between + 1))
+        slope = torch.zeros_like(points, dtype=pull.dtype)
+        slope[:, :-1] += (between * (1 - weight)).sum(dim=2)
+        slope[:, 1:] += (between * weight).sum(dim=2)
+        slope[:, -1] += pull[:, -1]
+        return excess.sum(dim=(1, 2, 3)), unpick(slope, self.index, x)
+
 
 class BoundCost(Energy):
     """Squared excess of chosen coordinates beyond bounds: keeps plans inside a workspace or a speed limit.
@@ -208,6 +258,13 @@ class BoundCost(Energy):
         excess = torch.relu(part - self.high) + torch.relu(self.low - part)
         return 0.5 * excess.square().sum(dim=(1, 2))
 
+    def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Cost and its gradient, written out."""
+        part = pick(x, self.index)
+        above, below = torch.relu(part - self.high), torch.relu(self.low - part)
+        excess = above + below
+        return 0.5 * excess.square().sum(dim=(1, 2)), unpick(above - below, self.index, x)
+
 
 class SpeedCost(Energy):
     """Half the squared excess of each displacement over a limit: a speed limit, summed over time.
@@ -237,6 +294,16 @@ class SpeedCost(Energy):
         states = self.layout.states(x)
         step = self.layout.difference(states[:, 1:], states[:, :-1]).abs()
         return 0.5 * torch.relu(step - self.limit).square().sum(dim=(1, 2))
+
+    def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Cost and its gradient, written out."""
+        states, gradient = self.layout.states(x), torch.zeros_like(x)
+        step = self.layout.difference(states[:, 1:], states[:, :-1])
+        excess = torch.relu(step.abs() - self.limit)
+        slope, place = excess * step.sign(), self.layout.states(gradient)
+        place[:, 1:] += slope
+        place[:, :-1] -= slope
+        return 0.5 * excess.square().sum(dim=(1, 2)), gradient
 
 
 class RewardCost(Energy):
@@ -304,3 +371,12 @@ def distance(delta: Tensor, norm: str = "l1", smooth: float = 0.0) -> Tensor:
     if smooth > 0:
         return ((delta.square() + smooth**2).sqrt() - smooth).sum(dim=-1)
     return delta.abs().sum(dim=-1)
+
+
+def direction(delta: Tensor, norm: str = "l1", smooth: float = 0.0) -> Tensor:
+    """Gradient of `distance` with respect to `delta`, `(..., D)`."""
+    if norm == "squared":
+        return delta
+    if norm == "l2":
+        return delta / (delta.square().sum(dim=-1, keepdim=True) + smooth**2 + 1e-12).sqrt()
+    return delta / (delta.square() + smooth**2).sqrt() if smooth > 0 else delta.sign()
