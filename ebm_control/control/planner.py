@@ -6,7 +6,7 @@ fitted to a clean simulator is too stiff for sampling, and one stiff coordinate 
 Coordinates that actions cannot move (a phase, a disturbance) are at most as stiff as that one. Coordinates that are
 constant or move like a clock are fixed at their future values. Neither affects how exactly a plan follows the dynamics.
 
-Second-order steps ("gauss-newton") are not slowed down by stiffness: they plan with a much larger weight, so that a gain
+Stiffness does not slow down second-order steps ("gauss-newton"). They plan with a much larger weight, so that a gain
 in reward cannot pay for a violation of the dynamics.
 """
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ebm_control.checks import is_sequence, require, require_number, shown
 from ebm_control.energies.curvature import Quadratic, add_bands, neighbour_curvature
-from ebm_control.tensors import ordinary_tensors
+from ebm_control.energies.written_out import guarded, owns
+from ebm_control.tensors import ordinary_tensors, settled
 
 
 class Energy(nn.Module, ABC):
@@ -39,17 +40,19 @@ class Energy(nn.Module, ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # A subclass with another energy must not inherit a gradient that is written out for its parent's.
         super().__init_subclass__(**kwargs)
-        if not {"forward", "split"} & set(vars(cls)):
-            return
+        if "value_and_gradient" in vars(cls):
+            written = guarded(vars(cls)["value_and_gradient"], Energy.value_and_gradient)
+            cls.value_and_gradient = written  # type: ignore[assignment, method-assign]
         for name in ("value_and_gradient", "curvature", "quadratic"):
-            if name not in vars(cls):
+            if not owns(cls, name):
                 setattr(cls, name, vars(Energy)[name])
 
     def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Energy of each sample and its gradient with respect to the sample, detached.
 
         By automatic differentiation. Subclasses may write the gradient out, which is faster for small networks.
-        Neither returns a graph: use `torch.autograd.grad` of the energy for second derivatives.
+        Neither returns a graph: use `torch.autograd.grad` of the energy for second derivatives. Hooks, autocasting and
+        a subclass with another `forward` or `split` bring automatic differentiation back.
 
         Args:
             x: `(B, *shape)` samples.
@@ -59,9 +62,9 @@ class Energy(nn.Module, ABC):
             `(B,)` energies and `(B, *shape)` gradients.
 
         """
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            energy = self(x, context)
+        with torch.inference_mode(False), torch.enable_grad():
+            x = settled(x).detach().requires_grad_()
+            energy = self(x, None if context is None else settled(context))
             (gradient,) = torch.autograd.grad(energy, x, torch.ones_like(energy))
         return energy.detach(), gradient.detach()
 
@@ -244,10 +247,10 @@ class Mixture(Energy):
         """Curvatures of the components, averaged with their probabilities given `x`."""
         weights = self.probabilities(torch.stack([energy(x, context) for energy in self.energies], dim=-1))
         parts = [
-            [weights[:, i, None, None, None] * band for band in _energy(energy).curvature(x, context)]
+            tuple(weights[:, i, None, None, None] * band for band in _energy(energy).curvature(x, context))
             for i, energy in enumerate(self.energies)
         ]
-        return tuple(functools.reduce(add_bands, parts[1:], parts[0]))
+        return functools.reduce(add_bands, parts[1:], parts[0])
 
     def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Energy `(B,)` and gradient: that of the components, averaged with their probabilities given `x`."""

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ebm_control.checks import require_positive, require_shape
+from ebm_control.energies.networks import with_pullback
+from ebm_control.energies.pullbacks import Pullback, pullback_by_autograd
 from ebm_control.tensors import ordinary_tensors
 
 
@@ -23,6 +25,10 @@ class BaseMeasure(nn.Module, ABC):
     @abstractmethod
     def mean(self, inputs: Tensor) -> Tensor:
         """Expected displacement `(..., obs_dim)` given `inputs` `(..., features + actions [+ context])`."""
+
+    def mean_with_pullback(self, inputs: Tensor) -> tuple[Tensor, Pullback]:
+        """The mean and its vector-Jacobian product, detached; see `networks.with_pullback`."""
+        return pullback_by_autograd(self.mean, inputs)
 
     def residual(self, inputs: Tensor, displacement: Tensor) -> Tensor:
         """Displacement `(..., obs_dim)` minus its mean, in stds."""
@@ -54,6 +60,16 @@ class GaussianBase(BaseMeasure):
         """Zeros `(..., obs_dim)` for inputs `(..., inputs)`: the mean is no displacement."""
         return inputs.new_zeros(*inputs.shape[:-1], self.std.shape[0])
 
+    def mean_with_pullback(self, inputs: Tensor) -> tuple[Tensor, Pullback]:
+        """Zeros and a function that returns zeros."""
+        if type(self).mean is not GaussianBase.mean:
+            return super().mean_with_pullback(inputs)
+
+        def pullback(cotangent: Tensor) -> Tensor:
+            return cotangent.new_zeros(*cotangent.shape[:-1], inputs.shape[-1])
+
+        return self.mean(inputs), pullback
+
 
 class RegressionBase(BaseMeasure):
     """A conditional Gaussian: its mean is a network, its std the network's error on held-out data.
@@ -76,6 +92,12 @@ class RegressionBase(BaseMeasure):
     def mean(self, inputs: Tensor) -> Tensor:
         """Mean displacement `(..., obs_dim)` for inputs `(..., inputs)`, in units of the data's displacements."""
         return self.network(inputs)
+
+    def mean_with_pullback(self, inputs: Tensor) -> tuple[Tensor, Pullback]:
+        """The network's outputs and its vector-Jacobian product, written out where the network's is."""
+        if type(self).mean is not RegressionBase.mean:
+            return super().mean_with_pullback(inputs)
+        return with_pullback(self.network, inputs)
 
     def set_std(self, std: Tensor) -> None:
         """Set the std `(obs_dim,)`, in units of the data's displacements."""

@@ -16,10 +16,10 @@ from torch import Tensor
 from ebm_control.checks import require, require_finite, require_flag, require_number, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.curvature import window_bands, window_curvature
-from ebm_control.energies.layout import TrajectoryLayout, pick, require_index
+from ebm_control.energies.layout import TrajectoryLayout, pick, require_index, unpick
 from ebm_control.tensors import as_tensor, ordinary_tensors, outside_inference_mode
 
-_TIP = 1e-3  # distance below which a curvature stops growing where a cost has a kink, in the units of `x`
+TIP = 1e-3  # distance below which a curvature stops growing where a cost has a kink, in the units of `x`
 Norm = Literal["l1", "l2", "squared"]
 
 
@@ -103,11 +103,20 @@ class GoalCost(Energy):
         else:
             square = delta.square()
             square = square.sum(dim=-1, keepdim=True) if self.norm == "l2" else square
-            slope = (square + max(self.smooth, _TIP) ** 2).rsqrt().expand_as(delta)
+            slope = (square + max(self.smooth, TIP) ** 2).rsqrt().expand_as(delta)
         diagonal = torch.zeros_like(x)
         for place, i in enumerate(self.index):
             diagonal[:, first:, i] = slope[..., place]
         return (torch.diag_embed(diagonal),)
+
+    def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Cost and its gradient, written out."""
+        goal = per_chain(self.goal, x.shape[0]) if self.goal.ndim == 2 else self.goal
+        rows = slice(x.shape[1] - 1, None) if self.last_only else slice(1, None)
+        delta = self.goal_layout.difference(pick(x[:, rows], self.index), goal.unsqueeze(-2))
+        gradient = torch.zeros_like(x)
+        gradient[:, rows] = unpick(direction(delta, self.norm, self.smooth), self.index, gradient[:, rows])
+        return distance(delta, self.norm, self.smooth).sum(dim=1), gradient
 
 
 class SmoothnessCost(Energy):
@@ -151,167 +160,23 @@ class SmoothnessCost(Energy):
         blocks = {(i, j): weights[i] * weights[j] * block for i in range(width) for j in range(i, width)}
         return window_bands(blocks, x.shape[1])
 
-
-class BoxObstacle(Energy):
-    """Depth inside axis-aligned boxes: 0 outside, growing linearly to the middle of the box.
-
-    `E(τ) = Σ_t Σ_boxes max(0, min_i min(x_i - low_i, high_i - x_i) + margin)`. Points between time steps count
-    too, so that a plan cannot step over a box wider than `1 / (between + 1)` of its longest step.
-
-    Args:
-        boxes: `(M, 2, len(index))` low and high corners in the units of `x`, or `(N, M, 2, len(index))` for N problems.
-            Some sides of a box may be infinitely far (half-space, wall of a corridor), but not all of them.
-        index: coordinates that the boxes bound.
-        margin: distance to keep from the boxes.
-        between: points checked between neighbouring time steps.
-
-    Raises:
-        InputError: an argument is out of range, or a shape does not fit.
-
-    """
-
-    boxes: Tensor
-
-    @ordinary_tensors()
-    def __init__(
-        self, boxes: Tensor | ArrayLike, index: Sequence[int], *, margin: float = 0.0, between: int = 3
-    ) -> None:
-        super().__init__()
-        require_index("index", index)
-        boxes = _figures("boxes", boxes)
-        require_shape("boxes", boxes, (*[None] * (boxes.ndim - 2 if boxes.ndim == 4 else 1), 2, len(index)))
-        require(
-            bool((boxes[..., 0, :] < boxes[..., 1, :]).all()),
-            "boxes",
-            given=boxes.tolist(),
-            expected="low < high",
-        )
-        bounded = bool(boxes.isfinite().flatten(-2).any(dim=-1).all())
-        require(bounded, "boxes", given=boxes.tolist(), expected="a finite side of each")
-        require_number("margin", margin, 0)
-        require_number("between", between, 0, whole=True)
-        self.index, self.margin, self.between = [int(i) for i in index], margin, between
-        self.register_buffer("boxes", boxes)
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Cost of trajectories `(B, T, D) -> (B,)`."""
-        points = pick(x, self.index)
-        weight = torch.linspace(0, 1, self.between + 2, device=x.device, dtype=x.dtype)[:-1, None]
-        dense = points[:, :-1, None] + weight * (points[:, 1:, None] - points[:, :-1, None])
-        dense = torch.cat([dense.flatten(1, 2), points[:, -1:]], dim=1).unsqueeze(2)
-        boxes = per_chain(self.boxes, len(x)).unsqueeze(1) if self.boxes.ndim == 4 else self.boxes
-        depth = torch.minimum(dense - boxes[..., 0, :], boxes[..., 1, :] - dense).amin(dim=-1)
-        return torch.relu(depth + self.margin).sum(dim=(1, 2))
-
-    def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Bands of the curvature of the quadratic that touches each point's depth from above."""
-        points = pick(x, self.index)
-        weight = torch.linspace(0, 1, self.between + 2, device=x.device, dtype=x.dtype)[:, None]
-        dense = points[:, :-1, None] + weight * (points[:, 1:, None] - points[:, :-1, None])
-        boxes = per_chain(self.boxes, len(x))[:, None, None] if self.boxes.ndim == 4 else self.boxes
-        inside = dense.unsqueeze(3)
-        nearest = torch.minimum(inside - boxes[..., 0, :], boxes[..., 1, :] - inside)
-        depth, face = nearest.min(dim=-1)
-        depth = depth + self.margin
-        share = torch.where(depth > 0, 1 / depth.clamp_min(_TIP), 0.0)
-        share[:, 1:, 0] = 0  # each time step is the last point of one segment and the first of the next
-        slopes = torch.zeros_like(nearest).scatter_(-1, face.unsqueeze(-1), share.unsqueeze(-1)).sum(dim=3)
-        blocks = {}
-        for (i, j), product in {
-            (0, 0): (1 - weight) ** 2,
-            (0, 1): (1 - weight) * weight,
-            (1, 1): weight**2,
-        }.items():
-            diagonal = x.new_zeros(len(x), x.shape[1] - 1, x.shape[2])
-            diagonal[..., self.index] = (product * slopes).sum(dim=2)
-            blocks[i, j] = torch.diag_embed(diagonal)
-        return window_bands(blocks, x.shape[1])
-
-
-class BoundCost(Energy):
-    """Squared excess of chosen coordinates beyond bounds: keeps plans inside a workspace or a speed limit.
-
-    Args:
-        low: `(len(index),)` lower bounds in the units of `x`.
-        high: `(len(index),)` upper bounds.
-        index: coordinates of a time step (observations first, then actions).
-
-    Raises:
-        InputError: bounds do not fit the coordinates or each other.
-
-    """
-
-    low: Tensor
-    high: Tensor
-
-    @ordinary_tensors()
-    def __init__(self, low: Tensor | ArrayLike, high: Tensor | ArrayLike, index: Sequence[int]) -> None:
-        super().__init__()
-        require_index("index", index)
-        low, high = _figures("low", low), _figures("high", high)
-        require_shape("low", low, (len(index),))
-        require_shape("high", high, (len(index),))
-        require(
-            bool(((low <= high) & (low < torch.inf) & (high > -torch.inf)).all()),
-            "low",
-            given=low.tolist(),
-            expected=f"at most high = {high.tolist()}",
-        )
-        self.index = [int(i) for i in index]
-        self.register_buffer("low", low)
-        self.register_buffer("high", high)
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Cost of trajectories `(B, T, D) -> (B,)`."""
-        part = pick(x, self.index)
-        excess = torch.relu(part - self.high) + torch.relu(self.low - part)
-        return 0.5 * excess.square().sum(dim=(1, 2))
-
-    def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Bands of the Hessian: 1 for coordinates beyond a bound."""
-        part = pick(x, self.index)
-        diagonal = torch.zeros_like(x)
-        diagonal[..., self.index] = ((part > self.high) | (part < self.low)).to(x.dtype)
-        return (torch.diag_embed(diagonal),)
-
-
-class SpeedCost(Energy):
-    """Half the squared excess of each displacement over a limit: a speed limit, summed over time.
-
-    Args:
-        layout: layout of the trajectories.
-        limit: `(obs_dim,)` largest displacement of one step, in the units of `x`; infinite for none.
-
-    Raises:
-        InputError: not one number of at least 0 for each coordinate.
-
-    """
-
-    limit: Tensor
-
-    @ordinary_tensors()
-    def __init__(self, layout: TrajectoryLayout, limit: Tensor | ArrayLike) -> None:
-        super().__init__()
-        limit = _figures("limit", limit)
-        require_shape("limit", limit, (layout.obs_dim,))
-        require(bool((limit >= 0).all()), "limit", given=limit.tolist(), expected="numbers of 0 or more")
-        self.layout = layout
-        self.register_buffer("limit", limit)
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Cost of trajectories `(B, T, D) -> (B,)`."""
-        states = self.layout.states(x)
-        step = self.layout.difference(states[:, 1:], states[:, :-1]).abs()
-        return 0.5 * torch.relu(step - self.limit).square().sum(dim=(1, 2))
-
-    def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Bands of the Hessian: 1 for displacements beyond the limit."""
-        states = self.layout.states(x)
-        step = self.layout.difference(states[:, 1:], states[:, :-1]).abs()
-        diagonal = x.new_zeros(len(x), x.shape[1] - 1, x.shape[2])
-        diagonal[..., : self.layout.obs_dim] = (step > self.limit).to(x.dtype)
-        block = torch.diag_embed(diagonal)
-        return window_bands({(0, 0): block, (0, 1): -block, (1, 1): block}, x.shape[1])
+    def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Cost and its gradient, written out."""
+        gradient = torch.zeros_like(x)
+        if self.of == "states":
+            states, place = self.layout.states(x), self.layout.states(gradient)
+            step = self.layout.difference(states[:, 1:], states[:, :-1])
+        else:
+            place = self.layout.actions(gradient)[:, :-1]
+            step = self.layout.actions(x)[:, :-1].diff(dim=1)
+        slope = step = step.diff(dim=1) if self.order == 2 else step
+        for _ in range(self.order - 1):
+            zero = torch.zeros_like(slope[:, :1])
+            slope = torch.cat([zero, slope], dim=1) - torch.cat([slope, zero], dim=1)
+        if slope.shape[1]:
+            place[:, 1:] += slope
+            place[:, :-1] -= slope
+        return 0.5 * step.square().sum(dim=(1, 2)), gradient
 
 
 class RewardCost(Energy):
@@ -359,7 +224,7 @@ class RewardCost(Energy):
         return window_curvature(self, x)
 
 
-def _figures(argument: str, value: Tensor | ArrayLike) -> Tensor:
+def numbers(argument: str, value: Tensor | ArrayLike) -> Tensor:
     """A cost's parameters as a float32 copy on their device, so that later changes of `value` have no effect."""
     device = value.device if isinstance(value, Tensor) else "cpu"
     return as_tensor(argument, value, torch.float32, device).clone()
@@ -383,3 +248,12 @@ def distance(delta: Tensor, norm: Norm = "l1", smooth: float = 0.0) -> Tensor:
     if smooth > 0:
         return ((delta.square() + smooth**2).sqrt() - smooth).sum(dim=-1)
     return delta.abs().sum(dim=-1)
+
+
+def direction(delta: Tensor, norm: str = "l1", smooth: float = 0.0) -> Tensor:
+    """Gradient of `distance` with respect to `delta`, `(..., D)`."""
+    if norm == "squared":
+        return delta
+    if norm == "l2":
+        return delta / (delta.square().sum(dim=-1, keepdim=True) + smooth**2 + 1e-12).sqrt()
+    return delta / (delta.square() + smooth**2).sqrt() if smooth > 0 else delta.sign()

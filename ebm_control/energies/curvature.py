@@ -48,7 +48,7 @@ class Quadratic:
         return result
 
 
-def add_bands(first: Sequence[Tensor], second: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def add_bands(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Sum of two banded matrices of equal size; the number of bands may differ."""
     pairs = zip_longest(first, second)
     return tuple(b if a is None else a if b is None else a + b for a, b in pairs)

@@ -124,28 +124,23 @@ class TrajectoryLayout:
         angle = torch.cat(angles, dim=-1)
         return torch.cat([*plain, angle.sin(), angle.cos()], dim=-1)
 
-    def features_pullback(self, states: Tensor, gradient: Tensor) -> Tensor:
-        """Gradient with respect to states `(..., obs_dim)`, from that with respect to their features.
-
-        `gradient` is `(..., feature_dim)`, or `(K, ..., feature_dim)` for K gradients at once.
-        """
+    def features_gradient(self, states: Tensor, gradient: Tensor) -> Tensor:
+        """Gradient with respect to states `(..., obs_dim)` from that with respect to their features."""
         if not self.periodic:
             return gradient
-        count = len(self.periodic)
-        plain = self.obs_dim - count
-        by_sine, by_cosine = gradient[..., plain : plain + count], gradient[..., plain + count :]
-        parts, i, j = [], 0, 0
+        parts, plain, wave, waves = [], 0, self.obs_dim - len(self.periodic), len(self.periodic)
         for columns, period in self._runs():
             width = columns.stop - columns.start
             if period == 0:
-                parts.append(gradient[..., i : i + width])
-                i += width
+                parts.append(gradient[..., plain : plain + width])
+                plain += width
                 continue
             rate = 2 * math.pi / period
             angle = states[..., columns] * rate
-            slope = by_sine[..., j : j + width] * angle.cos() - by_cosine[..., j : j + width] * angle.sin()
-            parts.append(rate * slope)
-            j += width
+            by_sine = gradient[..., wave : wave + width]
+            by_cosine = gradient[..., wave + waves : wave + waves + width]
+            parts.append(rate * (by_sine * angle.cos() - by_cosine * angle.sin()))
+            wave += width
         return torch.cat(parts, dim=-1)
 
     def _runs(self) -> list[tuple[slice, float]]:
@@ -175,6 +170,14 @@ def pick(x: Tensor, index: Sequence[int]) -> Tensor:
     if list(index) == list(range(first, first + count)):
         return x[..., first : first + count]
     return torch.stack([x[..., i] for i in index], dim=-1)
+
+
+def unpick(part: Tensor, index: Sequence[int], x: Tensor) -> Tensor:
+    """`part` `(..., len(index))` at the coordinates `index` of zeros in the shape of `x` `(..., D)`: undoes `pick`."""
+    placed = part.new_zeros(x.shape)
+    for k, i in enumerate(index):
+        placed[..., i] = part[..., k]
+    return placed
 
 
 def require_index(argument: str, index: Sequence[int], count: int | None = None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 
 import torch
@@ -10,17 +11,27 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ebm_control.checks import require, require_number, require_widths
+from ebm_control.energies.pullbacks import (
+    Layer,
+    Pullback,
+    hooked_everywhere,
+    layers_and_gradient,
+    layers_with_pullback,
+    plain_layers,
+    pullback_by_autograd,
+    untouched,
+)
 from ebm_control.tensors import ordinary_tensors
 
 HEADS = 4  # attention heads
-Pullback = Callable[[Tensor], Tensor]
 
 
 def with_pullback(network: nn.Module, x: Tensor) -> tuple[Tensor, Pullback]:
     """Outputs of a network and its vector-Jacobian product, both detached.
 
     Args:
-        network: `(..., inputs) -> (..., outputs)`; its own `with_pullback` is used if it has one.
+        network: `(..., inputs) -> (..., outputs)`. Written out for `MLP` and `FourierMLP` that have no hooks and only
+            their own layers; by automatic differentiation for others.
         x: `(..., inputs)`.
 
     Returns:
@@ -28,24 +39,36 @@ def with_pullback(network: nn.Module, x: Tensor) -> tuple[Tensor, Pullback]:
         outputs)` for K of them at once, to gradients with respect to `x`, `(..., inputs)` or `(K, ..., inputs)`.
 
     """
-    if isinstance(network, MLP | FourierMLP) and network.written_out:
+    if isinstance(network, MLP | FourierMLP):
         return network.with_pullback(x)
-    return _pullback_by_autograd(network, x)
+    return pullback_by_autograd(network, x)
 
 
-def _pullback_by_autograd(network: nn.Module, x: Tensor) -> tuple[Tensor, Pullback]:
-    with torch.enable_grad():
-        given = x.detach().requires_grad_()
-        outputs = network(given)
+def outputs_and_gradient(
+    network: nn.Module, x: Tensor, cotangent: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Outputs of a network and the gradient of their sum, both detached; faster than `with_pullback`.
 
-    def pullback(cotangent: Tensor) -> Tensor:
-        several = cotangent.ndim > outputs.ndim
-        (gradient,) = torch.autograd.grad(
-            outputs, given, cotangent, retain_graph=True, is_grads_batched=several
-        )
-        return gradient
+    Args:
+        network: see `with_pullback`.
+        x: `(..., inputs)`.
+        cotangent: `(..., outputs)` weights of the sum; None for ones.
 
-    return outputs.detach(), pullback
+    Returns:
+        outputs `(..., outputs)`, and the gradient in the shape of `x`.
+
+    """
+    with torch.no_grad() if torch.is_grad_enabled() else nullcontext():
+        layers = network.plain() if isinstance(network, MLP) else None
+        if layers is None:
+            outputs, pullback = with_pullback(network, x)
+            return outputs, pullback(torch.ones_like(outputs) if cotangent is None else cotangent)
+        if x.ndim == 2:
+            return layers_and_gradient(layers, x, cotangent)
+        if cotangent is not None:
+            cotangent = cotangent.flatten(0, -2)
+        outputs, gradient = layers_and_gradient(layers, x.flatten(0, -2), cotangent)
+        return outputs.reshape(*x.shape[:-1], outputs.shape[1]), gradient.reshape(x.shape)
 
 
 class MLP(nn.Module):
@@ -83,38 +106,19 @@ class MLP(nn.Module):
         """Outputs of the network: `(..., inputs) -> (..., outputs)`."""
         return self.layers(x)
 
-    @property
-    def written_out(self) -> bool:
-        """Whether `with_pullback` knows all layers; a subclass or a hook may do something else."""
-        own = type(self).forward is MLP.forward
-        return own and all(isinstance(layer, nn.Linear | nn.SiLU) for layer in self.layers)
+    def plain(self) -> list[Layer] | None:
+        """Weights and biases of the layers, if a call does what this class says; None after any change of it."""
+        if type(self).forward is not MLP.forward or not untouched(self) or hooked_everywhere():
+            return None
+        return plain_layers(self._modules["layers"])  # type: ignore[arg-type]
 
     def with_pullback(self, x: Tensor) -> tuple[Tensor, Pullback]:
         """Outputs and vector-Jacobian product by matrix products alone; see `with_pullback`."""
-        h = x.detach().reshape(-1, x.shape[-1])
-        kept: list[Tensor] = []
-        for layer in self.layers:
-            if isinstance(layer, nn.Linear):
-                weight = layer.weight.detach()
-                h = torch.addmm(layer.bias.detach(), h, weight.t())
-                kept.append(weight)
-            else:
-                kept.append(h)
-                h = torch.nn.functional.silu(h)
-        shape = x.shape[:-1]
-
-        def pullback(cotangent: Tensor) -> Tensor:
-            lead = cotangent.shape[: cotangent.ndim - len(shape) - 1]
-            g = cotangent.reshape(-1, cotangent.shape[-1])
-            for i in range(len(kept) - 1, -1, -1):
-                if i % 2 == 0:
-                    g = g @ kept[i]
-                else:
-                    z = kept[i] if not lead else kept[i].expand(*lead, *kept[i].shape).reshape(g.shape)
-                    g = torch.ops.aten.silu_backward(g, z)
-            return g.reshape(*lead, *shape, -1)
-
-        return h.reshape(*shape, -1), pullback
+        with torch.no_grad():
+            layers = self.plain()
+            if layers is not None:
+                return layers_with_pullback(layers, x)
+        return pullback_by_autograd(self, x)
 
 
 class FourierMLP(nn.Module):
@@ -159,24 +163,23 @@ class FourierMLP(nn.Module):
         """Outputs of the network: `(..., inputs) -> (..., outputs)`."""
         return self.network(torch.cat([x, waves(x[..., : self.features], self.directions)], dim=-1))
 
-    @property
-    def written_out(self) -> bool:
-        """Whether `with_pullback` knows all layers; see `MLP.written_out`."""
-        return type(self).forward is FourierMLP.forward and self.network.written_out
-
     def with_pullback(self, x: Tensor) -> tuple[Tensor, Pullback]:
         """Outputs and vector-Jacobian product; see `with_pullback`."""
-        x, inputs = x.detach(), x.shape[-1]
-        angle = x[..., : self.features] @ self.directions
-        sine, cosine = angle.sin(), angle.cos()
-        outputs, inner = self.network.with_pullback(torch.cat([x, sine, cosine], dim=-1))
+        if type(self).forward is not FourierMLP.forward or not untouched(self) or hooked_everywhere():
+            return pullback_by_autograd(self, x)
+        with torch.no_grad():
+            inputs, directions = x.shape[-1], self.directions
+            angle = x[..., : self.features] @ directions
+            sine, cosine = angle.sin(), angle.cos()
+            outputs, inner = self.network.with_pullback(torch.cat([x, sine, cosine], dim=-1))
 
         def pullback(cotangent: Tensor) -> Tensor:
-            g = inner(cotangent)
-            by_sine, by_cosine = g[..., inputs:].chunk(2, dim=-1)
-            direct = g[..., :inputs].clone()
-            direct[..., : self.features] += (by_sine * cosine - by_cosine * sine) @ self.directions.t()
-            return direct
+            with torch.no_grad():
+                g = inner(cotangent)
+                by_sine, by_cosine = g[..., inputs:].chunk(2, dim=-1)
+                direct = g[..., :inputs].clone()
+                direct[..., : self.features] += (by_sine * cosine - by_cosine * sine) @ directions.t()
+                return direct
 
         return outputs, pullback
 

@@ -19,6 +19,7 @@ from ebm_control.checks import (
     require_tensor,
 )
 from ebm_control.energies.base import Energy
+from ebm_control.energies.curvature import Quadratic
 
 
 def split_context(
@@ -74,6 +75,18 @@ class AtNoise(Energy):
         """Base and tilt at this noise level, each `(B,)`."""
         return self.energy.split(x, self._context(x, context))
 
+    def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Energy `(B,)` and gradient of samples `(B, *shape)`; see `forward` for the context."""
+        return self.energy.value_and_gradient(x, self._context(x, context))
+
+    def quadratic(self, x: Tensor, context: Tensor | None = None) -> Quadratic:
+        """Energy, gradient and curvature of trajectories; see `forward` for the context."""
+        return self.energy.quadratic(x, self._context(x, context))
+
+    def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Bands of the curvature of trajectories; see `forward` for the context."""
+        return self.energy.curvature(x, self._context(x, context))
+
     def _context(self, x: Tensor, context: Tensor | None) -> Tensor:
         noise = x.new_full((len(x), 1), math.log(self.level))
         return noise if context is None else torch.cat([context, noise], dim=-1)
@@ -116,6 +129,18 @@ class Given(Energy):
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Base and tilt of samples `(B, *shape)`, `(B,)` each; `context` is the part after the condition."""
         return self.energy.split(x, self._context(x, context))
+
+    def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Energy `(B,)` and gradient of samples `(B, *shape)`; see `forward` for the context."""
+        return self.energy.value_and_gradient(x, self._context(x, context))
+
+    def quadratic(self, x: Tensor, context: Tensor | None = None) -> Quadratic:
+        """Energy, gradient and curvature of trajectories; see `forward` for the context."""
+        return self.energy.quadratic(x, self._context(x, context))
+
+    def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Bands of the curvature of trajectories; see `forward` for the context."""
+        return self.energy.curvature(x, self._context(x, context))
 
     def _context(self, x: Tensor, context: Tensor | None) -> Tensor:
         one = self.condition.ndim == 1 or len(self.condition) in (1, len(x))
@@ -171,3 +196,13 @@ class Observed(Energy):
         level = context[:, -1].exp().reshape(-1, *[1] * (x.ndim - 1)) * self.scale
         away = torch.where(self.known, (x - self.values) / level, torch.zeros_like(x))
         return self.energy(seen, context) + 0.5 * away.flatten(1).square().sum(dim=1)
+
+    def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Energy `(B,)` and gradient of samples; observed coordinates are drawn to their values alone."""
+        context = require_given(context, "context", expected="one that ends with the noise level")
+        level = context[:, -1].exp().reshape(-1, *[1] * (x.ndim - 1)) * self.scale
+        zero = torch.zeros_like(x)
+        away = torch.where(self.known, (x - self.values) / level, zero)
+        energy, gradient = self.energy.value_and_gradient(x, context)
+        pull = torch.where(self.known, away / level, gradient)
+        return energy + 0.5 * away.flatten(1).square().sum(dim=1), pull

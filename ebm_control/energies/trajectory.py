@@ -1,4 +1,4 @@
-"""Energies over trajectories `(B, T, D)`."""
+"""Energies of transitions, summed along trajectories `(B, T, D)`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ebm_control.energies.base import SplitEnergy
 from ebm_control.energies.base_measure import BaseMeasure, RegressionBase
 from ebm_control.energies.curvature import Quadratic
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.energies.networks import MLP, TemporalConvolution
+from ebm_control.energies.networks import MLP, outputs_and_gradient
 from ebm_control.energies.noise import noised_residual, split_context
-from ebm_control.energies.transition_curvature import transition_quadratic
+from ebm_control.energies.transition_curvature import Windows, transition_bands
 from ebm_control.tensors import cast_like, ordinary_tensors
 
 
@@ -73,7 +73,7 @@ class TransitionEnergy(SplitEnergy):
     ) -> None:
         super().__init__()
         require_number("window", window, 2, whole=True)
-        _check_context(context_dim, noise)
+        check_context(context_dim, noise)
         self.layout = layout
         self.window = window
         self.context_dim = context_dim
@@ -81,7 +81,7 @@ class TransitionEnergy(SplitEnergy):
         inputs = self.inputs_of(layout, window, context_dim, noisy=noise is not None)
         self.network = MLP(inputs) if network is None else network
         self.base = base
-        self.register_buffer("displacement_scale", _displacement_scale(layout, displacement_scale))
+        self.register_buffer("displacement_scale", displacement_scale_of(layout, displacement_scale))
         self.register_buffer("steady", torch.zeros(layout.obs_dim, dtype=torch.bool))
         self.register_buffer("rate", torch.zeros(layout.obs_dim))
 
@@ -151,13 +151,84 @@ class TransitionEnergy(SplitEnergy):
             return torch.zeros_like(tilt), tilt
         return 0.5 * residual.square().sum(dim=(1, 2)), tilt
 
+    def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Energy `(B,)` and gradient of trajectories `(B, T, D)`, written out; see `Energy.value_and_gradient`."""
+        if self.base is not None and type(self.base).residual is not BaseMeasure.residual:
+            return super().value_and_gradient(x, context)
+        energy, gradient, _ = self._written_out(x, context)
+        return energy, gradient
+
     def quadratic(self, x: Tensor, context: Tensor | None = None) -> Quadratic:
-        """Energy, gradient and Gauss-Newton curvature; see `transition_quadratic`."""
-        return transition_quadratic(self, x, context)
+        """Energy, gradient and the Gauss-Newton curvature of the base; see `Energy.quadratic`.
+
+        The residuals of the base in its stds, with derivatives `J`, have the curvature `JᵀJ`. The tilt does not count:
+        it is smooth at the scale of the residuals, and need not be convex.
+        """
+        if self.base is not None and type(self.base).residual is not BaseMeasure.residual:
+            return super().quadratic(x, context)
+        with torch.no_grad():
+            energy, gradient, windows = self._written_out(x.detach(), context)
+            bands = transition_bands(self, windows)
+        return Quadratic(energy, gradient.to(x.dtype), tuple(band.to(x.dtype) for band in bands))
 
     def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Bands of the Gauss-Newton curvature; see `transition_quadratic`."""
+        """Bands of the Gauss-Newton curvature of the base; see `quadratic`."""
         return self.quadratic(x, context).bands
+
+    def _written_out(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Windows]:
+        """Energy `(B,)`, gradient, and what they were computed from."""
+        base = self.base
+        self.layout.check("x", x)
+        x, context = cast_like(self.displacement_scale, x, context)
+        known, noise = split_context(x, context, self.context_dim, self.noise is not None)
+        inputs, residual = self.windows(x, known)
+        pullback = None
+        if base is not None:
+            mean, pullback = base.mean_with_pullback(inputs)
+            residual = (residual - mean) / base.std
+        width = inputs.shape[-1]
+        if noise is not None:
+            residual, rate = noised_residual(residual, noise[:, None])
+            rate = rate.expand(-1, residual.shape[1], -1)
+            seen = torch.cat([inputs, residual, noise[:, None].expand_as(rate)], dim=-1)
+            outputs, gradient = outputs_and_gradient(self.network, seen, rate)
+            outputs, by_residual = outputs * rate, gradient[..., width:-1] + residual
+        else:
+            shown = residual if base is None else torch.asinh(residual)
+            outputs, gradient = outputs_and_gradient(self.network, torch.cat([inputs, shown], dim=-1))
+            by_residual = gradient[..., width:]
+            if base is not None:
+                by_residual = torch.addcdiv(residual, by_residual, (residual.square() + 1).sqrt())
+        energy = outputs.sum(dim=(1, 2))
+        if base is not None or noise is not None:
+            energy = energy + 0.5 * residual.square().sum(dim=(1, 2))
+        if noise is not None:
+            by_residual = by_residual / (1 + noise[:, None].exp().square()).sqrt()
+        by_inputs = gradient[..., :width]
+        if base is not None and pullback is not None:
+            by_residual = by_residual / base.std
+            by_inputs = by_inputs - pullback(by_residual)
+        gradient = self._windows_gradient(x, by_inputs, by_residual)
+        return energy, gradient, Windows(x, inputs, noise, pullback)
+
+    def _windows_gradient(self, x: Tensor, by_inputs: Tensor, by_displacement: Tensor) -> Tensor:
+        """Gradient with respect to `x` from those with respect to what `windows` returns."""
+        layout, count, features = self.layout, by_inputs.shape[1], self.layout.feature_dim
+        acts, steps = layout.act_dim, self.window - 1
+        gradient = x.new_zeros(x.shape)
+        states = layout.states(gradient)
+        states[:, :count] = layout.features_gradient(layout.states(x)[:, :count], by_inputs[..., :features])
+        actions = by_inputs[..., features : features + steps * acts]
+        for i in range(steps if acts else 0):
+            layout.actions(gradient)[:, i : i + count] += actions[..., i * acts : (i + 1) * acts]
+        moves = by_inputs[..., features + steps * acts :]
+        for i in range(steps):
+            last = i == steps - 1
+            move = by_displacement if last else moves[..., i * layout.obs_dim : (i + 1) * layout.obs_dim]
+            move = move / self.displacement_scale
+            states[:, i + 1 : i + 1 + count] += move
+            states[:, i : i + count] -= move
+        return gradient
 
     def windows(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The base's inputs and outputs for every window of `x`.
@@ -233,164 +304,8 @@ class TransitionEnergy(SplitEnergy):
         return torch.cat([x[:, :-1], last[:, None]], dim=1)
 
 
-class WindowEnergy(SplitEnergy):
-    """One network over the whole window, conditioned on its first state.
-
-    Without a base the network's inputs per time step are the state's features, the action and the displacement that
-    led there. A base is a Gaussian over the displacements of all later states from the first. With it, the inputs per
-    time step are the first state's features, the action, the base's mean and the residual in stds.
-    For `noise` and dtypes see `TransitionEnergy`.
-
-    Args:
-        layout: layout of the trajectories.
-        network: `(B, T, channels) -> (B, 1)`; None for a `TemporalConvolution`. `channels_of` gives `channels`.
-        displacement_scale: `(obs_dim,)` std of the data's one-step displacements, in the units of `x`.
-        context_dim: length of the context without the noise level; 0 for none.
-        base: Gaussian over `(T-1) * obs_dim` displacements in units of the data's; None for none. It fixes T.
-        noise: least and greatest noise level; None for clean data.
-
-    """
-
-    displacement_scale: Tensor
-
-    @ordinary_tensors()
-    def __init__(
-        self,
-        layout: TrajectoryLayout,
-        network: nn.Module | None = None,
-        *,
-        displacement_scale: Tensor | None = None,
-        context_dim: int = 0,
-        base: BaseMeasure | None = None,
-        noise: tuple[float, float] | None = None,
-    ) -> None:
-        super().__init__()
-        require(base is not None or noise is None, "noise", given=noise, expected="None without a base")
-        _check_context(context_dim, noise)
-        self.layout = layout
-        self.context_dim = context_dim
-        self.base, self.noise = base, noise
-        channels = self.channels_of(layout, context_dim, base=base is not None, noisy=noise is not None)
-        self.network = TemporalConvolution(channels) if network is None else network
-        self.register_buffer("displacement_scale", _displacement_scale(layout, displacement_scale))
-
-    @staticmethod
-    def channels_of(
-        layout: TrajectoryLayout, context_dim: int = 0, *, base: bool = False, noisy: bool = False
-    ) -> int:
-        """Input channels of `network` per time step of the window."""
-        seen = 2 * layout.obs_dim if base else layout.obs_dim
-        return layout.feature_dim + layout.act_dim + seen + context_dim + noisy
-
-    @staticmethod
-    def inputs_of(layout: TrajectoryLayout, window: int, context_dim: int = 0) -> int:
-        """Inputs of the base network: the first state, all actions but the last time step's and the context."""
-        return layout.feature_dim + (window - 1) * layout.act_dim + context_dim
-
-    @property
-    def window(self) -> int | None:
-        """Number of time steps `T` that the base fixes; None without a base."""
-        return None if self.base is None else self.base.std.numel() // self.layout.obs_dim + 1
-
-    def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Base and tilt of windows `(B, T, D)` and contexts `(B, context_dim)`: `(B,)` each."""
-        self.layout.check("x", x)
-        x, context = cast_like(self.displacement_scale, x, context)
-        known, noise = split_context(x, context, self.context_dim, self.noise is not None)
-        if self.base is None:
-            tilt = self._tilt(self._rows(x), known, noise)
-            return torch.zeros_like(tilt), tilt
-        inputs, displacement = self.windows(x, known)
-        residual = self.base.residual(inputs, displacement).flatten(1)
-        rate = torch.ones_like(residual[:, :1])
-        if noise is None:
-            shown = torch.asinh(residual)
-        else:
-            residual, rate = noised_residual(residual, noise)
-            shown = residual
-        # One time step per later state, in the base's units, each with the first state's features.
-        shape = (len(x), x.shape[1] - 1, self.layout.obs_dim)
-        expected = self.base.mean(inputs).reshape(shape) / shape[1] ** 0.5
-        first = self.layout.features(self.layout.states(x[:, :1])).expand(-1, shape[1], -1)
-        rows = torch.cat([first, self.layout.actions(x)[:, :-1], expected, shown.reshape(shape)], dim=-1)
-        return 0.5 * residual.square().sum(dim=1), self._tilt(rows, known, noise) * rate[:, 0]
-
-    def windows(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The base's inputs and outputs for a window.
-
-        Args:
-            x: `(B, T, D)`.
-            context: `(B, context_dim)` without the noise level, or None.
-
-        Returns:
-            inputs `(B, 1, inputs)`: first state's features, all actions but the last time step's and the context, and
-            displacement `(B, 1, (T-1) * obs_dim)`: later states minus the first, in units of the data's displacements.
-
-        """
-        self.layout.check("x", x)
-        x, context = cast_like(self.displacement_scale, x, context)
-        rows = self.window
-        require(
-            rows is None or x.shape[1] == rows, "x", given=f"{x.shape[1]} rows", expected=f"the base's {rows}"
-        )
-        states = self.layout.states(x)
-        steps = self.layout.difference(states[:, 1:], states[:, :1]) / self.displacement_scale
-        parts = [self.layout.features(states[:, 0]), self.layout.actions(x)[:, :-1].flatten(1)]
-        known, _ = split_context(x, context, self.context_dim, noisy=False)
-        parts += [] if known is None else [known]
-        return torch.cat(parts, dim=-1)[:, None], steps.flatten(1)[:, None]
-
-    def expected(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Means of the base for the states after the first time step of `x` `(B, T, D)`: `(B, T-1, obs_dim)`."""
-        first = self.layout.states(x[:, :1])
-        if self.base is None:
-            return first.expand(-1, x.shape[1] - 1, -1)
-        mean = self.base.mean(self.windows(x, context)[0]).reshape(len(x), -1, self.layout.obs_dim)
-        return first + mean * self.displacement_scale
-
-    def next_std(self) -> Tensor:
-        """Std of states under the base `(T-1, obs_dim)`, in the units of `x`; without a base `displacement_scale`."""
-        if self.base is None:
-            return self.displacement_scale
-        return self.displacement_scale * self.base.std.reshape(-1, self.layout.obs_dim)
-
-    def coordinate_scale(self) -> Tensor:
-        """Natural unit of each coordinate: `(D,)`, or `(T, D)` with a base; 1 for actions and the first time step."""
-        scale = self.next_std()
-        scale = torch.cat([scale, scale.new_ones(*scale.shape[:-1], self.layout.act_dim)], dim=-1)
-        return scale if scale.ndim == 1 else torch.cat([torch.ones_like(scale[:1]), scale])
-
-    def propose(
-        self,
-        x: Tensor,
-        context: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        spread: float = 1.0,
-    ) -> Tensor:
-        """Windows `(B, T, D)` with all states but the first redrawn from the base (without one: as a random walk).
-
-        For the arguments see `TransitionEnergy.propose`.
-        """
-        shape = (len(x), x.shape[1] - 1, self.layout.obs_dim)
-        drawn = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
-        drawn = drawn.cumsum(dim=1) if self.base is None else drawn
-        states = self.expected(x, context) + spread * self.next_std() * drawn
-        return torch.cat([x[:, :1], torch.cat([states, x[:, 1:, self.layout.obs_dim :]], dim=-1)], dim=1)
-
-    def _rows(self, x: Tensor) -> Tensor:
-        states = self.layout.states(x)
-        before = torch.cat([states[:, :1], states[:, :-1]], dim=1)
-        steps = self.layout.difference(states, before) / self.displacement_scale
-        return torch.cat([self.layout.features(states), self.layout.actions(x), steps], dim=-1)
-
-    def _tilt(self, rows: Tensor, context: Tensor | None, noise: Tensor | None) -> Tensor:
-        condition = [
-            part[:, None].expand(-1, rows.shape[1], -1) for part in (context, noise) if part is not None
-        ]
-        return self.network(torch.cat([rows, *condition], dim=-1)).squeeze(-1)
-
-
-def _displacement_scale(layout: TrajectoryLayout, given: Tensor | None) -> Tensor:
+def displacement_scale_of(layout: TrajectoryLayout, given: Tensor | None) -> Tensor:
+    """The given std `(obs_dim,)` of displacements as a float32 copy; ones for None."""
     scale = (
         torch.ones(layout.obs_dim, dtype=torch.float32) if given is None else given.detach().float().clone()
     )
@@ -399,7 +314,8 @@ def _displacement_scale(layout: TrajectoryLayout, given: Tensor | None) -> Tenso
     return scale
 
 
-def _check_context(context_dim: int, noise: tuple[float, float] | None) -> None:
+def check_context(context_dim: int, noise: tuple[float, float] | None) -> None:
+    """Raise `InputError` unless these can be an energy's context length and noise levels."""
     require_number("context_dim", context_dim, 0, whole=True)
     if noise is not None:
         require_levels("noise", noise)

@@ -10,7 +10,8 @@ from torch import Tensor
 from ebm_control.checks import require_is, require_number
 from ebm_control.data.batch import Batch
 from ebm_control.energies.base_measure import RegressionBase
-from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
+from ebm_control.energies.trajectory import TransitionEnergy
+from ebm_control.energies.window import WindowEnergy
 from ebm_control.training.logger import Logger
 from ebm_control.training.regression import regress
 

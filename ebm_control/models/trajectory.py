@@ -23,7 +23,8 @@ from ebm_control.data.normalizer import Normalizer
 from ebm_control.energies.base_measure import BaseMeasure, GaussianBase, RegressionBase
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import HEADS, MLP, FourierMLP, TemporalConvolution, Transformer
-from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
+from ebm_control.energies.trajectory import TransitionEnergy
+from ebm_control.energies.window import WindowEnergy
 from ebm_control.models.loading import load_energy_model, with_tuples
 from ebm_control.models.raw_units import in_raw_units, raw_history
 from ebm_control.models.recorded import RecordedRewards

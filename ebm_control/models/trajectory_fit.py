@@ -20,7 +20,8 @@ from ebm_control.data.windows import (
     window_batches,
 )
 from ebm_control.energies.base_measure import RegressionBase
-from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
+from ebm_control.energies.trajectory import TransitionEnergy
+from ebm_control.energies.window import WindowEnergy
 from ebm_control.models.base_fit import fit_base
 from ebm_control.models.common import EnergyTrainSettings, fit_in_folder
 from ebm_control.models.negative_chains import negatives_for

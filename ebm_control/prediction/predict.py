@@ -12,7 +12,8 @@ from ebm_control.checks import require, require_finite, require_number, require_
 from ebm_control.energies.base_measure import GaussianBase
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.noise import AtNoise
-from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
+from ebm_control.energies.trajectory import TransitionEnergy
+from ebm_control.energies.window import WindowEnergy
 from ebm_control.samplers.chain import Sampler
 from ebm_control.samplers.recipes import trajectory_sampler
 from ebm_control.tensors import as_tensor, generator_on, outside_inference_mode

@@ -8,7 +8,8 @@ from torch import Tensor
 from ebm_control.checks import require_number
 from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.image import ImageEnergy
-from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
+from ebm_control.energies.trajectory import TransitionEnergy
+from ebm_control.energies.window import WindowEnergy
 from ebm_control.samplers.annealed import Annealed, noise_levels
 from ebm_control.samplers.langevin import Langevin
 from ebm_control.samplers.schedules import Linear

@@ -1,0 +1,40 @@
+"""The energy of flat samples that is a network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ebm_control.checks import require_shape
+from ebm_control.energies.base import Energy
+from ebm_control.energies.networks import outputs_and_gradient
+
+
+class NetworkEnergy(Energy):
+    """A network over flat samples: `E(x) = f(x)`, or `f(x, context)` with a context.
+
+    Args:
+        network: `(B, inputs) -> (B, 1)`, for example an `MLP`; `inputs` is the length of a sample and its context.
+
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Energy of samples `(B, D)` with contexts `(B, C)`: `(B,)`."""
+        return self.network(self._inputs(x, context)).squeeze(-1)
+
+    def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Energy `(B,)` and gradient `(B, D)`, written out for an `MLP`."""
+        outputs, gradient = outputs_and_gradient(self.network, self._inputs(x, context))
+        return outputs.squeeze(-1), gradient if context is None else gradient[:, : x.shape[1]]
+
+    @staticmethod
+    def _inputs(x: Tensor, context: Tensor | None) -> Tensor:
+        require_shape("x", x, (None, None))
+        if context is None:
+            return x
+        require_shape("context", context, (len(x), None))
+        return torch.cat([x, context], dim=-1)

@@ -1,0 +1,50 @@
+"""When a gradient that is written out may be used, and when automatic differentiation has to take its place."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ebm_control.energies.pullbacks import hooked_everywhere, untouched
+from ebm_control.tensors import settled
+
+# Methods that say what an energy is. Whoever changes one of them changes the gradient too.
+_DEFINING = {"forward", "split", "windows", "_rows", "_tilt", "_context", "_outputs", "_inputs"}
+Method = Callable[[Any, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+
+
+def owns(cls: type, name: str) -> bool:
+    """Whether the method `name` belongs to this very energy: no subclass of its class changed what the energy is."""
+    for parent in cls.__mro__:
+        if name in vars(parent):
+            return True
+        if _DEFINING & set(vars(parent)):
+            return False
+    return False
+
+
+def guarded(written: Method, automatic: Method) -> Method:
+    """`value_and_gradient` by `written` if a call of the energy is its class's `forward`, else by `automatic`.
+
+    Within it no graph is recorded, whatever mode the caller is in. Gradients have the dtype of the samples.
+    """
+
+    @functools.wraps(written)
+    def value_and_gradient(self: Any, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if torch.is_inference_mode_enabled() or x.is_inference():
+            with torch.inference_mode(False):
+                return value_and_gradient(self, settled(x), None if context is None else settled(context))
+        if not untouched(self) or hooked_everywhere() or torch._C._is_any_autocast_enabled():
+            return automatic(self, x, context)
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                energy, gradient = written(self, x, context)
+        else:
+            energy, gradient = written(self, x, context)
+        return energy, gradient if gradient.dtype == x.dtype else gradient.to(x.dtype)
+
+    return value_and_gradient
