@@ -180,7 +180,9 @@ def _of_energy(
     scale = (*(4 * step).tolist(), *[1.0] * layout.act_dim) if sampler.scale is None else sampler.scale
     context = torch.tensor([math.log2(model.settings.gaps[0])]) if energy.context_dim else None
     energy, stiffest = tempered(energy, context)
-    settled = replace(sampler, scale=scale, clamp=clamp)
+    # As tensors, which need no conversion at every plan.
+    bounds = None if clamp is None else tuple(torch.as_tensor(bound, dtype=step.dtype) for bound in clamp)
+    settled = replace(sampler, scale=torch.as_tensor(scale, dtype=step.dtype), clamp=bounds)
     given: dict[str, Any] = {
         "chains": _chains(chains, sampler, preset.chains[0]),
         "first": replace(settled, steps=3 * sampler.steps),  # a cold start needs more steps

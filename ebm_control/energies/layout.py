@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from numbers import Integral
 
 import numpy as np
@@ -75,7 +76,7 @@ class TrajectoryLayout:
     @property
     def periodic(self) -> tuple[int, ...]:
         """Indices of the periodic observation coordinates."""
-        return tuple(i for i, p in enumerate(self.periods) if p > 0)
+        return _periodic(tuple(self.periods))
 
     @property
     def feature_dim(self) -> int:
@@ -107,6 +108,12 @@ class TrajectoryLayout:
         """`later - earlier` of states `(..., obs_dim)`; periodic coordinates by the shorter way round."""
         delta = later - earlier
         if not self.periodic:
+            return delta
+        if not delta.requires_grad and not torch.compiler.is_compiling() and not delta.is_inference():
+            for columns, period in self._runs():
+                if period > 0:
+                    part = delta[..., columns]
+                    part.sub_(torch.round(part / period), alpha=period)
             return delta
         wrapped = []
         for columns, period in self._runs():
@@ -149,13 +156,23 @@ class TrajectoryLayout:
         A list of indices or periods would be copied to the device at every step of a sampler. That copy waits for
         the device and cannot be captured in a CUDA graph, hence slices and numbers.
         """
-        starts = [i for i, period in enumerate(self.periods) if i == 0 or period != self.periods[i - 1]]
-        stops = [*starts[1:], self.obs_dim]
-        return [(slice(i, j), self.periods[i]) for i, j in zip(starts, stops, strict=True)]
+        return _runs(tuple(self.periods))
 
     def check(self, argument: str, x: Tensor) -> None:
         """Raise `InputError` unless `x` is a batch of trajectories `(B, T, D)` of this layout."""
         require_shape(argument, x, (None, None, self.dim))
+
+
+@lru_cache(maxsize=256)  # used at every step of a sampler
+def _periodic(periods: tuple[float, ...]) -> tuple[int, ...]:
+    return tuple(i for i, p in enumerate(periods) if p > 0)
+
+
+@lru_cache(maxsize=256)
+def _runs(periods: tuple[float, ...]) -> list[tuple[slice, float]]:
+    starts = [i for i, period in enumerate(periods) if i == 0 or period != periods[i - 1]]
+    stops = [*starts[1:], len(periods)]
+    return [(slice(i, j), periods[i]) for i, j in zip(starts, stops, strict=True)]
 
 
 def pick(x: Tensor, index: Sequence[int]) -> Tensor:

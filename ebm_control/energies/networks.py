@@ -16,6 +16,7 @@ from ebm_control.energies.pullbacks import (
     Pullback,
     hooked_everywhere,
     layers_and_gradient,
+    layers_outputs,
     layers_with_pullback,
     plain_layers,
     pullback_by_autograd,
@@ -104,7 +105,10 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs of the network: `(..., inputs) -> (..., outputs)`."""
-        return self.layers(x)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self.layers(x)
+        layers = self.plain()  # without a graph the calls of the modules take longer than their work
+        return self.layers(x) if layers is None else layers_outputs(layers, x)
 
     def plain(self) -> list[Layer] | None:
         """Weights and biases of the layers, if a call does what this class says; None after any change of it."""

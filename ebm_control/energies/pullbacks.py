@@ -93,6 +93,14 @@ def plain_layers(network: nn.Sequential) -> list[Layer] | None:
     return found if count % 2 else None
 
 
+def layers_outputs(layers: Sequence[Layer], x: Tensor) -> Tensor:
+    """Outputs `(..., outputs)` of linear layers with SiLU between them."""
+    h = x.flatten(0, -2)
+    for i, (weight, bias) in enumerate(layers):
+        h = torch.addmm(bias, h if i == 0 else _silu(h), weight.t())
+    return h.reshape(*x.shape[:-1], h.shape[-1])
+
+
 def layers_with_pullback(layers: Sequence[Layer], x: Tensor) -> tuple[Tensor, Pullback]:
     """`networks.with_pullback` of linear layers with SiLU between them."""
     shape = x.shape[:-1]

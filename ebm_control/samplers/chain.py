@@ -13,13 +13,13 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ebm_control.checks import (
+    Shown,
     is_sequence,
     require,
     require_finite,
     require_mask,
     require_number,
     require_tensor,
-    shown,
 )
 from ebm_control.energies.base import Energy
 from ebm_control.samplers.engines import Engine, execute, loop
@@ -129,7 +129,7 @@ def _factor(scale: Tensor | tuple[float, ...] | None, x: Tensor) -> Tensor:
         return torch.ones((), device=x.device, dtype=x.dtype)
     factor = broadcast("scale", scale, x)
     sound = bool(((factor > 0) & (factor < torch.inf)).all())
-    require(sound, "scale", given=shown(scale), expected="positive numbers")
+    require(sound, "scale", given=Shown(scale), expected="positive numbers")
     return factor
 
 
@@ -146,11 +146,11 @@ def _target(
     low = high = None
     if clamp is not None:
         pair = is_sequence(clamp) and len(clamp) == 2
-        require(pair, "clamp", given=shown(clamp), expected="a pair (low, high)")
+        require(pair, "clamp", given=Shown(clamp), expected="a pair (low, high)")
         low, high = (broadcast("clamp", bound, x) for bound in clamp)
         # Equal bounds fix a coordinate, for example an action whose range has width 0.
         sound = bool(((low <= high) & (low < torch.inf) & (high > -torch.inf)).all())
-        require(sound, "clamp", given=shown(clamp), expected="(low, high) with low <= high")
+        require(sound, "clamp", given=Shown(clamp), expected="(low, high) with low <= high")
     return Target(energy, context, movable, low, high, differentiable)
 
 
@@ -245,15 +245,22 @@ def evaluation_mode(energy: Energy, *, frozen: bool = True) -> Iterator[None]:
         InputError: parameters were created in inference mode, which blocks gradients.
 
     """
-    for parameter in energy.parameters():
-        require(
-            not parameter.is_inference(),
-            "energy",
-            given="parameters made within torch.inference_mode",
-            expected="an energy made or loaded outside of it",
-        )
-    training = [module for module in energy.modules() if module.training]
-    learned = [parameter for parameter in energy.parameters() if frozen and parameter.requires_grad]
+    training: list[torch.nn.Module] = []
+    learned: list[Tensor] = []
+    for module in energy.modules():
+        if module.training:
+            training.append(module)
+        for parameter in module._parameters.values():
+            if parameter is None:
+                continue
+            require(
+                not parameter.is_inference(),
+                "energy",
+                given="parameters made within torch.inference_mode",
+                expected="an energy made or loaded outside of it",
+            )
+            if frozen and parameter.requires_grad:
+                learned.append(parameter)
     for module in training:
         module.training = False
     for parameter in learned:
@@ -307,9 +314,7 @@ def broadcast(argument: str, value: Tensor | ArrayLike, x: Tensor) -> Tensor:
 
 
 def _check_broadcast(argument: str, value: Tensor, x: Tensor) -> None:
-    try:
-        fits = torch.broadcast_shapes(value.shape, x.shape) == x.shape
-    except RuntimeError:
-        fits = False
-    given = f"shape {tuple(value.shape)}"
-    require(fits, argument, given=given, expected=f"a shape that broadcasts to {tuple(x.shape)}")
+    own, wanted = value.shape, x.shape
+    fits = len(own) <= len(wanted) and all(a in (1, b) for a, b in zip(own[::-1], wanted[::-1], strict=False))
+    given = f"shape {tuple(own)}"
+    require(fits, argument, given=given, expected=f"a shape that broadcasts to {tuple(wanted)}")

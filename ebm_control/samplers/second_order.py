@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ebm_control.checks import require, require_number
-from ebm_control.energies.curvature import BandedFactor, Quadratic
+from ebm_control.energies.banded import Banded, solver_of
+from ebm_control.energies.curvature import Quadratic
 from ebm_control.samplers.chain import Bound, KernelSampler
 from ebm_control.samplers.engines import Engine
 from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, norms
@@ -16,6 +17,7 @@ from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, nor
 # Dampings that each step tries, in units of that of the last step. The matrix is factorised for each, which costs less
 # than a curvature, so few steps are wasted.
 _TRIED = (0.1, 3.0)
+_STIFF = 1e8  # stiffness of a coordinate that is held, in units of the largest curvature
 _ROUNDS = 3  # solutions of a step while coordinates reach their bounds
 _GROWN = 30.0  # factor of the damping after a step of which no damping lowered the energy
 _LEAST, _GREATEST = 1e-8, 1e12  # range of the damping
@@ -97,8 +99,8 @@ class GaussNewtonKernel:
         model = target.quadratic(x)
         gradient = torch.nan_to_num(model.gradient, 0.0, 0.0, 0.0)
         tried = torch.stack([factor * damping for factor in _TRIED])
-        moves = _bounded_moves(model, gradient, tried, scale, x, target)
         # The candidates of a chain are adjacent, as costs of several problems want them.
+        moves = _bounded_moves(model, gradient, tried, scale, x, target)
         candidates = target.hold(x + moves, x).transpose(0, 1)
         energies = target.value(candidates.flatten(0, 1)).reshape(len(x), -1)
         energy, best = torch.where(energies.isfinite(), energies, torch.inf).min(dim=1)
@@ -148,17 +150,16 @@ class ManifoldKernel:
         damping, eta, temperature = row.unbind(0)
         x, free = state["x"], target.movable
         variance = temperature * eta * (2 - eta)
-        here = _factor(_model(state), damping, scale, x, free)
-        shape = (len(x), here.length, here.dim)
-        mean = x - eta * target.mask(here.solve(state["gradient"].reshape(shape)).reshape(x.shape))
-        kick = target.mask(here.spread(target.mask(noise[0]).reshape(shape)).reshape(x.shape))
+        here = _Proposal(_model(state), damping, scale, x, free)
+        mean = x - eta * target.mask(here.step(state["gradient"]))
+        kick = target.mask(here.spread(target.mask(noise[0])))
         proposal = target.mask(mean + variance.sqrt() * kick - x) + x
         held = target.hold(proposal, x)
         new = _state(held, target.quadratic(held))
-        there = _factor(_model(new), damping, scale, x, free)
-        back = held - eta * target.mask(there.solve(new["gradient"].reshape(shape)).reshape(x.shape))
-        forward = here.log_determinant() - here.squared((held - mean).reshape(shape)) / variance
-        backward = there.log_determinant() - there.squared((x - back).reshape(shape)) / variance
+        there = _Proposal(_model(new), damping, scale, x, free)
+        back = held - eta * target.mask(there.step(new["gradient"]))
+        forward = here.log_determinant - here.squared(held - mean) / variance
+        backward = there.log_determinant - there.squared(x - back) / variance
         log_ratio = (state["energy"] - new["energy"]) / temperature + 0.5 * (backward - forward)
         sound = new["energy"].isfinite() & new["gradient"].flatten(1).isfinite().all(dim=1)
         inside = (held == proposal).flatten(1).all(dim=1)
@@ -194,48 +195,59 @@ def _bounded_moves(
     An active-set search: coordinates that the minimum would take beyond a bound are set to that bound, and the others
     are solved for again. Clamping afterwards would leave states that do not follow from the clamped actions.
     """
-    count, shape = len(dampings), (-1, *model.bands[0].shape[1:3])
+    solver, shape = solver_of(model.bands), model.bands[0].shape[:3]
 
-    def tiled(t: Tensor) -> Tensor:
-        return t.repeat(count, *[1] * (t.ndim - 1))
+    def wide(t: Tensor) -> Tensor:
+        return t.expand(*t.shape[: t.ndim - x.ndim], *x.shape).reshape(*t.shape[: t.ndim - x.ndim], *shape)
 
+    slope = wide(gradient.double())
+    added = (dampings.reshape(*dampings.shape, *[1] * (x.ndim - 1)) / scale.square()).double()
+    added = wide(added.expand(-1, *x.shape))
     free = target.unblocked(x, gradient)
-    free = None if free is None else tiled(free.expand(x.shape))
-    start, slope, bands = tiled(x), tiled(gradient), tuple(tiled(band) for band in model.bands)
-    added = (dampings.reshape(-1, *[1] * (x.ndim - 1)) / scale.square()).expand(start.shape)
-    whole = Quadratic(model.energy, slope, bands)
-    set_to: Tensor | None = None  # moves of coordinates that have reached a bound, else 0
+    held = torch.zeros_like(added, dtype=torch.bool) if free is None else wide(~free).expand(added.shape)
+    low, high = (None if bound is None else wide((bound - x).double()) for bound in (target.low, target.high))
+    # So stiff that a coordinate is where it is set to, and the others are solved for with that move.
+    stiff = _STIFF * (1 + solver.largest)
+    set_to = torch.zeros_like(added)
     for _ in range(_ROUNDS):
-        pull = slope
-        if set_to is not None:
-            pull = slope + added * set_to + whole.times(set_to.reshape(shape)).reshape(start.shape)
-        pull = pull if free is None else torch.where(free, pull, 0.0)
-        solved = _damped(bands, added, free, shape).solve(pull.reshape(shape)).reshape(start.shape)
-        move = -solved if set_to is None else set_to - solved
-        if target.low is None or target.high is None:
+        right = torch.where(held, stiff * set_to, -slope)
+        move = torch.where(held, set_to, solver.solve(added + stiff * held, right))
+        if low is None or high is None:
             break
-        inside = target.clamped(start + move) - start
-        beyond = inside != move if free is None else (inside != move) & free
+        inside = torch.minimum(torch.maximum(move, low), high)
+        beyond = (inside != move) & ~held
         if not bool(beyond.any()):
             break
-        set_to = torch.where(beyond, inside, 0.0 if set_to is None else set_to)
-        free = ~beyond if free is None else free & ~beyond
-    return move.reshape(count, *x.shape)
+        set_to, held = torch.where(beyond, inside, set_to), held | beyond
+    return move.to(x.dtype).reshape(-1, *x.shape)
 
 
-def _damped(
-    bands: tuple[Tensor, ...], added: Tensor, free: Tensor | None, shape: tuple[int, ...]
-) -> BandedFactor:
-    """Factor of the damped curvature, with the identity for coordinates that are not free."""
-    if free is None:
-        return BandedFactor(bands, added.reshape(shape))
-    kept, length = free.reshape(shape).to(added.dtype), shape[1]
-    masked = [band * kept[:, : length - k, :, None] * kept[:, k:, None, :] for k, band in enumerate(bands)]
-    return BandedFactor(masked, torch.where(free, added, 1.0).reshape(shape))
+class _Proposal:
+    """The Gaussian proposal from `x` under a model, without its mean: products with vectors in the shape of `x`."""
 
+    def __init__(
+        self, model: Quadratic, damping: Tensor, scale: Tensor, x: Tensor, free: Tensor | None
+    ) -> None:
+        self._matrix, self._like = Banded.of(model.bands), x
+        self._shape = (len(x), *model.bands[0].shape[1:3])
+        kept = None if free is None else self._split(free.expand(x.shape).to(x.dtype))
+        self._factor = self._matrix.factor(self._split((damping / scale.square()).expand(x.shape)), kept)
+        self.log_determinant = self._factor.log_determinant()
 
-def _factor(model: Quadratic, damping: Tensor, scale: Tensor, x: Tensor, free: Tensor | None) -> BandedFactor:
-    """Factor of the curvature plus the damping, with the identity for coordinates that are not free."""
-    added = (damping / scale.square()).expand(x.shape)
-    free = None if free is None else free.expand(x.shape)
-    return _damped(model.bands, added, free, (-1, *model.bands[0].shape[1:3]))
+    def step(self, gradient: Tensor) -> Tensor:
+        """`A⁻¹` times the gradient."""
+        return self._joined(self._factor.solve(self._split(gradient)))
+
+    def spread(self, noise: Tensor) -> Tensor:
+        """Noise of covariance `A⁻¹` from standard normal noise."""
+        return self._joined(self._factor.spread(self._split(noise)))
+
+    def squared(self, move: Tensor) -> Tensor:
+        """`(B,)` squared length of moves in the metric `A`."""
+        return self._factor.squared(self._split(move))
+
+    def _split(self, t: Tensor) -> Tensor:
+        return self._matrix.split(t.reshape(self._shape))
+
+    def _joined(self, parts: Tensor) -> Tensor:
+        return self._matrix.joined(parts).reshape(self._like.shape)

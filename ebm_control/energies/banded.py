@@ -1,0 +1,239 @@
+"""Symmetric banded matrices over trajectories, as block tridiagonal ones: products and Cholesky factors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg.lapack import dpbsv
+from torch import Tensor
+
+_DENSE = 160  # unknowns up to which one dense factor is faster than a loop over blocks
+_BLOCK = 32  # unknowns of a block: small enough to be linear in T, large enough to hide the cost of a call
+
+
+@dataclass(frozen=True)
+class Banded:
+    """Symmetric matrices `(..., T*D, T*D)` in blocks of neighbouring time steps; the last block is padded with zeros.
+
+    Attributes:
+        main: `(..., blocks, n, n)` blocks on the diagonal.
+        below: `(..., blocks-1, n, n)` blocks below them; None for one block.
+        length: time steps `T`.
+        dim: coordinates `D` of a time step.
+
+    """
+
+    main: Tensor
+    below: Tensor | None
+    length: int
+    dim: int
+
+    @classmethod
+    def of(cls, bands: Sequence[Tensor]) -> Banded:
+        """The matrices with the given bands; see `Quadratic`."""
+        batch, length, dim = bands[0].shape[:3]
+        reach = max(len(bands) - 1, 1, _BLOCK // dim)
+        g = length if length * dim <= _DENSE else min(length, reach)
+        blocks = -(-length // g)
+        main = bands[0].new_zeros(batch, blocks, g, dim, g, dim)
+        below = bands[0].new_zeros(batch, blocks - 1, g, dim, g, dim) if blocks > 1 else None
+        for k, band in enumerate(bands):
+            if band.shape[1] == 0:
+                continue
+            missing = blocks * g - band.shape[1]
+            if missing and blocks > 1:
+                band = torch.cat([band, band.new_zeros(batch, missing, dim, dim)], dim=1)
+            # Time step t couples with t + k: within a block (i, i + k), or with the next block (i, i + k - g).
+            rows = (band.unflatten(1, (blocks, g)) if blocks > 1 else band[:, None]).permute(0, 1, 4, 3, 2)
+            if k < g:
+                main.diagonal(offset=-k, dim1=2, dim2=4).copy_(rows[..., : g - k])
+                if k:
+                    main.diagonal(offset=k, dim1=2, dim2=4).copy_(rows[..., : g - k].transpose(2, 3))
+            if k and below is not None:
+                below.diagonal(offset=g - k, dim1=2, dim2=4).copy_(rows[:, :-1, :, :, g - k :])
+        n = g * dim
+        return cls(
+            main.view(batch, blocks, n, n),
+            None if below is None else below.view(batch, -1, n, n),
+            length,
+            dim,
+        )
+
+    def split(self, vector: Tensor) -> Tensor:
+        """A vector `(..., T, D)` in blocks `(..., blocks, n)`, padded with zeros."""
+        blocks, n = self.main.shape[-3:-1]
+        lead, missing = vector.shape[:-2], blocks * n // self.dim - self.length
+        if missing:
+            vector = torch.cat([vector, vector.new_zeros(*lead, missing, self.dim)], dim=-2)
+        return vector.reshape(*lead, blocks, n)
+
+    def joined(self, parts: Tensor) -> Tensor:
+        """A vector in blocks `(..., blocks, n)` as `(..., T, D)`."""
+        whole = parts.reshape(*parts.shape[:-2], -1, self.dim)
+        return whole if whole.shape[-2] == self.length else whole[..., : self.length, :]
+
+    def factor(self, diagonal: Tensor, kept: Tensor | None = None) -> Factor:
+        """Cholesky factor of the matrix plus a diagonal.
+
+        Args:
+            diagonal: `(..., blocks, n)`; axes before those of the matrix give several matrices.
+            kept: `(..., blocks, n)` 1 for rows and columns that count, 0 for those that become the identity's; None
+                for all.
+
+        """
+        main, below = self.main, self.below
+        if kept is not None:
+            main = main * (kept.unsqueeze(-1) * kept.unsqueeze(-2))
+            diagonal = diagonal * kept + (1 - kept)
+            if below is not None:
+                below = below * (kept[..., 1:, :].unsqueeze(-1) * kept[..., :-1, :].unsqueeze(-2))
+        if kept is None or main.ndim <= diagonal.ndim:
+            main = main.expand(*diagonal.shape, diagonal.shape[-1]).clone()
+        main.diagonal(dim1=-2, dim2=-1).add_(diagonal)
+        extra = main.shape[-3] * main.shape[-2] - self.length * self.dim
+        if extra:
+            main[..., -1, :, :].diagonal(dim1=-2, dim2=-1)[..., -extra:] = 1.0
+        return Factor.of(main, below)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """Cholesky factor `L` of block tridiagonal matrices `A`. Not positive definite matrices give non-finite results.
+
+    Attributes:
+        diagonal: its blocks on the diagonal, `(..., n, n)` each.
+        below: its blocks below them.
+
+    """
+
+    diagonal: tuple[Tensor, ...]
+    below: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, main: Tensor, below: Tensor | None) -> Factor:
+        """Factor of the matrices with blocks `main` `(..., blocks, n, n)` and `below` `(..., blocks-1, n, n)`."""
+        if below is None:
+            return cls((torch.linalg.cholesky_ex(main.squeeze(-3))[0],), ())
+        factors: list[Tensor] = []
+        lower: list[Tensor] = []
+        for b, block in enumerate(main.unbind(-3)):
+            if b:
+                upper = factors[-1].mT
+                beside = below[..., b - 1, :, :].expand(*upper.shape[:-2], -1, -1)
+                lower.append(torch.linalg.solve_triangular(upper, beside, upper=True, left=False))
+                block = block - lower[-1] @ lower[-1].mT
+            factors.append(torch.linalg.cholesky_ex(block)[0])
+        return cls(tuple(factors), tuple(lower))
+
+    def solve(self, right: Tensor) -> Tensor:
+        """`A⁻¹` times vectors in blocks `(..., blocks, n)`."""
+        if not self.below:
+            return torch.cholesky_solve(right.mT, self.diagonal[0]).mT
+        found: list[Tensor] = []
+        for b, part in enumerate(right.unsqueeze(-1).unbind(-3)):
+            part = part if b == 0 else part - self.below[b - 1] @ found[-1]
+            found.append(torch.linalg.solve_triangular(self.diagonal[b], part, upper=False))
+        return self._backward(found)
+
+    def spread(self, noise: Tensor) -> Tensor:
+        """`L⁻ᵀ` times vectors in blocks: the covariance of standard normal noise becomes `A⁻¹`."""
+        return self._backward(list(noise.unsqueeze(-1).unbind(-3)))
+
+    def squared(self, vector: Tensor) -> Tensor:
+        """`vᵀ A v` `(...)` of vectors in blocks `(..., blocks, n)`."""
+        parts = vector.unsqueeze(-1).unbind(-3)
+        total = vector.new_zeros(vector.shape[:-2])
+        for b, factor in enumerate(self.diagonal):
+            part = factor.mT @ parts[b]
+            if b < len(self.below):
+                part = part + self.below[b].mT @ parts[b + 1]
+            total = total + part.flatten(-2).square().sum(dim=-1)
+        return total
+
+    def log_determinant(self) -> Tensor:
+        """`(...)` logarithm of the determinant of `A`."""
+        parts = [factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1) for factor in self.diagonal]
+        return 2 * sum(parts[1:], parts[0])
+
+    def _backward(self, parts: list[Tensor]) -> Tensor:
+        found: list[Tensor] = []
+        for b in reversed(range(len(parts))):
+            part = parts[b] if not found else parts[b] - self.below[b].mT @ found[-1]
+            found.append(torch.linalg.solve_triangular(self.diagonal[b].mT, part, upper=True))
+        return torch.stack(found[::-1], dim=-3).squeeze(-1)
+
+
+class Solver(Protocol):
+    """Solutions of `(C + diagonal) d = right`, in float64, for matrices `C` `(B, T*D, T*D)`.
+
+    Attributes:
+        largest: greatest entry on the diagonal of `C`.
+
+    """
+
+    largest: float
+
+    def solve(self, diagonal: Tensor, right: Tensor) -> Tensor:
+        """Solutions `(K, B, T, D)` for K diagonals and right-hand sides `(K, B, T, D)`; NaN if not positive definite."""
+        ...
+
+
+def solver_of(bands: Sequence[Tensor]) -> Solver:
+    """Solver for the matrices with the given bands: LAPACK's for banded matrices on the CPU, else by blocks."""
+    return _Lapack(bands) if bands[0].is_cpu else _Blocks(bands)
+
+
+class _Blocks:
+    def __init__(self, bands: Sequence[Tensor]) -> None:
+        self._matrix = Banded.of([band.double() for band in bands])
+        self.largest = float(bands[0].diagonal(dim1=-2, dim2=-1).amax())
+
+    def solve(self, diagonal: Tensor, right: Tensor) -> Tensor:
+        matrix = self._matrix
+        return matrix.joined(matrix.factor(matrix.split(diagonal)).solve(matrix.split(right)))
+
+
+class _Lapack:
+    """One call of LAPACK a matrix: for these sizes it takes less time than one operation of torch."""
+
+    def __init__(self, bands: Sequence[Tensor]) -> None:
+        batch, length, dim = bands[0].shape[:3]
+        index, zero = _storage(length, dim, len(bands))
+        flat = [band.reshape(batch, -1) for band in bands]
+        entries = torch.cat([*flat, flat[0].new_zeros(batch, 1)], dim=1) if zero else torch.cat(flat, dim=1)
+        self._stored: NDArray[np.float64] = entries.double().numpy()[:, index]
+        self.largest = float(self._stored[:, :, 0].max())
+
+    def solve(self, diagonal: Tensor, right: Tensor) -> Tensor:
+        found = np.array(right.numpy(), order="C").reshape(-1, self._stored.shape[1], 1)
+        added = diagonal.numpy().reshape(found.shape[:2])
+        batch = len(self._stored)
+        for i, vector in enumerate(found):
+            matrix = self._stored[i % batch].copy()
+            matrix[:, 0] += added[i]
+            _, solution, failed = dpbsv(matrix.T, vector, lower=1, overwrite_ab=1, overwrite_b=1)
+            found[i] = np.nan if failed else solution
+        return torch.from_numpy(found).reshape(right.shape)
+
+
+@lru_cache(maxsize=64)
+def _storage(length: int, dim: int, bands: int) -> tuple[NDArray[np.int64], bool]:
+    """Where the entries of LAPACK's lower banded storage `(n, width)` lie among all bands, one after the other.
+
+    The last place stands for 0. Entry `(c, r)` of the storage is the matrix's in column `c` and row `c + r`.
+    """
+    n, width = length * dim, min(bands, length) * dim
+    starts = np.cumsum([0, *[max(length - k, 0) * dim * dim for k in range(bands)]])
+    column, offset = np.meshgrid(np.arange(n), np.arange(width), indexing="ij")
+    row = column + offset
+    t, i, j = column // dim, column % dim, row % dim
+    k = row // dim - t
+    known = (row < n) & (k < bands)
+    place = starts[np.minimum(k, bands - 1)] + (t * dim + i) * dim + j
+    return np.where(known, place, starts[-1]), not bool(known.all())
