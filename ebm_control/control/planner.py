@@ -181,8 +181,10 @@ def _of_energy(
     context = torch.tensor([math.log2(model.settings.gaps[0])]) if energy.context_dim else None
     energy, stiffest = tempered(energy, context)
     # As tensors, which need no conversion at every plan.
-    bounds = None if clamp is None else tuple(torch.as_tensor(bound, dtype=step.dtype) for bound in clamp)
-    settled = replace(sampler, scale=torch.as_tensor(scale, dtype=step.dtype), clamp=bounds)
+    scale = torch.as_tensor(scale, dtype=step.dtype)
+    if clamp is not None:
+        clamp = (torch.as_tensor(clamp[0], dtype=step.dtype), torch.as_tensor(clamp[1], dtype=step.dtype))
+    settled = replace(sampler, scale=scale, clamp=clamp)
     given: dict[str, Any] = {
         "chains": _chains(chains, sampler, preset.chains[0]),
         "first": replace(settled, steps=3 * sampler.steps),  # a cold start needs more steps

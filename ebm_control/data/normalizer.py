@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -104,7 +105,7 @@ class Normalizer:
         zero, one = torch.zeros(act_dim, dtype=torch.float64), torch.ones(act_dim, dtype=torch.float64)
         return cls(torch.zeros_like(scale), scale, zero, one, torch.ones_like(scale), layout.periods)
 
-    @property
+    @cached_property
     def layout(self) -> TrajectoryLayout:
         """Layout of the normalised trajectory; its periods are in normalised units, that is 2."""
         periods = tuple(p / s for p, s in zip(self.periods, self.obs_std.tolist(), strict=False))

@@ -180,7 +180,7 @@ class Solver(Protocol):
     largest: float
 
     def solve(self, diagonal: Tensor, right: Tensor) -> Tensor:
-        """Solutions `(K, B, T, D)` for K diagonals and right-hand sides `(K, B, T, D)`; NaN if not positive definite."""
+        """Solutions `(K, B, T, D)` for K diagonals and right-hand sides `(K, B, T, D)`; NaN if there is none."""
         ...
 
 

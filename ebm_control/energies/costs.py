@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ebm_control.checks import require, require_finite, require_flag, require_number, require_shape
 from ebm_control.energies.base import Energy
-from ebm_control.energies.curvature import window_bands, window_curvature
+from ebm_control.energies.curvature import Quadratic, window_bands, window_curvature
 from ebm_control.energies.layout import TrajectoryLayout, pick, require_index, unpick
 from ebm_control.tensors import as_tensor, ordinary_tensors, outside_inference_mode
 
@@ -93,30 +93,38 @@ class GoalCost(Energy):
         delta = self.goal_layout.difference(rows, goal.unsqueeze(-2))
         return distance(delta, self.norm, self.smooth).sum(dim=1)
 
-    def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Bands of the curvature: of "l1" and "l2" that of the quadratic that touches them from above."""
-        goal = per_chain(self.goal, x.shape[0]) if self.goal.ndim == 2 else self.goal
-        first = x.shape[1] - 1 if self.last_only else 1
-        delta = self.goal_layout.difference(pick(x[:, first:], self.index), goal.unsqueeze(-2))
+    def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Cost and its gradient, written out."""
+        rows, delta = self._deltas(x)
+        gradient = torch.zeros_like(x)
+        gradient[:, rows] = unpick(direction(delta, self.norm, self.smooth), self.index, gradient[:, rows])
+        return distance(delta, self.norm, self.smooth).sum(dim=1), gradient
+
+    def quadratic(self, x: Tensor, context: Tensor | None = None) -> Quadratic:
+        """Cost, gradient and curvature: of "l1" and "l2" that of the quadratic that touches them from above."""
+        rows, delta = self._deltas(x)
+        pull = direction(delta, self.norm, self.smooth)
         if self.norm == "squared":
             slope = torch.ones_like(delta)
         else:
             square = delta.square()
             square = square.sum(dim=-1, keepdim=True) if self.norm == "l2" else square
             slope = (square + max(self.smooth, TIP) ** 2).rsqrt().expand_as(delta)
-        diagonal = torch.zeros_like(x)
-        for place, i in enumerate(self.index):
-            diagonal[:, first:, i] = slope[..., place]
-        return (torch.diag_embed(diagonal),)
+        gradient, diagonal = torch.zeros_like(x), torch.zeros_like(x)
+        gradient[:, rows] = unpick(pull, self.index, gradient[:, rows])
+        diagonal[:, rows] = unpick(slope, self.index, diagonal[:, rows])
+        energy = distance(delta, self.norm, self.smooth).sum(dim=1)
+        return Quadratic(energy, gradient, (torch.diag_embed(diagonal),))
 
-    def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Cost and its gradient, written out."""
+    def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Bands of the curvature; see `quadratic`."""
+        return self.quadratic(x, context).bands
+
+    def _deltas(self, x: Tensor) -> tuple[slice, Tensor]:
+        """The time steps that count, and their differences from the goal `(B, steps, len(index))`."""
         goal = per_chain(self.goal, x.shape[0]) if self.goal.ndim == 2 else self.goal
         rows = slice(x.shape[1] - 1, None) if self.last_only else slice(1, None)
-        delta = self.goal_layout.difference(pick(x[:, rows], self.index), goal.unsqueeze(-2))
-        gradient = torch.zeros_like(x)
-        gradient[:, rows] = unpick(direction(delta, self.norm, self.smooth), self.index, gradient[:, rows])
-        return distance(delta, self.norm, self.smooth).sum(dim=1), gradient
+        return rows, self.goal_layout.difference(pick(x[:, rows], self.index), goal.unsqueeze(-2))
 
 
 class SmoothnessCost(Energy):

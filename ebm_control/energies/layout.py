@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from numbers import Integral
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -55,6 +55,8 @@ class TrajectoryLayout:
     obs_dim: int
     act_dim: int = 0
     periods: tuple[float, ...] = ()
+    _runs: ClassVar[list[tuple[slice, float]]]
+    _periodic: ClassVar[tuple[int, ...]]
 
     def __post_init__(self) -> None:
         require_number("obs_dim", self.obs_dim, 1, whole=True)
@@ -67,6 +69,9 @@ class TrajectoryLayout:
         )
         for period in self.periods:
             require_number("periods", period, 0)
+        # Kept, because samplers need them at every step.
+        object.__setattr__(self, "_runs", _runs(self.periods))
+        object.__setattr__(self, "_periodic", tuple(i for i, p in enumerate(self.periods) if p > 0))
 
     @property
     def dim(self) -> int:
@@ -76,7 +81,7 @@ class TrajectoryLayout:
     @property
     def periodic(self) -> tuple[int, ...]:
         """Indices of the periodic observation coordinates."""
-        return _periodic(tuple(self.periods))
+        return self._periodic
 
     @property
     def feature_dim(self) -> int:
@@ -110,13 +115,13 @@ class TrajectoryLayout:
         if not self.periodic:
             return delta
         if not delta.requires_grad and not torch.compiler.is_compiling() and not delta.is_inference():
-            for columns, period in self._runs():
+            for columns, period in self._runs:
                 if period > 0:
                     part = delta[..., columns]
                     part.sub_(torch.round(part / period), alpha=period)
             return delta
         wrapped = []
-        for columns, period in self._runs():
+        for columns, period in self._runs:
             part = delta[..., columns]
             wrapped.append(part - period * torch.round(part / period) if period > 0 else part)
         return torch.cat(wrapped, dim=-1)
@@ -125,7 +130,7 @@ class TrajectoryLayout:
         """Network inputs for states: `(..., obs_dim) -> (..., feature_dim)`; periodic coordinates as sin and cos."""
         if not self.periodic:
             return states
-        runs = self._runs()
+        runs = self._runs
         plain = [states[..., columns] for columns, period in runs if period == 0]
         angles = [states[..., columns] * (2 * math.pi / period) for columns, period in runs if period > 0]
         angle = torch.cat(angles, dim=-1)
@@ -136,7 +141,7 @@ class TrajectoryLayout:
         if not self.periodic:
             return gradient
         parts, plain, wave, waves = [], 0, self.obs_dim - len(self.periodic), len(self.periodic)
-        for columns, period in self._runs():
+        for columns, period in self._runs:
             width = columns.stop - columns.start
             if period == 0:
                 parts.append(gradient[..., plain : plain + width])
@@ -150,26 +155,17 @@ class TrajectoryLayout:
             wave += width
         return torch.cat(parts, dim=-1)
 
-    def _runs(self) -> list[tuple[slice, float]]:
-        """Slices of neighbouring coordinates with equal period, each with that period.
-
-        A list of indices or periods would be copied to the device at every step of a sampler. That copy waits for
-        the device and cannot be captured in a CUDA graph, hence slices and numbers.
-        """
-        return _runs(tuple(self.periods))
-
     def check(self, argument: str, x: Tensor) -> None:
         """Raise `InputError` unless `x` is a batch of trajectories `(B, T, D)` of this layout."""
         require_shape(argument, x, (None, None, self.dim))
 
 
-@lru_cache(maxsize=256)  # used at every step of a sampler
-def _periodic(periods: tuple[float, ...]) -> tuple[int, ...]:
-    return tuple(i for i, p in enumerate(periods) if p > 0)
+def _runs(periods: Sequence[float]) -> list[tuple[slice, float]]:
+    """Slices of neighbouring coordinates with equal period, each with that period.
 
-
-@lru_cache(maxsize=256)
-def _runs(periods: tuple[float, ...]) -> list[tuple[slice, float]]:
+    A list of indices or periods would be copied to the device at every step of a sampler. That copy waits for the
+    device and cannot be captured in a CUDA graph, hence slices and numbers.
+    """
     starts = [i for i, period in enumerate(periods) if i == 0 or period != periods[i - 1]]
     stops = [*starts[1:], len(periods)]
     return [(slice(i, j), periods[i]) for i, j in zip(starts, stops, strict=True)]

@@ -57,7 +57,7 @@ def _subtract(energy: TransitionEnergy, parts: list[Tensor], x: Tensor, slopes: 
     """Subtract the base's derivatives by its inputs `(B, windows, obs_dim, inputs)` from those by the time steps."""
     layout, place = energy.layout, energy.layout.feature_dim
     size, acts = layout.obs_dim, layout.act_dim
-    states = layout.states(x)[:, : slopes.shape[1], None].expand(-1, -1, size, -1)
+    states = layout.states(x)[:, : slopes.shape[1], None]
     parts[0][..., :size] -= layout.features_gradient(states, slopes[..., :place])
     for i in range(energy.window - 1):
         parts[i][..., size:] -= slopes[..., place : place + acts]

@@ -117,7 +117,7 @@ class MPCAgent:
                 by more than half a std of the data from the observation coordinates in the planner's `goal_index`.
 
         """
-        start, goal, single = self._read(observation)
+        start, goal, single = self._read(observation, first=state is None)
         if state is not None and len(state.states) != len(start):
             state = None
         cold = None if episode_start is None else _begun(episode_start, len(start))
@@ -151,8 +151,11 @@ class MPCAgent:
             first = plan.actions[:, 0]
         return self.normalizer.denormalize_actions(first)
 
-    def _read(self, observation: Observation) -> tuple[Tensor, Tensor | None, bool]:
-        """Normalised start states `(N, obs_dim)`, goals `(N, g)` or None, and whether the input had no batch axis."""
+    def _read(self, observation: Observation, *, first: bool) -> tuple[Tensor, Tensor | None, bool]:
+        """Normalised start states `(N, obs_dim)`, goals `(N, g)` or None, and whether the input had no batch axis.
+
+        The goal's coordinates are checked with the `first` plan of a sequence.
+        """
         goal: ArrayLike | None = self.goal
         achieved: ArrayLike | None = None
         if isinstance(observation, Mapping):
@@ -182,7 +185,7 @@ class MPCAgent:
         require_finite("observation", states)  # values beyond the range of float32 are infinite here
         if goal is None or not self.planner.goal_index:  # without a goal index, an existing goal is ignored
             return states, None, array.ndim == 1
-        if achieved is not None:
+        if achieved is not None and first:
             self._require_goal_index(states, achieved)
         return states, self._normalized_goal("goal", goal, len(states)), array.ndim == 1
 

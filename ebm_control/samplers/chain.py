@@ -10,7 +10,7 @@ from typing import Protocol
 
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
+from torch import Tensor, nn
 
 from ebm_control.checks import (
     Shown,
@@ -245,8 +245,8 @@ def evaluation_mode(energy: Energy, *, frozen: bool = True) -> Iterator[None]:
         InputError: parameters were created in inference mode, which blocks gradients.
 
     """
-    training: list[torch.nn.Module] = []
-    learned: list[Tensor] = []
+    training: list[nn.Module] = []
+    learned: list[nn.Parameter] = []
     for module in energy.modules():
         if module.training:
             training.append(module)
@@ -263,15 +263,15 @@ def evaluation_mode(energy: Energy, *, frozen: bool = True) -> Iterator[None]:
                 learned.append(parameter)
     for module in training:
         module.training = False
-    for parameter in learned:
-        parameter.requires_grad_(False)
+    for weight in learned:
+        weight.requires_grad_(False)
     try:
         yield
     finally:
         for module in training:
             module.training = True
-        for parameter in learned:
-            parameter.requires_grad_(True)
+        for weight in learned:
+            weight.requires_grad_(True)
 
 
 def require_start(x: Tensor, fixed: Tensor | None, context: Tensor | None, trace: int) -> None:
