@@ -75,6 +75,10 @@ class Target:
         """`proposal` within the bounds; the fixed coordinates are those of `x`, bit for bit."""
         if self.low is not None and self.high is not None:
             proposal = torch.minimum(torch.maximum(proposal, self.low), self.high)
+        return self.pin(proposal, x)
+
+    def pin(self, proposal: Tensor, x: Tensor) -> Tensor:
+        """`proposal` with the fixed coordinates of `x`, bit for bit; bounds are not applied."""
         return proposal if self.free is None else torch.where(self.free, proposal, x)
 
 
