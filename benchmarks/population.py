@@ -3,7 +3,8 @@
 `python -m benchmarks.population [--quick] [--seeds N] [--out FILE]`. Plans of 15 steps for HalfCheetah over a
 feed-forward model of random rollouts: control cost minus forward velocity, in the environment's units, so lower is
 better. Every search evaluates 8 × 128 candidates from rest for the same starts and seeds, in turn, on one thread. Ours
-also evaluates the energy of what it returns: one candidate more. Other libraries take part if they are installed (`benchmarks.searches`).
+also evaluates the energy of what it returns: one candidate more. Other libraries take part if they are installed, see
+`benchmarks.searches`.
 """
 
 from __future__ import annotations
@@ -156,10 +157,13 @@ def starts(normalizer: Normalizer) -> Tensor:
 
 
 def ours(problem: Problem, model: Baseline, *, compiled: bool) -> dict[str, Search]:
-    """The presets of plans, each part of MPPI's left out in turn, and the presets that came before."""
-    mppi, cem = (PRESETS["offline"].samplers[name] for name in ("mppi", "cem"))
-    assert isinstance(mppi, MPPI)
-    assert isinstance(cem, CEM)
+    """Wide searches, each part of MPPI's left out in turn, and the presets of `planner_for`."""
+    wide: dict[str, Any] = {"candidates": CANDIDATES, "smooth": False, "colour": 1.0, "free": True}
+    mppi = MPPI(ITERATIONS, noise=2.0, temperature=0.5, elites=12, adapt=0.5, **wide)
+    cem = CEM(ITERATIONS, noise=2.0, elites=8, **wide)
+    presets = PRESETS["offline"].samplers
+    assert isinstance(presets["mppi"], MPPI)
+    assert isinstance(presets["cem"], CEM)
     samplers: dict[str, MPPI | CEM] = {
         "MPPI": mppi,
         "CEM": cem,
@@ -169,12 +173,8 @@ def ours(problem: Problem, model: Baseline, *, compiled: bool) -> dict[str, Sear
         "MPPI, all candidates count": replace(mppi, elites=None),
         "MPPI, constant std": replace(mppi, adapt=0.0),
         "MPPI, std 1": replace(mppi, noise=1.0),
-        "MPPI, none of these": MPPI(
-            ITERATIONS, candidates=CANDIDATES, noise=1.0, temperature=0.05, smooth=False
-        ),
-        "CEM, neither free nor coloured": CEM(
-            ITERATIONS, candidates=CANDIDATES, elites=12, noise=1.0, smooth=False
-        ),
+        "MPPI, preset": presets["mppi"],
+        "CEM, preset": presets["cem"],
     }
     if compiled:
         samplers["MPPI, compiled"] = replace(mppi, engine="compile")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from gymnasium import spaces
@@ -58,15 +58,12 @@ class Preset:
 _DESCENT = Langevin(80, Linear(0.1, 0.01), noise=0.0, adapt="rms")
 _SHORT_DESCENT = Langevin(20, Linear(0.2, 0.01), noise=0.0, adapt="rms")
 
-# Pink noise wider than the bounds, and means that may leave them: the best actions are often at their limits.
-_WIDE: dict[str, Any] = {"smooth": False, "colour": 1.0, "free": True}
-
 PRESETS = {
     "offline": Preset(
         {
             "langevin": _DESCENT,
-            "mppi": MPPI(8, candidates=128, noise=2.0, temperature=0.2, elites=12, adapt=0.5, **_WIDE),
-            "cem": CEM(8, candidates=128, elites=8, noise=2.0, **_WIDE),
+            "mppi": MPPI(8, candidates=128, noise=1.0, temperature=0.05, smooth=False),
+            "cem": CEM(8, candidates=128, elites=12, noise=1.0, smooth=False),
         },
         over_actions=_DESCENT,
         chains=(4, 1),

@@ -31,7 +31,7 @@ class MPPI(KernelSampler):
         steps: number of updates of the mean.
         candidates: candidates per chain and update, including the mean itself.
         noise: σ, greatest std along the time axis; a number or a schedule.
-        temperature: λ in units of the root mean square of the candidates' energies above the best.
+        temperature: λ in units of the root mean square of the energies above the best, of all candidates that count.
         elites: number of best candidates that count (and those of equal energy); None for all.
         adapt: share of the candidates' weighted variance in the variance of the next noise, per coordinate; 0 leaves
             the noise as it is. The std stays above 0.02 of `noise`.
@@ -240,12 +240,12 @@ class MPPIKernel(_PopulationKernel):
     def weights(self, energies: Tensor, temperature: Tensor) -> Tensor:
         """Weights of candidates from their energies `(B, C)`; each row sums to 1, or is 0 if no energy is finite."""
         known = energies < torch.inf
-        lowest = energies.amin(dim=1, keepdim=True)
-        above = torch.where(known, energies - torch.where(lowest < torch.inf, lowest, 0.0), 0.0)
-        size = (above.square().sum(dim=1) / known.sum(dim=1).clamp_min(1)).sqrt().unsqueeze(1) + 1e-12
         if self.elites is not None:
             worst = energies.topk(self.elites, dim=1, largest=False).values[:, -1:]
             known = known & (energies <= worst)
+        lowest = energies.amin(dim=1, keepdim=True)
+        above = torch.where(known, energies - torch.where(lowest < torch.inf, lowest, 0.0), 0.0)
+        size = (above.square().sum(dim=1) / known.sum(dim=1).clamp_min(1)).sqrt().unsqueeze(1) + 1e-12
         weight = torch.where(known, (-above / (temperature * size)).exp(), 0.0)
         return weight / weight.sum(dim=1, keepdim=True).clamp_min(1e-30)
 

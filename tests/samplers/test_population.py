@@ -233,8 +233,8 @@ def test_only_elites_count_in_mppi_and_infinite_energies_never_do() -> None:
     kernel = MPPIKernel(5, False, 2)
     energies = torch.tensor([[3.0, 1.0, 2.0, 9.0, torch.inf], [torch.inf] * 4 + [1.0], [torch.inf] * 5])
     weight = kernel.weights(energies, torch.tensor(0.5))
-    above = torch.tensor([2.0, 0.0, 1.0, 8.0])
-    expected = torch.softmax(-above[[1, 2]] / (0.5 * above.square().mean().sqrt()), dim=0)
+    above = torch.tensor([0.0, 1.0])  # of the two elites, which also set the unit of the temperature
+    expected = torch.softmax(-above / (0.5 * above.square().mean().sqrt()), dim=0)
     torch.testing.assert_close(weight[0], torch.tensor([0, *expected.tolist(), 0, 0]))
     assert weight[1].tolist() == [0, 0, 0, 0, 1]
     assert weight[2].tolist() == [0] * 5
