@@ -24,8 +24,8 @@ class MPPI(KernelSampler):
     Williams et al. 2017, with the noise of Kalakrishnan et al. 2011 (STOMP): smooth in time, its covariance
     is the inverse of the squared second-difference matrix.
 
-    For plans whose best actions lie at their bounds, use `free=True`, coloured noise,
-    a std above the width of the bounds, some elites and `adapt=0.5`; see the lab notes on planning for what each adds.
+    For plans whose best actions lie at their bounds use `free=True`, coloured noise, a σ above half the width of the
+    bounds, a tenth of the candidates as elites and `adapt=0.5`. The lab notes on planning say what each adds.
 
     Args:
         steps: number of updates of the mean.
