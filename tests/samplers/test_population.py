@@ -243,7 +243,7 @@ def test_only_elites_count_in_mppi_and_infinite_energies_never_do() -> None:
 def test_adapted_std_follows_the_weighted_variance_of_the_candidates_by_coordinate() -> None:
     """Where the energy selects the noise shrinks; where nothing selects it stays as it was, smooth or not."""
     energy = Function(lambda x: x[..., 0].square().sum(dim=1))
-    x, row, one = torch.zeros(1, 9, 2).double(), torch.tensor([0.7, 0.2]).double(), torch.ones(()).double()
+    x, row, one = torch.zeros(1, 9, 2).double(), torch.tensor([0.7, 2.0]).double(), torch.ones(()).double()
     for smooth in (False, True):
         kernel, source = MPPIKernel(4000, smooth, 400, 0.5), seeded()
         target = Target(energy, None)
