@@ -175,6 +175,9 @@ def ours(problem: Problem, model: Baseline, *, compiled: bool) -> dict[str, Sear
         "MPPI, std 1": replace(mppi, noise=1.0),
         "MPPI, preset": presets["mppi"],
         "CEM, preset": presets["cem"],
+        "MPPI, clamped white noise": MPPI(
+            ITERATIONS, candidates=CANDIDATES, noise=1.0, temperature=0.05, smooth=False
+        ),
     }
     if compiled:
         samplers["MPPI, compiled"] = replace(mppi, engine="compile")
