@@ -68,6 +68,7 @@ ZERO = {
     (Guard, "max_rollbacks"),
     (Langevin, "steps"), (Langevin, "noise"), (Langevin, "temperature"),
     (MALA, "steps"), (HMC, "steps"), (MPPI, "steps"), (CEM, "steps"), (CEM, "smoothing"),
+    (MPPI, "adapt"), (MPPI, "colour"), (CEM, "colour"),
     (Annealed, "steps"), (Annealed, "temperature"),
     (Linear, "start"), (Linear, "end"), (Cosine, "start"), (Cosine, "end"),
     (ContrastiveDivergence, "energy_l2"), (Softplus, "energy_l2"), (LogSumExp, "energy_l2"),

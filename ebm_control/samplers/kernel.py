@@ -103,7 +103,10 @@ class Target:
 
     def hold(self, proposal: Tensor, x: Tensor) -> Tensor:
         """`proposal` within the bounds; the fixed coordinates are those of `x`, bit for bit."""
-        proposal = self.clamped(proposal)
+        return self.pin(self.clamped(proposal), x)
+
+    def pin(self, proposal: Tensor, x: Tensor) -> Tensor:
+        """`proposal` with the fixed coordinates of `x`, bit for bit; bounds are not applied."""
         return proposal if self.movable is None else torch.where(self.movable, proposal, x)
 
 

@@ -17,9 +17,9 @@ PLANNING = "experiments/results/planning.json"
 
 def page_tables(root: Path) -> dict[str, str]:
     """The page's tables by slot."""
-    names = ("planning", "samplers", "collection")
+    names = ("planning", "samplers", "population", "collection")
     records = [f"{BENCHMARKS}/{name}.json" for name in names]
-    planning, samplers, collection = (load(root / record)["results"] for record in records)
+    planning, samplers, population, collection = (load(root / record)["results"] for record in records)
     return {
         "plans": markdown(
             ("problem", "start states", "median, ms", "95th percentile, ms", "plans/s"),
@@ -32,6 +32,10 @@ def page_tables(root: Path) -> dict[str, str]:
         "samplers": markdown(
             ("loop", "median, ms", "quartiles, ms", "times the matrix products alone"),
             (loop(name, row) for name, row in samplers["loops"].items()),
+        ),
+        "population": markdown(
+            ("search", "plan energy", "std over seeds", "median, ms"),
+            (search(name, row) for name, row in population["searches"].items()),
         ),
         "collection": markdown(
             ("way", "median, steps/s", "ratio", "least and most, steps/s", "cores busy"),
@@ -57,6 +61,11 @@ def loop(name: str, row: Row) -> list[str]:
     """Cells of the time of a chain."""
     quartiles = f"{row['lower_quartile_ms']:.1f} to {row['upper_quartile_ms']:.1f}"
     return [name, f"{row['median_ms']:.1f}", quartiles, f"{row['times_bound']:.2f}"]
+
+
+def search(name: str, row: Row) -> list[str]:
+    """Cells of the plans of a population-based search."""
+    return [name, *(f"{row[part]:.1f}" for part in ("energy", "std", "median_ms"))]
 
 
 def collected(name: str, row: Row) -> list[str]:

@@ -25,6 +25,8 @@ SAMPLERS: dict[str, Sampler] = {
     "hmc": HMC(steps=5, step_size=0.2, leapfrog=3),
     "mppi": MPPI(steps=5, candidates=8),
     "cem": CEM(steps=5, candidates=8, elites=3),
+    "mppi-wide": MPPI(5, 8, elites=4, adapt=0.5, smooth=False, colour=1.0, free=True, clamp=(-4.0, 4.0)),
+    "cem-wide": CEM(5, 8, elites=3, smooth=False, colour=1.0, free=True, clamp=(-4.0, 4.0)),
 }
 """One of each kind, for what every sampler promises."""
 

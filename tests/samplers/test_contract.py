@@ -170,6 +170,8 @@ KERNELS: dict[str, tuple[Kernel, int]] = {
     "hmc": (HMCKernel(2), 2),
     "mppi": (MPPIKernel(4, True), 2),
     "cem": (CEMKernel(4, False, 2), 2),
+    "mppi, wide": (MPPIKernel(4, False, 3, 0.5, colour=1.0, free=True), 2),
+    "cem, wide": (CEMKernel(4, False, 2, colour=1.0, free=True), 2),
 }
 
 
@@ -276,6 +278,13 @@ BAD_SETTINGS: dict[str, tuple[type, dict[str, Any], str]] = {
     "candidates": (MPPI, {"candidates": 1}, "candidates: expected a whole number of at least 2, got 1"),
     "mppi noise": (MPPI, {"noise": 0.0}, "noise: expected a number above 0, got 0.0"),
     "mppi temperature": (MPPI, {"temperature": 0.0}, "temperature: expected a number above 0"),
+    "mppi elites": (
+        MPPI,
+        {"candidates": 8, "elites": 9},
+        "elites: expected a whole number from 2 to 8, got 9",
+    ),
+    "mppi adapt": (MPPI, {"adapt": 1.5}, "adapt: expected a number from 0 to 1, got 1.5"),
+    "colour": (MPPI, {"colour": -1.0}, "colour: expected a number of at least 0"),
     "mppi steps": (MPPI, {"steps": -1}, "steps: expected a whole number of at least 0"),
     "elites": (CEM, {"candidates": 8, "elites": 9}, "elites: expected a whole number from 2 to 8, got 9"),
     "minimum": (CEM, {"minimum": 0.0}, "minimum: expected a number above 0 and at most 1"),

@@ -64,7 +64,12 @@ def assert_same_before_and_after_a_change_of_weights(sampler: Any, engine: Engin
     assert_same(sampler, energy, engine, device)
 
 
-@pytest.mark.parametrize("sampler", [LANGEVIN, MALA(steps=6, step_size=0.02)], ids=["langevin", "mala"])
+WIDE = MPPI(4, 16, elites=4, adapt=0.5, smooth=False, colour=1.0, free=True, clamp=(-1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    "sampler", [LANGEVIN, MALA(steps=6, step_size=0.02), WIDE], ids=["langevin", "mala", "mppi"]
+)
 def test_compiled_chain_is_the_eager_chain_also_after_weights_change_in_place(sampler: Any) -> None:
     assert_same_before_and_after_a_change_of_weights(sampler, "compile", "cpu")
 

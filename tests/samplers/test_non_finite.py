@@ -21,7 +21,12 @@ CHAINS = {
     "mala": MALA(steps=200, step_size=0.1),
     "hmc": HMC(steps=200, step_size=0.3, leapfrog=3),
 }
-SEARCHES = {"mppi": MPPI(steps=30, candidates=128), "cem": CEM(steps=30, candidates=128, elites=32)}
+SEARCHES = {
+    "mppi": MPPI(steps=30, candidates=128),
+    "cem": CEM(steps=30, candidates=128, elites=32),
+    "mppi, wide": MPPI(30, 128, elites=32, adapt=0.5, free=True, clamp=(-4.0, 4.0)),
+    "cem, wide": CEM(30, 128, elites=32, free=True, clamp=(-4.0, 4.0)),
+}
 every_chain = pytest.mark.parametrize("sampler", CHAINS.values(), ids=CHAINS)
 every_search = pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from ebm_control.checks import InputError
 from ebm_control.energies import GoalCost, SmoothnessCost, TrajectoryLayout
 from ebm_control.samplers import CEM, MPPI, Geometric
 from ebm_control.samplers.kernel import Target
-from ebm_control.samplers.population import CEMKernel, MPPIKernel, smooth_factor
+from ebm_control.samplers.population import CEMKernel, MPPIKernel, coloured_factor, smooth_factor
 from tests.helpers import normal, seeded
 from tests.samplers.helpers import Conditioned, Function
 
 SEARCHES: dict[str, Any] = {
     "mppi": MPPI(steps=100, candidates=128, noise=Geometric(0.5, 0.02)),
     "cem": CEM(steps=60, candidates=256, elites=50, noise=0.5, minimum=0.02),
+    "mppi, wide": MPPI(60, 256, 1.0, 0.2, elites=24, adapt=0.5, smooth=False, colour=1.0, free=True),
+    "cem, wide": CEM(60, 256, elites=24, noise=1.0, smooth=False, colour=1.0, free=True),
 }
 every_search = pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
 
@@ -162,3 +167,125 @@ def test_first_candidate_is_the_mean_itself(kernel: Any) -> None:
 def test_noise_is_independent_where_smoothness_is_not_asked_for() -> None:
     (noise,) = MPPIKernel(20_000, False).draw(torch.zeros(1, 4, 1, dtype=torch.float64), seeded())
     torch.testing.assert_close(noise[0, ..., 0].T.cov(), torch.eye(4).double(), rtol=0, atol=0.05)
+
+
+WIDE: dict[str, Any] = {
+    "mppi": MPPI(
+        8, 64, 2.0, 0.2, elites=8, adapt=0.5, smooth=False, colour=1.0, free=True, clamp=(-1.0, 1.0)
+    ),
+    "cem": CEM(8, 64, elites=8, noise=2.0, smooth=False, colour=1.0, free=True, clamp=(-1.0, 1.0)),
+}
+every_wide = pytest.mark.parametrize("search", WIDE.values(), ids=WIDE)
+
+
+def alternating(x: Tensor) -> Tensor:
+    """Lowest where the coordinates of a trajectory lie at their two bounds in turn."""
+    sign = torch.tensor([1.0, -1.0], dtype=x.dtype).repeat(x.shape[1])[: x.shape[1], None]
+    return -(sign * x).sum(dim=(1, 2))
+
+
+@every_wide
+def test_free_candidates_reach_bounds_that_clamped_ones_stop_short_of(search: Any) -> None:
+    x, energy = torch.zeros(4, 10, 2, dtype=torch.float64), Function(alternating)
+    free = search(energy, x, generator=seeded())
+    held = replace(search, free=False)(energy, x, generator=seeded())
+    assert free.energy.mean() < held.energy.mean() - 0.5
+    assert (free.x.abs() == 1).double().mean() > 0.65
+    assert (held.x.abs() == 1).double().mean() < 0.4
+
+
+@every_wide
+def test_free_candidates_are_evaluated_and_returned_within_the_bounds_and_the_mask(search: Any) -> None:
+    seen: list[Tensor] = []
+
+    def noted(x: Tensor) -> Tensor:
+        seen.append(x)
+        return alternating(x)
+
+    x = 0.5 * normal(3, 10, 2)
+    x[:, 0] = 5.0  # a fixed value beyond the bounds stays what it is
+    fixed = torch.zeros(10, 2, dtype=torch.bool)
+    fixed[0] = True
+    chain = search(Function(noted), x, fixed=fixed, generator=seeded(), trace=1)
+    for states in (*seen, chain.x, *chain.trace):
+        assert (states[:, 0] == 5.0).all()
+        assert (states[:, 1:].abs() <= 1).all()
+    torch.testing.assert_close(chain.energy, alternating(chain.x))
+
+
+@every_search
+def test_energies_of_another_float_type_are_taken(search: Any) -> None:
+    energy = Function(lambda x: x.float().square().sum(dim=1))
+    chain = replace(search, steps=2)(energy, normal(3, 2), generator=seeded())
+    assert chain.x.dtype == torch.float64
+    assert chain.x.isfinite().all()
+
+
+@every_wide
+def test_free_searches_without_bounds_are_the_others_to_the_bit(search: Any) -> None:
+    x, open_ = normal(3, 10, 2), replace(search, clamp=None)
+    energy = Function(lambda x: x.square().flatten(1).sum(dim=1))
+    free, held = (replace(open_, free=flag)(energy, x, generator=seeded()).x for flag in (True, False))
+    assert torch.equal(free, held)
+
+
+def test_only_elites_count_in_mppi_and_infinite_energies_never_do() -> None:
+    kernel = MPPIKernel(5, False, 2)
+    energies = torch.tensor([[3.0, 1.0, 2.0, 9.0, torch.inf], [torch.inf] * 4 + [1.0], [torch.inf] * 5])
+    weight = kernel.weights(energies, torch.tensor(0.5))
+    above = torch.tensor([0.0, 1.0])  # of the two elites, which also set the unit of the temperature
+    expected = torch.softmax(-above / (0.5 * above.square().mean().sqrt()), dim=0)
+    torch.testing.assert_close(weight[0], torch.tensor([0, *expected.tolist(), 0, 0]))
+    assert weight[1].tolist() == [0, 0, 0, 0, 1]
+    assert weight[2].tolist() == [0] * 5
+
+
+def test_adapted_std_follows_the_weighted_variance_of_the_candidates_by_coordinate() -> None:
+    """Where the energy selects the noise shrinks; where nothing selects it stays as it was, smooth or not."""
+    energy = Function(lambda x: x[..., 0].square().sum(dim=1))
+    x, row, one = torch.zeros(1, 9, 2).double(), torch.tensor([0.7, 2.0]).double(), torch.ones(()).double()
+    for smooth in (False, True):
+        kernel, source = MPPIKernel(4000, smooth, 400, 0.5), seeded()
+        target = Target(energy, None)
+        state = kernel.init(target, x)
+        for _ in range(4):
+            state, _ = kernel.step(target, state, kernel.draw(x, source), row, one)
+        assert (state["std"][..., 0] < 0.9).all()
+        torch.testing.assert_close(state["std"][..., 1], torch.ones(1, 9).double(), rtol=0.2, atol=0)
+
+
+def test_std_stays_where_fewer_than_two_energies_are_finite() -> None:
+    kernel, x = MPPIKernel(8, False, None, 1.0), torch.zeros(1, 3).double()
+    target = Target(Function(lambda x: torch.where(x.abs().sum(dim=1) > 0, torch.nan, 0.0)), None)
+    row = torch.tensor([0.7, 0.2]).double()
+    state, _ = kernel.step(
+        target, kernel.init(target, x), kernel.draw(x, seeded()), row, torch.ones(()).double()
+    )
+    assert (state["std"] == 1).all()
+    assert (state["x"] == 0).all()
+
+
+@pytest.mark.parametrize("colour", [0.5, 1.0, 2.0])
+def test_coloured_noise_has_std_1_and_the_power_spectrum_of_its_colour(colour: float) -> None:
+    length = 12
+    factor = coloured_factor(length, colour, torch.zeros((), dtype=torch.float64))
+    covariance = factor @ factor.T
+    torch.testing.assert_close(covariance.diagonal(), torch.ones(length).double())
+    # Stationary, so that its first row has all lags; with those beyond the middle mirrored they have the spectrum.
+    lags = torch.arange(length)
+    torch.testing.assert_close(covariance, covariance[0][(lags[:, None] - lags).abs()])
+    (noise,) = MPPIKernel(20_000, False, colour=colour).draw(torch.zeros(1, length, 2).double(), seeded())
+    for coordinate in range(2):
+        torch.testing.assert_close(noise[0, ..., coordinate].T.cov(), covariance, rtol=0, atol=0.05)
+    power = torch.arange(length + 1).double().clamp_min(1) ** -colour
+    angles = torch.pi * torch.arange(length)[:, None] * torch.arange(length + 1).double() / length
+    multiple = torch.tensor([1.0, *[2.0] * (length - 1), 1.0]).double()
+    expected = (multiple * power * angles.cos()).sum(dim=1) / (multiple * power).sum()
+    torch.testing.assert_close(covariance[0], expected)
+
+
+@pytest.mark.parametrize("kind", [MPPI, CEM])
+def test_noise_is_smooth_or_coloured_but_not_both(kind: Any) -> None:
+    with pytest.raises(InputError, match=r"colour: expected 0 with smooth=True.*, got 1.0"):
+        kind(colour=1.0)
+    assert kind(colour=1.0, smooth=False).colour == 1.0
