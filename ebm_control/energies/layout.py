@@ -166,6 +166,8 @@ def _runs(periods: Sequence[float]) -> list[tuple[slice, float]]:
     A list of indices or periods would be copied to the device at every step of a sampler. That copy waits for the
     device and cannot be captured in a CUDA graph, hence slices and numbers.
     """
+    if len(periods) == 0:
+        return []
     starts = [i for i, period in enumerate(periods) if i == 0 or period != periods[i - 1]]
     stops = [*starts[1:], len(periods)]
     return [(slice(i, j), periods[i]) for i, j in zip(starts, stops, strict=True)]
