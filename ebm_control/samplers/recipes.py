@@ -9,8 +9,9 @@ from ebm_control.checks import require_number
 from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.image import ImageEnergy
 from ebm_control.energies.trajectory import TransitionEnergy, WindowEnergy
-from ebm_control.samplers.annealed import Annealed, noise_levels
+from ebm_control.samplers.annealed import Annealed
 from ebm_control.samplers.langevin import Langevin
+from ebm_control.samplers.levels import noise_levels
 from ebm_control.samplers.schedules import Linear
 
 IMAGE_STEPS = 60  # noise levels or Langevin steps for an image
