@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -89,6 +89,7 @@ def run_chain(
     clamp: tuple[Bound, Bound] | None = None,
     fixed: Tensor | None = None,
     context: Tensor | None = None,
+    origin: Tensor | None = None,
     generator: torch.Generator | None = None,
     trace: int = 0,
     engine: Engine = "auto",
@@ -105,6 +106,7 @@ def run_chain(
             Where they are equal the coordinate stays at that value.
         fixed: boolean mask of fixed coordinates, see `Sampler`.
         context: context of the energy, see `Sampler`.
+        origin: `(B, *shape)` start of the chains before noise was added to it, for kernels that use it.
         generator: source of all noise, see `Sampler`.
         trace: interval of stored states, see `Sampler`.
         engine: how the steps are executed; see `ebm_control.samplers.engines`.
@@ -116,7 +118,7 @@ def run_chain(
     with evaluation_mode(energy), torch.no_grad():
         rows = rows.to(device=x.device, dtype=x.dtype)
         factor = _factor(scale, x)
-        target = _target(energy, x, context, fixed, clamp)
+        target = replace(_target(energy, x, context, fixed, clamp), origin=origin)
         state, kept, info = execute(
             engine, kernel, target, x.detach().clone(), rows, factor, generator, trace
         )

@@ -94,7 +94,7 @@ def _compiled(kernel: Kernel, energy: Energy) -> Step:
 
     @torch.compile(fullgraph=True)
     def step(
-        given: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
+        given: tuple[Tensor | None, ...],
         state: State,
         noise: tuple[Tensor, ...],
         row: Tensor,
@@ -163,9 +163,9 @@ def _capture(
     static = [tensor.clone() for tensor in inputs]
     x, rows, scale = static[:3]
     rest = iter(static[3:])
-    context, free, low, high = (None if tensor is None else next(rest) for tensor in target.tensors)
+    given = [None if tensor is None else next(rest) for tensor in target.tensors]
     fixed_noise = [tuple(next(rest) for _ in step) for step in noise]
-    held = Target(target.energy, context, free, low, high)
+    held = Target(target.energy, *given)
 
     def run() -> Result:
         return loop(kernel, held, x, rows, scale, iter(fixed_noise), trace)

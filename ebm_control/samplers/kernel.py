@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -23,13 +23,14 @@ class Target:
     free: Tensor | None = None  # boolean, broadcastable to x; None: no coordinate is fixed
     low: Tensor | None = None  # bounds on coordinates that are not fixed, broadcastable to x; both or neither
     high: Tensor | None = None
+    origin: Tensor | None = None  # of chains that start at noised samples: their start without the noise
     # Whether gradients keep their graph, to the energy's parameters and to the start of a chain.
     differentiable: bool = False
 
     @property
-    def tensors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    def tensors(self) -> tuple[Tensor | None, ...]:
         """All tensors except those of the energy."""
-        return self.context, self.free, self.low, self.high
+        return self.context, self.free, self.low, self.high, self.origin
 
     def value(self, x: Tensor) -> Tensor:
         """Energies `(B,)`; `x` may hold r consecutive samples for each entry of the context."""
@@ -65,7 +66,7 @@ class Target:
         assert context is not None
         levels = level.to(context).expand(context.shape[0], 1)
         changed = torch.cat([context[:, :-1], levels], dim=1)
-        return Target(self.energy, changed, self.free, self.low, self.high, self.differentiable)
+        return replace(self, context=changed)
 
     def mask(self, move: Tensor) -> Tensor:
         """`move` with 0 at fixed coordinates."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ebm_control.checks import is_sequence, require, require_number, require_shape, shown
 from ebm_control.energies.base import Energy
-from ebm_control.samplers.chain import Chain, KernelSampler, broadcast, require_start
+from ebm_control.samplers.chain import Chain, KernelSampler, broadcast, require_start, run_chain
 from ebm_control.tensors import generator_on
 
 
@@ -35,22 +35,41 @@ class LevelSampler(KernelSampler):
         generator: torch.Generator | None = None,
         trace: int = 0,
     ) -> Chain:
-        """Run one chain for every sample; see `Sampler`. The noise of the first level is added to `x`."""
+        """Run one chain for every sample; see `Sampler`. Noise as of the first level is added to `x`."""
         require_start(x, fixed, context, trace)
         if context is not None:
             require_shape("context", context, (len(x), None))
         generator = generator_on(x.device, generator)
-        level = x.new_full((len(x), 1), math.log(self._initial_level()))
+        level = x.new_full((len(x), 1), math.log(self._context_level()))
         given = level if context is None else torch.cat([context, level], dim=-1)
         noised = self._noised(x, fixed, generator)
-        return super().__call__(energy, noised, fixed=fixed, context=given, generator=generator, trace=trace)
+        return run_chain(
+            self.kernel(),
+            energy,
+            noised,
+            self.rows(),
+            scale=self.scale,
+            clamp=self.clamp,
+            fixed=fixed,
+            context=given,
+            origin=x.detach(),
+            generator=generator,
+            trace=trace,
+            engine=self.engine,
+        )
 
-    def _initial_level(self) -> float:
+    def _context_level(self) -> float:
         """Level of the context before the first step."""
         return self.levels[0]
 
+    def _start_noise(self) -> float:
+        """Std of the noise that is added to the start, in units of the scale."""
+        return self.levels[0]
+
     def _noised(self, x: Tensor, fixed: Tensor | None, generator: torch.Generator) -> Tensor:
-        noise = self.levels[0] * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        noise = self._start_noise() * torch.randn(
+            x.shape, generator=generator, device=x.device, dtype=x.dtype
+        )
         if self.scale is not None:
             noise = noise * broadcast("scale", self.scale, x)
         return x + (noise if fixed is None else noise.masked_fill(fixed.to(x.device), 0.0))
