@@ -114,8 +114,9 @@ def contenders(model: TrajectoryModel) -> dict[str, Sampler]:
         OLD: Annealed(noise_levels(*noise, 30), scale=scale),
         NEW: trajectory_sampler(energy),
         "DDIM, 6 levels": flow("euler", 6),
-        "Heun, 3 levels": flow("heun", 3),
+        "Heun, 4 levels": flow("heun", 4),
         "multistep, 3 levels": flow("multistep", 3),
+        "multistep, 4 levels": flow("multistep", 4),
         "multistep, 8 levels": flow("multistep", 8),
     }
 

@@ -117,7 +117,7 @@ def run_chain(
     require_start(x, fixed, context, trace)
     with evaluation_mode(energy), torch.no_grad():
         rows = rows.to(device=x.device, dtype=x.dtype)
-        factor = _factor(scale, x)
+        factor = preconditioner(scale, x)
         target = replace(_target(energy, x, context, fixed, clamp), origin=origin)
         state, kept, info = execute(
             engine, kernel, target, x.detach().clone(), rows, factor, generator, trace
@@ -125,7 +125,7 @@ def run_chain(
     return Chain(state["x"], state["energy"], kept, info)
 
 
-def _factor(scale: Tensor | tuple[float, ...] | None, x: Tensor) -> Tensor:
+def preconditioner(scale: Tensor | tuple[float, ...] | None, x: Tensor) -> Tensor:
     """The preconditioner, broadcast against `x`; 1 for None."""
     if scale is None:
         return torch.ones((), device=x.device, dtype=x.dtype)
@@ -233,7 +233,7 @@ class KernelSampler(ABC):
         with evaluation_mode(energy, frozen=False), torch.enable_grad():
             target = _target(energy, x, context, fixed, self.clamp, differentiable=True)
             noise = (kernel.draw(x, generator) for _ in range(steps))
-            state, _, _ = loop(kernel, target, x, rows[-steps:], _factor(self.scale, x), noise, 0)
+            state, _, _ = loop(kernel, target, x, rows[-steps:], preconditioner(self.scale, x), noise, 0)
         return state["x"]
 
 

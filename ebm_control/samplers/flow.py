@@ -33,8 +33,8 @@ class ProbabilityFlow(LevelSampler):
     - "euler": first order, the DDIM sampler of Song, Meng & Ermon 2021. With `eta=1` it is ancestral sampling.
     - "heun": second order, two gradients for each level but the last (Karras et al. 2022).
     - "multistep": second order, one gradient for each level. D is extrapolated from the level before (Lu et al. 2022);
-      before the first level it is the start, as at infinite noise). Once D is known at the next level, the step there is
-      corrected by interpolation, without another gradient (Zhao et al. 2023, UniPC); not if there is noise of `eta`.
+      before the first level it is the start, as at infinite noise. Once D is known at the next level, the step there
+      is corrected by interpolation, without another gradient (Zhao et al. 2023, UniPC), unless `eta` adds noise.
 
     Both are linear in `1 / √(1 + σ² / std²)`, in which D is linear if the data are a Gaussian of that std.
 
@@ -150,7 +150,8 @@ class FlowKernel:
     def init(self, target: Target, x: Tensor) -> State:
         """The noised start, and the start as the mean before; the first step evaluates the energy."""
         mean = x if target.origin is None else target.origin
-        return {"x": x, "mean": mean, "energy": x.new_zeros(len(x)), "kept": x}
+        # Copies: a compiled step would be compiled once more for arguments that are one tensor.
+        return {"x": x, "mean": mean.clone(), "energy": x.new_zeros(len(x)), "kept": x.clone()}
 
     def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Standard normal noise of the shape of `x`, if there is any."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ebm_control.checks import is_sequence, require, require_number, require_shape, shown
 from ebm_control.energies.base import Energy
-from ebm_control.samplers.chain import Chain, KernelSampler, broadcast, require_start, run_chain
+from ebm_control.samplers.chain import Chain, KernelSampler, preconditioner, require_start, run_chain
 from ebm_control.tensors import generator_on
 
 
@@ -71,7 +71,7 @@ class LevelSampler(KernelSampler):
             x.shape, generator=generator, device=x.device, dtype=x.dtype
         )
         if self.scale is not None:
-            noise = noise * broadcast("scale", self.scale, x)
+            noise = noise * preconditioner(self.scale, x)
         return x + (noise if fixed is None else noise.masked_fill(fixed.to(x.device), 0.0))
 
 

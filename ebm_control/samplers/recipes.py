@@ -17,7 +17,7 @@ from ebm_control.samplers.langevin import Langevin
 from ebm_control.samplers.levels import noise_levels
 from ebm_control.samplers.schedules import Linear
 
-FALL = 3.3  # greatest factor between two levels of a flow
+FALL = 2.5  # greatest factor between two levels of a flow
 STEPS = 30  # of a chain over a trajectory
 IMAGE_STEPS = 60  # noise levels or Langevin steps for an image
 
@@ -58,11 +58,11 @@ def trajectory_sampler(
 def flow_levels(low: float, high: float, count: int | None = None) -> tuple[float, ...]:
     """Levels of the probability flow of transitions, in stds of the base, for an energy of noise from `low` to `high`.
 
-    They begin at a third of `high`, and end at some three times `low`, from where one step leads to the mean. With
-    `count` None they fall by a factor of at most 3.3.
+    They begin at a third of `high` and end at a tenth of the base's std, from where one step leads to the mean. With
+    `count` None they fall by a factor of at most 2.5.
     """
     first = high / 3
-    last = min(low / 0.3, first / 2)
+    last = min(max(low, 0.1), first / 2)
     if count is None:
         count = 1 + math.ceil(math.log(first / last) / math.log(FALL))
     return noise_levels(last, first, max(2, count))
