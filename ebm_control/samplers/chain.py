@@ -153,7 +153,7 @@ def _target(
         # Equal bounds fix a coordinate, for example an action whose range has width 0.
         sound = bool(((low <= high) & (low < torch.inf) & (high > -torch.inf)).all())
         require(sound, "clamp", given=shown(clamp), expected="(low, high) with low <= high")
-    return Target(energy, context, free, low, high, differentiable)
+    return Target(energy, context, free, low, high, differentiable=differentiable)
 
 
 class KernelSampler(ABC):

@@ -11,6 +11,7 @@ from torch import Tensor
 from ebm_control.energies.base import Energy
 
 State = dict[str, Tensor]  # "x" (B, *shape), "energy" (B,) and whatever else the kernel carries
+Parts = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]  # of a target
 Info = dict[str, Tensor]  # one value per chain (B,); the loop averages floats over chains and sums the rest
 
 
@@ -28,7 +29,7 @@ class Target:
     differentiable: bool = False
 
     @property
-    def tensors(self) -> tuple[Tensor | None, ...]:
+    def tensors(self) -> Parts:
         """All tensors except those of the energy."""
         return self.context, self.free, self.low, self.high, self.origin
 
