@@ -40,7 +40,7 @@ FUTURES = 400  # of each of Fork's four action sequences
 QUICK = 20  # futures and histories of a quick run
 
 
-def main(seeds: int = 3, quick: bool = False, data: Path = data.FOLDER, out: Path | None = None) -> None:
+def main(seeds: int = 4, quick: bool = False, data: Path = data.FOLDER, out: Path | None = None) -> None:
     """Time all samplers in turn, so that other load of the machine affects all equally.
 
     Args:
@@ -70,7 +70,7 @@ def measure(seeds: int, quick: bool, folder: Path, path: Path | None) -> None:
     }
     Console().print(results["ratios"])
     if path is not None:
-        flags = "".join([" --quick" if quick else "", f" --seeds {seeds}" if seeds != 3 else ""])
+        flags = "".join([" --quick" if quick else "", f" --seeds {seeds}" if seeds != 4 else ""])
         origin = provenance(f"python -m benchmarks.prediction{flags}", drawn, time.perf_counter() - began)
         write_record(path, results, origin)
 
