@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -89,6 +89,7 @@ def run_chain(
     clamp: tuple[Bound, Bound] | None = None,
     fixed: Tensor | None = None,
     context: Tensor | None = None,
+    origin: Tensor | None = None,
     generator: torch.Generator | None = None,
     trace: int = 0,
     engine: Engine = "auto",
@@ -105,6 +106,7 @@ def run_chain(
             Where they are equal the coordinate stays at that value.
         fixed: boolean mask of fixed coordinates, see `Sampler`.
         context: context of the energy, see `Sampler`.
+        origin: `(B, *shape)` start of the chains before noise was added to it, for kernels that use it.
         generator: source of all noise, see `Sampler`.
         trace: interval of stored states, see `Sampler`.
         engine: how the steps are executed; see `ebm_control.samplers.engines`.
@@ -115,15 +117,15 @@ def run_chain(
     require_start(x, fixed, context, trace)
     with evaluation_mode(energy), torch.no_grad():
         parameters = parameters.to(device=x.device, dtype=x.dtype)
-        factor = _factor(scale, x)
-        target = _target(energy, x, context, fixed, clamp)
+        factor = preconditioner(scale, x)
+        target = replace(_target(energy, x, context, fixed, clamp), origin=origin)
         state, kept, info = execute(
             engine, kernel, target, x.detach().clone(), parameters, factor, generator, trace
         )
     return Chain(state["x"], state["energy"], kept, info)
 
 
-def _factor(scale: Tensor | tuple[float, ...] | None, x: Tensor) -> Tensor:
+def preconditioner(scale: Tensor | tuple[float, ...] | None, x: Tensor) -> Tensor:
     """The preconditioner, broadcast against `x`; 1 for None."""
     if scale is None:
         return torch.ones((), device=x.device, dtype=x.dtype)
@@ -151,7 +153,7 @@ def _target(
         # Equal bounds fix a coordinate, for example an action whose range has width 0.
         sound = bool(((low <= high) & (low < torch.inf) & (high > -torch.inf)).all())
         require(sound, "clamp", given=Shown(clamp), expected="(low, high) with low <= high")
-    return Target(energy, context, movable, low, high, differentiable)
+    return Target(energy, context, movable, low, high, differentiable=differentiable)
 
 
 class KernelSampler(ABC):
@@ -231,7 +233,8 @@ class KernelSampler(ABC):
         with evaluation_mode(energy, frozen=False), torch.enable_grad():
             target = _target(energy, x, context, fixed, self.clamp, differentiable=True)
             noise = (kernel.draw(x, generator) for _ in range(steps))
-            state, _, _ = loop(kernel, target, x, parameters[-steps:], _factor(self.scale, x), noise, 0)
+            scale = preconditioner(self.scale, x)
+            state, _, _ = loop(kernel, target, x, parameters[-steps:], scale, noise, 0)
         return state["x"]
 
 

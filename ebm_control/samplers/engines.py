@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ebm_control.checks import require, require_shape
 from ebm_control.energies.base import Energy
-from ebm_control.samplers.kernel import Info, Kernel, State, Target
+from ebm_control.samplers.kernel import Info, Kernel, Parts, State, Target
 
 Engine = Literal["auto", "eager", "compile", "graph"]
 Step = Callable[[Target, State, tuple[Tensor, ...], Tensor, Tensor], tuple[State, Info]]
@@ -94,7 +94,7 @@ def _compiled(kernel: Kernel, energy: Energy) -> Step:
 
     @torch.compile(fullgraph=True)
     def step(
-        given: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
+        given: Parts,
         state: State,
         noise: tuple[Tensor, ...],
         row: Tensor,
@@ -163,9 +163,9 @@ def _capture(
     static = [tensor.clone() for tensor in inputs]
     x, parameters, scale = static[:3]
     rest = iter(static[3:])
-    context, movable, low, high = (None if tensor is None else next(rest) for tensor in target.tensors)
+    context, movable, low, high, origin = (None if t is None else next(rest) for t in target.tensors)
     fixed_noise = [tuple(next(rest) for _ in step) for step in noise]
-    held = Target(target.energy, context, movable, low, high)
+    held = Target(target.energy, context, movable, low, high, origin)
 
     def run() -> Result:
         return loop(kernel, held, x, parameters, scale, iter(fixed_noise), trace)

@@ -13,6 +13,7 @@ from ebm_control.energies.base import Energy
 from ebm_control.energies.curvature import Quadratic
 
 State = dict[str, Tensor]  # "x" (B, *shape), "energy" (B,) and whatever else the kernel carries
+Parts = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]  # of a target
 Info = dict[str, Tensor]  # one value per chain (B,); the loop averages floats over chains and sums the rest
 
 
@@ -25,13 +26,14 @@ class Target:
     movable: Tensor | None = None  # boolean, broadcastable to x; True coordinates move; None: all do
     low: Tensor | None = None  # bounds on coordinates that are not fixed, broadcastable to x; both or neither
     high: Tensor | None = None
+    origin: Tensor | None = None  # of chains that start at noised samples: their start without the noise
     # Whether gradients keep their graph, to the energy's parameters and to the start of a chain.
     differentiable: bool = False
 
     @property
-    def tensors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    def tensors(self) -> Parts:
         """All tensors except those of the energy."""
-        return self.context, self.movable, self.low, self.high
+        return self.context, self.movable, self.low, self.high, self.origin
 
     def value(self, x: Tensor) -> Tensor:
         """Energies `(B,)`; `x` may hold r consecutive samples for each entry of the context."""
@@ -89,7 +91,7 @@ class Target:
         assert context is not None
         levels = level.to(context).expand(context.shape[0], 1)
         changed = torch.cat([context[:, :-1], levels], dim=1)
-        return Target(self.energy, changed, self.movable, self.low, self.high, self.differentiable)
+        return replace(self, context=changed)
 
     def mask(self, move: Tensor) -> Tensor:
         """`move` with 0 at fixed coordinates."""

@@ -14,9 +14,10 @@ from torch.overrides import TorchFunctionMode
 from ebm_control.checks import InputError
 from ebm_control.energies import Energy, GoalCost, TrajectoryLayout
 from ebm_control.images import Attack
-from ebm_control.samplers import CEM, HMC, MALA, MPPI, Annealed, Geometric, Langevin
+from ebm_control.samplers import CEM, HMC, MALA, MPPI, Annealed, Geometric, Langevin, ProbabilityFlow
 from ebm_control.samplers.chain import Sampler
 from ebm_control.samplers.engines import loop
+from ebm_control.samplers.flow import FlowKernel
 from ebm_control.samplers.kernel import Kernel, Target
 from ebm_control.samplers.langevin import LangevinKernel
 from ebm_control.samplers.metropolis import HMCKernel
@@ -172,6 +173,8 @@ KERNELS: dict[str, tuple[Kernel, int]] = {
     "cem": (CEMKernel(4, False, 2), 2),
     "mppi, wide": (MPPIKernel(4, False, 3, 0.5, colour=1.0, free=True), 2),
     "cem, wide": (CEMKernel(4, False, 2, colour=1.0, free=True), 2),
+    "flow": (FlowKernel("multistep", False), 8),
+    "noisy-heun": (FlowKernel("heun", True), 8),
 }
 
 
@@ -324,6 +327,7 @@ BOUNDED: dict[str, Any] = {
     "mppi": MPPI(steps=5, candidates=8),
     "cem": CEM(steps=5, candidates=8, elites=3),
     "annealed": Annealed((1.0, 0.5, 0.1), steps=1),
+    "flow": ProbabilityFlow((1.0, 0.5, 0.1)),
     "attack": Attack(1.0, steps=5, step_size=0.1),
     "attack-l2": Attack(1.0, steps=5, step_size=0.1, norm="l2", adaptive=True),
 }
@@ -338,7 +342,7 @@ def test_a_coordinate_whose_bounds_are_equal_stays_there_and_the_others_move(sam
     assert torch.equal(chain.x[:, 1], torch.full((6,), 0.3))
     assert (chain.x[:, [0, 2]] != x[:, [0, 2]]).all()
     assert chain.x.isfinite().all()
-    if not isinstance(sampler, Annealed | Attack):
+    if not isinstance(sampler, Annealed | Attack | ProbabilityFlow):
         further = replace(sampler, clamp=(low, high)).differentiable_step(
             noisy, x, generator=seeded(), steps=2
         )
@@ -354,7 +358,8 @@ def test_bounds_that_leave_nothing_between_them_are_refused(clamp: tuple[float, 
 
 @pytest.mark.parametrize("scale", [(1.0, torch.nan, 1.0), (1.0, torch.inf, 1.0), (0.0, 1.0, 1.0)])
 def test_scales_that_are_not_positive_and_finite_are_refused(scale: tuple[float, ...]) -> None:
-    for sampler in (Langevin(steps=1), MALA(steps=1), MPPI(steps=1), CEM(steps=1)):
+    once: list[Any] = [kind(steps=1) for kind in (Langevin, MALA, MPPI, CEM)]
+    for sampler in (*once, Annealed((1.0,)), ProbabilityFlow((1.0,))):
         with pytest.raises(InputError, match=r"^scale: expected positive numbers"):
             replace(sampler, scale=scale)(Conditioned(), normal(6, 3))
 
@@ -363,7 +368,13 @@ def test_scales_that_are_not_positive_and_finite_are_refused(scale: tuple[float,
 @pytest.mark.parametrize("given", ["ab", {}, [None] * 3, [["a"], ["b"]], torch.ones(3) + 1j])
 def test_scales_and_bounds_that_are_no_figures_are_refused(name: str, given: Any) -> None:
     value = (0.0, given) if name == "clamp" else given
-    for sampler in (Langevin(steps=1), Annealed((1.0, 0.5)), MPPI(steps=1), CEM(steps=1)):
+    for sampler in (
+        Langevin(steps=1),
+        Annealed((1.0, 0.5)),
+        ProbabilityFlow((1.0, 0.5)),
+        MPPI(steps=1),
+        CEM(steps=1),
+    ):
         with pytest.raises(InputError, match=rf"^{name}: expected") as caught:
             replace(sampler, **{name: value})(Conditioned(), normal(6, 3))
         assert "\n" not in str(caught.value)
