@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ebm_control.checks import require_shape
 from ebm_control.energies.base import Energy
-from ebm_control.energies.networks import outputs_and_gradient
+from ebm_control.energies.networks import energy_and_gradient
 
 
 class NetworkEnergy(Energy):
@@ -28,12 +28,15 @@ class NetworkEnergy(Energy):
 
     def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Energy `(B,)` and gradient `(B, D)`, written out for an `MLP`."""
-        outputs, gradient = outputs_and_gradient(self.network, self._inputs(x, context))
-        return outputs.squeeze(-1), gradient if context is None else gradient[:, : x.shape[1]]
+        if context is None and x.ndim == 2:
+            return energy_and_gradient(self.network, x)
+        energy, gradient = energy_and_gradient(self.network, self._inputs(x, context))
+        return energy, gradient[:, : x.shape[1]]
 
     @staticmethod
     def _inputs(x: Tensor, context: Tensor | None) -> Tensor:
-        require_shape("x", x, (None, None))
+        if x.ndim != 2:
+            require_shape("x", x, (None, None))
         if context is None:
             return x
         require_shape("context", context, (len(x), None))
