@@ -151,7 +151,7 @@ class Pass:
         # A cotangent of ones needs no product: each row is the last layer's weight.
         self.ones = self.row.expand(x.shape[0], -1).contiguous()
 
-    def __call__(self, x: Tensor, cotangent: Tensor | None) -> tuple[Tensor, Tensor]:
+    def __call__(self, x: Tensor, cotangent: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Outputs `(N, outputs)` of `x` `(N, inputs)`, and the gradient of their sum weighted by the cotangent.
 
         With a single output and no cotangent the outputs are `(N,)`.

@@ -219,11 +219,11 @@ class TransitionEnergy(SplitEnergy):
             gradient = torch.zeros_like(x)
             place = layout.states(gradient)[:, -1]
             if expected is None:
-                energy, slope = network(residual, None)
+                energy, slope = network(residual)
                 torch.mul(slope, per_unit, out=place)
                 return energy, gradient
             residual -= expected
-            energy, slope = network(residual.asinh(), None)
+            energy, slope = network(residual.asinh())
             torch.addcdiv(residual, slope, (residual.square() + 1).sqrt(), out=slope)
             torch.mul(slope, per_unit, out=place)
             return energy.add_(residual.square().sum(dim=1), alpha=0.5), gradient

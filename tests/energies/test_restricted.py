@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ebm_control.energies import MLP, Energy, FourierMLP, TrajectoryLayout, TransitionEnergy
+from ebm_control.energies import MLP, Energy, FourierMLP, NetworkEnergy, TrajectoryLayout, TransitionEnergy
 from ebm_control.samplers import Langevin
 from tests.energies.written_out import PLAIN, ROUND, Doubled, drawn, transition
 
@@ -110,3 +110,21 @@ def test_chains_are_those_of_the_whole_energy_also_after_weights_and_hooks_chang
     third = check()
     assert not torch.allclose(first, second)
     assert not torch.allclose(second, third)
+
+
+def test_flat_networks_are_restricted_to_themselves_unless_something_was_changed() -> None:
+    x = drawn(6, 5)
+    energy = NetworkEnergy(MLP(5, (8, 7))).double()
+    with torch.no_grad():
+        evaluate = energy.restricted(x, None)
+        assert evaluate is not None
+        for one, other in zip(evaluate(x + 1), Energy.value_and_gradient(energy, x + 1), strict=True):
+            torch.testing.assert_close(one, other)
+        first, second = evaluate(x), evaluate(x + 1)
+        assert not torch.equal(first[1], second[1])  # no shared memory
+        assert NetworkEnergy(MLP(5, ())).double().restricted(x, None) is not None
+        assert energy.restricted(x[:, :3], None, x[:, 3:]) is None
+        assert NetworkEnergy(MLP(5, (8,), 2)).double().restricted(x, None) is None
+        assert NetworkEnergy(nn.Sequential(nn.Linear(5, 1))).double().restricted(x, None) is None
+        energy.register_forward_hook(lambda module, given, outputs: 2 * outputs)
+        assert energy.restricted(x, None) is None
