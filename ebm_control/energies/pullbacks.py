@@ -147,7 +147,7 @@ class Pass:
             )
         ]
         self.single = weight.shape[0] == 1 and x.shape[0] > 0
-        self.row = self.weight.sum(dim=0)
+        self.row = self.weight[0] if weight.shape[0] == 1 else self.weight.sum(dim=0)
         # A cotangent of ones needs no product: each row is the last layer's weight.
         self.ones = self.row.expand(x.shape[0], -1).contiguous()
 
@@ -191,10 +191,12 @@ def pass_of(network: nn.Module, layers: Callable[[], list[Layer] | None], x: Ten
 
 @contextmanager
 def unchanging() -> Iterator[None]:
-    """Within the block this thread changes no weight, layer, hook or mode: what depends on them is found once."""
+    """Within the block this thread changes no weight, layer, hook or mode: what depends on them is found once.
+
+    A block within a block finds all of it again: an energy may run chains of others that it changes.
+    """
     before = kept.passes, kept.checked
-    if kept.passes is None:
-        kept.passes, kept.checked = {}, {}
+    kept.passes, kept.checked = {}, {}
     try:
         yield
     finally:

@@ -145,3 +145,21 @@ def test_annealed_chains_take_their_noise_level_as_a_number_or_a_tensor() -> Non
     eager = sampler(energy, x, generator=torch.Generator().manual_seed(1)).x
     compiled = Annealed((2.0, 0.5, 0.1), steps=2, engine="compile")
     torch.testing.assert_close(compiled(energy, x, generator=torch.Generator().manual_seed(1)).x, eager)
+
+
+def test_chains_within_a_chain_see_the_weights_of_their_time() -> None:
+    inner, x = network(), start()
+    sampler = Langevin(steps=2, noise=0.0)
+    seen: list[Tensor] = []
+
+    def outer(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            for parameter in inner.parameters():
+                parameter.mul_(1.1)
+        seen.append(sampler(inner, start()).x)
+        assert torch.equal(seen[-1], sampler(copy.deepcopy(inner), start()).x)
+        return x.square().sum(dim=1)
+
+    sampler(Function(outer), x)
+    assert len(seen) == 3
+    assert not torch.equal(seen[0], seen[1])
