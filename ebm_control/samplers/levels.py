@@ -70,8 +70,8 @@ class LevelSampler(KernelSampler):
         noise = self._start_noise() * torch.randn(
             x.shape, generator=generator, device=x.device, dtype=x.dtype
         )
-        if self.scale is not None:
-            noise = noise * preconditioner(self.scale, x)
+        factor = preconditioner(self.scale, x)
+        noise = noise if factor is None else noise * factor
         return x + (noise if fixed is None else noise.masked_fill(fixed.to(x.device), 0.0))
 
 
