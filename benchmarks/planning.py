@@ -19,7 +19,7 @@ from rich.table import Table
 
 from ebm_control.cli.demo import Demo
 from ebm_control.control import planner_for
-from ebm_control.control.planner import PRESETS
+from ebm_control.control.presets import PRESETS
 from ebm_control.data import collect_mujoco
 from ebm_control.energies import GoalCost
 from ebm_control.models import TrajectoryModel, fit_model

@@ -123,7 +123,10 @@ def contenders(model: TrajectoryModel) -> dict[str, Sampler]:
 
 def about(sampler: Sampler) -> dict[str, Any]:
     assert isinstance(sampler, Annealed | ProbabilityFlow)
-    return {"gradients": len(sampler.step_parameters()) + isinstance(sampler, Annealed), "levels": list(sampler.levels)}
+    return {
+        "gradients": len(sampler.step_parameters()) + isinstance(sampler, Annealed),
+        "levels": list(sampler.levels),
+    }
 
 
 def on_fork(
