@@ -21,6 +21,7 @@ from ebm_control.models.recorded import is_flat
 from ebm_control.models.trajectory import TrajectoryModel
 from ebm_control.planning.agent import MPCAgent
 from ebm_control.samplers.langevin import Langevin
+from ebm_control.samplers.second_order import GaussNewton
 from ebm_control.seeds import torch_generator
 
 GOAL_WEIGHT = 20.0  # weight of the distance to the goal, in normalised units
@@ -99,7 +100,7 @@ def _warn_if_flat(
     """Warn of a reward without a gradient, such as an indicator of success, if the sampler follows gradients."""
     default = "langevin" if isinstance(model, TrajectoryModel) else "cem"
     chosen = default if sampler is None else sampler
-    descends = chosen == "langevin" or isinstance(chosen, Langevin)
+    descends = chosen in ("langevin", "gauss-newton") or isinstance(chosen, Langevin | GaussNewton)
     if reward is not None and descends and is_flat(reward, model.recorded, model.normalizer):
         warnings.warn(
             "reward: its gradient is zero at all states tried, so plans by gradients are random; search without "
