@@ -164,9 +164,14 @@ def _predicts(energy: TransitionEnergy) -> bool:
 
 
 def second_order(model: Model) -> bool:
-    """Whether second-order steps suit the model: an energy that is nearly a sum of squares around a regression base."""
+    """Whether second-order steps suit the model: an energy that is nearly a sum of squares around a regression base.
+
+    Without actions they do not: the base then predicts one future, and their large weight would hold plans to it.
+    """
     energy = model.energy if isinstance(model, TrajectoryModel) else None
-    return isinstance(energy, TransitionEnergy) and isinstance(energy.base, RegressionBase)
+    if not isinstance(energy, TransitionEnergy):
+        return False
+    return energy.layout.act_dim > 0 and isinstance(energy.base, RegressionBase)
 
 
 def _of_baseline(

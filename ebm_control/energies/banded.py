@@ -173,11 +173,11 @@ class Solver(Protocol):
     """Solutions of `(C + diagonal) d = right`, in float64, for matrices `C` `(B, T*D, T*D)`.
 
     Attributes:
-        largest: greatest entry on the diagonal of `C`.
+        largest: `(B, 1, 1)` greatest entry on the diagonal of each `C`.
 
     """
 
-    largest: float
+    largest: Tensor
 
     def solve(self, diagonal: Tensor, right: Tensor) -> Tensor:
         """Solutions `(K, B, T, D)` for K diagonals and right-hand sides `(K, B, T, D)`; NaN if there is none."""
@@ -192,7 +192,7 @@ def solver_of(bands: Sequence[Tensor]) -> Solver:
 class _Blocks:
     def __init__(self, bands: Sequence[Tensor]) -> None:
         self._matrix = Banded.of([band.double() for band in bands])
-        self.largest = float(bands[0].diagonal(dim1=-2, dim2=-1).amax())
+        self.largest = bands[0].double().diagonal(dim1=-2, dim2=-1).amax(dim=(1, 2))[:, None, None]
 
     def solve(self, diagonal: Tensor, right: Tensor) -> Tensor:
         matrix = self._matrix
@@ -208,7 +208,7 @@ class _Lapack:
         flat = [band.reshape(batch, -1) for band in bands]
         entries = torch.cat([*flat, flat[0].new_zeros(batch, 1)], dim=1) if zero else torch.cat(flat, dim=1)
         self._stored: NDArray[np.float64] = entries.double().numpy()[:, index]
-        self.largest = float(self._stored[:, :, 0].max())
+        self.largest = torch.from_numpy(self._stored[:, :, 0].max(axis=1))[:, None, None]
 
     def solve(self, diagonal: Tensor, right: Tensor) -> Tensor:
         found = np.array(right.numpy(), order="C").reshape(-1, self._stored.shape[1], 1)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ebm_control.checks import is_sequence, require, require_number, shown
 from ebm_control.energies.curvature import Quadratic, add_bands, neighbour_curvature
-from ebm_control.energies.written_out import guarded, owns
-from ebm_control.tensors import ordinary_tensors, settled
+from ebm_control.energies.written_out import guarded, owns, unrecorded
+from ebm_control.tensors import ordinary_tensors, outside_inference_mode, settled
 
 
 class Energy(nn.Module, ABC):
@@ -43,6 +43,9 @@ class Energy(nn.Module, ABC):
         if "value_and_gradient" in vars(cls):
             written = guarded(vars(cls)["value_and_gradient"], Energy.value_and_gradient)
             cls.value_and_gradient = written  # type: ignore[assignment, method-assign]
+        for name in ("curvature", "quadratic"):
+            if name in vars(cls):
+                setattr(cls, name, unrecorded(vars(cls)[name], vars(Energy)[name]))
         for name in ("value_and_gradient", "curvature", "quadratic"):
             if not owns(cls, name):
                 setattr(cls, name, vars(Energy)[name])
@@ -72,6 +75,7 @@ class Energy(nn.Module, ABC):
             (gradient,) = torch.autograd.grad(energy, x, torch.ones_like(energy))
         return energy.detach(), gradient.detach()
 
+    @outside_inference_mode
     def quadratic(self, x: Tensor, context: Tensor | None = None) -> Quadratic:
         """Energy, exact gradient and positive semi-definite curvature at trajectories, for second-order samplers.
 
@@ -83,6 +87,7 @@ class Energy(nn.Module, ABC):
         energy, gradient = self.value_and_gradient(x, context)
         return Quadratic(energy, gradient, self.curvature(x, context))
 
+    @outside_inference_mode
     def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
         """Bands of a positive semi-definite approximation of the Hessian; see `Quadratic`.
 
@@ -92,7 +97,7 @@ class Energy(nn.Module, ABC):
         """
         if x.ndim == 3:
             return neighbour_curvature(lambda given: self(given, context), x)
-        one = x.reshape(len(x), 1, -1)
+        one = x.flatten(1).unsqueeze(1)
         return neighbour_curvature(lambda given: self(given.reshape(x.shape), context), one)
 
     def restricted(

@@ -101,6 +101,8 @@ def window_curvature(energy: Callable[[Tensor], Tensor], x: Tensor, window: int 
     """
     batch, length, dim = x.shape
     count, size = length - window + 1, window * dim
+    if count < 1 or batch == 0:
+        return (x.new_zeros(batch, length, dim, dim),)
     parts = x.detach().unfold(1, window, 1).transpose(2, 3).reshape(batch * count, window, dim)
     with torch.enable_grad():
         parts = parts.clone().requires_grad_()

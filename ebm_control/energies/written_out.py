@@ -41,21 +41,30 @@ def guarded(written: Method, automatic: Method) -> Method:
 
     @functools.wraps(written)
     def value_and_gradient(self: Any, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        energy, gradient = chosen(self, x, context)
+        return energy, gradient if gradient.dtype == x.dtype else gradient.to(x.dtype)
+
+    chosen = unrecorded(written, automatic)
+    return value_and_gradient
+
+
+def unrecorded(written: Callable[..., Any], automatic: Callable[..., Any]) -> Callable[..., Any]:
+    """Any such method by `written` or `automatic`, as in `guarded`, without a graph and in any mode of the caller."""
+
+    @functools.wraps(written)
+    def method(self: Any, x: Tensor, context: Tensor | None = None) -> Any:
         if id(self) in kept.checked:
-            energy, gradient = written(self, x, context)
-            return energy, gradient if gradient.dtype == x.dtype else gradient.to(x.dtype)
+            return written(self, x, context)
         if torch.is_inference_mode_enabled() or x.is_inference():
             with torch.inference_mode(False):
-                return value_and_gradient(self, settled(x), None if context is None else settled(context))
+                return method(self, settled(x), None if context is None else settled(context))
         if not plainly_called(self):
             return automatic(self, x, context)
         if torch.is_grad_enabled():
             with torch.no_grad():
-                energy, gradient = written(self, x, context)
-        else:
-            energy, gradient = written(self, x, context)
-            if kept.passes is not None:
-                kept.checked[id(self)] = self
-        return energy, gradient if gradient.dtype == x.dtype else gradient.to(x.dtype)
+                return written(self, x, context)
+        if kept.passes is not None:
+            kept.checked[id(self)] = self
+        return written(self, x, context)
 
-    return value_and_gradient
+    return method

@@ -93,6 +93,9 @@ class Planner:
         terms = [costs] if isinstance(costs, Energy) else list(costs or ())
         self.sampler, self.first = sampler, first or sampler
         self.horizon, self.layout, self.chains = horizon, layout, chains
+        if rollouts is not None:
+            given, wanted = rollouts.layout, f"dynamics of the planner's layout {layout}"
+            require(given == layout, "rollouts", given=given, expected=wanted)
         self.restarts, self.context, self.rollouts = restarts, context, rollouts
         self._aim(terms, goal_index, fix_goal=fix_goal)
         self._hold(steady, rate)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.curvature import Quadratic
 
@@ -91,6 +91,7 @@ class Target:
             expected="a first-order one for a differentiable step",
         )
         model = self.energy.quadratic(x, self.context)
+        require_shape("energy(x)", model.energy, (len(x),))
         return replace(model, gradient=self.mask(model.gradient))
 
     def unblocked(self, x: Tensor, gradient: Tensor) -> Tensor | None:
@@ -110,11 +111,18 @@ class Target:
         changed = torch.cat([context[:, :-1], levels], dim=1)
         return replace(self, context=changed, restricted=None)
 
+    @property
+    def loose(self) -> Tensor | None:
+        """Coordinates that can take more than one value: neither fixed nor between equal bounds; None for all."""
+        if self.low is None or self.high is None:
+            return self.movable
+        return self.low < self.high if self.movable is None else self.movable & (self.low < self.high)
+
     def mask(self, move: Tensor) -> Tensor:
         """`move` with 0 at fixed coordinates."""
         if self.branching and self.movable is not None:
             return torch.where(self.movable, move, 0.0)
-        return move if self.movable is None else torch.where(self.movable, move, torch.zeros_like(move))
+        return masked(move, self.movable)
 
     def clamped(self, x: Tensor) -> Tensor:
         """`x` within the bounds."""
@@ -207,6 +215,11 @@ def finite(state: State) -> Tensor:
     """`(B,)` True where a chain's energy and gradient are finite."""
     # A sum is finite if its terms are; this launches a third of the GPU kernels of `isfinite` and `all`.
     return (state["gradient"].flatten(1).sum(dim=1) + state["energy"]).abs() < torch.inf
+
+
+def masked(move: Tensor, movable: Tensor | None) -> Tensor:
+    """`move` where `movable` is True, else 0; None for everywhere."""
+    return move if movable is None else torch.where(movable, move, torch.zeros_like(move))
 
 
 def choose(accept: Tensor, new: State, old: State) -> State:

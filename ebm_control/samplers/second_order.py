@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from ebm_control.energies.banded import Banded, solver_of
 from ebm_control.energies.curvature import Quadratic
 from ebm_control.samplers.chain import Bound, KernelSampler
 from ebm_control.samplers.engines import Engine
-from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, norms
+from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, masked, norms
 
 # Dampings that each step tries, in units of that of the last step. The matrix is factorised for each, which costs less
 # than a curvature, so few steps are wasted.
@@ -94,7 +94,7 @@ class GaussNewtonKernel:
         self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
     ) -> tuple[State, Info]:
         """Solve for the step and take it where it lowers the energy."""
-        x = state["x"]
+        x = target.hold(state["x"], state["x"])  # a start may lie beyond a bound
         damping = state["damping"] if "damping" in state else row[0].expand(len(x))
         model = target.quadratic(x)
         gradient = torch.nan_to_num(model.gradient, 0.0, 0.0, 0.0)
@@ -135,8 +135,9 @@ class ManifoldKernel:
     """A proposal of simplified manifold MALA and its acceptance test."""
 
     def init(self, target: Target, x: Tensor) -> State:
-        """Energy, gradient and curvature at the start."""
-        return _state(x, target.quadratic(x))
+        """Energy, gradient and curvature at the start; non-finite gradients become 0, as in `HMCKernel`."""
+        model = target.quadratic(x)
+        return _state(x, replace(model, gradient=torch.nan_to_num(model.gradient, 0.0, 0.0, 0.0)))
 
     def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Normal noise for the proposal, uniform for the acceptance test."""
@@ -148,22 +149,25 @@ class ManifoldKernel:
     ) -> tuple[State, Info]:
         """Propose around the Gauss-Newton step, accept with the ratio of Metropolis and Hastings."""
         damping, eta, temperature = row.unbind(0)
-        x, free = state["x"], target.movable
+        x, free = state["x"], target.loose
         variance = temperature * eta * (2 - eta)
         here = _Proposal(_model(state), damping, scale, x, free)
-        mean = x - eta * target.mask(here.step(state["gradient"]))
-        kick = target.mask(here.spread(target.mask(noise[0])))
-        proposal = target.mask(mean + variance.sqrt() * kick - x) + x
+        mean = x - eta * masked(here.step(state["gradient"]), free)
+        kick = masked(here.spread(masked(noise[0], free)), free)
+        proposal = masked(mean + variance.sqrt() * kick - x, free) + x
         held = target.hold(proposal, x)
         new = _state(held, target.quadratic(held))
         there = _Proposal(_model(new), damping, scale, x, free)
-        back = held - eta * target.mask(there.step(new["gradient"]))
+        back = held - eta * masked(there.step(new["gradient"]), free)
         forward = here.log_determinant - here.squared(held - mean) / variance
         backward = there.log_determinant - there.squared(x - back) / variance
         log_ratio = (state["energy"] - new["energy"]) / temperature + 0.5 * (backward - forward)
         sound = new["energy"].isfinite() & new["gradient"].flatten(1).isfinite().all(dim=1)
         inside = (held == proposal).flatten(1).all(dim=1)
-        accept = sound & inside & ((noise[1].log() < log_ratio) | ~state["energy"].isfinite())
+        accept = inside & ((noise[1].log() < log_ratio) | ~state["energy"].isfinite())
+        if target.low is not None:  # a start beyond a bound is left at the first chance
+            accept |= (target.hold(x, x) != x).flatten(1).any(dim=1)
+        accept &= sound
         info = {
             "acceptance": accept.to(x.dtype),
             "gradient_norm": norms(state["gradient"]),
@@ -198,7 +202,8 @@ def _bounded_moves(
     solver, shape = solver_of(model.bands), model.bands[0].shape[:3]
 
     def wide(t: Tensor) -> Tensor:
-        return t.expand(*t.shape[: t.ndim - x.ndim], *x.shape).reshape(*t.shape[: t.ndim - x.ndim], *shape)
+        lead = t.shape[: max(t.ndim - x.ndim, 0)]
+        return t.expand(*lead, *x.shape).reshape(*lead, *shape)
 
     slope = wide(gradient.double())
     added = (dampings.reshape(*dampings.shape, *[1] * (x.ndim - 1)) / scale.square()).double()

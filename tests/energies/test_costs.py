@@ -285,3 +285,18 @@ def test_a_cost_keeps_its_figures_when_what_was_given_changes() -> None:
     cost = SpeedCost(PLANE, limit)
     limit += 5
     assert cost(X.float()) > 0
+
+
+def test_the_curvature_of_a_box_counts_each_point_inside_once():
+    """A point at depth u has 1 / u along its nearest side, shared by the two time steps that it lies between."""
+    box = BoxObstacle(torch.tensor([[[-1.0, -9.0], [1.0, 9.0]]]), (0, 1), between=1).double()
+    x = torch.tensor([[[-0.5, 0.0], [0.2, 1.0], [3.0, 0.0], [0.9, 0.0]]], dtype=torch.float64)
+    main, beside = box.curvature(x)
+    depth = torch.tensor(
+        [0.5, 0.85, 0.8, 0.1], dtype=torch.float64
+    )  # the middle of 1 and 2 is outside, and of 2 and 3
+    half = 0.25 / depth[1]
+    expected = torch.stack([1 / depth[0] + half, 1 / depth[2] + half, 0 * half, 1 / depth[3]])
+    torch.testing.assert_close(main[0, :, 0, 0], expected)
+    torch.testing.assert_close(beside[0, :, 0, 0], torch.stack([half, 0 * half, 0 * half]))
+    assert main[..., 1].abs().max() == 0
