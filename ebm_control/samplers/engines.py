@@ -55,9 +55,11 @@ def execute(
         )
         return _captured(kernel, target, x, parameters, factor, generator, trace)
     noise = _noise(kernel, x, generator, len(parameters))
-    if eager and x.is_cpu and getattr(kernel, "numbers", False):
-        numbers = [tuple(row) for row in parameters.tolist()]
+    if eager and x.is_cpu:
         with unchanging():
+            if not getattr(kernel, "numbers", False):
+                return loop(kernel, target, x, parameters.unbind(0), factor, noise, trace)
+            numbers = [tuple(row) for row in parameters.tolist()]
             restricted = target.energy.restricted(x, target.movable, target.context)
             target = replace(target, branching=True, restricted=restricted)
             return loop(kernel, target, x, numbers, 1.0 if scale is None else scale, noise, trace)

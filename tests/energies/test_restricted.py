@@ -89,7 +89,7 @@ def test_chains_are_those_of_the_whole_energy_also_after_weights_and_hooks_chang
     whole = Doubled(
         ROUND, energy.network, window=3, base=energy.base, displacement_scale=energy.displacement_scale
     )
-    sampler = Langevin(steps=10, step_size=0.01, scale=energy.row_scale())
+    sampler = Langevin(steps=10, step_size=0.01, scale=energy.coordinate_scale())
 
     def chain(energy: Energy) -> Tensor:
         return sampler(energy, x, fixed=~LAST, generator=torch.Generator().manual_seed(0)).x

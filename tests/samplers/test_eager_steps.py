@@ -47,10 +47,10 @@ def without_branches(
     scale = (
         torch.ones((), dtype=x.dtype) if sampler.scale is None else torch.tensor(sampler.scale, dtype=x.dtype)
     )
-    noise = iter([kernel.draw(x, generator) for _ in range(len(sampler.rows()))])
+    noise = iter([kernel.draw(x, generator) for _ in range(len(sampler.step_parameters()))])
     target = _target(energy, x, None, fixed, sampler.clamp)
     with torch.no_grad():
-        state, _, info = loop(kernel, target, x, sampler.rows().to(x.dtype).unbind(0), scale, noise, 0)
+        state, _, info = loop(kernel, target, x, sampler.step_parameters().to(x.dtype).unbind(0), scale, noise, 0)
     return {"x": state["x"], "energy": state["energy"], **info}
 
 
