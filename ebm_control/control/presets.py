@@ -83,7 +83,7 @@ PRESETS["reward"] = replace(
     PRESETS["online"],
     second_order=GaussNewton(2, damping=0.1),
     second_chains=4,
-    second_weight=1000.0,
+    second_weight=10_000.0,
     default="gauss-newton",
 )
 SAMPLERS = ("gauss-newton", *PRESETS["offline"].samplers)
