@@ -292,7 +292,9 @@ def test_the_curvature_of_a_box_counts_each_point_inside_once():
     box = BoxObstacle(torch.tensor([[[-1.0, -9.0], [1.0, 9.0]]]), (0, 1), between=1).double()
     x = torch.tensor([[[-0.5, 0.0], [0.2, 1.0], [3.0, 0.0], [0.9, 0.0]]], dtype=torch.float64)
     main, beside = box.curvature(x)
-    depth = torch.tensor([0.5, 0.85, 0.8, 0.1], dtype=torch.float64)  # the middle of 1 and 2 is outside, and of 2 and 3
+    depth = torch.tensor(
+        [0.5, 0.85, 0.8, 0.1], dtype=torch.float64
+    )  # the middle of 1 and 2 is outside, and of 2 and 3
     half = 0.25 / depth[1]
     expected = torch.stack([1 / depth[0] + half, 1 / depth[2] + half, 0 * half, 1 / depth[3]])
     torch.testing.assert_close(main[0, :, 0, 0], expected)
