@@ -15,7 +15,7 @@ from ebm_control.data import collect
 from ebm_control.energies import RewardCost, SmoothnessCost
 from ebm_control.models import ModelSettings, TrainSettings, fit_model
 from ebm_control.planning import RolledOut, evaluate
-from ebm_control.samplers import MPPI, Langevin
+from ebm_control.samplers import MPPI, GaussNewton, Langevin
 
 pytestmark = pytest.mark.slow
 
@@ -60,9 +60,11 @@ def particle():
     return fit_model(data, SMALL, progress=False), data
 
 
-def test_a_reward_is_planned_for_over_actions_within_their_bounds(model):
-    agent = make_agent(model, Mass(), reward=reward, horizon=6)
-    assert isinstance(agent.planner.energy, RolledOut)
+@pytest.mark.parametrize("sampler", [None, "gauss-newton", "langevin"])
+def test_a_reward_is_planned_for_within_the_bounds_of_actions(model, sampler):
+    agent = make_agent(model, Mass(), reward=reward, horizon=6, sampler=sampler)
+    assert isinstance(agent.planner.energy, RolledOut) == (sampler == "langevin"), "over actions alone"
+    assert isinstance(agent.planner.sampler, Langevin if sampler == "langevin" else GaussNewton)
     outcome = evaluate(agent, Mass, episodes=2)
     assert np.abs(outcome.actions).max() <= 0.2
     assert repr(outcome).startswith("Episodes(2: mean return -")
@@ -81,7 +83,10 @@ def test_goals_of_the_environment_are_found_and_reached(particle):
     agent = make_agent(model, "ebm/Particle-v0", horizon=8)
     assert agent.planner.goal_index == (0, 1)
     assert not isinstance(agent.planner.energy, RolledOut), "states and actions"
-    assert isinstance(agent.planner.sampler, Langevin)
+    assert isinstance(agent.planner.sampler, GaussNewton)
+    by_descent = make_agent(model, "ebm/Particle-v0", horizon=8, sampler="langevin")
+    assert isinstance(by_descent.planner.sampler, Langevin)
+    assert not isinstance(by_descent.planner.energy, RolledOut), "states and actions"
     assert make_agent(model, "ebm/Particle-v0", goal_index=(0, 1)).planner.goal_index == (0, 1)
 
 
@@ -158,6 +163,8 @@ def test_a_reward_without_a_gradient_is_warned_of_where_plans_follow_one(model):
     for given in (model, unrecorded):
         with pytest.warns(UserWarning, match="its gradient is zero .* sampler='cem'"):
             make_agent(given, Mass(), reward=sparse)
+        with pytest.warns(UserWarning, match="its gradient is zero"):
+            make_agent(given, Mass(), reward=sparse, sampler="gauss-newton")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make_agent(unrecorded, Mass(), reward=sparse, sampler="cem")

@@ -298,7 +298,7 @@ def test_initial_chains_of_another_shape_are_refused():
 def test_sampler_of_no_name_is_refused():
     with pytest.raises(
         InputError,
-        match=r"sampler: expected one of \['cem', 'langevin', 'mppi'\] or a sampler of plans, got 'hmc'",
+        match=r"sampler: expected one of \['cem', 'gauss-newton', 'langevin', 'mppi'\] or a sampler of plans, got",
     ):
         planner_for(particle_model(), goal_cost(), sampler="hmc")
 

@@ -10,7 +10,7 @@ from scipy.integrate import quad
 from torch import Tensor, nn
 
 from ebm_control.energies import MLP, Energy, TrajectoryLayout, TransitionEnergy
-from ebm_control.samplers import CEM, HMC, MALA, MPPI, Langevin, effective_sample_size
+from ebm_control.samplers import CEM, HMC, MALA, MPPI, GaussNewton, Langevin, effective_sample_size
 from ebm_control.samplers.chain import Sampler
 from tests.helpers import normal, seeded
 
@@ -27,6 +27,8 @@ SAMPLERS: dict[str, Sampler] = {
     "cem": CEM(steps=5, candidates=8, elites=3),
     "mppi-wide": MPPI(5, 8, elites=4, adapt=0.5, smooth=False, colour=1.0, free=True, clamp=(-4.0, 4.0)),
     "cem-wide": CEM(5, 8, elites=3, smooth=False, colour=1.0, free=True, clamp=(-4.0, 4.0)),
+    "second-order": GaussNewton(steps=5, temperature=1.0),
+    "second-order search": GaussNewton(steps=5),
 }
 """One of each kind, for what every sampler promises."""
 

@@ -13,8 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from ebm_control.checks import InputError
 from ebm_control.energies import Energy, GoalCost, TrajectoryLayout
-from ebm_control.images import Attack
-from ebm_control.samplers import CEM, HMC, MALA, MPPI, Annealed, Geometric, Langevin, ProbabilityFlow
+from ebm_control.samplers import CEM, HMC, MALA, MPPI, Annealed, GaussNewton, Geometric, Langevin, ProbabilityFlow
 from ebm_control.samplers.chain import Sampler
 from ebm_control.samplers.engines import loop
 from ebm_control.samplers.flow import FlowKernel
@@ -26,6 +25,8 @@ from tests.helpers import normal, seeded
 from tests.samplers.helpers import SAMPLERS, Conditioned, Function, quadratic, spectral_transition_energy
 
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+DRAWING = {name: sampler for name, sampler in SAMPLERS.items() if name != "second-order search"}
+every_drawing_sampler = pytest.mark.parametrize("sampler", DRAWING.values(), ids=DRAWING)
 
 
 @every_sampler
@@ -46,7 +47,7 @@ def test_mask_broadcasts_over_chains_and_coordinates(sampler: Sampler) -> None:
     assert (chain.x[:, 1:] != x[:, 1:]).all()
 
 
-@every_sampler
+@every_drawing_sampler
 def test_equal_seeds_give_equal_chains_and_other_seeds_others(sampler: Sampler) -> None:
     first, second, other = (
         sampler(Conditioned(), normal(6, 3), generator=seeded(seed)) for seed in (7, 7, 8)
@@ -56,7 +57,7 @@ def test_equal_seeds_give_equal_chains_and_other_seeds_others(sampler: Sampler) 
     assert not torch.equal(first.x, other.x)
 
 
-@every_sampler
+@every_drawing_sampler
 def test_consecutive_calls_draw_fresh_noise_from_one_generator(sampler: Sampler) -> None:
     source, x = seeded(), normal(6, 3)
     assert not torch.equal(
@@ -64,7 +65,7 @@ def test_consecutive_calls_draw_fresh_noise_from_one_generator(sampler: Sampler)
     )
 
 
-@every_sampler
+@every_drawing_sampler
 def test_global_random_state_is_untouched_with_and_without_a_generator(sampler: Sampler) -> None:
     before = torch.get_rng_state()
     sampler(Conditioned(), normal(6, 3), generator=seeded())
@@ -253,7 +254,11 @@ def test_generator_of_another_device_is_named() -> None:
         Langevin(steps=1)(Conditioned(), torch.empty(6, 3, device="meta"), generator=seeded())
 
 
-@pytest.mark.parametrize("sampler", [Langevin(steps=2), MALA(steps=2)], ids=["langevin", "mala"])
+@pytest.mark.parametrize(
+    "sampler",
+    [Langevin(steps=2), MALA(steps=2), GaussNewton(2), GaussNewton(2, temperature=1.0)],
+    ids=["langevin", "mala", "search", "second-order"],
+)
 def test_energy_of_the_wrong_shape_is_named(sampler: Sampler) -> None:
     column = Function(lambda x: x.square().sum(dim=1, keepdim=True))
     with pytest.raises(InputError, match=r"energy\(x\): expected shape \(6\), got shape \(6, 1\)"):
@@ -293,6 +298,19 @@ BAD_SETTINGS: dict[str, tuple[type, dict[str, Any], str]] = {
     "minimum": (CEM, {"minimum": 0.0}, "minimum: expected a number above 0 and at most 1"),
     "smoothing": (CEM, {"smoothing": 1.0}, "smoothing: expected a number from 0 to below 1, got 1"),
     "cem noise": (CEM, {"noise": -1.0}, "noise: expected a number above 0"),
+    "second-order steps": (GaussNewton, {"steps": -1}, "steps: expected a whole number of at least 0"),
+    "second-order temperature": (GaussNewton, {"temperature": -1.0}, "temperature: expected a number of"),
+    "second-order step size": (
+        GaussNewton,
+        {"step_size": 1.5},
+        "step_size: expected a number above 0 and at most 1, got 1.5",
+    ),
+    "damping": (GaussNewton, {"damping": 0.0}, "damping: expected a number above 0, got 0.0"),
+    "second-order engine": (
+        GaussNewton,
+        {"engine": "compile"},
+        "engine: expected 'auto' or 'eager' for second-order steps, got compile",
+    ),
     "geometric": (Geometric, {"start": 0.0, "end": 1.0}, "start: expected a number above 0"),
 }
 
@@ -318,84 +336,6 @@ def test_bad_settings_are_refused_when_made(kind: type, arguments: dict[str, Any
 def test_settings_that_do_not_fit_the_input_are_named(sampler: Sampler, message: str) -> None:
     with pytest.raises(InputError, match=message):
         sampler(Conditioned(), normal(6, 3))
-
-
-BOUNDED: dict[str, Any] = {
-    "overdamped": Langevin(steps=5, step_size=0.05),
-    "underdamped": Langevin(steps=5, step_size=0.05, friction=0.5),
-    "rms": Langevin(steps=5, step_size=0.05, adapt="rms"),
-    "mppi": MPPI(steps=5, candidates=8),
-    "cem": CEM(steps=5, candidates=8, elites=3),
-    "annealed": Annealed((1.0, 0.5, 0.1), steps=1),
-    "flow": ProbabilityFlow((1.0, 0.5, 0.1)),
-    "attack": Attack(1.0, steps=5, step_size=0.1),
-    "attack-l2": Attack(1.0, steps=5, step_size=0.1, norm="l2", adaptive=True),
-}
-
-
-@pytest.mark.parametrize("sampler", BOUNDED.values(), ids=BOUNDED)
-def test_a_coordinate_whose_bounds_are_equal_stays_there_and_the_others_move(sampler: Any) -> None:
-    low, high = torch.tensor([-2.0, 0.3, -2.0]), torch.tensor([2.0, 0.3, 2.0])
-    x = 0.1 * normal(6, 3, dtype=torch.float32)
-    noisy = Function(lambda x: (x - 1).square().sum(dim=1))
-    chain = replace(sampler, clamp=(low, high))(noisy, x, generator=seeded())
-    assert torch.equal(chain.x[:, 1], torch.full((6,), 0.3))
-    assert (chain.x[:, [0, 2]] != x[:, [0, 2]]).all()
-    assert chain.x.isfinite().all()
-    if not isinstance(sampler, Annealed | Attack | ProbabilityFlow):
-        further = replace(sampler, clamp=(low, high)).differentiable_step(
-            noisy, x, generator=seeded(), steps=2
-        )
-        assert torch.equal(further[:, 1], torch.full((6,), 0.3))
-
-
-@pytest.mark.parametrize("clamp", [(1.0, 0.0), (torch.nan, 1.0), (0.0, torch.nan), (torch.inf, torch.inf)])
-def test_bounds_that_leave_nothing_between_them_are_refused(clamp: tuple[float, float]) -> None:
-    for sampler in (Langevin(steps=1), MPPI(steps=1), CEM(steps=1)):
-        with pytest.raises(InputError, match=r"^clamp: expected \(low, high\) with low <= high"):
-            replace(sampler, clamp=clamp)(Conditioned(), normal(6, 3))
-
-
-@pytest.mark.parametrize("scale", [(1.0, torch.nan, 1.0), (1.0, torch.inf, 1.0), (0.0, 1.0, 1.0)])
-def test_scales_that_are_not_positive_and_finite_are_refused(scale: tuple[float, ...]) -> None:
-    once: list[Any] = [kind(steps=1) for kind in (Langevin, MALA, MPPI, CEM)]
-    for sampler in (*once, Annealed((1.0,)), ProbabilityFlow((1.0,))):
-        with pytest.raises(InputError, match=r"^scale: expected positive numbers"):
-            replace(sampler, scale=scale)(Conditioned(), normal(6, 3))
-
-
-@pytest.mark.parametrize("name", ["scale", "clamp"])
-@pytest.mark.parametrize("given", ["ab", {}, [None] * 3, [["a"], ["b"]], torch.ones(3) + 1j])
-def test_scales_and_bounds_that_are_no_figures_are_refused(name: str, given: Any) -> None:
-    value = (0.0, given) if name == "clamp" else given
-    for sampler in (
-        Langevin(steps=1),
-        Annealed((1.0, 0.5)),
-        ProbabilityFlow((1.0, 0.5)),
-        MPPI(steps=1),
-        CEM(steps=1),
-    ):
-        with pytest.raises(InputError, match=rf"^{name}: expected") as caught:
-            replace(sampler, **{name: value})(Conditioned(), normal(6, 3))
-        assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("clamp", [1.0, "ab", (0.0,), (0.0, 0.5, 1.0), {"low": 0.0, "high": 1.0}])
-def test_bounds_that_are_no_pair_are_refused(clamp: Any) -> None:
-    with pytest.raises(InputError, match=r"^clamp: expected"):
-        Langevin(steps=1, clamp=clamp)(Conditioned(), normal(6, 3))
-
-
-def test_scales_and_bounds_of_arrays_lists_and_tensors_are_the_same() -> None:
-    figures = np.array([0.5, 1.0, 2.0])
-    chains = [
-        Langevin(steps=3, scale=make(figures), clamp=(make(-figures), make(figures)))(
-            Conditioned(), normal(6, 3), generator=seeded()
-        ).x
-        for make in (tuple, np.asarray, torch.from_numpy)
-    ]
-    assert torch.equal(chains[0], chains[1])
-    assert torch.equal(chains[0], chains[2])
 
 
 def test_a_context_of_annealed_chains_has_an_axis_of_figures() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ebm_control.samplers import CEM, HMC, MALA, MPPI, Langevin
+from ebm_control.samplers import CEM, HMC, MALA, MPPI, GaussNewton, Langevin
 from tests.helpers import normal, seeded
 from tests.samplers.helpers import Function, quadratic, walled
 
@@ -20,6 +20,7 @@ CHAINS = {
     "rms": Langevin(steps=200, step_size=0.05, adapt="rms"),
     "mala": MALA(steps=200, step_size=0.1),
     "hmc": HMC(steps=200, step_size=0.3, leapfrog=3),
+    "second-order": GaussNewton(steps=200, temperature=1.0, step_size=0.2),
 }
 SEARCHES = {
     "mppi": MPPI(steps=30, candidates=128),

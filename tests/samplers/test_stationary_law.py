@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ebm_control.samplers import HMC, MALA, Langevin
+from ebm_control.samplers import HMC, MALA, GaussNewton, Langevin
 from ebm_control.samplers.chain import Sampler
 from tests.helpers import normal, seeded
 from tests.samplers.helpers import (
@@ -74,10 +74,12 @@ def test_langevin_follows_the_discretised_gaussian_at_any_friction_temperature_a
         MALA(steps=330, step_size=0.3, temperature=2.5, scale=SCALE),
         HMC(steps=230, step_size=0.35, leapfrog=3),
         HMC(steps=230, step_size=0.4, leapfrog=3, temperature=2.5, scale=SCALE),
+        GaussNewton(steps=230, temperature=1.0),
+        GaussNewton(steps=230, temperature=2.5, step_size=0.8, damping=0.5, scale=SCALE),
     ],
-    ids=["mala", "mala-scaled-hot", "hmc", "hmc-scaled-hot"],
+    ids=["mala", "mala-scaled-hot", "hmc", "hmc-scaled-hot", "second-order", "second-order-scaled-hot"],
 )
-def test_metropolis_samplers_follow_the_exact_gaussian(sampler: MALA | HMC) -> None:
+def test_metropolis_samplers_follow_the_exact_gaussian(sampler: MALA | HMC | GaussNewton) -> None:
     assert gaussian_z(sampler, exact(sampler.temperature)) < THRESHOLD
 
 
@@ -88,8 +90,12 @@ def test_langevin_follows_the_discretised_law_of_a_double_well() -> None:
 
 @pytest.mark.parametrize(
     "sampler",
-    [MALA(steps=500, step_size=0.08), HMC(steps=300, step_size=0.3, leapfrog=3)],
-    ids=["mala", "hmc"],
+    [
+        MALA(steps=500, step_size=0.08),
+        HMC(steps=300, step_size=0.3, leapfrog=3),
+        GaussNewton(steps=400, temperature=1.0, damping=1.0),
+    ],
+    ids=["mala", "hmc", "second-order"],
 )
 def test_metropolis_samplers_follow_the_exact_law_of_a_double_well(sampler: Sampler) -> None:
     assert well_z(sampler, exact_well_moments(HEIGHT)) < THRESHOLD
