@@ -67,8 +67,9 @@ QUICK = Size(
     compiled=(REACHER.name,),
     compiled_batches=False,
     first_order_returns=False,
+    starts=16,
     transitions=5000,
-    settings=TrainSettings(ModelSettings(hidden=(32, 32)), updates=5, base_updates=400),
+    settings=TrainSettings(ModelSettings(hidden=(32, 32)), updates=2, base_updates=400),
     pendulum_transitions=0,
 )
 
