@@ -39,7 +39,7 @@ class Size:
 
     seeds: int = 3
     rounds: int = 300
-    batch_rounds: int = 60
+    batch_rounds: int = 50
     warm_up: int = 50
     episodes: int = 10
     arm_episodes: int = 10
