@@ -49,6 +49,10 @@ def default_agent(problem: Problem, model: Any, horizon: int | None = None, seed
 
 def first_order_agent(problem: Problem, trained: Trained, engine: Engine, seed: int = 0) -> MPCAgent:
     """Langevin descent over states and actions by automatic differentiation."""
+    if engine == "compile":
+        # As in a new process: otherwise the compiler makes the shapes of a second problem symbolic, and gives up after
+        # eight problems.
+        torch.compiler.reset()
     settings = FIRST_ORDER[problem.name] | {"horizon": HORIZONS[problem.name]}
     agent = energy_method(problem, trained, engine=engine, seed=seed, **settings).agent
     planner: Any = agent.planner

@@ -39,7 +39,7 @@ class Size:
 
     seeds: int = 3
     rounds: int = 300
-    batch_rounds: int = 60
+    batch_rounds: int = 50
     warm_up: int = 50
     episodes: int = 10
     arm_episodes: int = 10
@@ -67,8 +67,9 @@ QUICK = Size(
     compiled=(REACHER.name,),
     compiled_batches=False,
     first_order_returns=False,
+    starts=16,
     transitions=5000,
-    settings=TrainSettings(ModelSettings(hidden=(32, 32)), updates=5, base_updates=400),
+    settings=TrainSettings(ModelSettings(hidden=(32, 32)), updates=2, base_updates=400),
     pendulum_transitions=0,
 )
 

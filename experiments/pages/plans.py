@@ -21,7 +21,7 @@ RATIOS = {
     "arm7_p50_to_compiled": "Arm7, one start: time to compiled first-order plans, median",
     "arm7_success": "Arm7: success",
     "arm7_return": "Arm7: mean return",
-    "batch64_rate_to_first_order": "Reacher, 64 starts: plans a second to first-order plans",
+    "batch64_rate_to_first_order": "Reacher, many starts: plans a second to first-order plans",
     "horizon_80_to_10": "Reacher: time at horizon 80 to horizon 10",
     "pendulum_mean": "Pendulum-v1: mean return",
     "pendulum_worst": "Pendulum-v1: worst return",
