@@ -46,7 +46,10 @@ def test_a_coordinate_whose_bounds_are_equal_stays_there_and_the_others_move(sam
         assert torch.equal(further[:, 1], torch.full((6,), 0.3))
 
 
-@pytest.mark.parametrize("sampler", [s for s in BOUNDED.values() if not isinstance(s, Annealed | Attack | ProbabilityFlow)])
+SEARCHED = [s for s in BOUNDED.values() if not isinstance(s, Annealed | Attack | ProbabilityFlow)]
+
+
+@pytest.mark.parametrize("sampler", SEARCHED)
 def test_chains_that_start_beyond_a_bound_end_within(sampler: Any) -> None:
     """Even where the energy falls outwards."""
     downhill = Function(lambda x: 0.05 * (x + 9).square().sum(dim=1))
@@ -86,7 +89,11 @@ def test_scales_that_are_not_positive_and_finite_are_refused(scale: tuple[float,
 def test_scales_and_bounds_that_are_no_figures_are_refused(name: str, given: Any) -> None:
     value = (0.0, given) if name == "clamp" else given
     for sampler in (
-        Langevin(steps=1), Annealed((1.0, 0.5)), ProbabilityFlow((1.0, 0.5)), MPPI(steps=1), CEM(steps=1),
+        Langevin(steps=1),
+        Annealed((1.0, 0.5)),
+        ProbabilityFlow((1.0, 0.5)),
+        MPPI(steps=1),
+        CEM(steps=1),
     ):
         with pytest.raises(InputError, match=rf"^{name}: expected") as caught:
             replace(sampler, **{name: value})(Conditioned(), normal(6, 3))

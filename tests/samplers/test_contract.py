@@ -13,7 +13,16 @@ from torch.overrides import TorchFunctionMode
 
 from ebm_control.checks import InputError
 from ebm_control.energies import Energy, GoalCost, TrajectoryLayout
-from ebm_control.samplers import CEM, HMC, MALA, MPPI, Annealed, GaussNewton, Geometric, Langevin, ProbabilityFlow
+from ebm_control.samplers import (
+    CEM,
+    HMC,
+    MALA,
+    MPPI,
+    Annealed,
+    GaussNewton,
+    Geometric,
+    Langevin,
+)
 from ebm_control.samplers.chain import Sampler
 from ebm_control.samplers.engines import loop
 from ebm_control.samplers.flow import FlowKernel

@@ -50,7 +50,9 @@ def without_branches(
     noise = iter([kernel.draw(x, generator) for _ in range(len(sampler.step_parameters()))])
     target = _target(energy, x, None, fixed, sampler.clamp)
     with torch.no_grad():
-        state, _, info = loop(kernel, target, x, sampler.step_parameters().to(x.dtype).unbind(0), scale, noise, 0)
+        state, _, info = loop(
+            kernel, target, x, sampler.step_parameters().to(x.dtype).unbind(0), scale, noise, 0
+        )
     return {"x": state["x"], "energy": state["energy"], **info}
 
 
