@@ -219,6 +219,14 @@ def test_samplers_follow_the_energy_and_leave_what_is_fixed():
     x = scope["chain"].x
     assert (x[:, 0] == 0).all()
     assert x[:, 1].std() == pytest.approx(1, abs=0.1)
+    spring, zeros = scope["energy"], torch.zeros(4, 10, 2)
+    for found, expected in zip(spring.curvature(zeros), scope["same"], strict=True):
+        torch.testing.assert_close(found, expected)
+    for found, expected in zip(
+        spring.value_and_gradient(zeros), ebm.Energy.value_and_gradient(spring, zeros), strict=True
+    ):
+        torch.testing.assert_close(found, expected)
+    assert ebm.samplers.GaussNewton(4)(spring, zeros, fixed=scope["start"]).energy.max() < 1e-3
 
 
 @runs("reference/environments.md")
