@@ -146,7 +146,7 @@ def _of_energy(
     }
     if isinstance(sampler, GaussNewton):
         require(not shooting, "shooting", given=True, expected="False with second-order steps")
-        given["first"] = replace(settled, steps=max(8, 4 * sampler.steps))
+        given["first"] = replace(settled, steps=max(16, 4 * sampler.steps))
         given["restarts"] = 1 - 1 / given["chains"]  # one warm chain: those beside it look for other basins
         given["rollouts"] = ExpectedDynamics(energy, context) if _predicts(energy) else None
     return Planner(

@@ -119,7 +119,7 @@ class Factor:
     def of(cls, main: Tensor, below: Tensor | None) -> Factor:
         """Factor of the matrices with blocks `main` `(..., blocks, n, n)` and `below` `(..., blocks-1, n, n)`."""
         if below is None:
-            return cls((torch.linalg.cholesky_ex(main.squeeze(-3))[0],), ())
+            return cls((_cholesky(main.squeeze(-3)),), ())
         factors: list[Tensor] = []
         lower: list[Tensor] = []
         for b, block in enumerate(main.unbind(-3)):
@@ -128,7 +128,7 @@ class Factor:
                 beside = below[..., b - 1, :, :].expand(*upper.shape[:-2], -1, -1)
                 lower.append(torch.linalg.solve_triangular(upper, beside, upper=True, left=False))
                 block = block - lower[-1] @ lower[-1].mT
-            factors.append(torch.linalg.cholesky_ex(block)[0])
+            factors.append(_cholesky(block))
         return cls(tuple(factors), tuple(lower))
 
     def solve(self, right: Tensor) -> Tensor:
@@ -167,6 +167,12 @@ class Factor:
             part = parts[b] if not found else parts[b] - self.below[b].mT @ found[-1]
             found.append(torch.linalg.solve_triangular(self.diagonal[b].mT, part, upper=True))
         return torch.stack(found[::-1], dim=-3).squeeze(-1)
+
+
+def _cholesky(matrix: Tensor) -> Tensor:
+    """Cholesky factors, NaN for matrices that are not positive definite."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    return torch.where(failed[..., None, None] > 0, torch.nan, factor)
 
 
 class Solver(Protocol):

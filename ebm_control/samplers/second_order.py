@@ -18,7 +18,7 @@ from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, mas
 # than a curvature, so few steps are wasted.
 _TRIED = (0.1, 3.0)
 _STIFF = 1e8  # stiffness of a coordinate that is held, in units of the largest curvature
-_ROUNDS = 3  # solutions of a step while coordinates reach their bounds
+_ROUNDS = 5  # solutions of a step while coordinates reach their bounds
 _GROWN = 30.0  # factor of the damping after a step of which no damping lowered the energy
 _LEAST, _GREATEST = 1e-8, 1e12  # range of the damping
 
