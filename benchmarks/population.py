@@ -29,7 +29,8 @@ from benchmarks.searches import Problem, Search, peers
 from ebm_control import fit
 from ebm_control.baselines import Baseline, BaselineSettings
 from ebm_control.checks import require_number
-from ebm_control.control.planner import PRESETS, action_bounds
+from ebm_control.control.planner import action_bounds
+from ebm_control.control.presets import PRESETS
 from ebm_control.data import Normalizer, collect
 from ebm_control.energies import Energy, TrajectoryLayout
 from ebm_control.planning.shooting import RolledOut

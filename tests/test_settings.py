@@ -18,7 +18,18 @@ from ebm_control.continual.methods import LearnerSettings
 from ebm_control.images import Attack, AutoencoderSettings
 from ebm_control.models import ImageModelSettings, ImageTrainSettings, ModelSettings, TrainSettings
 from ebm_control.online import OnlineSettings
-from ebm_control.samplers import CEM, HMC, MALA, MPPI, Annealed, Cosine, Geometric, Langevin, Linear
+from ebm_control.samplers import (
+    CEM,
+    HMC,
+    MALA,
+    MPPI,
+    Annealed,
+    Cosine,
+    Geometric,
+    Langevin,
+    Linear,
+    ProbabilityFlow,
+)
 from ebm_control.training import Classified, ContrastiveDivergence, Guard, InfoNCE, LogSumExp, Softplus
 from ebm_control.training.objectives.kl import ImprovedContrastiveDivergence
 from ebm_control.training.objectives.score_matching import DenoisingScoreMatching
@@ -40,6 +51,7 @@ CLASSES: dict[type, dict[str, Any]] = {
     MPPI: {},
     CEM: {},
     Annealed: {"levels": (1.0, 0.1)},
+    ProbabilityFlow: {"levels": (1.0, 0.1)},
     Attack: {"radius": 0.1},
     Linear: {"start": 1.0, "end": 2.0},
     Cosine: {"start": 1.0, "end": 2.0},
@@ -69,7 +81,7 @@ ZERO = {
     (Langevin, "steps"), (Langevin, "noise"), (Langevin, "temperature"),
     (MALA, "steps"), (HMC, "steps"), (MPPI, "steps"), (CEM, "steps"), (CEM, "smoothing"),
     (MPPI, "adapt"), (MPPI, "colour"), (CEM, "colour"),
-    (Annealed, "steps"), (Annealed, "temperature"),
+    (Annealed, "steps"), (Annealed, "temperature"), (ProbabilityFlow, "eta"),
     (Linear, "start"), (Linear, "end"), (Cosine, "start"), (Cosine, "end"),
     (ContrastiveDivergence, "energy_l2"), (Softplus, "energy_l2"), (LogSumExp, "energy_l2"),
     (InfoNCE, "energy_l2"), (InfoNCE, "proposals"),
@@ -181,6 +193,8 @@ def test_flags_are_true_or_false(kind: type, name: str) -> None:
         (Langevin, "noise", (Linear(0.1, -0.1),)),
         (Langevin, "temperature", (lambda done: math.inf,)),
         (Annealed, "levels", ((), (0.1, 1.0), (1.0, 1.0), (math.nan,), (math.inf, 1.0), (1.0, 0.0))),
+        (ProbabilityFlow, "levels", ((), (0.1, 1.0), (math.nan,))),
+        (ProbabilityFlow, "eta", (1.1,)),
         (DenoisingScoreMatching, "low", (10.0, 11.0)),
         (DenoisingScoreMatching, "scale", (torch.tensor([1.0, math.nan]), torch.zeros(2))),
     ],

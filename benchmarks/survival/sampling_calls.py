@@ -16,7 +16,7 @@ from ebm_control.control import planner_for
 from ebm_control.energies import BoundCost, BoxObstacle, GoalCost, SmoothnessCost, SpeedCost
 from ebm_control.energies.base import Energy
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.samplers import CEM, HMC, MALA, MPPI, Annealed, Langevin, noise_levels
+from ebm_control.samplers import CEM, HMC, MALA, MPPI, Annealed, Langevin, ProbabilityFlow, noise_levels
 
 Given = Mapping[str, Any]
 LAYOUT = TrajectoryLayout(3, 2)
@@ -152,6 +152,12 @@ SAMPLERS = (
         lambda **given: Annealed(**given),
         {"levels": "array", "steps": "count", "rate": "number", "temperature": "number"},
         lambda: {"levels": np.array([1.0, 0.5]), "steps": 1, "rate": 0.3, "temperature": 1.0},
+    ),
+    Call(
+        "ProbabilityFlow",
+        lambda **given: ProbabilityFlow(**given),
+        {"levels": "array", "eta": "number", "std": "number"},
+        lambda: {"levels": np.array([1.0, 0.5]), "eta": 0.5, "std": 1.0},
     ),
     Call(
         "noise_levels",

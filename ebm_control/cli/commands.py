@@ -161,14 +161,16 @@ class Predict:
     """Sampled futures per history."""
     temperature: float = 1.0
     """1 samples the model, 0 searches for the most likely future."""
-    langevin_steps: int = 30
-    """Langevin steps of each chain."""
+    langevin_steps: int | None = None
+    """Steps of each chain; default: 30, or the noise levels that suit an energy of loss "dsm"."""
     seed: int = 0
     """Seed of histories and noise."""
 
     def run(self) -> dict[str, Any]:
         """Predict and plot; returns the summary with the errors."""
-        require_counts(self, "horizon", "windows", "samples", "langevin_steps")
+        require_counts(self, "horizon", "windows", "samples")
+        if self.langevin_steps is not None:
+            require_counts(self, "langevin_steps")
         require_numbers(self, "temperature")
         require_seed("seed", self.seed)
         model, buffer = TrajectoryModel.load(self.checkpoint), load_data(self.data)

@@ -35,7 +35,7 @@ EPISODE = 50  # steps
 
 @dataclass
 class Demo:
-    """Reacher, end to end: collect, train, predict, plan with Langevin and MPPI, compare with the oracle."""
+    """Reacher, end to end: collect, train, predict, plan with several samplers, compare with the oracle."""
 
     out: Path = Path("runs/demo")
     """Run folder."""
@@ -137,17 +137,17 @@ class Demo:
 
     def _plan(self, model: TrajectoryModel, folder: RunFolder) -> dict[str, Any]:
         agents = {
-            "langevin": lambda: self._agent(model, "langevin"),
+            "gauss_newton": lambda: self._agent(model, "gauss-newton"),
             "langevin_actions": lambda: self._agent(model, "langevin", shooting=True),
             "mppi_actions": lambda: self._agent(model, "mppi", shooting=True),
         }
-        fixed = self._drive(agents["langevin"](), self.episodes, "fixed goal")
-        random = self._drive(agents["langevin"](), self.episodes, "random goals", goal="random")
+        fixed = self._drive(agents["gauss_newton"](), self.episodes, "fixed goal")
+        random = self._drive(agents["gauss_newton"](), self.episodes, "random goals", goal="random")
         others = {
             name: _figures(self._drive(agents[name](), self.mppi_episodes, name))
             for name in ("langevin_actions", "mppi_actions")
         }
-        single = self._show(agents["langevin"](), model, folder)
+        single = self._show(agents["gauss_newton"](), model, folder)
         oracle = [_oracle(o, GOAL) for o in fixed.observations[0]]
         rng = np.random.default_rng(self.seed)
         plan = _figures(fixed) | {
@@ -242,12 +242,12 @@ def _table(summary: dict[str, Any]) -> Table:
     table.add_row("prediction RMSE, 20 steps", f"{predicted['rmse_20']:.2g}")
     table.add_row("random actions, fixed goal", f"{plan['random_return']:.1f}")
     table.add_row("oracle, fixed goal", f"{plan['oracle_return']:.2f}")
-    table.add_row("Langevin, fixed goal", planned(plan))
-    table.add_row("Langevin, random goals", planned(goals))
+    table.add_row("second order, fixed goal", planned(plan))
+    table.add_row("second order, random goals", planned(goals))
     table.add_row("Langevin over actions, fixed goal", planned(by["langevin_actions"]))
     table.add_row("MPPI over actions, fixed goal", planned(by["mppi_actions"]))
     table.add_row(
         "plan time, one start",
-        f"p50 {plan['seconds_p50'] * 1e3:.0f} ms, p95 {plan['seconds_p95'] * 1e3:.0f} ms",
+        f"p50 {plan['seconds_p50'] * 1e3:.1f} ms, p95 {plan['seconds_p95'] * 1e3:.1f} ms",
     )
     return table

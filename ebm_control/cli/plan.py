@@ -60,8 +60,8 @@ class Plan(GoalSettings, EnvironmentSettings):
     """Run folder: figures and summary."""
     episodes: int = 10
     """Number of episodes, run in parallel."""
-    sampler: Literal["langevin", "mppi", "cem"] = "langevin"
-    """Sampler that minimises the energy."""
+    sampler: Literal["gauss-newton", "langevin", "mppi", "cem"] | None = None
+    """Sampler that minimises the energy; by default second-order steps where the energy has a regression base."""
     horizon: int = 15
     """Planning horizon in steps."""
     reward: Literal["goal", "learned"] = "goal"

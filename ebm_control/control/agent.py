@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ebm_control.baselines import Baseline
 from ebm_control.checks import InputError, require, shown
-from ebm_control.control.planner import Model, PlanSampler, planner_for, second_order
+from ebm_control.control.planner import Model, planner_for, second_order
+from ebm_control.control.presets import PlanSampler
 from ebm_control.data.environments import action_box, make_env, observation_box
 from ebm_control.data.goals import goal_coordinates, goal_space, require_goal_coordinates
 from ebm_control.energies.base import Energy
@@ -21,6 +22,7 @@ from ebm_control.models.recorded import is_flat
 from ebm_control.models.trajectory import TrajectoryModel
 from ebm_control.planning.agent import MPCAgent
 from ebm_control.samplers.langevin import Langevin
+from ebm_control.samplers.population import CEM, MPPI
 from ebm_control.samplers.second_order import GaussNewton
 from ebm_control.seeds import torch_generator
 
@@ -54,7 +56,7 @@ def make_agent(
         cost: alternative: an energy of normalised trajectories, e.g. `20 * GoalCost(model.layout, (0, 1)) + obstacle`.
         goal_index: observation coordinates of the environment's goal; None detects them.
         horizon: steps ahead.
-        sampler: "langevin", "mppi", "cem" or one of your own; see `planner_for`.
+        sampler: "gauss-newton", "langevin", "mppi", "cem" or one of your own; see `planner_for`.
         shooting: plan over actions only; None for True with a reward and "langevin", otherwise see `planner_for`.
         weight: weight of the energy relative to the cost; see `planner_for`.
         chains: chains per problem; see `planner_for`.
@@ -78,6 +80,7 @@ def make_agent(
     # energy at a weight that such a sampler can handle.
     first_order = sampler == "langevin" or (sampler is None and not second_order(model))
     over_actions = reward is not None and first_order
+    searched = sampler in ("mppi", "cem") or isinstance(sampler, MPPI | CEM)
     device = (model.dynamics if isinstance(model, Baseline) else model.energy).displacement_scale.device
     found = planner_for(
         model,
@@ -89,7 +92,7 @@ def make_agent(
         shooting=over_actions if shooting is None and over_actions else shooting,
         weight=weight,
         generator=torch_generator(seed, device),
-        preset="online" if over_actions else "offline",
+        preset="offline" if reward is None or searched else "reward",
     )
     return MPCAgent(found, model.normalizer, box, replan_every=replan_every, device=device, seed=seed)
 
@@ -98,9 +101,9 @@ def _warn_if_flat(
     model: Model, reward: Callable[[Tensor, Tensor, Tensor], Tensor] | None, sampler: PlanSampler | str | None
 ) -> None:
     """Warn of a reward without a gradient, such as an indicator of success, if the sampler follows gradients."""
-    default = "langevin" if isinstance(model, TrajectoryModel) else "cem"
+    default = "gauss-newton" if isinstance(model, TrajectoryModel) else "cem"
     chosen = default if sampler is None else sampler
-    descends = chosen in ("langevin", "gauss-newton") or isinstance(chosen, Langevin | GaussNewton)
+    descends = chosen in ("gauss-newton", "langevin") or isinstance(chosen, GaussNewton | Langevin)
     if reward is not None and descends and is_flat(reward, model.recorded, model.normalizer):
         warnings.warn(
             "reward: its gradient is zero at all states tried, so plans by gradients are random; search without "

@@ -13,8 +13,8 @@ in reward cannot pay for a violation of the dynamics.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ebm_control.baselines import Baseline, Ensemble, TrajectorySampling
 from ebm_control.checks import InputError, require, require_flag, require_number, shown
+from ebm_control.control.presets import PRESETS, SAMPLERS, PlanSampler, Preset
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.energies.base import Energy
 from ebm_control.energies.base_measure import RegressionBase
@@ -34,69 +35,9 @@ from ebm_control.planning.shooting import Dynamics, ExpectedDynamics
 from ebm_control.planning.stiffness import tempered
 from ebm_control.samplers.langevin import Langevin
 from ebm_control.samplers.population import CEM, MPPI
-from ebm_control.samplers.schedules import Linear
 from ebm_control.samplers.second_order import GaussNewton
 
 Model = TrajectoryModel | Baseline
-PlanSampler = Langevin | MPPI | CEM | GaussNewton
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Tested planner settings.
-
-    Attributes:
-        samplers: samplers by name.
-        over_actions: the sampler "langevin" for an energy with plans over actions only.
-        chains: chains per problem with first-order samplers: of an energy and of a baseline.
-        weight: weight of an energy relative to the costs with first-order samplers.
-
-    """
-
-    samplers: Mapping[str, PlanSampler]
-    over_actions: PlanSampler
-    chains: tuple[int, int]
-    weight: float
-
-
-# RMS-preconditioned descent: a plan is a mode, not a sample; step sizes decrease so that it converges.
-_DESCENT = Langevin(80, Linear(0.1, 0.01), noise=0.0, adapt="rms")
-_SHORT_DESCENT = Langevin(20, Linear(0.2, 0.01), noise=0.0, adapt="rms")
-_SECOND_ORDER = GaussNewton(2, damping=0.1)
-SECOND_ORDER_CHAINS = 4  # the warm plan, one that holds still, and rollouts of random actions
-SECOND_ORDER_WEIGHT = 100.0
-
-# Better than clamped white noise where the best actions lie at their bounds, and on Reacher. Wider noise is better for
-# the former but not exact enough for the latter.
-_MPPI = MPPI(8, 128, noise=1.0, temperature=0.2, elites=12, adapt=0.5, smooth=False, colour=1.0, free=True)
-
-PRESETS = {
-    "offline": Preset(
-        {
-            "gauss-newton": _SECOND_ORDER,
-            "langevin": _DESCENT,
-            "mppi": _MPPI,
-            "cem": CEM(8, candidates=128, elites=12, noise=1.0, smooth=False),
-        },
-        over_actions=_DESCENT,
-        chains=(4, 1),
-        weight=10.0,
-    ),
-    # Half the weight: the more accurately a base predicts all coordinates, the more of them are as stiff as the
-    # stiffest one, and 80 steps no longer converge.
-    "online": Preset(
-        {
-            "gauss-newton": _SECOND_ORDER,
-            "langevin": _DESCENT,
-            "mppi": MPPI(5, candidates=100, noise=1.0, temperature=0.5),
-            "cem": CEM(5, candidates=100, elites=10, noise=1.0),
-        },
-        over_actions=_SHORT_DESCENT,
-        chains=(2, 2),
-        weight=5.0,
-    ),
-}
-SAMPLERS = tuple(PRESETS["offline"].samplers)
 
 
 def planner_for(
@@ -111,7 +52,7 @@ def planner_for(
     weight: float | None = None,
     particles: int | None = None,
     generator: torch.Generator | None = None,
-    preset: Literal["offline", "online"] = "offline",
+    preset: Literal["offline", "online", "reward"] = "offline",
 ) -> Planner:
     """Planner for an energy of transitions or for a baseline, with scales taken from the model itself.
 
@@ -122,16 +63,17 @@ def planner_for(
             plan without a history.
         costs: what the plan minimises, in normalised units; for example `20 * GoalCost(model.layout, index)`.
         horizon: steps ahead.
-        sampler: "langevin", "mppi", "cem" or a sampler with your own settings; missing preconditioners and action
-            bounds are filled in. None for "langevin" with an energy and "cem" with a baseline.
+        sampler: "gauss-newton", "langevin", "mppi", "cem" or a sampler with your own settings; missing preconditioners
+            and action bounds are filled in. None for the preset's with an energy around a regression base, "langevin"
+            with another energy and "cem" with a baseline.
         action_space: bounds of actions; None for no bounds.
-        chains: chains per problem; None for the preset's with Langevin and 1 with a population-based sampler.
+        chains: chains per problem; None for 1 with a population-based sampler and the preset's with others.
         shooting: plan over actions only; None for True if the sampler uses no gradients. A baseline always does so.
         weight: weight of the energy relative to the costs; None for the preset's. Not used with a baseline.
         particles: particles of an ensemble, a multiple of its members; None for one per member. Each candidate costs
             this many model evaluations.
         generator: source of the particles' noise; None for a generator with seed 0.
-        preset: "offline", or "online" with fewer evaluations per plan.
+        preset: "offline", "online" with fewer evaluations per plan, or "reward" with more chains and weight.
 
     Raises:
         InputError: the model is of another kind, or an energy of noised data or of states only; the sampler or preset
@@ -152,16 +94,18 @@ def planner_for(
     chosen = PRESETS[preset]
     if isinstance(model, Baseline):
         sampler = _named("cem" if sampler is None else sampler, chosen, over_actions=True)
+        first = not isinstance(sampler, GaussNewton)
+        require(first, "sampler", given="second-order steps", expected="another one for plans over actions")
         return _of_baseline(
             model, costs, horizon, sampler, action_space, chains, particles, generator, chosen
         )
     if sampler is None:
-        sampler = "gauss-newton" if second_order(model) and not shooting else "langevin"
+        sampler = chosen.default if second_order(model) and not shooting else "langevin"
     sampler = _named(sampler, chosen, over_actions=bool(shooting))
     if shooting is None:
         shooting = isinstance(sampler, MPPI | CEM) and model.layout.act_dim > 0
     if weight is None:
-        weight = SECOND_ORDER_WEIGHT if isinstance(sampler, GaussNewton) else chosen.weight
+        weight = chosen.second_weight if isinstance(sampler, GaussNewton) else chosen.weight
     return _of_energy(model, costs, horizon, sampler, action_space, chains, shooting, weight, chosen)
 
 
@@ -190,11 +134,12 @@ def _of_energy(
         clamp = (torch.as_tensor(clamp[0], dtype=step.dtype), torch.as_tensor(clamp[1], dtype=step.dtype))
     settled = replace(sampler, scale=scale, clamp=clamp)
     given: dict[str, Any] = {
-        "chains": _chains(chains, sampler, preset.chains[0]),
+        "chains": _chains(chains, sampler, preset, preset.chains[0]),
         "first": replace(settled, steps=3 * sampler.steps),  # a cold start needs more steps
     }
     if isinstance(sampler, GaussNewton):
-        given["first"] = replace(settled, steps=6 * sampler.steps)
+        require(not shooting, "shooting", given=True, expected="False with second-order steps")
+        given["first"] = replace(settled, steps=max(8, 4 * sampler.steps))
         given["restarts"] = 1 - 1 / given["chains"]  # one warm chain: those beside it look for other basins
         given["rollouts"] = ExpectedDynamics(energy, context) if _predicts(energy) else None
     return Planner(
@@ -261,18 +206,18 @@ def _of_baseline(
         horizon,
         costs,
         layout=model.layout,
-        chains=_chains(chains, sampler, preset.chains[1]),
+        chains=_chains(chains, sampler, preset, preset.chains[1]),
         first=replace(sampler, steps=3 * sampler.steps),  # a cold start needs more steps
         spread=1.0,
         dynamics=dynamics,
     )
 
 
-def _chains(given: int | None, sampler: PlanSampler, usual: int) -> int:
+def _chains(given: int | None, sampler: PlanSampler, preset: Preset, usual: int) -> int:
     if given is not None:
         return given
     if isinstance(sampler, GaussNewton):
-        return SECOND_ORDER_CHAINS
+        return preset.second_chains
     return usual if isinstance(sampler, Langevin) else 1
 
 
@@ -294,11 +239,12 @@ def _named(sampler: PlanSampler | str, preset: Preset, *, over_actions: bool) ->
     """The sampler itself, or the preset's sampler of this name."""
     if isinstance(sampler, PlanSampler):
         return sampler
-    known = isinstance(sampler, str) and sampler in preset.samplers
-    if not known:
+    if not isinstance(sampler, str) or sampler not in SAMPLERS:
         raise InputError(
-            f"sampler: expected one of {sorted(preset.samplers)} or a sampler of plans, got {shown(sampler)}"
+            f"sampler: expected one of {sorted(SAMPLERS)} or a sampler of plans, got {shown(sampler)}"
         )
+    if sampler == "gauss-newton":
+        return preset.second_order
     if sampler == "langevin" and over_actions:
         return preset.over_actions
     return preset.samplers[sampler]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -65,9 +65,13 @@ class Energy(nn.Module, ABC):
             `(B,)` energies and `(B, *shape)` gradients.
 
         """
-        with torch.inference_mode(False), torch.enable_grad():
-            x = settled(x).detach().requires_grad_()
-            energy = self(x, None if context is None else settled(context))
+        if torch.is_inference_mode_enabled() or x.is_inference():
+            with torch.inference_mode(False):
+                known = None if context is None else settled(context)
+                return Energy.value_and_gradient(self, settled(x), known)
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            energy = self(x, context)
             (gradient,) = torch.autograd.grad(energy, x, torch.ones_like(energy))
         return energy.detach(), gradient.detach()
 
@@ -95,6 +99,25 @@ class Energy(nn.Module, ABC):
             return neighbour_curvature(lambda given: self(given, context), x)
         one = x.flatten(1).unsqueeze(1)
         return neighbour_curvature(lambda given: self(given.reshape(x.shape), context), one)
+
+    def restricted(
+        self, x: Tensor, free: Tensor | None, context: Tensor | None = None
+    ) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+        """`value_and_gradient` as a function of samples that differ from `x` in free coordinates only.
+
+        What depends on the other coordinates is computed once, which saves a chain time. Gradients at coordinates that
+        are not free are arbitrary. Neither context nor weights, hooks and modes may change while it is in use.
+
+        Args:
+            x: `(B, *shape)` samples.
+            free: boolean, broadcast to `x`: coordinates that may change; None for all.
+            context: see `forward`.
+
+        Returns:
+            The function, or None if `value_and_gradient` itself is as fast.
+
+        """
+        return None
 
     def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Energy as `(base, tilt)`, each `(B,)`; `forward` is their sum.

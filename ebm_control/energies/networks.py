@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from itertools import pairwise
 
 import torch
@@ -13,11 +12,12 @@ from torch.nn.utils.parametrizations import spectral_norm
 from ebm_control.checks import require, require_number, require_widths
 from ebm_control.energies.pullbacks import (
     Layer,
+    Pass,
     Pullback,
     hooked_everywhere,
-    layers_and_gradient,
     layers_outputs,
     layers_with_pullback,
+    pass_of,
     plain_layers,
     pullback_by_autograd,
     untouched,
@@ -59,17 +59,52 @@ def outputs_and_gradient(
         outputs `(..., outputs)`, and the gradient in the shape of `x`.
 
     """
-    with torch.no_grad() if torch.is_grad_enabled() else nullcontext():
-        layers = network.plain() if isinstance(network, MLP) else None
-        if layers is None:
-            outputs, pullback = with_pullback(network, x)
-            return outputs, pullback(torch.ones_like(outputs) if cotangent is None else cotangent)
-        if x.ndim == 2:
-            return layers_and_gradient(layers, x, cotangent)
-        if cotangent is not None:
-            cotangent = cotangent.flatten(0, -2)
-        outputs, gradient = layers_and_gradient(layers, x.flatten(0, -2), cotangent)
-        return outputs.reshape(*x.shape[:-1], outputs.shape[1]), gradient.reshape(x.shape)
+    if torch.is_grad_enabled():
+        with torch.no_grad():
+            return outputs_and_gradient(network, x, cotangent)
+    flat = x if x.ndim == 2 else x.flatten(0, -2)
+    made = pass_of(network, network.plain, flat) if isinstance(network, MLP) else None
+    if made is None:
+        outputs, pullback = with_pullback(network, x)
+        return outputs, pullback(torch.ones_like(outputs) if cotangent is None else cotangent)
+    outputs, gradient = made(flat, None if cotangent is None else cotangent.flatten(0, -2))
+    return outputs.reshape(*x.shape[:-1], len(made.weight)), gradient.reshape(x.shape)
+
+
+def energy_and_gradient(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The only output `(N,)` of a network for `x` `(N, inputs)` and its gradient; see `outputs_and_gradient`."""
+    if not torch.is_grad_enabled() and isinstance(network, MLP):
+        made = pass_of(network, network.plain, x)
+        if made is not None and made.single:
+            return made(x, None)
+    outputs, gradient = outputs_and_gradient(network, x)
+    return outputs.squeeze(-1), gradient
+
+
+def following_inputs(network: nn.Module, first: Tensor, count: int) -> Pass | None:
+    """The outputs `(N,)` and gradients of a network with one output, as a function of its last inputs alone.
+
+    Args:
+        network: an `MLP` or a `FourierMLP`.
+        first: `(N, inputs - count)` the other inputs, which stay.
+        count: number of last inputs.
+
+    Returns:
+        A function of them, `(N, count)`, and of None; None for another network or no rows.
+
+    """
+    width = first.shape[1]
+    inner, seen = network, first
+    if type(network) is FourierMLP and network.plain() and network.features <= width:
+        inner = network.network
+        seen = torch.cat([first, waves(first[:, : network.features], network.directions)], dim=1)
+    layers = inner.plain() if isinstance(inner, MLP) else None
+    if layers is None or len(layers) < 2 or len(layers[-1][0]) > 1 or len(first) == 0:
+        return None
+    weight, bias = layers[0]
+    rest = torch.cat([weight[:, :width], weight[:, width + count :]], dim=1)
+    layer = (weight[:, width : width + count].contiguous(), torch.addmm(bias, seen, rest.t()))
+    return Pass([layer, *layers[1:]], first)
 
 
 class MLP(nn.Module):
@@ -167,9 +202,13 @@ class FourierMLP(nn.Module):
         """Outputs of the network: `(..., inputs) -> (..., outputs)`."""
         return self.network(torch.cat([x, waves(x[..., : self.features], self.directions)], dim=-1))
 
+    def plain(self) -> bool:
+        """Whether a call does what this class says: no subclass or hook changes it."""
+        return type(self).forward is FourierMLP.forward and untouched(self) and not hooked_everywhere()
+
     def with_pullback(self, x: Tensor) -> tuple[Tensor, Pullback]:
         """Outputs and vector-Jacobian product; see `with_pullback`."""
-        if type(self).forward is not FourierMLP.forward or not untouched(self) or hooked_everywhere():
+        if not self.plain():
             return pullback_by_autograd(self, x)
         with torch.no_grad():
             inputs, directions = x.shape[-1], self.directions

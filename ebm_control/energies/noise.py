@@ -161,7 +161,8 @@ class Observed(Energy):
     Here observed coordinates are noised like all others: `|x - y|² / 2σ²` alone draws them to the observed values, so
     their std is σ at every level and vanishes with it. The others follow the energy given them (the replacement method
     of Song et al. 2021, as an energy). At the end observed coordinates match up to rounding. The others lag a little at
-    every level; Langevin steps there (`Annealed(steps=...)`) let them catch up.
+    every level; Langevin steps there (`Annealed(steps=...)`) let them catch up. Under `ProbabilityFlow`, which draws no
+    noise on the way, they lag much.
 
     Args:
         energy: an energy whose context ends with the logarithm of the noise level.

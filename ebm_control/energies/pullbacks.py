@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +18,15 @@ from torch.nn.modules import module as torch_module
 from ebm_control.tensors import settled
 
 Pullback = Callable[[Tensor], Tensor]
+Buffers = list[list[Tensor]]
 Layer = tuple[Tensor, Tensor]  # weight (outputs, inputs) and bias (outputs,)
 _KEPT_SHAPES, _KEPT_BYTES = 16, 2**26  # buffers that a thread keeps
+addmm, addmv, mm = torch.addmm, torch.addmv, torch.mm
 _silu: Callable[..., Tensor] = torch._C._nn.silu  # functional.silu cannot write to a given tensor
 _silu_backward = torch.ops.aten.silu_backward.grad_input
+_silu_backward = getattr(
+    _silu_backward, "_op", _silu_backward
+)  # without its Python layer, which takes longer
 
 
 def untouched(module: nn.Module) -> bool:
@@ -127,65 +133,121 @@ def layers_with_pullback(layers: Sequence[Layer], x: Tensor) -> tuple[Tensor, Pu
     return h.reshape(*shape, h.shape[-1]), pullback
 
 
-def layers_and_gradient(
-    layers: Sequence[Layer], x: Tensor, cotangent: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """`networks.outputs_and_gradient` of linear layers with SiLU between them, for `x` `(N, inputs)`."""
-    if x.requires_grad:
-        x = x.detach()
-    buffers = _buffers(layers, x)
-    h = x
-    last = len(layers) - 1
-    for i in range(last):
-        weight, bias = layers[i]
-        z, held = buffers[i]
-        torch.addmm(bias, h, weight.t(), out=z)
-        h = _silu(z, out=held)
-    weight, bias = layers[last]
-    outputs = torch.addmm(bias, h, weight.t())
-    # A cotangent of ones needs no product: each row is the last layer's weight.
-    g = h if last else outputs.new_empty(x.shape)
-    if cotangent is not None:
-        torch.mm(cotangent, weight, out=g)
-    elif len(weight) == 1:
-        g.copy_(weight)
-    else:
-        g.copy_(weight.sum(dim=0))
-    for i in range(last - 1, -1, -1):
-        _silu_backward(g, buffers[i][0], grad_input=g)
-        weight = layers[i][0]
-        g = torch.mm(g, weight, out=buffers[i - 1][1]) if i else torch.mm(g, weight)
-    return outputs, g
+class Pass:
+    """Forward and backward pass of linear layers with SiLU between them, as `networks.outputs_and_gradient` needs it.
+
+    On the CPU hidden layers are kept from call to call; see the module. Not to be used by two threads at once.
+    """
+
+    def __init__(self, layers: Sequence[Layer], x: Tensor) -> None:
+        *hidden, (weight, self.bias) = layers
+        self.weight, self.transposed = weight.detach(), weight.detach().t()
+        before, *shared = _buffers(layers, x)
+        self.forward = [
+            (weight.detach().t(), bias, z, shared[0][i])
+            for i, ((weight, bias), z) in enumerate(zip(hidden, before, strict=True))
+        ]
+        places = [shared[i % 2][-1 - i] for i in range(len(hidden))]
+        self.backward = [
+            (weight.detach(), z, place, following)
+            for (weight, _), z, place, following in zip(
+                hidden[::-1], before[::-1], places, [*places[1:], None], strict=False
+            )
+        ]
+        self.single = weight.shape[0] == 1 and x.shape[0] > 0
+        self.row = self.weight[0] if weight.shape[0] == 1 else self.weight.sum(dim=0)
+        # A cotangent of ones needs no product: each row is the last layer's weight.
+        self.ones = self.row.expand(x.shape[0], -1).contiguous()
+
+    def __call__(self, x: Tensor, cotangent: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Outputs `(N, outputs)` of `x` `(N, inputs)`, and the gradient of their sum weighted by the cotangent.
+
+        With a single output and no cotangent the outputs are `(N,)`.
+        """
+        h = x
+        for transposed, bias, z, held in self.forward:
+            addmm(bias, h, transposed, out=z)
+            h = _silu(z, out=held)
+        if cotangent is None:
+            outputs = addmv(self.bias, h, self.row) if self.single else addmm(self.bias, h, self.transposed)
+            g = self.ones
+        else:
+            outputs = addmm(self.bias, h, self.transposed)
+            g = mm(cotangent, self.weight, out=h) if self.backward else mm(cotangent, self.weight)
+        for weight, z, place, following in self.backward:
+            _silu_backward(g, z, grad_input=place)
+            g = mm(place, weight, out=following)
+        return outputs, g if g is not self.ones else g.clone()
+
+
+def pass_of(network: nn.Module, layers: Callable[[], list[Layer] | None], x: Tensor) -> Pass | None:
+    """The pass of a network for inputs like `x` `(N, inputs)`; None if its layers are others.
+
+    Within `unchanging` it is made once.
+    """
+    known = kept.passes
+    if known is None:
+        found = layers()
+        return None if found is None else Pass(found, x)
+    key = (id(network), x.shape, x.dtype)
+    entry = known.get(key)
+    if entry is None:
+        found = layers()
+        entry = known[key] = (network, None if found is None else Pass(found, x))
+    return entry[1]
+
+
+@contextmanager
+def unchanging() -> Iterator[None]:
+    """Within the block this thread changes no weight, layer, hook or mode: what depends on them is found once.
+
+    A block within a block finds all of it again: an energy may run chains of others that it changes.
+    """
+    before = kept.passes, kept.checked
+    kept.passes, kept.checked = {}, {}
+    try:
+        yield
+    finally:
+        kept.passes, kept.checked = before
 
 
 class _Kept(threading.local):
+    """What a thread keeps: hidden layers by shape, and passes within `unchanging`."""
+
     def __init__(self) -> None:
-        self.sets: OrderedDict[object, list[tuple[Tensor, Tensor]]] = OrderedDict()
+        self.sets: OrderedDict[object, Buffers] = OrderedDict()
+        self.passes: dict[object, tuple[nn.Module, Pass | None]] | None = None
+        self.checked: dict[int, nn.Module] = {}  # energies whose written-out gradient may be used
 
 
-_kept = _Kept()
+kept = _Kept()
 
 
-def _buffers(layers: Sequence[Layer], x: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Two tensors `(N, width)` for each hidden layer: before and after SiLU.
+def _buffers(layers: Sequence[Layer], x: Tensor) -> Buffers:
+    """Three lists of tensors `(N, width)`, one for each hidden layer.
+
+    Those of the first list are separate and hold what goes into SiLU. Those of each other list share one memory, which
+    so stays in the cache.
 
     Only for the time of one call: the next one with equal shapes gets the same. A captured CUDA graph would keep on
     writing to buffers that were dropped, and its allocator is fast, so there tensors are fresh.
     """
-    rows, kept = x.shape[0], _kept.sets
-    key = (rows, x.dtype, *[len(bias) for _, bias in layers])
-    if x.is_cpu and key in kept:
-        return kept[key]
+    rows, sets, widths = x.shape[0], kept.sets, tuple(weight.shape[0] for weight, _ in layers[:-1])
+    key = (rows, x.dtype, widths)
+    if x.is_cpu and key in sets:
+        return sets[key]
+    size = rows * max(widths, default=0)
     with torch.inference_mode(False):
-        widths = [len(bias) for _, bias in layers[:-1]]
-        made = [(x.new_empty(rows, width), x.new_empty(rows, width)) for width in widths]
-    size = 2 * rows * sum(widths) * x.element_size()
-    if x.is_cpu and size <= _KEPT_BYTES // 4:
-        kept[key] = made
-        while len(kept) > _KEPT_SHAPES or (len(kept) > 1 and _bytes(kept) > _KEPT_BYTES):
-            kept.popitem(last=False)
+        shared = [x.new_empty(size), x.new_empty(size)]
+        made = [[x.new_empty(rows, width) for width in widths]]
+    made += [[memory[: rows * width].view(rows, width) for width in widths] for memory in shared]
+    if x.is_cpu and _bytes([made]) <= _KEPT_BYTES // 4:
+        sets[key] = made
+        while len(sets) > _KEPT_SHAPES or _bytes(sets.values()) > _KEPT_BYTES:
+            sets.popitem(last=False)
     return made
 
 
-def _bytes(kept: OrderedDict[object, list[tuple[Tensor, Tensor]]]) -> int:
-    return sum(t.numel() * t.element_size() for pairs in kept.values() for pair in pairs for t in pair)
+def _bytes(sets: Iterable[Buffers]) -> int:
+    tensors = (tensor for lists in sets for tensors in lists for tensor in tensors)
+    return sum({t.data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,9 +20,10 @@ from ebm_control.energies.base import SplitEnergy
 from ebm_control.energies.base_measure import BaseMeasure, RegressionBase
 from ebm_control.energies.curvature import Quadratic
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.energies.networks import MLP, outputs_and_gradient
+from ebm_control.energies.networks import MLP, following_inputs, outputs_and_gradient
 from ebm_control.energies.noise import noised_residual, split_context
 from ebm_control.energies.transition_curvature import Windows, transition_bands
+from ebm_control.energies.written_out import plainly_called
 from ebm_control.tensors import cast_like, ordinary_tensors
 
 
@@ -210,6 +212,48 @@ class TransitionEnergy(SplitEnergy):
             by_inputs = by_inputs - pullback(by_residual)
         gradient = self._windows_gradient(x, by_inputs, by_residual)
         return energy, gradient, Windows(x, inputs, noise, pullback)
+
+    def restricted(
+        self, x: Tensor, free: Tensor | None, context: Tensor | None = None
+    ) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+        """For one window of which only the last state is free, as in training: the base's mean is then fixed."""
+        base, layout = self.base, self.layout
+        known = (
+            free is not None
+            and self.noise is None
+            and type(self).value_and_gradient is TransitionEnergy.value_and_gradient
+            and plainly_called(self)
+            and (base is None or type(base).residual is BaseMeasure.residual)
+            and x.dtype == self.displacement_scale.dtype
+            and x.shape[1:] == (self.window, layout.dim)
+            and not free.expand(x.shape)[:, :-1].any()
+        )
+        if not known:
+            return None
+        inputs, _ = self.windows(x, context)
+        unit, expected = self.displacement_scale, None
+        if base is not None:
+            expected, unit = base.mean(inputs)[:, 0] / base.std, unit * base.std
+        before, per_unit = layout.states(x)[:, -2], 1 / unit
+        network = following_inputs(self.network, inputs[:, 0], layout.obs_dim)
+        if network is None:
+            return None
+
+        def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
+            residual = layout.difference(layout.states(x)[:, -1], before) * per_unit
+            gradient = torch.zeros_like(x)
+            place = layout.states(gradient)[:, -1]
+            if expected is None:
+                energy, slope = network(residual)
+                torch.mul(slope, per_unit, out=place)
+                return energy, gradient
+            residual -= expected
+            energy, slope = network(residual.asinh())
+            torch.addcdiv(residual, slope, (residual.square() + 1).sqrt(), out=slope)
+            torch.mul(slope, per_unit, out=place)
+            return energy.add_(residual.square().sum(dim=1), alpha=0.5), gradient
+
+        return evaluate
 
     def _windows_gradient(self, x: Tensor, by_inputs: Tensor, by_displacement: Tensor) -> Tensor:
         """Gradient with respect to `x` from those with respect to what `windows` returns."""

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ebm_control.energies.pullbacks import hooked_everywhere, untouched
+from ebm_control.energies.pullbacks import hooked_everywhere, kept, untouched
 from ebm_control.tensors import settled
 
 # Methods that say what an energy is. Whoever changes one of them changes the gradient too.
@@ -27,10 +27,16 @@ def owns(cls: type, name: str) -> bool:
     return False
 
 
+def plainly_called(module: nn.Module) -> bool:
+    """Whether a call of a module is now its class's `forward` and nothing else: no hooks, no autocasting."""
+    return untouched(module) and not hooked_everywhere() and not torch._C._is_any_autocast_enabled()
+
+
 def guarded(written: Method, automatic: Method) -> Method:
     """`value_and_gradient` by `written` if a call of the energy is its class's `forward`, else by `automatic`.
 
-    Within it no graph is recorded, whatever mode the caller is in. Gradients have the dtype of the samples.
+    Within it no graph is recorded, whatever mode the caller is in. Gradients have the dtype of the samples. Within
+    `pullbacks.unchanging` an energy is checked once.
     """
 
     @functools.wraps(written)
@@ -47,14 +53,18 @@ def unrecorded(written: Callable[..., Any], automatic: Callable[..., Any]) -> Ca
 
     @functools.wraps(written)
     def method(self: Any, x: Tensor, context: Tensor | None = None) -> Any:
+        if id(self) in kept.checked:
+            return written(self, x, context)
         if torch.is_inference_mode_enabled() or x.is_inference():
             with torch.inference_mode(False):
                 return method(self, settled(x), None if context is None else settled(context))
-        if not untouched(self) or hooked_everywhere() or torch._C._is_any_autocast_enabled():
+        if not plainly_called(self):
             return automatic(self, x, context)
         if torch.is_grad_enabled():
             with torch.no_grad():
                 return written(self, x, context)
+        if kept.passes is not None:
+            kept.checked[id(self)] = self
         return written(self, x, context)
 
     return method

@@ -11,7 +11,7 @@ from torch import Tensor
 from ebm_control.checks import InputError, require, require_number, shown
 from ebm_control.control import planner_for
 from ebm_control.control.agent import GOAL_WEIGHT, REWARD_WEIGHT
-from ebm_control.control.planner import PlanSampler
+from ebm_control.control.presets import PlanSampler
 from ebm_control.data.goals import goal_coordinates
 from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost, RewardCost

@@ -22,6 +22,7 @@ from ebm_control.planning.plan import Plan, bridged, shifted, smooth_noise
 from ebm_control.planning.shooting import Dynamics, RolledOut
 from ebm_control.samplers.chain import Sampler
 from ebm_control.tensors import as_tensor, float_like, generator_on, outside_inference_mode
+from ebm_control.threads import operations, threads_for
 
 
 class Planner:
@@ -189,13 +190,10 @@ class Planner:
         context = None if self.context is None else self.context.to(x).expand(count, -1)
         # A cold start among warm ones needs the long chain; for the others it only adds further steps.
         sampler = self.first if warm is None or (cold is not None and bool(cold.any())) else self.sampler
-        chain = sampler(
-            self.energy,
-            x.flatten(0, 1),
-            fixed=fixed,
-            context=context,
-            generator=generator,
-        )
+        starts = x.flatten(0, 1)
+        work = getattr(sampler, "candidates", 1) * operations(self.energy.parameters(), starts)
+        with threads_for(work):
+            chain = sampler(self.energy, starts, fixed=fixed, context=context, generator=generator)
         shape = (len(start), self.chains)
         paths = chain.x if self.rolled_out is None else self.rolled_out.roll(chain.x)
         return Plan.best_of(self.layout, paths.unflatten(0, shape), chain.energy.unflatten(0, shape))

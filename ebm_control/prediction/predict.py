@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from numpy.typing import ArrayLike
@@ -15,6 +15,7 @@ from ebm_control.energies.noise import AtNoise
 from ebm_control.energies.trajectory import TransitionEnergy
 from ebm_control.energies.window import WindowEnergy
 from ebm_control.samplers.chain import Sampler
+from ebm_control.samplers.flow import ProbabilityFlow
 from ebm_control.samplers.recipes import trajectory_sampler
 from ebm_control.tensors import as_tensor, generator_on, outside_inference_mode
 
@@ -148,12 +149,15 @@ class _Rollout:
     def _stepwise(self, energy: TransitionEnergy, x: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Extend state by state, sampling each from the window that ends in it."""
         layout, past = energy.layout, energy.window - 1
+        sampler = self.sampler
+        if isinstance(sampler, ProbabilityFlow):  # energies of single windows are not used
+            sampler = replace(sampler, last_energy=False)
         require(x.shape[1] >= past, "history", given=f"{x.shape[1]} rows", expected=f"at least {past}")
         fixed = _known(layout, past, 1, x.device)
         for t in range(actions.shape[1]):
             x = torch.cat([x[:, :-1], layout.join(layout.states(x)[:, -1:], actions[:, t, None])], dim=1)
             start = torch.cat([x[:, -past:], layout.join(layout.states(x)[:, -1:])], dim=1)
-            sampled, _ = self._sampled(energy, start, fixed)
+            sampled, _ = self._sampled(sampler, energy, start, fixed)
             x = torch.cat([x, _within(layout, sampled[:, -1:], self.bounds)], dim=1)
         whole = energy if energy.noise is None else AtNoise(energy, energy.noise[0])
         return x, whole(x, self.context)
@@ -172,20 +176,25 @@ class _Rollout:
             states = torch.cat([states, states[:, -1:].expand(-1, length, -1)], dim=1)
             past_actions = layout.actions(x)[:, -known:-1]
             start = layout.join(states, torch.cat([past_actions, window_actions, padding], dim=1))
-            sampled, energies = self._sampled(energy, start, fixed, before=known - 1)
+            sampled, energies = self._sampled(self.sampler, energy, start, fixed, before=known - 1)
             future = _within(layout, sampled[:, known : known + rows], self.bounds)
             x = torch.cat([x[:, :-1], sampled[:, known - 1 : known], future], dim=1)
             total = total + energies
         return x, total
 
     def _sampled(
-        self, energy: TransitionEnergy | WindowEnergy, start: Tensor, fixed: Tensor, before: int = 0
+        self,
+        sampler: Sampler,
+        energy: TransitionEnergy | WindowEnergy,
+        start: Tensor,
+        fixed: Tensor,
+        before: int = 0,
     ) -> tuple[Tensor, Tensor]:
         """Chains and their energies. They start from a draw of the base, except for the first `before` time steps."""
-        spread = _spread(energy, self.sampler)
+        spread = _spread(energy, sampler)
         proposed = energy.propose(start[:, before:], self.context, self.generator, spread)
         start = torch.cat([start[:, :before], proposed], dim=1)
-        chain = self.sampler(energy, start, fixed=fixed, context=self.context, generator=self.generator)
+        chain = sampler(energy, start, fixed=fixed, context=self.context, generator=self.generator)
         return chain.x, chain.energy
 
 
@@ -204,6 +213,8 @@ def _spread(energy: TransitionEnergy | WindowEnergy, sampler: Sampler) -> float:
     temperature 0 starts at the most likely state.
     """
     cold = energy.base is None and isinstance(energy, TransitionEnergy)
+    if isinstance(sampler, ProbabilityFlow):  # which starts at the mean and adds all noise itself
+        return 0.0
     if cold or (isinstance(energy.base, GaussianBase) and energy.noise is None):
         return 0.0
     temperature = getattr(sampler, "temperature", 1.0)

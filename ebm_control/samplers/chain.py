@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -89,6 +89,7 @@ def run_chain(
     clamp: tuple[Bound, Bound] | None = None,
     fixed: Tensor | None = None,
     context: Tensor | None = None,
+    origin: Tensor | None = None,
     generator: torch.Generator | None = None,
     trace: int = 0,
     engine: Engine = "auto",
@@ -105,6 +106,7 @@ def run_chain(
             Where they are equal the coordinate stays at that value.
         fixed: boolean mask of fixed coordinates, see `Sampler`.
         context: context of the energy, see `Sampler`.
+        origin: `(B, *shape)` start of the chains before noise was added to it, for kernels that use it.
         generator: source of all noise, see `Sampler`.
         trace: interval of stored states, see `Sampler`.
         engine: how the steps are executed; see `ebm_control.samplers.engines`.
@@ -115,18 +117,18 @@ def run_chain(
     require_start(x, fixed, context, trace)
     with evaluation_mode(energy), torch.no_grad():
         parameters = parameters.to(device=x.device, dtype=x.dtype)
-        factor = _factor(scale, x)
-        target = _target(energy, x, context, fixed, clamp)
+        factor = preconditioner(scale, x)
+        target = replace(_target(energy, x, context, fixed, clamp), origin=origin)
         state, kept, info = execute(
             engine, kernel, target, x.detach().clone(), parameters, factor, generator, trace
         )
     return Chain(state["x"], state["energy"], kept, info)
 
 
-def _factor(scale: Tensor | tuple[float, ...] | None, x: Tensor) -> Tensor:
-    """The preconditioner, broadcast against `x`; 1 for None."""
+def preconditioner(scale: Tensor | tuple[float, ...] | None, x: Tensor) -> Tensor | None:
+    """The preconditioner, broadcast against `x`; None for None."""
     if scale is None:
-        return torch.ones((), device=x.device, dtype=x.dtype)
+        return None
     factor = broadcast("scale", scale, x)
     sound = bool(((factor > 0) & (factor < torch.inf)).all())
     require(sound, "scale", given=Shown(scale), expected="positive numbers")
@@ -151,7 +153,7 @@ def _target(
         # Equal bounds fix a coordinate, for example an action whose range has width 0.
         sound = bool(((low <= high) & (low < torch.inf) & (high > -torch.inf)).all())
         require(sound, "clamp", given=Shown(clamp), expected="(low, high) with low <= high")
-    return Target(energy, context, movable, low, high, differentiable)
+    return Target(energy, context, movable, low, high, differentiable=differentiable)
 
 
 class KernelSampler(ABC):
@@ -231,7 +233,9 @@ class KernelSampler(ABC):
         with evaluation_mode(energy, frozen=False), torch.enable_grad():
             target = _target(energy, x, context, fixed, self.clamp, differentiable=True)
             noise = (kernel.draw(x, generator) for _ in range(steps))
-            state, _, _ = loop(kernel, target, x, parameters[-steps:], _factor(self.scale, x), noise, 0)
+            factor = preconditioner(self.scale, x)
+            factor = x.new_ones(()) if factor is None else factor
+            state, _, _ = loop(kernel, target, x, parameters[-steps:].unbind(0), factor, noise, 0)
         return state["x"]
 
 
@@ -245,33 +249,39 @@ def evaluation_mode(energy: Energy, *, frozen: bool = True) -> Iterator[None]:
         InputError: parameters were created in inference mode, which blocks gradients.
 
     """
-    training: list[nn.Module] = []
-    learned: list[nn.Parameter] = []
-    for module in energy.modules():
-        if module.training:
-            training.append(module)
-        for parameter in module._parameters.values():
-            if parameter is None:
-                continue
-            require(
-                not parameter.is_inference(),
-                "energy",
-                given="parameters made within torch.inference_mode",
-                expected="an energy made or loaded outside of it",
-            )
-            if frozen and parameter.requires_grad:
-                learned.append(parameter)
+    modules = _modules(energy)
+    parameters = {id(p): p for module in modules for p in module._parameters.values() if p is not None}
+    for parameter in parameters.values():
+        if parameter.is_inference():
+            made = "parameters made within torch.inference_mode"
+            require(False, "energy", given=made, expected="an energy made or loaded outside of it")
+    training = [module for module in modules if module.training]
+    learned = [p for p in parameters.values() if frozen and p.requires_grad]
     for module in training:
-        module.training = False
-    for weight in learned:
-        weight.requires_grad_(False)
+        object.__setattr__(
+            module, "training", False
+        )  # torch's own takes as long as a step of a small network
+    for parameter in learned:
+        parameter.requires_grad_(False)
     try:
         yield
     finally:
         for module in training:
-            module.training = True
-        for weight in learned:
-            weight.requires_grad_(True)
+            object.__setattr__(module, "training", True)
+        for parameter in learned:
+            parameter.requires_grad_(True)
+
+
+def _modules(module: nn.Module) -> list[nn.Module]:
+    """All modules, each once; as `nn.Module.modules`, but short chains do not wait for it."""
+    found = {id(module): module}
+    waiting = [module]
+    while waiting:
+        for child in waiting.pop()._modules.values():
+            if child is not None and id(child) not in found:
+                found[id(child)] = child
+                waiting.append(child)
+    return list(found.values())
 
 
 def require_start(x: Tensor, fixed: Tensor | None, context: Tensor | None, trace: int) -> None:

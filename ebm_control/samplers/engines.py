@@ -7,20 +7,21 @@ or capture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
 from ebm_control.checks import require, require_shape
 from ebm_control.energies.base import Energy
-from ebm_control.samplers.kernel import Info, Kernel, State, Target
+from ebm_control.energies.pullbacks import unchanging
+from ebm_control.samplers.kernel import Info, Kernel, Parts, Row, Scale, State, Target
 
 Engine = Literal["auto", "eager", "compile", "graph"]
-Step = Callable[[Target, State, tuple[Tensor, ...], Tensor, Tensor], tuple[State, Info]]
+Step = Callable[[Target, State, tuple[Tensor, ...], Any, Any], tuple[State, Info]]
 _KEPT = 16  # compiled steps and graphs in the cache, which hold their energies too
 Result = tuple[State, Tensor | None, Info]
 
@@ -31,48 +32,68 @@ def execute(
     target: Target,
     x: Tensor,
     parameters: Tensor,
-    scale: Tensor,
+    scale: Tensor | None,
     generator: torch.Generator,
     trace: int,
 ) -> Result:
-    """Run the loop with the named engine; `auto` is `eager`, which needs no warm-up."""
+    """Run the loop with the named engine; `auto` is `eager`, which needs no warm-up.
+
+    On the CPU the eager engine lets kernels branch on values and take parameters as numbers. That saves small
+    operations, which cost as much as the matrix products of a small network.
+    """
     require(
         engine in ("auto", "eager", "compile", "graph"),
         "engine",
         given=engine,
         expected="'auto', 'eager', 'compile' or 'graph'",
     )
+    eager = engine in ("auto", "eager")
+    factor = torch.ones((), device=x.device, dtype=x.dtype) if scale is None else scale
     if engine == "graph":
         require(
             x.is_cuda, "engine", given="'graph' on " + str(x.device), expected="a CUDA device for 'graph'"
         )
-        return _captured(kernel, target, x, parameters, scale, generator, trace)
-    step = _compiled(kernel, target.energy) if engine == "compile" else None
-    return loop(kernel, target, x, parameters, scale, _noise(kernel, x, generator), trace, step)
+        return _captured(kernel, target, x, parameters, factor, generator, trace)
+    noise = _noise(kernel, x, generator, len(parameters))
+    if eager and x.is_cpu:
+        with unchanging():
+            if not getattr(kernel, "numbers", False):
+                return loop(kernel, target, x, parameters.unbind(0), factor, noise, trace)
+            numbers = [tuple(row) for row in parameters.tolist()]
+            restricted = target.energy.restricted(x, target.movable, target.context)
+            target = replace(target, branching=True, restricted=restricted)
+            return loop(kernel, target, x, numbers, 1.0 if scale is None else scale, noise, trace)
+    step = None if eager else _compiled(kernel, target.energy)
+    return loop(kernel, target, x, parameters.unbind(0), factor, noise, trace, step)
 
 
-def _noise(kernel: Kernel, x: Tensor, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
-    while True:
-        yield kernel.draw(x, generator)
+def _noise(kernel: Kernel, x: Tensor, generator: torch.Generator, steps: int) -> Iterator[tuple[Tensor, ...]]:
+    draws = getattr(kernel, "draws", None)
+    if draws is not None:
+        return cast(Iterator[tuple[Tensor, ...]], draws(x, generator, steps))
+    return (kernel.draw(x, generator) for _ in range(steps))
 
 
 def loop(
     kernel: Kernel,
     target: Target,
     x: Tensor,
-    parameters: Tensor,
-    scale: Tensor,
+    parameters: Iterable[Row],
+    scale: Scale,
     noise: Iterator[tuple[Tensor, ...]],
     trace: int,
     step: Step | None = None,
 ) -> tuple[State, Tensor | None, Info]:
-    """The loop of every sampler. It reads no value back from the device and branches on no tensor."""
-    step = step or kernel.step
+    """The loop of every sampler. It reads no value back from the device and branches on no tensor.
+
+    Kernels do neither, unless the target says that they may (`Target.branching`).
+    """
+    step = step or cast(Step, kernel.step)
     state = kernel.init(target, x)
     require_shape("energy(x)", state["energy"], (x.shape[0],))
     kept: list[Tensor] = []
     infos: list[Info] = []
-    for i, row in enumerate(parameters.unbind(0)):
+    for i, row in enumerate(parameters):
         state, info = step(target, state, next(noise), row, scale)
         infos.append(info)
         if trace and (i + 1) % trace == 0:
@@ -94,7 +115,7 @@ def _compiled(kernel: Kernel, energy: Energy) -> Step:
 
     @torch.compile(fullgraph=True)
     def step(
-        given: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
+        given: Parts,
         state: State,
         noise: tuple[Tensor, ...],
         row: Tensor,
@@ -163,9 +184,9 @@ def _capture(
     static = [tensor.clone() for tensor in inputs]
     x, parameters, scale = static[:3]
     rest = iter(static[3:])
-    context, movable, low, high = (None if tensor is None else next(rest) for tensor in target.tensors)
+    context, movable, low, high, origin = (None if t is None else next(rest) for t in target.tensors)
     fixed_noise = [tuple(next(rest) for _ in step) for step in noise]
-    held = Target(target.energy, context, movable, low, high)
+    held = Target(target.energy, context, movable, low, high, origin)
 
     def run() -> Result:
         return loop(kernel, held, x, parameters, scale, iter(fixed_noise), trace)

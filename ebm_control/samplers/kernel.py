@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +15,9 @@ from ebm_control.energies.base import Energy
 from ebm_control.energies.curvature import Quadratic
 
 State = dict[str, Tensor]  # "x" (B, *shape), "energy" (B,) and whatever else the kernel carries
+Parts = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]  # of a target
+Row = Tensor | tuple[float, ...]  # a kernel's parameters for one step
+Scale = Tensor | float  # the preconditioner: broadcasts to x, or 1.0 where the eager engine leaves it out
 Info = dict[str, Tensor]  # one value per chain (B,); the loop averages floats over chains and sums the rest
 
 
@@ -25,13 +30,19 @@ class Target:
     movable: Tensor | None = None  # boolean, broadcastable to x; True coordinates move; None: all do
     low: Tensor | None = None  # bounds on coordinates that are not fixed, broadcastable to x; both or neither
     high: Tensor | None = None
+    origin: Tensor | None = None  # of chains that start at noised samples: their start without the noise
     # Whether gradients keep their graph, to the energy's parameters and to the start of a chain.
     differentiable: bool = False
+    # Whether a kernel may branch on values: in the eager engine on the CPU, where reading one is cheap. Compiled steps
+    # and captured graphs have to take both ways at once.
+    branching: bool = False
+    # `Energy.restricted` of this target, where it is known.
+    restricted: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
     @property
-    def tensors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    def tensors(self) -> Parts:
         """All tensors except those of the energy."""
-        return self.context, self.movable, self.low, self.high
+        return self.context, self.movable, self.low, self.high, self.origin
 
     def value(self, x: Tensor) -> Tensor:
         """Energies `(B,)`; `x` may hold r consecutive samples for each entry of the context."""
@@ -42,6 +53,12 @@ class Target:
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energies `(B,)` and gradients in the shape of `x`, 0 at fixed coordinates."""
+        if self.branching:
+            if self.restricted is not None:
+                energy, gradient = self.restricted(x)
+            else:
+                energy, gradient = self.energy.value_and_gradient(x, self.context)
+            return energy, gradient if self.movable is None else self.mask(gradient)
         if torch.compiler.is_compiling():  # the compiler traces functional gradients
 
             def total(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,13 +101,15 @@ class Target:
         inside = ~(((x <= self.low) & (gradient > 0)) | ((x >= self.high) & (gradient < 0)))
         return inside if self.movable is None else inside & self.movable
 
-    def at(self, level: Tensor) -> Target:
+    def at(self, level: Tensor | float) -> Target:
         """The same target with the last coordinate of every context set to `level`, a scalar."""
         context = self.context
         assert context is not None
-        levels = level.to(context).expand(context.shape[0], 1)
+        rows = context.shape[0]
+        same = level.to(context) if isinstance(level, Tensor) else context.new_full((), level)
+        levels = same.expand(rows, 1)
         changed = torch.cat([context[:, :-1], levels], dim=1)
-        return Target(self.energy, changed, self.movable, self.low, self.high, self.differentiable)
+        return replace(self, context=changed, restricted=None)
 
     @property
     def loose(self) -> Tensor | None:
@@ -101,6 +120,8 @@ class Target:
 
     def mask(self, move: Tensor) -> Tensor:
         """`move` with 0 at fixed coordinates."""
+        if self.branching and self.movable is not None:
+            return torch.where(self.movable, move, 0.0)
         return masked(move, self.movable)
 
     def clamped(self, x: Tensor) -> Tensor:
@@ -121,7 +142,9 @@ class Target:
 class Kernel(Protocol):
     """One step of a sampler as pure functions of tensors, so that any engine can run it.
 
-    A kernel is hashable and holds no tensors: parameters that vary over steps are passed as `row`.
+    A kernel is hashable and holds no tensors: parameters that vary over steps are passed as `row`. A kernel with
+    `numbers = True` takes rows of numbers and the scale 1.0 too, which the eager engine on the CPU then passes. One
+    with a method `draws(x, generator, steps)` iterates over the noise of many steps.
     """
 
     def __hash__(self) -> int:
@@ -147,6 +170,47 @@ class Kernel(Protocol):
         ...
 
 
+def entries(row: Row) -> tuple[Any, ...]:
+    """The parameters in a row, each a scalar tensor or a number."""
+    return row if isinstance(row, tuple) else row.unbind(0)
+
+
+def times(scale: Scale, value: Tensor) -> Tensor:
+    """`scale * value`; `value` itself for the number 1."""
+    return value if isinstance(scale, float) and scale == 1.0 else scale * value
+
+
+def root(value: Tensor | float) -> Any:
+    """Square root of a scalar tensor or of a number."""
+    return value.sqrt() if isinstance(value, Tensor) else math.sqrt(value)
+
+
+_BLOCK = 2**16  # numbers drawn at once
+
+
+def normal_noise(x: Tensor, generator: torch.Generator, steps: int | None) -> Iterator[tuple[Tensor, ...]]:
+    """Standard normal noise of the shape of `x` for each of many steps, or endlessly.
+
+    Drawn in blocks of several steps where that gives the numbers that each step by itself would draw: on the CPU, torch
+    makes them 16 at a time.
+    """
+    size, left = x.numel(), steps
+    whole = x.is_cpu and size > 0 and size % 16 == 0 and x.dtype in (torch.float32, torch.float64)
+    while left is None or left > 0:
+        count = min(left, max(1, _BLOCK // size)) if whole and left is not None else 1
+        block = torch.randn((count, *x.shape), generator=generator, device=x.device, dtype=x.dtype)
+        for noise in block.unbind(0):
+            yield (noise,)
+        left = None if left is None else left - count
+
+
+def all_finite(energy: Tensor, norm: Tensor) -> bool:
+    """Whether energies and gradients are finite, given the gradients' norms; may be False if they are only huge."""
+    if energy.dtype != norm.dtype:
+        energy = energy.to(norm.dtype)
+    return math.isfinite(torch.dot(energy, norm).item())
+
+
 def finite(state: State) -> Tensor:
     """`(B,)` True where a chain's energy and gradient are finite."""
     # A sum is finite if its terms are; this launches a third of the GPU kernels of `isfinite` and `all`.
@@ -169,4 +233,4 @@ def _expand(flag: Tensor, like: Tensor) -> Tensor:
 
 def norms(gradient: Tensor) -> Tensor:
     """Euclidean norm of each chain's gradient, `(B,)`."""
-    return torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+    return torch.linalg.vector_norm(gradient if gradient.ndim == 2 else gradient.flatten(1), dim=1)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,22 @@ from torch import Tensor
 from ebm_control.checks import require, require_number
 from ebm_control.samplers.chain import Bound, KernelSampler
 from ebm_control.samplers.engines import Engine
-from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, finite, norms
+from ebm_control.samplers.kernel import (
+    Info,
+    Kernel,
+    Row,
+    Scale,
+    State,
+    Target,
+    all_finite,
+    choose,
+    entries,
+    finite,
+    normal_noise,
+    norms,
+    root,
+    times,
+)
 from ebm_control.samplers.schedules import Schedule, require_values, values
 
 _RMS_DECAY = 0.9  # decay of the running mean square; chains of tens of steps need a short memory
@@ -104,7 +119,7 @@ class Langevin(KernelSampler):
 
 
 class LangevinColumns(NamedTuple):
-    """Parameters of Langevin steps: `(steps,)` each for a chain, scalars for one step.
+    """Parameters of Langevin steps: `(steps,)` each for a chain, scalars or numbers for one step.
 
     Attributes:
         step_size: η.
@@ -116,12 +131,12 @@ class LangevinColumns(NamedTuple):
 
     """
 
-    step_size: Tensor
-    noise: Tensor
-    time_step: Tensor
-    momentum: Tensor
-    rms_bias: Tensor
-    log_level: Tensor | None = None
+    step_size: Any
+    noise: Any
+    time_step: Any
+    momentum: Any
+    rms_bias: Any
+    log_level: Any = None
 
     def stacked(self) -> Tensor:
         """A matrix with one column per field that is not None, `(steps, 5 or 6)`."""
@@ -137,6 +152,7 @@ def column(numbers: Sequence[float]) -> Tensor:
 class LangevinKernel:
     """One Langevin step; the fields are those of `Langevin`."""
 
+    numbers: ClassVar[bool] = True
     adapt: str
     underdamped: bool
     gradient_clip: float | None = None
@@ -148,6 +164,8 @@ class LangevinKernel:
         # The noise can still move a chain away from a start with a non-finite gradient.
         gradient = torch.nan_to_num(gradient, 0.0, 0.0, 0.0)
         state = {"x": x, "energy": energy, "gradient": gradient}
+        if target.branching:
+            state |= {"norm": norms(gradient), "refused": torch.zeros_like(energy, dtype=torch.bool)}
         if self.underdamped:
             state["momentum"] = torch.zeros_like(x)
         if self.adapt == "rms":
@@ -156,37 +174,73 @@ class LangevinKernel:
 
     def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Standard normal noise of the shape of `x`."""
-        return (torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype),)
+        return next(normal_noise(x, generator, 1))
+
+    def draws(self, x: Tensor, generator: torch.Generator, steps: int) -> Iterator[tuple[Tensor, ...]]:
+        """The noise of many steps, equal to that of as many calls of `draw`."""
+        return normal_noise(x, generator, steps)
 
     def step(
-        self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
+        self, target: Target, state: State, noise: tuple[Tensor, ...], row: Row, scale: Scale
     ) -> tuple[State, Info]:
         """One move of every chain; a move to a non-finite energy or gradient is refused."""
-        step_size, sigma, h, kept, bias, log_level = LangevinColumns(*row.unbind(0))
+        step_size, sigma, h, kept, bias, *rest = entries(row)
         x, new, refused = state["x"], {}, state
         factor = scale
         if self.adapt == "rms":
-            square = (scale * state["gradient"]).square()
+            square = times(scale, state["gradient"]).square()
             new["square"] = _RMS_DECAY * state["square"] + (1 - _RMS_DECAY) * square
             factor = scale / ((new["square"] / bias).sqrt() + 1e-8)
-        drift = self._drift(factor * state["gradient"], step_size)
-        kick = sigma * target.mask(noise[0])
         if self.underdamped:
             # O: partial refresh of the momentum, in units of one step; B, A, B: one leapfrog step.
-            momentum = kept * state["momentum"] * h + (1 - kept**2).sqrt() * kick
-            move = momentum - drift
+            drift = self._drift(times(factor, state["gradient"]), step_size)
+            kick = sigma * target.mask(noise[0])
+            momentum = kept * state["momentum"] * h + root(1 - kept**2) * kick
+            new["x"] = target.hold(x + times(scale, momentum - drift), x)
         else:
-            momentum = kick
-            move = kick - drift
-        new["x"] = target.hold(x + scale * move, x)
-        if log_level is not None:
-            target = target.at(log_level)
+            moved = self._moved(target, state, noise[0], step_size, sigma, factor, scale)
+            new["x"] = moved if target.movable is None and target.low is None else target.hold(moved, x)
+        if rest:  # a noise level
+            target = target.at(rest[0])
         new["energy"], new["gradient"] = target.value_and_gradient(new["x"])
         if self.underdamped:
-            after = self._drift(factor * new["gradient"], step_size)
+            after = self._drift(times(factor, new["gradient"]), step_size)
             new["momentum"] = (momentum - drift - after) / h
             # Reversed as in Metropolis methods: the chain would run into the same wall again otherwise.
             refused = state | {"momentum": -momentum / h}
+        return self._judged(target, state, new, refused)
+
+    def _moved(
+        self,
+        target: Target,
+        state: State,
+        noise: Tensor,
+        step_size: Any,
+        sigma: Any,
+        factor: Any,
+        scale: Scale,
+    ) -> Tensor:
+        """`x` after drift and noise of overdamped dynamics, before bounds and the mask."""
+        x, gradient = state["x"], state["gradient"]
+        if target.branching and self.gradient_clip is None and self.delta_clip is None and factor is scale:
+            if isinstance(scale, float):
+                return torch.add(x, noise, alpha=sigma).add_(gradient, alpha=-step_size)
+            move = torch.mul(noise, sigma).addcmul_(scale, gradient, value=-step_size)
+            return torch.addcmul(x, scale, move)
+        drift = self._drift(times(factor, gradient), step_size)
+        return x + times(scale, sigma * target.mask(noise) - drift)
+
+    @staticmethod
+    def _judged(target: Target, state: State, new: State, refused: State) -> tuple[State, Info]:
+        """The new states where they are finite, and the step's metrics."""
+        if target.branching:
+            norm = new["norm"] = norms(new["gradient"])
+            new["refused"] = state["refused"]
+            info = {"gradient_norm": state["norm"], "rejected": state["refused"], "energy": state["energy"]}
+            if all_finite(new["energy"], norm):
+                return new, info
+            accept = finite(new)
+            return choose(accept, new, refused), info | {"rejected": ~accept}
         accept = finite(new)
         info = {
             "gradient_norm": norms(state["gradient"]),
@@ -199,7 +253,7 @@ class LangevinKernel:
         """The state unchanged: each step evaluates the energy of its end."""
         return state
 
-    def _drift(self, gradient: Tensor, step_size: Tensor) -> Tensor:
+    def _drift(self, gradient: Tensor, step_size: Any) -> Tensor:
         if self.gradient_clip is not None:
             gradient = gradient.clamp(-self.gradient_clip, self.gradient_clip)
         drift = step_size * gradient

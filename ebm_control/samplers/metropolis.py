@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +12,19 @@ from torch import Tensor
 from ebm_control.checks import require_number
 from ebm_control.samplers.chain import KernelSampler
 from ebm_control.samplers.engines import Engine
-from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, finite, norms
+from ebm_control.samplers.kernel import (
+    Info,
+    Kernel,
+    Row,
+    Scale,
+    State,
+    Target,
+    choose,
+    entries,
+    finite,
+    norms,
+    root,
+)
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,7 @@ class MALA(KernelSampler):
 class HMCKernel:
     """One proposal of `leapfrog` steps and its acceptance test."""
 
+    numbers: ClassVar[bool] = True
     leapfrog: int
 
     def init(self, target: Target, x: Tensor) -> State:
@@ -109,18 +123,20 @@ class HMCKernel:
         return normal, torch.rand(len(x), generator=generator, device=x.device, dtype=x.dtype)
 
     def step(
-        self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
+        self, target: Target, state: State, noise: tuple[Tensor, ...], row: Row, scale: Scale
     ) -> tuple[State, Info]:
         """Propose by leapfrog, accept with probability `min(1, exp(-ΔH / T))`."""
-        time, temperature = row.unbind(0)
-        start = temperature.sqrt() * target.mask(noise[0])
+        time, temperature = entries(row)
+        start = root(temperature) * target.mask(noise[0])
         momentum, x = start, state["x"]
         energy, gradient = state["energy"], state["gradient"]
+        length = time * scale
+        half = 0.5 * length
         for _ in range(self.leapfrog):
-            momentum = momentum - 0.5 * time * scale * gradient
-            x = target.hold(x + time * scale * momentum, x)
+            momentum = momentum - half * gradient
+            x = target.hold(x + length * momentum, x)
             energy, gradient = target.value_and_gradient(x)
-            momentum = momentum - 0.5 * time * scale * gradient
+            momentum = momentum - half * gradient
         new = {"x": x, "energy": energy, "gradient": gradient}
         kinetic = 0.5 * (start.square() - momentum.square()).flatten(1).sum(dim=1)
         log_ratio = (state["energy"] - energy + kinetic) / temperature

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ebm_control.checks import require_number
 from ebm_control.data.batch import Batch
 from ebm_control.tensors import outside_inference_mode
+from ebm_control.threads import operations, threads_for
 from ebm_control.training.logger import Logger, as_metrics
 
 
@@ -61,12 +62,14 @@ def regress(
     with logger or Logger(progress=False) as log:
         log.start(steps, name=name)
         for step in range(1, steps + 1):
-            loss = loss_of(next(batches))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if gradient_clip is not None:
-                torch.nn.utils.clip_grad_norm_(parameters, gradient_clip)
-            optimizer.step()
+            batch = next(batches)
+            with threads_for(operations(parameters, batch.x)):
+                loss = loss_of(batch)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                if gradient_clip is not None:
+                    torch.nn.utils.clip_grad_norm_(parameters, gradient_clip)
+                optimizer.step()
             scheduler.step()
             if step % log.every == 0:
                 log.advance(step)

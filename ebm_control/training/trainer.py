@@ -21,6 +21,7 @@ from ebm_control.interrupts import uninterrupted
 from ebm_control.locks import locked
 from ebm_control.samplers.chain import Chain, Sampler
 from ebm_control.tensors import outside_inference_mode
+from ebm_control.threads import operations, threads_for
 from ebm_control.training.averaging import warm_ema
 from ebm_control.training.checkpoint import (
     Checkpoint,
@@ -106,8 +107,7 @@ class Trainer:
         require_seed("seed", seed)
         require_json("settings", self.settings)
         self.generator = torch.Generator(self.parameters[0].device).manual_seed(seed)
-        self.step, self.rollbacks = 0, 0
-        self._seed = seed
+        self.step, self.rollbacks, self._seed = 0, 0, seed
         self._watch = Watch(self.parameters[0].device)
         # use_buffers would average integer buffers too; base measures and scales do not change in training.
         self._average = AveragedModel(energy, multi_avg_fn=warm_ema(ema)) if ema else None
@@ -187,7 +187,8 @@ class Trainer:
         """One update of `fit`, and all logging, checks and checkpoints that are due after it."""
         batch = next(batches)
         try:
-            terms, chain, norm = run.last = self._update(batch)
+            with threads_for(operations(self.energy.parameters(), batch.x)):
+                terms, chain, norm = run.last = self._update(batch)
         except NotFiniteError as error:
             self._roll_back(run.snapshot, str(error))
             run.last = None
@@ -238,7 +239,8 @@ class Trainer:
         """
         self.energy.train()
         try:
-            terms, chain, norm = self._update(batch)
+            with threads_for(operations(self.energy.parameters(), batch.x)):
+                terms, chain, norm = self._update(batch)
         except NotFiniteError as error:
             raise DivergenceError(f"update {self.step + 1}: {error}") from error
         self.step += 1
@@ -346,11 +348,8 @@ class Trainer:
         planned = states_of(self.extra_negatives)
         if planned:
             state["planned"] = planned
-        return state | {
-            "generator": self.generator.get_state(),
-            "step": self.step,
-            "rollbacks": self.rollbacks,
-        }
+        numbers = {"step": self.step, "rollbacks": self.rollbacks}
+        return state | {"generator": self.generator.get_state()} | numbers
 
     def _snapshot(self) -> dict[str, Any]:
         return copy.deepcopy(self.state_dict())

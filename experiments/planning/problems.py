@@ -68,13 +68,13 @@ class Problem:
         return goal if self.further is None else goal + self.further(layout)
 
 
-def data_of(env: str, seed: int) -> RolloutBuffer:
+def data_of(env: str, seed: int, transitions: int = TRANSITIONS) -> RolloutBuffer:
     """Random transitions, with starts spread over the state space."""
     starts = {REACHER.env: reacher.spread_starts, ARM.env: arm7.spread_starts}.get(env)
     if starts is not None:
-        return collect_mujoco(env, TRANSITIONS, episode_length=50, seed=seed, threads=1, starts=starts)
+        return collect_mujoco(env, transitions, episode_length=50, seed=seed, threads=1, starts=starts)
     return collect(
-        lambda: gym.make(env, start="random", max_episode_steps=50), TRANSITIONS, seed=seed, progress=False
+        lambda: gym.make(env, start="random", max_episode_steps=50), transitions, seed=seed, progress=False
     )
 
 

@@ -18,9 +18,10 @@ from torch import Tensor
 from ebm_control.baselines import BaselineSettings, fit_baseline, futures
 from ebm_control.data import RolloutBuffer
 from ebm_control.data.normalizer import Normalizer
-from ebm_control.energies import AtNoise, TrajectoryLayout
+from ebm_control.energies import AtNoise, TrajectoryLayout, TransitionEnergy
 from ebm_control.models import ModelSettings, TrainSettings, TrajectoryModel, fit_model
 from ebm_control.prediction import predict
+from ebm_control.samplers import Sampler
 
 BASE_UPDATES = 4000  # updates of every regression
 # Updates of each objective, with about equal times on one core; score matching needs no chains.
@@ -95,53 +96,68 @@ class Setting:
 Fit = Callable[[RolloutBuffer, Setting, int, bool], Fitted]
 
 
+def settings_of(
+    objective: str,
+    setting: Setting,
+    seed: int,
+    quick: bool,
+    kind: str = "transition",
+    network: str = "convolution",
+) -> TrainSettings:
+    """Settings of the training of an energy."""
+    windows: dict[str, Any] = {"kind": kind, "network": network, "window": WINDOW} if kind == "window" else {}
+    hidden, updates = setting.hidden, UPDATES[objective]
+    if kind == "window":
+        hidden, updates = (96,), updates // DEARER[network]
+    model = ModelSettings(
+        hidden=hidden,
+        base_hidden=setting.hidden,
+        states_only=setting.free,
+        frequencies=setting.frequencies,
+        bandwidth=setting.bandwidth,
+        **windows,
+    )
+    return TrainSettings(
+        model,
+        loss=objective,
+        noise=setting.noise,
+        updates=updates * setting.longer // (QUICK if quick else 1),
+        base_updates=setting.base_updates // (QUICK if quick else 1),
+        learning_rate=setting.learning_rate if objective in ("dsm", "infonce") else 3e-4,
+        seed=seed,
+    )
+
+
 def energy(objective: str, kind: str = "transition", network: str = "convolution") -> Fit:
     """Fit of an energy with an objective."""
 
     def fit(data: RolloutBuffer, setting: Setting, seed: int, quick: bool) -> Fitted:
         began = time.perf_counter()
-        windows: dict[str, Any] = (
-            {"kind": kind, "network": network, "window": WINDOW} if kind == "window" else {}
-        )
-        hidden, updates = setting.hidden, UPDATES[objective]
-        if kind == "window":
-            hidden, updates = (96,), updates // DEARER[network]
-        model = ModelSettings(
-            hidden=hidden,
-            base_hidden=setting.hidden,
-            states_only=setting.free,
-            frequencies=setting.frequencies,
-            bandwidth=setting.bandwidth,
-            **windows,
-        )
-        settings = TrainSettings(
-            model,
-            loss=objective,
-            noise=setting.noise,
-            updates=updates * setting.longer // (QUICK if quick else 1),
-            base_updates=setting.base_updates // (QUICK if quick else 1),
-            learning_rate=setting.learning_rate if objective in ("dsm", "infonce") else 3e-4,
-            seed=seed,
-        )
+        settings = settings_of(objective, setting, seed, quick, kind, network)
         found = fit_model(data, settings, progress=False)
-        return Fitted(
-            sampled(found),
-            found.layout,
-            found.normalizer,
-            found.energy.displacement_scale,
-            time.perf_counter() - began,
-            sum(parameter.numel() for parameter in found.energy.parameters()),
-            transitions(found) if kind == "transition" else None,
-        )
+        return fitted(found, time.perf_counter() - began)
 
     return fit
 
 
-def sampled(model: TrajectoryModel) -> Futures:
-    """Futures by sampling the energy of a model."""
+def fitted(model: TrajectoryModel, seconds: float) -> Fitted:
+    """A trained energy as a method, with the seconds of its training."""
+    return Fitted(
+        sampled(model),
+        model.layout,
+        model.normalizer,
+        model.energy.displacement_scale,
+        seconds,
+        sum(parameter.numel() for parameter in model.energy.parameters()),
+        transitions(model) if isinstance(model.energy, TransitionEnergy) else None,
+    )
+
+
+def sampled(model: TrajectoryModel, sampler: Sampler | None = None) -> Futures:
+    """Futures by sampling the energy of a model, with a sampler or that of `predict`."""
 
     def run(history: Tensor, actions: Tensor | None, **asked: Any) -> Tensor:
-        return predict(model.energy, history, actions, **asked).states
+        return predict(model.energy, history, actions, sampler=sampler, **asked).states
 
     return run
 

@@ -25,15 +25,7 @@ from ebm_control.energies import (
 )
 from ebm_control.energies.networks import outputs_and_gradient, with_pullback
 from ebm_control.samplers import Langevin
-from tests.energies.written_out import PLAIN, check, drawn, made, transition
-
-
-class Doubled(TransitionEnergy):
-    """Another energy than its parent's."""
-
-    def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        base, tilt = super().split(x, context)
-        return 2 * base, 2 * tilt
+from tests.energies.written_out import PLAIN, Doubled, check, drawn, made, transition
 
 
 class Deeper(Doubled):

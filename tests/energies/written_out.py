@@ -155,3 +155,11 @@ def check(energy: Energy, x: Tensor, context: Tensor | None = None, tolerance: f
         assert one.dtype == other.dtype
         assert not one.requires_grad
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+class Doubled(TransitionEnergy):
+    """Another energy than its parent's."""
+
+    def split(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        base, tilt = super().split(x, context)
+        return 2 * base, 2 * tilt

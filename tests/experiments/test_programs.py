@@ -79,7 +79,7 @@ CHOICES = [
     ("planning.figures", ["--only", "all"], "only: expected some of 'maze_plans', .*, got 'all'"),
     ("reacher", ["--episodes", "-2"], "episodes: expected a whole number of at least 1, got -2"),
 ]
-BENCHMARKS = ["collection", "continual", "planning", "samplers"]
+BENCHMARKS = ["collection", "continual", "planning.__main__", "prediction", "samplers"]
 
 
 def call(monkeypatch, module, *arguments):

@@ -11,7 +11,7 @@ import torch
 
 from ebm_control.checks import InputError
 from ebm_control.images import Attack
-from ebm_control.samplers import CEM, MALA, MPPI, Annealed, GaussNewton, Langevin
+from ebm_control.samplers import CEM, MALA, MPPI, Annealed, GaussNewton, Langevin, ProbabilityFlow
 from tests.helpers import normal, seeded
 from tests.samplers.helpers import Conditioned, Function
 
@@ -24,6 +24,7 @@ BOUNDED: dict[str, Any] = {
     "second-order": GaussNewton(steps=50, temperature=1.0),
     "second-order search": GaussNewton(steps=5),
     "annealed": Annealed((1.0, 0.5, 0.1), steps=1),
+    "flow": ProbabilityFlow((1.0, 0.5, 0.1)),
     "attack": Attack(1.0, steps=5, step_size=0.1),
     "attack-l2": Attack(1.0, steps=5, step_size=0.1, norm="l2", adaptive=True),
 }
@@ -38,14 +39,16 @@ def test_a_coordinate_whose_bounds_are_equal_stays_there_and_the_others_move(sam
     assert torch.equal(chain.x[:, 1], torch.full((6,), 0.3))
     assert (chain.x[:, [0, 2]] != x[:, [0, 2]]).all()
     assert chain.x.isfinite().all()
-    if not isinstance(sampler, Annealed | Attack | GaussNewton):
+    if not isinstance(sampler, Annealed | Attack | GaussNewton | ProbabilityFlow):
         further = replace(sampler, clamp=(low, high)).differentiable_step(
             noisy, x, generator=seeded(), steps=2
         )
         assert torch.equal(further[:, 1], torch.full((6,), 0.3))
 
 
-@pytest.mark.parametrize("sampler", [s for s in BOUNDED.values() if not isinstance(s, Annealed | Attack)])
+@pytest.mark.parametrize(
+    "sampler", [s for s in BOUNDED.values() if not isinstance(s, Annealed | Attack | ProbabilityFlow)]
+)
 def test_chains_that_start_beyond_a_bound_end_within(sampler: Any) -> None:
     """Even where the energy falls outwards."""
     downhill = Function(lambda x: 0.05 * (x + 9).square().sum(dim=1))
@@ -84,7 +87,13 @@ def test_scales_that_are_not_positive_and_finite_are_refused(scale: tuple[float,
 @pytest.mark.parametrize("given", ["ab", {}, [None] * 3, [["a"], ["b"]], torch.ones(3) + 1j])
 def test_scales_and_bounds_that_are_no_figures_are_refused(name: str, given: Any) -> None:
     value = (0.0, given) if name == "clamp" else given
-    for sampler in (Langevin(steps=1), Annealed((1.0, 0.5)), MPPI(steps=1), CEM(steps=1)):
+    for sampler in (
+        Langevin(steps=1),
+        Annealed((1.0, 0.5)),
+        ProbabilityFlow((1.0, 0.5)),
+        MPPI(steps=1),
+        CEM(steps=1),
+    ):
         with pytest.raises(InputError, match=rf"^{name}: expected") as caught:
             replace(sampler, **{name: value})(Conditioned(), normal(6, 3))
         assert "\n" not in str(caught.value)

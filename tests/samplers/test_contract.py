@@ -13,9 +13,20 @@ from torch.overrides import TorchFunctionMode
 
 from ebm_control.checks import InputError
 from ebm_control.energies import Energy, GoalCost, TrajectoryLayout
-from ebm_control.samplers import CEM, HMC, MALA, MPPI, Annealed, GaussNewton, Geometric, Langevin
+from ebm_control.samplers import (
+    CEM,
+    HMC,
+    MALA,
+    MPPI,
+    Annealed,
+    GaussNewton,
+    Geometric,
+    Langevin,
+    ProbabilityFlow,
+)
 from ebm_control.samplers.chain import Sampler
 from ebm_control.samplers.engines import loop
+from ebm_control.samplers.flow import FlowKernel
 from ebm_control.samplers.kernel import Kernel, Target
 from ebm_control.samplers.langevin import LangevinKernel
 from ebm_control.samplers.metropolis import HMCKernel
@@ -173,6 +184,8 @@ KERNELS: dict[str, tuple[Kernel, int]] = {
     "cem": (CEMKernel(4, False, 2), 2),
     "mppi, wide": (MPPIKernel(4, False, 3, 0.5, colour=1.0, free=True), 2),
     "cem, wide": (CEMKernel(4, False, 2, colour=1.0, free=True), 2),
+    "flow": (FlowKernel("multistep", False), 8),
+    "noisy-heun": (FlowKernel("heun", True), 8),
 }
 
 
