@@ -22,7 +22,6 @@ from ebm_control.samplers import (
     GaussNewton,
     Geometric,
     Langevin,
-    ProbabilityFlow,
 )
 from ebm_control.samplers.chain import Sampler
 from ebm_control.samplers.engines import loop
