@@ -38,7 +38,17 @@ if TYPE_CHECKING:
     from ebm_control.online import OnlineLearning, OnlineSettings
     from ebm_control.planning import Guided, MPCAgent, Planner, Roadmap, evaluate, run_episodes
     from ebm_control.prediction import predict
-    from ebm_control.samplers import CEM, HMC, MALA, MPPI, Annealed, Langevin, ProbabilityFlow, noise_levels
+    from ebm_control.samplers import (
+        CEM,
+        HMC,
+        MALA,
+        MPPI,
+        Annealed,
+        GaussNewton,
+        Langevin,
+        ProbabilityFlow,
+        noise_levels,
+    )
     from ebm_control.training import CheckpointError, DivergenceError, Guard, SampleBuffer, Trainer
 
 # Where each name is defined. A module is imported when one of its names is first used, because importing torch takes
@@ -72,7 +82,17 @@ _HOMES = {
     "online": ("OnlineLearning", "OnlineSettings"),
     "planning": ("Guided", "MPCAgent", "Planner", "Roadmap", "evaluate", "run_episodes"),
     "prediction": ("predict",),
-    "samplers": ("CEM", "HMC", "MALA", "MPPI", "Annealed", "Langevin", "ProbabilityFlow", "noise_levels"),
+    "samplers": (
+        "CEM",
+        "HMC",
+        "MALA",
+        "MPPI",
+        "Annealed",
+        "GaussNewton",
+        "Langevin",
+        "ProbabilityFlow",
+        "noise_levels",
+    ),
     "training": ("CheckpointError", "DivergenceError", "Guard", "SampleBuffer", "Trainer"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -87,6 +107,7 @@ __all__ = [
     "CheckpointError",
     "DivergenceError",
     "Energy",
+    "GaussNewton",
     "GoalCost",
     "Guard",
     "Guided",

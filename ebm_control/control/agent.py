@@ -68,18 +68,10 @@ def make_agent(
             those of the model, or `planner_for` refuses an argument.
 
     """
-    require(reward is None or cost is None, "cost", given="a reward too", expected="one of them")
-    sound, kind = (
-        cost is None or isinstance(cost, Energy),
-        "an Energy (a function of states and actions is a reward)",
-    )
-    require(sound, "cost", given=shown(cost), expected=kind)
     box, cost = _box_and_cost(model, env, reward, cost, goal_index)
     _warn_if_flat(model, reward, sampler)
-    # A first-order reward plan over states and actions would violate the dynamics: the gain in reward outweighs the
-    # energy at a weight that such a sampler can handle.
+    # At a weight that a first-order sampler can handle, a gain in reward would pay for violations of the dynamics.
     first_order = sampler == "langevin" or (sampler is None and not second_order(model))
-    over_actions = reward is not None and first_order
     searched = sampler in ("mppi", "cem") or isinstance(sampler, MPPI | CEM)
     device = (model.dynamics if isinstance(model, Baseline) else model.energy).displacement_scale.device
     found = planner_for(
@@ -89,7 +81,7 @@ def make_agent(
         sampler=sampler,
         action_space=box,
         chains=chains,
-        shooting=over_actions if shooting is None and over_actions else shooting,
+        shooting=True if shooting is None and first_order and reward is not None else shooting,
         weight=weight,
         generator=torch_generator(seed, device),
         preset="offline" if reward is None or searched else "reward",
@@ -120,6 +112,11 @@ def _box_and_cost(
     goal_index: tuple[int, ...] | None,
 ) -> tuple[Box, Energy]:
     """The environment's action space, and the cost to plan for."""
+    require(reward is None or cost is None, "cost", given="a reward too", expected="one of them")
+    if not (cost is None or isinstance(cost, Energy)):
+        raise InputError(
+            f"cost: expected an Energy (a function of states and actions is a reward), got {shown(cost)}"
+        )
     known = isinstance(model, TrajectoryModel | Baseline)
     require(known, "model", given=shown(model), expected="a trajectory model or a baseline")
     made = make_env(env)

@@ -81,14 +81,7 @@ def planner_for(
 
     """
     require(preset in PRESETS, "preset", given=shown(preset), expected=f"one of {sorted(PRESETS)}")
-    if weight is not None:
-        require_number("weight", weight, 0)
-    if chains is not None:
-        require_number("chains", chains, 1, whole=True)
-    if shooting is not None:
-        require_flag("shooting", shooting)
-    box = action_space is None or isinstance(action_space, spaces.Box)
-    require(box, "action_space", given=shown(action_space), expected="a Box, or None")
+    _check(weight, chains, shooting, action_space)
     known = isinstance(model, TrajectoryModel | Baseline)
     require(known, "model", given=shown(model), expected="a trajectory model or a baseline")
     chosen = PRESETS[preset]
@@ -102,11 +95,21 @@ def planner_for(
     if sampler is None:
         sampler = chosen.default if second_order(model) and not shooting else "langevin"
     sampler = _named(sampler, chosen, over_actions=bool(shooting))
-    if shooting is None:
-        shooting = isinstance(sampler, MPPI | CEM) and model.layout.act_dim > 0
-    if weight is None:
-        weight = chosen.second_weight if isinstance(sampler, GaussNewton) else chosen.weight
     return _of_energy(model, costs, horizon, sampler, action_space, chains, shooting, weight, chosen)
+
+
+def _check(
+    weight: float | None, chains: int | None, shooting: bool | None, action_space: spaces.Box | None
+) -> None:
+    """Raise `InputError` if one of these arguments of `planner_for` is out of its range."""
+    if weight is not None:
+        require_number("weight", weight, 0)
+    if chains is not None:
+        require_number("chains", chains, 1, whole=True)
+    if shooting is not None:
+        require_flag("shooting", shooting)
+    box = action_space is None or isinstance(action_space, spaces.Box)
+    require(box, "action_space", given=shown(action_space), expected="a Box, or None")
 
 
 def _of_energy(
@@ -116,10 +119,14 @@ def _of_energy(
     sampler: PlanSampler,
     action_space: spaces.Box | None,
     chains: int | None,
-    shooting: bool,
-    weight: float,
+    shooting: bool | None,
+    weight: float | None,
     preset: Preset,
 ) -> Planner:
+    if shooting is None:
+        shooting = isinstance(sampler, MPPI | CEM) and model.layout.act_dim > 0
+    if weight is None:
+        weight = preset.second_weight if isinstance(sampler, GaussNewton) else preset.weight
     energy, layout = _plannable(model), model.layout
     step = energy.displacement_scale
     clamp = sampler.clamp

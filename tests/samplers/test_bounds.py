@@ -46,9 +46,10 @@ def test_a_coordinate_whose_bounds_are_equal_stays_there_and_the_others_move(sam
         assert torch.equal(further[:, 1], torch.full((6,), 0.3))
 
 
-@pytest.mark.parametrize(
-    "sampler", [s for s in BOUNDED.values() if not isinstance(s, Annealed | Attack | ProbabilityFlow)]
-)
+SEARCHED = [s for s in BOUNDED.values() if not isinstance(s, Annealed | Attack | ProbabilityFlow)]
+
+
+@pytest.mark.parametrize("sampler", SEARCHED)
 def test_chains_that_start_beyond_a_bound_end_within(sampler: Any) -> None:
     """Even where the energy falls outwards."""
     downhill = Function(lambda x: 0.05 * (x + 9).square().sum(dim=1))

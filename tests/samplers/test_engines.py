@@ -74,6 +74,13 @@ def test_compiled_chain_is_the_eager_chain_also_after_weights_change_in_place(sa
     assert_same_before_and_after_a_change_of_weights(sampler, "compile", "cpu")
 
 
+def test_many_energies_are_compiled_in_one_process() -> None:
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for _ in range(3):
+            chain = Langevin(steps=1, engine="compile")(Conditioned(), normal(6, 3), generator=seeded())
+            assert chain.x.isfinite().all()
+
+
 def test_compiled_chain_refuses_non_finite_moves_like_the_eager_one() -> None:
     x = -normal(64, 2).abs()
     eager, compiled = (
