@@ -49,7 +49,8 @@ def page(name: str, root: Path = ROOT) -> str:
     if left_over:
         raise KeyError(f"{name}.md: no slot for {sorted(left_over)}")
     head = f"<!-- Written by `python -m experiments.report` from the records and experiments/pages/{name}.md. -->\n\n"
-    return head + SLOT.sub(lambda slot: found[slot[1]], template)
+    text = head + SLOT.sub(lambda slot: found[slot[1]], template)
+    return re.sub(r"\n{3,}", "\n\n", text)  # around a slot of which nothing was measured
 
 
 @dataclass

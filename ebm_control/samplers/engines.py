@@ -23,6 +23,9 @@ from ebm_control.samplers.kernel import Info, Kernel, Parts, Row, Scale, State, 
 
 Engine = Literal["auto", "eager", "compile", "graph"]
 Step = Callable[[Target, State, tuple[Tensor, ...], Any, Any], tuple[State, Info]]
+# What "auto" is on a CUDA device: set from benchmarks/results/gpu.json when it exists, "graph" if that is faster there.
+# Not measured yet.
+AUTO_ON_CUDA: Engine = "eager"
 _KEPT = 16  # compiled steps and graphs in the cache, which hold their energies too
 Result = tuple[State, Tensor | None, Info]
 
@@ -37,7 +40,7 @@ def execute(
     generator: torch.Generator,
     trace: int,
 ) -> Result:
-    """Run the loop with the named engine; `auto` is `eager`, which needs no warm-up.
+    """Run the loop with the named engine; `auto` is `eager`, which needs no warm-up, or `AUTO_ON_CUDA`.
 
     On the CPU the eager engine lets kernels branch on values and take parameters as numbers. That saves small
     operations, which cost as much as the matrix products of a small network.
@@ -48,7 +51,9 @@ def execute(
         given=engine,
         expected="'auto', 'eager', 'compile' or 'graph'",
     )
-    eager = engine in ("auto", "eager")
+    if engine == "auto":
+        engine = automatic(kernel, x.device)
+    eager = engine == "eager"
     factor = torch.ones((), device=x.device, dtype=x.dtype) if scale is None else scale
     if engine == "graph":
         require(
@@ -66,6 +71,12 @@ def execute(
             return loop(kernel, target, x, numbers, 1.0 if scale is None else scale, noise, trace)
     step = None if eager else _compiled(kernel, target.energy)
     return loop(kernel, target, x, parameters.unbind(0), factor, noise, trace, step)
+
+
+def automatic(kernel: Kernel, device: torch.device) -> Engine:
+    """The engine that `auto` is on a device; a kernel that reads values back from the device is not captured."""
+    fixed = getattr(kernel, "capturable", True)
+    return AUTO_ON_CUDA if device.type == "cuda" and fixed else "eager"
 
 
 def _noise(kernel: Kernel, x: Tensor, generator: torch.Generator, steps: int) -> Iterator[tuple[Tensor, ...]]:

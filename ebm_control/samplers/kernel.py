@@ -144,7 +144,8 @@ class Kernel(Protocol):
 
     A kernel is hashable and holds no tensors: parameters that vary over steps are passed as `row`. A kernel with
     `numbers = True` takes rows of numbers and the scale 1.0 too, which the eager engine on the CPU then passes. One
-    with a method `draws(x, generator, steps)` iterates over the noise of many steps.
+    with a method `draws(x, generator, steps)` iterates over the noise of many steps. One with
+    `capturable = False` reads values back from the device, so that it cannot become a CUDA graph.
     """
 
     def __hash__(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -82,6 +83,8 @@ class GaussNewton(KernelSampler):
 class GaussNewtonKernel:
     """A step of Levenberg and Marquardt."""
 
+    capturable: ClassVar[bool] = False  # it stops solving when no coordinate is beyond a bound
+
     def init(self, target: Target, x: Tensor) -> State:
         """The start; the first step evaluates its energy."""
         return {"x": x, "energy": x.new_full(x.shape[:1], torch.inf)}
@@ -133,6 +136,8 @@ class GaussNewtonKernel:
 @dataclass(frozen=True)
 class ManifoldKernel:
     """A proposal of simplified manifold MALA and its acceptance test."""
+
+    capturable: ClassVar[bool] = False  # curvatures read which coordinates they couple
 
     def init(self, target: Target, x: Tensor) -> State:
         """Energy, gradient and curvature at the start; non-finite gradients become 0, as in `HMCKernel`."""

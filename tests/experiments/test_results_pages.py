@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ebm_control.checks import InputError
+from ebm_control.provenance import provenance, write_record
 from experiments import report
 from experiments.planning.report import table_rows, trained
 from experiments.records import load
@@ -114,6 +115,35 @@ def test_a_damaged_record_makes_no_page(tmp_path: Path) -> None:
         InputError, match=r"^record: expected a whole record of runs, got .*online\.json, whose rows"
     ):
         page("online", tmp_path)
+
+
+def test_a_benchmark_has_a_section_on_the_speed_page_once_it_has_a_record(tmp_path: Path) -> None:
+    for place in ("experiments/results", "benchmarks/results"):
+        shutil.copytree(ROOT / place, tmp_path / place)
+    quartiles = {"median_ms": 2.0, "lower_quartile_ms": 1.5, "upper_quartile_ms": 2.5}
+    records = {
+        "training": ("## Contrastive updates", {"updates": {"written out": quartiles}}),
+        "gpu": (
+            "## On a GPU",
+            {
+                "chains": [{"chains": 64, "loop": "graph", "ms_per_step": 0.25}],
+                "plans": [{"starts": 4096, "planner": "default", "ms": 8.0, "plans_per_second": 512_000.0}],
+                "updates": [{"ms": 4.0, "updates_per_second": 250.0}],
+            },
+        ),
+    }
+    files = {name: tmp_path / "benchmarks" / "results" / f"{name}.json" for name in records}
+    for name, file in files.items():
+        file.unlink(missing_ok=True)
+        assert records[name][0] not in page("speed", tmp_path)
+    assert "\n\n\n" not in page("speed", tmp_path)
+    for name, (heading, results) in records.items():
+        write_record(files[name], results, provenance(f"python -m benchmarks.{name}", [0], 1.0))
+        text = page("speed", tmp_path)
+        assert f"\n\n{heading}\n\n" in text
+        assert f"`python -m benchmarks.{name}`" in text
+    assert "| written out | 2.0 | 1.5 to 2.5 |" in text
+    assert "| 4,096 | default | 8 | 512,000 |" in text
 
 
 @pytest.mark.parametrize(
