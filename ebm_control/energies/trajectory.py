@@ -169,7 +169,7 @@ class TransitionEnergy(SplitEnergy):
         if self.base is not None and type(self.base).residual is not BaseMeasure.residual:
             return super().quadratic(x, context)
         with torch.no_grad():
-            energy, gradient, windows = self._written_out(x.detach(), context)
+            energy, gradient, windows = self._written_out(x.detach(), context, slopes=True)
             bands = transition_bands(self, windows)
         return Quadratic(energy, gradient.to(x.dtype), tuple(band.to(x.dtype) for band in bands))
 
@@ -177,8 +177,10 @@ class TransitionEnergy(SplitEnergy):
         """Bands of the Gauss-Newton curvature of the base; see `quadratic`."""
         return self.quadratic(x, context).bands
 
-    def _written_out(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Windows]:
-        """Energy `(B,)`, gradient, and what they were computed from."""
+    def _written_out(
+        self, x: Tensor, context: Tensor | None, *, slopes: bool = False
+    ) -> tuple[Tensor, Tensor, Windows]:
+        """Energy `(B,)`, gradient, and the windows they were computed from, if asked with the slopes of the base."""
         base = self.base
         self.layout.check("x", x)
         x, context = cast_like(self.displacement_scale, x, context)
@@ -207,11 +209,18 @@ class TransitionEnergy(SplitEnergy):
         if noise is not None:
             by_residual = by_residual / (1 + noise[:, None].exp().square()).sqrt()
         by_inputs = gradient[..., :width]
+        by_mean = None
         if base is not None and pullback is not None:
             by_residual = by_residual / base.std
-            by_inputs = by_inputs - pullback(by_residual)
+            if slopes:  # of each coordinate, in one pass with the gradient
+                each = torch.eye(self.layout.obs_dim, device=x.device, dtype=x.dtype)[:, None, None]
+                asked = torch.cat([each.expand(-1, *inputs.shape[:2], -1), by_residual[None]])
+                found = pullback(asked)
+                by_mean, by_inputs = found[:-1], by_inputs - found[-1]
+            else:
+                by_inputs = by_inputs - pullback(by_residual)
         gradient = self._windows_gradient(x, by_inputs, by_residual)
-        return energy, gradient, Windows(x, inputs, noise, pullback)
+        return energy, gradient, Windows(x, inputs, noise, by_mean)
 
     def restricted(
         self, x: Tensor, free: Tensor | None, context: Tensor | None = None

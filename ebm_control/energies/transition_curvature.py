@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ebm_control.energies.curvature import gauss_newton
-from ebm_control.energies.pullbacks import Pullback
 
 if TYPE_CHECKING:
     from ebm_control.energies.trajectory import TransitionEnergy
@@ -23,15 +22,15 @@ class Windows:
         x: `(B, T, D)` trajectories in the dtype of the weights.
         inputs: `(B, windows, inputs)` of the base.
         noise: `(B, 1)` logarithm of the noise level, or None.
-        pullback: from gradients with respect to the base's mean to those with respect to `inputs`; None if its mean is
-            constant.
+        slopes: `(obs_dim, B, windows, inputs)` derivatives of the base's mean by `inputs`; None if they are not known,
+            or the mean is constant.
 
     """
 
     x: Tensor
     inputs: Tensor
     noise: Tensor | None
-    pullback: Pullback | None
+    slopes: Tensor | None
 
 
 def transition_bands(energy: TransitionEnergy, windows: Windows) -> tuple[Tensor, ...]:
@@ -47,9 +46,8 @@ def transition_bands(energy: TransitionEnergy, windows: Windows) -> tuple[Tensor
     step = torch.diag(1 / energy.displacement_scale)
     parts[-1][..., :size] += step
     parts[-2][..., :size] -= step
-    if windows.pullback is not None:
-        eye = torch.eye(size, device=x.device, dtype=x.dtype)[:, None, None].expand(-1, *shape, -1)
-        _subtract(energy, parts, x, windows.pullback(eye).permute(1, 2, 0, 3))
+    if windows.slopes is not None:
+        _subtract(energy, parts, x, windows.slopes.permute(1, 2, 0, 3))
     return gauss_newton([part / std.unsqueeze(-1) for part in parts], x.shape[1])
 
 

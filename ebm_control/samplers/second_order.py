@@ -86,8 +86,8 @@ class GaussNewtonKernel:
     capturable: ClassVar[bool] = False  # it stops solving when no coordinate is beyond a bound
 
     def init(self, target: Target, x: Tensor) -> State:
-        """The start; the first step evaluates its energy."""
-        return {"x": x, "energy": x.new_full(x.shape[:1], torch.inf)}
+        """The start, within the bounds; the first step evaluates its energy."""
+        return {"x": target.hold(x, x), "energy": x.new_full(x.shape[:1], torch.inf)}
 
     def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """No noise."""
@@ -97,7 +97,7 @@ class GaussNewtonKernel:
         self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
     ) -> tuple[State, Info]:
         """Solve for the step and take it where it lowers the energy."""
-        x = target.hold(state["x"], state["x"])  # a start may lie beyond a bound
+        x = state["x"]
         damping = state["damping"] if "damping" in state else row[0].expand(len(x))
         model = target.quadratic(x)
         gradient = torch.nan_to_num(model.gradient, 0.0, 0.0, 0.0)
