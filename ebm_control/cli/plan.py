@@ -61,8 +61,8 @@ class Plan(GoalSettings, EnvironmentSettings):
     episodes: int = 10
     """Number of episodes, run in parallel."""
     sampler: Literal["gauss-newton", "langevin", "mppi", "cem"] | None = None
-    """Sampler that minimises the energy; by default second-order steps where the energy has actions and a regression
-    base. A learned reward is planned for over actions, by default with Langevin, never with second-order steps."""
+    """Sampler that minimises the energy; default: second-order steps for an energy with actions and a regression base.
+    A learned reward is planned for over actions: not with second-order steps, and by default with Langevin."""
     horizon: int = 15
     """Planning horizon in steps."""
     reward: Literal["goal", "learned"] = "goal"
