@@ -35,7 +35,7 @@ def test_the_examples_give_what_the_page_says(tmp_path, monkeypatch):
     error = (scope["futures"].states.mean(dim=1) - truth)[:, 0].square().mean().sqrt()
     assert error < 0.1 * truth.std()
     assert printed["online"] == [(1.0,)]
-    assert len(scope["plans"]) == 5
+    assert len(scope["plans"]) == 6
     for plan in scope["plans"]:
         assert torch.equal(plan[:, 0], scope["x"][:, 0]), "what is fixed stays, to the bit"
         assert torch.isfinite(plan).all()

@@ -61,7 +61,8 @@ class Plan(GoalSettings, EnvironmentSettings):
     episodes: int = 10
     """Number of episodes, run in parallel."""
     sampler: Literal["gauss-newton", "langevin", "mppi", "cem"] | None = None
-    """Sampler that minimises the energy; by default second-order steps where the energy has a regression base."""
+    """Sampler that minimises the energy; default: second-order steps for an energy with actions and a regression base.
+    A learned reward is planned for over actions: not with second-order steps, and by default with Langevin."""
     horizon: int = 15
     """Planning horizon in steps."""
     reward: Literal["goal", "learned"] = "goal"
@@ -91,6 +92,12 @@ class Plan(GoalSettings, EnvironmentSettings):
             expected="an environment with goals (observation, achieved_goal, desired_goal), or --reward learned",
         )
         world.require_model(model.normalizer)
+        require(
+            not (learned and self.sampler == "gauss-newton"),
+            "sampler",
+            given="gauss-newton",
+            expected="langevin, mppi or cem with --reward learned, whose plans are over actions",
+        )
         buffer = self._rewarded(model) if learned else None
         env = self._environment()
         with RunFolder(self.out, self) as folder:

@@ -57,7 +57,8 @@ def make_agent(
         goal_index: observation coordinates of the environment's goal; None detects them.
         horizon: steps ahead.
         sampler: "gauss-newton", "langevin", "mppi", "cem" or one of your own; see `planner_for`.
-        shooting: plan over actions only; None for True with a reward and "langevin", otherwise see `planner_for`.
+        shooting: plan over actions only, with "langevin" if no sampler is named; None for True with a reward and
+            "langevin", otherwise see `planner_for`.
         weight: weight of the energy relative to the cost; see `planner_for`.
         chains: chains per problem; see `planner_for`.
         replan_every: steps for which a plan is followed.

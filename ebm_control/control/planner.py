@@ -64,11 +64,13 @@ def planner_for(
         costs: what the plan minimises, in normalised units; for example `20 * GoalCost(model.layout, index)`.
         horizon: steps ahead.
         sampler: "gauss-newton", "langevin", "mppi", "cem" or a sampler with your own settings; missing preconditioners
-            and action bounds are filled in. None for the preset's with an energy around a regression base, "langevin"
-            with another energy and "cem" with a baseline.
+            and action bounds are filled in. None for "gauss-newton" with an energy that has actions and a regression
+            base ("langevin" with the preset "online" or `shooting=True`), "langevin" with another energy, and "cem"
+            with a baseline.
         action_space: bounds of actions; None for no bounds.
         chains: chains per problem; None for 1 with a population-based sampler and the preset's with others.
         shooting: plan over actions only; None for True if the sampler uses no gradients. A baseline always does so.
+            "gauss-newton" needs states too.
         weight: weight of the energy relative to the costs; None for the preset's. Not used with a baseline.
         particles: particles of an ensemble, a multiple of its members; None for one per member. Each candidate costs
             this many model evaluations.
@@ -88,7 +90,8 @@ def planner_for(
     if isinstance(model, Baseline):
         sampler = _named("cem" if sampler is None else sampler, chosen, over_actions=True)
         first = not isinstance(sampler, GaussNewton)
-        require(first, "sampler", given="second-order steps", expected="another one for plans over actions")
+        wanted = "'cem', 'mppi' or 'langevin' with a baseline, whose plans are over actions only"
+        require(first, "sampler", given="second-order steps", expected=wanted)
         return _of_baseline(
             model, costs, horizon, sampler, action_space, chains, particles, generator, chosen
         )
@@ -145,7 +148,8 @@ def _of_energy(
         "first": replace(settled, steps=3 * sampler.steps),  # a cold start needs more steps
     }
     if isinstance(sampler, GaussNewton):
-        require(not shooting, "shooting", given=True, expected="False with second-order steps")
+        wanted = "False with second-order steps (sampler='langevin' plans over actions)"
+        require(not shooting, "shooting", given=True, expected=wanted)
         given["first"] = replace(settled, steps=max(16, 4 * sampler.steps))
         given["restarts"] = 1 - 1 / given["chains"]  # one warm chain: those beside it look for other basins
         given["rollouts"] = ExpectedDynamics(energy, context) if _predicts(energy) else None

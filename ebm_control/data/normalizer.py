@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ebm_control.checks import InputError, require, require_finite, require_shape
+from ebm_control.checks import InputError, require, require_finite, require_shape, require_tensor
 from ebm_control.energies.layout import TrajectoryLayout, as_periods
 from ebm_control.tensors import as_array
 
@@ -190,6 +190,7 @@ class Normalizer:
 
 def _scaled(raw: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
     """`(raw - mean) / scale` in the wider of both precisions."""
+    require_tensor("raw values", raw)
     return (raw - mean.to(raw.device)) / scale.to(raw.device)
 
 

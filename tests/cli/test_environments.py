@@ -129,6 +129,10 @@ def test_a_reward_that_data_hold_is_learned_and_planned_for(cart, tmp_path):
             "data: expected 2 observation and 1 action coordinates",
         ),
         (["--reward", "learned", "--data", "{tmp}/silent.npz"], "data: expected rewards in all episodes"),
+        (
+            ["--reward", "learned", "--data", "{tmp}/silent.npz", "--sampler", "gauss-newton"],
+            "sampler: expected langevin, mppi or cem with --reward learned",
+        ),
         (["--env", "Pendulum-v1"], "env: expected an environment with goals"),
         (
             ["--env", "Pendulum-v1", "--reward", "learned"],

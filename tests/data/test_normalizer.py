@@ -194,3 +194,11 @@ def test_data_of_any_layout_are_fitted_alike(form):
     found, expected = Normalizer.fit(given, actions), Normalizer.fit(plain, actions)
     assert torch.equal(found.obs_mean, expected.obs_mean)
     assert torch.equal(found.obs_std, expected.obs_std)
+
+
+@pytest.mark.parametrize("given", [[0.5, 0.5], np.zeros(2)], ids=["list", "array"])
+def test_values_that_are_no_tensor_are_refused(given):
+    units = Normalizer.identity(2, 2)
+    for convert in (units.normalize_observations, units.normalize_actions):
+        with pytest.raises(InputError, match="raw values: expected a tensor"):
+            convert(given)

@@ -189,6 +189,10 @@ def test_a_reward_is_planned_for_over_states_and_actions() -> None:
     ("given", "message"),
     [
         ({"sampler": "newton"}, r"sampler: expected one of \['cem', 'gauss-newton', 'langevin', 'mppi'\]"),
+        (
+            {"sampler": "gauss-newton", "shooting": True},
+            r"shooting: expected False with second-order steps \(sampler='langevin' plans over actions\)",
+        ),
         ({"sampler": "gauss-newton", "weight": -1.0}, "weight: expected a number of at least 0"),
         ({"sampler": "gauss-newton", "chains": 0}, "chains: expected a whole number of at least 1"),
     ],

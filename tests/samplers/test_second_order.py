@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from scipy.optimize import LinearConstraint, minimize
 from scipy.stats import truncnorm
 from torch import Tensor
 
+from ebm_control.checks import InputError
 from ebm_control.energies import Energy, GoalCost, SmoothnessCost, TrajectoryLayout
 from ebm_control.energies.curvature import gauss_newton
 from ebm_control.samplers import GaussNewton
@@ -336,3 +337,28 @@ def test_stiff_trajectories_are_sampled_at_an_acceptance_that_does_not_fall_with
         )
         rates.append(float(chain.info["acceptance"].mean()))
     assert min(rates) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda model: (model.energy, model.gradient, model.bands),
+            "energy.quadratic\\(x\\): expected a Quadratic",
+        ),
+        (lambda model: replace(model, bands=model.bands[0]), "expected a Quadratic whose bands are a tuple"),
+        (
+            lambda model: replace(model, gradient=model.gradient[:, 1:]),
+            "gradient of energy\\(x\\): expected shape",
+        ),
+        (lambda model: replace(model, energy=model.energy[:, None]), "energy\\(x\\): expected shape"),
+    ],
+    ids=["tuple", "bands", "gradient", "energy"],
+)
+def test_a_quadratic_of_another_type_or_shape_is_refused(change: Any, message: str) -> None:
+    class Changed(Pushed):
+        def quadratic(self, x: Tensor, context: Tensor | None = None) -> Any:
+            return change(super().quadratic(x, context))
+
+    with pytest.raises(InputError, match=message):
+        GaussNewton(steps=1)(Changed(1.0), torch.ones(2, 4, 2))
