@@ -60,7 +60,7 @@ class Banded:
         n = g * dim
         return cls(
             main.view(batch, blocks, n, n),
-            None if below is None else below.view(batch, -1, n, n),
+            None if below is None else below.view(batch, blocks - 1, n, n),
             length,
             dim,
         )
@@ -75,7 +75,8 @@ class Banded:
 
     def joined(self, parts: Tensor) -> Tensor:
         """A vector in blocks `(..., blocks, n)` as `(..., T, D)`."""
-        whole = parts.reshape(*parts.shape[:-2], -1, self.dim)
+        *lead, blocks, n = parts.shape
+        whole = parts.reshape(*lead, blocks * n // self.dim, self.dim)
         return whole if whole.shape[-2] == self.length else whole[..., : self.length, :]
 
     def factor(self, diagonal: Tensor, kept: Tensor | None = None) -> Factor:
@@ -211,7 +212,7 @@ class _Lapack:
     def __init__(self, bands: Sequence[Tensor]) -> None:
         batch, length, dim = bands[0].shape[:3]
         index, zero = _storage(length, dim, len(bands))
-        flat = [band.reshape(batch, -1) for band in bands]
+        flat = [band.flatten(1) for band in bands]
         entries = torch.cat([*flat, flat[0].new_zeros(batch, 1)], dim=1) if zero else torch.cat(flat, dim=1)
         self._stored: NDArray[np.float64] = entries.double().numpy()[:, index]
         self.largest = torch.from_numpy(self._stored[:, :, 0].max(axis=1))[:, None, None]

@@ -53,9 +53,10 @@ class Energy(nn.Module, ABC):
     def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Energy of each sample and its gradient with respect to the sample, detached.
 
-        By automatic differentiation. Subclasses may write the gradient out, which is faster for small networks.
-        Neither returns a graph: use `torch.autograd.grad` of the energy for second derivatives. Hooks, autocasting and
-        a subclass with another `forward` or `split` bring automatic differentiation back.
+        By automatic differentiation; the gradient of a constant is 0. Subclasses may write the gradient out, which is
+        faster for small networks. Neither returns a graph: use `torch.autograd.grad` of the energy for second
+        derivatives. Hooks, autocasting and a subclass with another `forward` or `split` bring automatic differentiation
+        back.
 
         Args:
             x: `(B, *shape)` samples.
@@ -72,7 +73,9 @@ class Energy(nn.Module, ABC):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             energy = self(x, context)
-            (gradient,) = torch.autograd.grad(energy, x, torch.ones_like(energy))
+            if not energy.requires_grad:  # a constant, or steps only, such as an indicator
+                return energy, torch.zeros_like(x)
+            (gradient,) = torch.autograd.grad(energy, x, torch.ones_like(energy), materialize_grads=True)
         return energy.detach(), gradient.detach()
 
     @outside_inference_mode
@@ -284,7 +287,7 @@ class Mixture(Energy):
         """Energy `(B,)` and gradient: that of the components, averaged with their probabilities given `x`."""
         parts = [_energy(energy).value_and_gradient(x, context) for energy in self.energies]
         energies = torch.stack([energy for energy, _ in parts], dim=-1)
-        weights = self.probabilities(energies).reshape(len(x), *[1] * (x.ndim - 1), -1)
+        weights = self.probabilities(energies).reshape(len(x), *[1] * (x.ndim - 1), len(parts))
         gradient = (weights * torch.stack([gradient for _, gradient in parts], dim=-1)).sum(dim=-1)
         return -torch.logsumexp(self.log_weights.to(energies) - energies, dim=-1), gradient
 

@@ -76,6 +76,8 @@ def positive(matrix: Tensor) -> Tensor:
 
     Only the coordinates that occur in some matrix of the batch are decomposed.
     """
+    if matrix.numel() == 0:
+        return matrix
     used = matrix.abs().flatten(0, -3).amax(dim=(0, 2)) > 0
     index = used.nonzero().flatten()
     if len(index) == 0:
@@ -121,8 +123,7 @@ def neighbour_curvature(energy: Callable[[Tensor], Tensor], x: Tensor) -> tuple[
     batch, length, dim = x.shape
     with torch.enable_grad():
         x = x.detach().clone().requires_grad_()
-        value = energy(x)
-        (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=True, materialize_grads=True)
+        gradient = _gradient(energy(x), x)
         eye = torch.eye(dim, device=x.device, dtype=x.dtype)
         colour = torch.arange(length, device=x.device) % 3
         probes = torch.stack(
@@ -151,16 +152,33 @@ def neighbour_curvature(energy: Callable[[Tensor], Tensor], x: Tensor) -> tuple[
 
 def _hessian(value: Tensor, x: Tensor) -> Tensor:
     """Hessians `(n, k, k)` of values `(n,)`, each a function of its own row of `x` `(n, ...)` with `k` entries."""
-    (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=True, materialize_grads=True)
+    gradient = _gradient(value, x)
     size = x[0].numel()
     probes = torch.eye(size, device=x.device, dtype=x.dtype).reshape(size, 1, *x.shape[1:])
     products = _products(gradient, x, probes.expand(-1, *x.shape)).detach()
     return products.flatten(2).transpose(0, 1)
 
 
+def _gradient(value: Tensor, x: Tensor) -> Tensor:
+    """Gradient of values with respect to `x`, with its graph; zeros for a constant."""
+    if not value.requires_grad:
+        return torch.zeros_like(x)
+    return torch.autograd.grad(value.sum(), x, create_graph=True, materialize_grads=True)[0]
+
+
 def _products(gradient: Tensor, x: Tensor, probes: Tensor) -> Tensor:
     """Derivatives of `gradient` along each of `probes` `(K, *x.shape)`; zeros where it is constant."""
     if not gradient.requires_grad:
         return torch.zeros_like(probes)
-    (products,) = torch.autograd.grad(gradient, x, probes, is_grads_batched=True, materialize_grads=True)
-    return products
+
+    def along(probe: Tensor, *, batched: bool) -> Tensor:
+        (product,) = torch.autograd.grad(
+            gradient, x, probe, retain_graph=True, is_grads_batched=batched, allow_unused=True
+        )
+        # Zeros that torch makes instead would lack the probes' axis.
+        return torch.zeros_like(probe) if product is None else product
+
+    try:
+        return along(probes, batched=True)
+    except RuntimeError:  # torch.vmap does not know all operations: writing to a part of a tensor is one
+        return torch.stack([along(probe, batched=False) for probe in probes])

@@ -57,9 +57,12 @@ def pullback_by_autograd(function: Callable[[Tensor], Tensor], x: Tensor) -> tup
         given = settled(x).detach().requires_grad_()
         outputs = function(given)
 
+    def zeros(cotangent: Tensor) -> Tensor:
+        return given.new_zeros(*cotangent.shape[: cotangent.ndim - outputs.ndim], *given.shape)
+
     def pullback(cotangent: Tensor) -> Tensor:
         if not outputs.requires_grad:  # a constant
-            return given.new_zeros(*cotangent.shape[: cotangent.ndim - outputs.ndim], *given.shape)
+            return zeros(cotangent)
         several = cotangent.ndim > outputs.ndim
         (gradient,) = torch.autograd.grad(
             outputs,
@@ -67,9 +70,10 @@ def pullback_by_autograd(function: Callable[[Tensor], Tensor], x: Tensor) -> tup
             cotangent.to(outputs.dtype),
             retain_graph=True,
             is_grads_batched=several,
-            materialize_grads=True,
+            allow_unused=True,
         )
-        return gradient
+        # Zeros that torch makes instead would lack the cotangents' axis.
+        return zeros(cotangent) if gradient is None else gradient
 
     return outputs.detach(), pullback
 

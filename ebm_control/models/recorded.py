@@ -137,5 +137,5 @@ def is_flat(reward: Reward, recorded: RecordedRewards | None, normalizer: Normal
     value, inputs = evaluated(reward, *columns)
     if not value.requires_grad:
         return True
-    slopes = torch.autograd.grad(value.sum(), inputs, allow_unused=True)
+    slopes = torch.autograd.grad(value, inputs, torch.ones_like(value), allow_unused=True)
     return not any(slope is not None and bool((slope != 0).any()) for slope in slopes)

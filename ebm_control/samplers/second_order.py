@@ -105,7 +105,7 @@ class GaussNewtonKernel:
         # The candidates of a chain are adjacent, as costs of several problems want them.
         moves = _bounded_moves(model, gradient, tried, scale, x, target)
         candidates = target.hold(x + moves, x).transpose(0, 1)
-        energies = target.value(candidates.flatten(0, 1)).reshape(len(x), -1)
+        energies = target.value(candidates.flatten(0, 1)).reshape(len(x), len(_TRIED))
         energy, best = torch.where(energies.isfinite(), energies, torch.inf).min(dim=1)
         accept = (energy < model.energy) | ~model.energy.isfinite()
         accept &= energy.isfinite()
@@ -229,7 +229,7 @@ def _bounded_moves(
         if not bool(beyond.any()):
             break
         set_to, held = torch.where(beyond, inside, set_to), held | beyond
-    return move.to(x.dtype).reshape(-1, *x.shape)
+    return move.to(x.dtype).reshape(len(dampings), *x.shape)
 
 
 class _Proposal:

@@ -8,8 +8,9 @@ import torch
 
 from ebm_control.checks import InputError
 from ebm_control.data import RolloutBuffer
+from ebm_control.data.normalizer import Normalizer
 from ebm_control.models import TrajectoryModel, fit_model
-from ebm_control.models.recorded import COUNT, RecordedRewards
+from ebm_control.models.recorded import COUNT, RecordedRewards, is_flat
 from tests.training.helpers import tiny
 
 pytestmark = pytest.mark.slow
@@ -94,3 +95,11 @@ def test_a_saved_model_remembers_them(tmp_path):
     again = TrajectoryModel.load(model.save(tmp_path / "model"))
     for name in ("states", "actions", "after", "rewards"):
         assert torch.equal(getattr(again.recorded, name), getattr(model.recorded, name))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_whether_a_reward_is_flat_does_not_depend_on_the_mode_of_the_caller(mode):
+    normalizer = Normalizer.fit(torch.randn(50, 2), torch.randn(50, 1))
+    with mode():
+        assert not is_flat(true, None, normalizer)
+        assert is_flat(lambda s, a, after: (after[..., 0] > 0).double(), None, normalizer)
