@@ -43,8 +43,8 @@ class Demo:
     """Random transitions for training."""
     episodes: int = 50
     """Episodes at the fixed goal, and as many at random goals."""
-    mppi_episodes: int = 20
-    """Episodes at the fixed goal with MPPI (and with Langevin over actions only)."""
+    mppi_episodes: int = 4
+    """Episodes at the fixed goal with MPPI."""
     seed: int = 0
     """Seed of all random numbers."""
     train: TrainSettings = field(
@@ -136,18 +136,10 @@ class Demo:
         }
 
     def _plan(self, model: TrajectoryModel, folder: RunFolder) -> dict[str, Any]:
-        agents = {
-            "gauss_newton": lambda: self._agent(model, "gauss-newton"),
-            "langevin_actions": lambda: self._agent(model, "langevin", shooting=True),
-            "mppi_actions": lambda: self._agent(model, "mppi", shooting=True),
-        }
-        fixed = self._drive(agents["gauss_newton"](), self.episodes, "fixed goal")
-        random = self._drive(agents["gauss_newton"](), self.episodes, "random goals", goal="random")
-        others = {
-            name: _figures(self._drive(agents[name](), self.mppi_episodes, name))
-            for name in ("langevin_actions", "mppi_actions")
-        }
-        single = self._show(agents["gauss_newton"](), model, folder)
+        fixed = self._drive(self._agent(model, "gauss-newton"), self.episodes, "fixed goal")
+        random = self._drive(self._agent(model, "gauss-newton"), self.episodes, "random goals", goal="random")
+        searched = self._drive(self._agent(model, "mppi"), self.mppi_episodes, "MPPI")
+        single = self._show(self._agent(model, "gauss-newton"), model, folder)
         oracle = [_oracle(o, GOAL) for o in fixed.observations[0]]
         rng = np.random.default_rng(self.seed)
         plan = _figures(fixed) | {
@@ -158,13 +150,17 @@ class Demo:
             "batch_seconds_p50": float(np.quantile(fixed.seconds, 0.5)),
             "batch_seconds_p95": float(np.quantile(fixed.seconds, 0.95)),
         }
-        return {"plan": plan, "plan_random_goals": _figures(random), "plan_by_sampler": others}
+        return {
+            "plan": plan,
+            "plan_random_goals": _figures(random),
+            "plan_by_sampler": {"mppi_actions": _figures(searched)},
+        }
 
-    def _agent(self, model: TrajectoryModel, sampler: str, shooting: bool = False) -> MPCAgent:
+    def _agent(self, model: TrajectoryModel, sampler: str) -> MPCAgent:
         space = gym.make(ENV).action_space
         assert isinstance(space, gym.spaces.Box)
         cost = 20 * GoalCost(model.layout, (0, 1), smooth=0.02)
-        planner = planner_for(model, cost, 15, sampler=sampler, action_space=space, shooting=shooting)
+        planner = planner_for(model, cost, 15, sampler=sampler, action_space=space)
         return MPCAgent(planner, model.normalizer, space, seed=self.seed)
 
     def _drive(self, agent: MPCAgent, episodes: int, title: str, goal: Any = GOAL) -> Episodes:
@@ -244,7 +240,6 @@ def _table(summary: dict[str, Any]) -> Table:
     table.add_row("oracle, fixed goal", f"{plan['oracle_return']:.2f}")
     table.add_row("second order, fixed goal", planned(plan))
     table.add_row("second order, random goals", planned(goals))
-    table.add_row("Langevin over actions, fixed goal", planned(by["langevin_actions"]))
     table.add_row("MPPI over actions, fixed goal", planned(by["mppi_actions"]))
     table.add_row(
         "plan time, one start",

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ebm_control.checks import require, require_shape, shown
+from ebm_control.checks import Shown, require, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.curvature import Quadratic
 
@@ -93,7 +93,7 @@ class Target:
         model = self.energy.quadratic(x, self.context)
         known = isinstance(model, Quadratic) and isinstance(model.bands, tuple)
         wanted = "a Quadratic whose bands are a tuple of tensors"
-        require(known, "energy.quadratic(x)", given=shown(model), expected=wanted)
+        require(known, "energy.quadratic(x)", given=Shown(model), expected=wanted)
         require_shape("energy(x)", model.energy, (len(x),))
         require_shape("gradient of energy(x)", model.gradient, tuple(x.shape))
         return replace(model, gradient=self.mask(model.gradient))
