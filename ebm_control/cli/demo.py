@@ -43,13 +43,13 @@ class Demo:
     """Random transitions for training."""
     episodes: int = 50
     """Episodes at the fixed goal, and as many at random goals."""
-    mppi_episodes: int = 4
+    mppi_episodes: int = 3
     """Episodes at the fixed goal with MPPI."""
     seed: int = 0
     """Seed of all random numbers."""
     train: TrainSettings = field(
         default_factory=lambda: TrainSettings(
-            ModelSettings(hidden=(128, 128)), updates=1500, base_updates=6000
+            ModelSettings(hidden=(128, 128)), updates=600, base_updates=6000
         )
     )
     """Training settings."""
