@@ -148,6 +148,9 @@ def _of_energy(
         "first": replace(settled, steps=3 * sampler.steps),  # a cold start needs more steps
     }
     if isinstance(sampler, GaussNewton):
+        if isinstance(energy.base, RegressionBase) and weight > preset.weight:
+            # The tilt keeps the weight of first-order plans. It is rough at the scale of the dynamics.
+            energy = energy.with_std(energy.base.std, tilt_weight=preset.weight / weight)
         wanted = "False with second-order steps (sampler='langevin' plans over actions)"
         require(not shooting, "shooting", given=True, expected=wanted)
         given["first"] = replace(settled, steps=max(16, 4 * sampler.steps))

@@ -54,6 +54,7 @@ class TransitionEnergy(SplitEnergy):
     Attributes:
         steady: `(obs_dim,)` mask of coordinates that always move by the same displacement: constants and clocks.
         rate: `(obs_dim,)` that displacement, in the units of `x`; 0 elsewhere.
+        tilt_weight: factor of the tilt; 1 but for plans, see `with_std`.
 
     """
 
@@ -80,6 +81,7 @@ class TransitionEnergy(SplitEnergy):
         self.window = window
         self.context_dim = context_dim
         self.noise = noise
+        self.tilt_weight = 1.0
         inputs = self.inputs_of(layout, window, context_dim, noisy=noise is not None)
         self.network = MLP(inputs) if network is None else network
         self.base = base
@@ -103,8 +105,8 @@ class TransitionEnergy(SplitEnergy):
         self.steady.copy_(steady)
         self.rate.copy_(torch.where(steady, rate.to(self.rate), torch.zeros_like(self.rate)))
 
-    def with_std(self, std: Tensor) -> TransitionEnergy:
-        """The same energy with shared networks, but another std `(obs_dim,)` of the base.
+    def with_std(self, std: Tensor, tilt_weight: float = 1.0) -> TransitionEnergy:
+        """The same energy with shared networks, but another std `(obs_dim,)` of the base and weight of the tilt.
 
         Raises:
             InputError: the base is not a `RegressionBase`.
@@ -123,6 +125,7 @@ class TransitionEnergy(SplitEnergy):
             noise=self.noise,
         ).to(self.displacement_scale)
         made.set_steady(self.steady, self.rate)
+        made.tilt_weight = self.tilt_weight * float(tilt_weight)
         return made.train(self.training)
 
     @staticmethod
@@ -148,7 +151,7 @@ class TransitionEnergy(SplitEnergy):
         else:
             shown = residual if self.base is None else torch.asinh(residual)
             tilt = self.network(torch.cat([inputs, shown], dim=-1))
-        tilt = tilt.squeeze(-1).sum(dim=1)
+        tilt = self.tilt_weight * tilt.squeeze(-1).sum(dim=1)
         if self.base is None and noise is None:
             return torch.zeros_like(tilt), tilt
         return 0.5 * residual.square().sum(dim=(1, 2)), tilt
@@ -195,11 +198,14 @@ class TransitionEnergy(SplitEnergy):
             residual, rate = noised_residual(residual, noise[:, None])
             rate = rate.expand(-1, residual.shape[1], -1)
             seen = torch.cat([inputs, residual, noise[:, None].expand_as(rate)], dim=-1)
+            rate = self.tilt_weight * rate
             outputs, gradient = outputs_and_gradient(self.network, seen, rate)
             outputs, by_residual = outputs * rate, gradient[..., width:-1] + residual
         else:
             shown = residual if base is None else torch.asinh(residual)
             outputs, gradient = outputs_and_gradient(self.network, torch.cat([inputs, shown], dim=-1))
+            if self.tilt_weight != 1:
+                outputs, gradient = self.tilt_weight * outputs, self.tilt_weight * gradient
             by_residual = gradient[..., width:]
             if base is not None:
                 by_residual = torch.addcdiv(residual, by_residual, (residual.square() + 1).sqrt())
@@ -230,6 +236,7 @@ class TransitionEnergy(SplitEnergy):
         known = (
             free is not None
             and self.noise is None
+            and self.tilt_weight == 1
             and type(self).value_and_gradient is TransitionEnergy.value_and_gradient
             and plainly_called(self)
             and (base is None or type(base).residual is BaseMeasure.residual)

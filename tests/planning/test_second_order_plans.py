@@ -10,7 +10,15 @@ from torch import Tensor
 
 from ebm_control.checks import InputError
 from ebm_control.control import planner_for
-from ebm_control.energies import GaussianBase, GoalCost, RewardCost, TransitionEnergy
+from ebm_control.energies import (
+    MLP,
+    Energy,
+    GaussianBase,
+    GoalCost,
+    RegressionBase,
+    RewardCost,
+    TransitionEnergy,
+)
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.models import ModelSettings, TrajectoryModel
 from ebm_control.planning import ExpectedDynamics, Plan, RolledOut
@@ -223,3 +231,37 @@ def test_goal_costs_of_another_norm_are_planned_for_too() -> None:
         planner = planner_for(particle_model(), cost, 10, action_space=SPACE)
         path = follow(planner, STARTS, GOALS, 16)
         assert (path[-1] - GOALS).abs().sum(dim=1).max() < 0.15
+
+
+@pytest.mark.parametrize("noise", [None, (0.1, 1.0)])
+def test_a_tilt_of_less_weight_leaves_the_base_as_it_is(noise: tuple[float, float] | None) -> None:
+    torch.manual_seed(0)
+    layout = TrajectoryLayout(2, 1)
+    base = RegressionBase(MLP(3, (8,), 2), 2)
+    energy = TransitionEnergy(layout, MLP(5 + (noise is not None), (8,)), base=base, noise=noise).double()
+    half = energy.with_std(base.std, tilt_weight=0.25)
+    x = torch.randn(3, 4, 3, dtype=torch.float64)
+    context = None if noise is None else torch.full((3, 1), -1.0, dtype=torch.float64)
+    if noise is not None:
+        half.noise = noise
+    (whole_base, whole_tilt), (half_base, half_tilt) = energy.split(x, context), half.split(x, context)
+    torch.testing.assert_close(half_base, whole_base)
+    torch.testing.assert_close(half_tilt, 0.25 * whole_tilt)
+    found = half.quadratic(x, context)
+    value, gradient = Energy.value_and_gradient(half, x, context)
+    torch.testing.assert_close((found.energy, found.gradient), (value, gradient))
+    torch.testing.assert_close(half.value_and_gradient(x, context), (value, gradient))
+
+
+def test_the_tilt_has_the_weight_of_first_order_plans() -> None:
+    energy = particle_energy()
+    rough = TransitionEnergy(
+        LAYOUT, MLP(6, (8,)), base=energy.base, displacement_scale=energy.displacement_scale
+    )
+    model = TrajectoryModel(rough, NORMALIZER, ModelSettings())
+    first = planner_for(model, goal_cost(), sampler="langevin")
+    second = planner_for(model, goal_cost())
+    x = torch.randn(3, 16, 4, generator=seeded())
+    (base, tilt), (more, same) = (planner.energy.terms[0].split(x) for planner in (first, second))
+    torch.testing.assert_close(same, tilt)
+    assert (more > 2 * base).all()
