@@ -72,8 +72,6 @@ def plan(row: Row) -> list[str]:
 
 def default_plans(results: Row) -> str:
     """The tables of plans by the default planner, each under its title; those that were not measured are left out."""
-    if "engines" in results:  # a record of before the default planner had steps of second order
-        return earlier(results["engines"])
     measured = {name: rows_of(results, name) for name in TABLES}
     parts = [
         f"### {TABLES[name].title}\n\n{TABLES[name].markdown(rows)}"
@@ -81,21 +79,6 @@ def default_plans(results: Row) -> str:
         if rows
     ]
     return "\n\n".join([INTERLEAVED, *parts, memory(results)])
-
-
-def earlier(engines: Row) -> str:
-    """The table of first-order plans on Reacher, eager and compiled."""
-    return markdown(
-        ("first-order plans", "first call, s", "median, ms", "95th percentile, ms", "return"),
-        (
-            [
-                name,
-                *(f"{row[part]:.1f}" for part in ("first_call_seconds", "p50_ms", "p95_ms")),
-                f"{row['return']:.2f}",
-            ]
-            for name, row in engines.items()
-        ),
-    )
 
 
 def memory(results: Row) -> str:
