@@ -6,8 +6,8 @@ fitted to a clean simulator is too stiff for sampling, and one stiff coordinate 
 Coordinates that actions cannot move (a phase, a disturbance) are at most as stiff as that one. Coordinates that are
 constant or move like a clock are fixed at their future values. Neither affects how exactly a plan follows the dynamics.
 
-Stiffness does not slow down second-order steps ("gauss-newton"). They plan with a much larger weight, so that a gain
-in reward cannot pay for a violation of the dynamics.
+Stiffness does not slow down second-order steps ("gauss-newton"). They plan with a much larger weight of the base, so
+that a gain in reward cannot pay for a violation of the dynamics. The tilt keeps the weight of first-order plans.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def planner_for(
         chains: chains per problem; None for 1 with a population-based sampler and the preset's with others.
         shooting: plan over actions only; None for True if the sampler uses no gradients. A baseline always does so.
             "gauss-newton" needs states too.
-        weight: weight of the energy relative to the costs; None for the preset's. Not used with a baseline.
+        weight: weight of the energy relative to the costs; None for the preset's. Not used with a baseline. With
+            "gauss-newton" the tilt has at most the preset's weight of first-order plans.
         particles: particles of an ensemble, a multiple of its members; None for one per member. Each candidate costs
             this many model evaluations.
         generator: source of the particles' noise; None for a generator with seed 0.
