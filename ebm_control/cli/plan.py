@@ -20,7 +20,7 @@ from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost, RewardCost
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.models.reward import EndNetwork, RewardNetwork, RewardUntilEnd
+from ebm_control.models.reward import EndNetwork, RewardNetwork, LearnedReturn
 from ebm_control.models.reward_fit import fit_ends, fit_reward
 from ebm_control.models.trajectory import TrajectoryModel
 from ebm_control.planning import Episodes, MPCAgent, evaluate
@@ -165,7 +165,7 @@ class Plan(GoalSettings, EnvironmentSettings):
             reward, end = RewardNetwork(layout), EndNetwork(layout)
         error = fit_reward(reward, buffer, normalizer, self.reward_updates, seed=self.seed)
         ends = fit_ends(end, buffer, normalizer, self.reward_updates, seed=self.seed)
-        cost = RewardCost(layout, RewardUntilEnd(reward, end) if ends else reward)
+        cost = RewardCost(layout, LearnedReturn(reward, end) if ends else reward)
         return self.reward_weight * cost, {"reward_error": error}
 
 

@@ -30,7 +30,7 @@ from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.trajectory import TransitionEnergy
 from ebm_control.models.trajectory import TrajectoryModel
-from ebm_control.planning.planner import Planner
+from ebm_control.planning.planner import Planner, Policy
 from ebm_control.planning.shooting import Dynamics, ExpectedDynamics
 from ebm_control.planning.stiffness import tempered
 from ebm_control.samplers.langevin import Langevin
@@ -53,6 +53,7 @@ def planner_for(
     particles: int | None = None,
     generator: torch.Generator | None = None,
     preset: Literal["offline", "online", "reward"] = "offline",
+    policy: Policy | None = None,
 ) -> Planner:
     """Planner for an energy of transitions or for a baseline, with scales taken from the model itself.
 
@@ -77,6 +78,7 @@ def planner_for(
             this many model evaluations.
         generator: source of the particles' noise; None for a generator with seed 0.
         preset: "offline", "online" with fewer evaluations per plan, or "reward" with more chains and weight.
+        policy: chains begin with its rollouts, see `Planner`; with several chains, all but one begin anew in each plan.
 
     Raises:
         InputError: the model is of another kind, or an energy of noised data or of states only; the sampler or preset
@@ -94,12 +96,12 @@ def planner_for(
         wanted = "'cem', 'mppi' or 'langevin' with a baseline, whose plans are over actions only"
         require(first, "sampler", given="second-order steps", expected=wanted)
         return _of_baseline(
-            model, costs, horizon, sampler, action_space, chains, particles, generator, chosen
+            model, costs, horizon, sampler, action_space, chains, particles, generator, chosen, policy
         )
     if sampler is None:
         sampler = chosen.default if second_order(model) and not shooting else "langevin"
     sampler = _named(sampler, chosen, over_actions=bool(shooting))
-    return _of_energy(model, costs, horizon, sampler, action_space, chains, shooting, weight, chosen)
+    return _of_energy(model, costs, horizon, sampler, action_space, chains, shooting, weight, chosen, policy)
 
 
 def _check(
@@ -126,6 +128,7 @@ def _of_energy(
     shooting: bool | None,
     weight: float | None,
     preset: Preset,
+    policy: Policy | None,
 ) -> Planner:
     if shooting is None:
         shooting = isinstance(sampler, MPPI | CEM) and model.layout.act_dim > 0
@@ -144,8 +147,7 @@ def _of_energy(
     if clamp is not None:
         clamp = (torch.as_tensor(clamp[0], dtype=step.dtype), torch.as_tensor(clamp[1], dtype=step.dtype))
     settled = replace(sampler, scale=scale, clamp=clamp)
-    given: dict[str, Any] = {
-        "chains": _chains(chains, sampler, preset, preset.chains[0]),
+    given: dict[str, Any] = _acted(policy, _chains(chains, sampler, preset, preset.chains[0])) | {
         "first": replace(settled, steps=3 * sampler.steps),  # a cold start needs more steps
     }
     if isinstance(sampler, GaussNewton):
@@ -199,6 +201,7 @@ def _of_baseline(
     particles: int | None,
     generator: torch.Generator | None,
     preset: Preset,
+    policy: Policy | None,
 ) -> Planner:
     require(
         model.layout.act_dim > 0,
@@ -221,7 +224,7 @@ def _of_baseline(
         horizon,
         costs,
         layout=model.layout,
-        chains=_chains(chains, sampler, preset, preset.chains[1]),
+        **_acted(policy, _chains(chains, sampler, preset, preset.chains[1])),
         first=replace(sampler, steps=3 * sampler.steps),  # a cold start needs more steps
         spread=1.0,
         dynamics=dynamics,
@@ -234,6 +237,13 @@ def _chains(given: int | None, sampler: PlanSampler, preset: Preset, usual: int)
     if isinstance(sampler, GaussNewton):
         return preset.second_chains
     return usual if isinstance(sampler, Langevin) else 1
+
+
+def _acted(policy: Policy | None, chains: int) -> dict[str, Any]:
+    """Arguments of `Planner` for its chains; with a policy, one warm chain and new ones by the policy beside it."""
+    if policy is None:
+        return {"chains": chains}
+    return {"chains": chains, "policy": policy, "restarts": 1 - 1 / chains if chains > 1 else 0.0}
 
 
 def _plannable(model: TrajectoryModel) -> TransitionEnergy:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+from ebm_control.data.normalizer import Normalizer
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP
 from ebm_control.tensors import float_like, ordinary_tensors
@@ -89,30 +92,74 @@ class EndNetwork(TransitionNetwork):
         return (self(states, actions, after) + self.shift).sigmoid()
 
 
-class RewardUntilEnd(nn.Module):
-    """A learned reward that is paid as long as the episode lasts, for `RewardCost(layout, ...)`.
-
-    The reward of step `t` is weighted by the probability that no earlier step ended the episode. After an end the
-    reward is zero, so an end costs the rewards that would have followed. The time beyond the plan counts too: if the
-    mean reward of the data is positive, survival to the plan's last step earns it for as many steps again. So
-    staying alive pays even if every step has the same reward.
+class KnownReward(nn.Module):
+    """A given reward function in the place of a `RewardNetwork`.
 
     Args:
-        reward: a fitted reward network.
-        ends: a fitted network of ends.
+        normalizer: units of the trajectory.
+        function: rewards `(...)` of states `(..., obs_dim)`, actions and next states in the environment's units.
 
     """
 
-    def __init__(self, reward: RewardNetwork, ends: EndNetwork) -> None:
+    def __init__(self, normalizer: Normalizer, function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         super().__init__()
-        self.reward, self.ends = reward, ends
+        self.normalizer, self.function = normalizer, function
+
+    def raw(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
+        """Rewards `(...)` in the environment's units, from states and actions in those of the trajectory."""
+        before, then = (self.normalizer.denormalize_observations(part) for part in (states, after))
+        return self.function(before, self.normalizer.denormalize_actions(actions), then).to(states.dtype)
+
+
+class LearnedReturn(nn.Module):
+    """A learned reward that is paid as long as the episode lasts, for `RewardCost(layout, ...)`.
+
+    The reward of step `t` is weighted by the probability that no earlier step ended the episode. After an end the
+    reward is zero, so an end costs the rewards that would have followed. The time beyond the plan counts too: by a
+    learned value of the plan's last state, or without one, if the mean reward of the data is positive, as that reward
+    for as many steps again. So staying alive pays even if every step has the same reward.
+
+    Args:
+        reward: a fitted reward network, or a given reward.
+        ends: a fitted network of ends; None if episodes do not end.
+        value: values `(...)` of states `(..., obs_dim)` in the units of the trajectory, as discounted sums of later
+            rewards in the environment's units; None for none.
+        discount: weight of a reward relative to that one step earlier.
+        mean: mean reward of the data, in the environment's units.
+        unit: rewards are divided by it.
+
+    """
+
+    def __init__(
+        self,
+        reward: RewardNetwork | KnownReward,
+        ends: EndNetwork | None = None,
+        value: Callable[[Tensor], Tensor] | None = None,
+        discount: float = 1.0,
+        *,
+        mean: float | None = None,
+        unit: float | None = None,
+    ) -> None:
+        super().__init__()
+        fitted = isinstance(reward, RewardNetwork)
+        self.reward, self.ends, self.value, self.discount = reward, ends, value, discount
+        self.mean = (float(reward.mean) if fitted else 0.0) if mean is None else mean
+        self.unit = (float(reward.std) if fitted else 1.0) if unit is None else unit
 
     def forward(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
-        """Expected rewards `(B, T-1)`, in stds of the rewards that the network was fitted to."""
-        reward = self.reward
-        mean = (reward.mean / reward.std).to(states)
-        lasts = (1 - self.ends.probability(states, actions, after)).cumprod(dim=-1)
-        before = torch.cat([torch.ones_like(lasts[..., :1]), lasts[..., :-1]], dim=-1)
-        paid = before * (reward(states, actions, after) + mean)
-        beyond = lasts[..., -1:] * mean.clamp_min(0.0) * paid.shape[-1]
+        """Expected rewards `(B, T-1)` in multiples of the unit, by default the std of the rewards fitted to."""
+        paid = self.reward.raw(states, actions, after) / self.unit
+        steps = paid.shape[-1]
+        lasts = torch.ones_like(paid)
+        if self.ends is not None:
+            lasts = (1 - self.ends.probability(states, actions, after)).cumprod(dim=-1)
+            paid = torch.cat([torch.ones_like(lasts[..., :1]), lasts[..., :-1]], dim=-1) * paid
+        if self.discount < 1:
+            paid = paid * self.discount ** torch.arange(steps, dtype=paid.dtype, device=paid.device)
+        if self.value is not None:
+            beyond = lasts[..., -1:] * self.discount**steps * self.value(after[..., -1:, :]) / self.unit
+        elif self.ends is not None:
+            beyond = lasts[..., -1:] * max(self.mean, 0.0) / self.unit * steps
+        else:
+            return paid
         return torch.cat([paid[..., :-1], paid[..., -1:] + beyond], dim=-1)

@@ -15,10 +15,12 @@ from ebm_control.control.presets import PlanSampler
 from ebm_control.data.goals import goal_coordinates
 from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost, RewardCost
+from ebm_control.online.actor_critic import ActorCritic
 from ebm_control.online.learner import Model
 from ebm_control.online.reward import LearnedReward
 from ebm_control.planning import Planner
 from ebm_control.planning.plan import AnyPlanner
+from ebm_control.planning.shooting import Dynamics
 
 if TYPE_CHECKING:
     from ebm_control.online.loop import OnlineLearning
@@ -46,6 +48,9 @@ class OnlinePlanner:
         reward_weight: weight of the reward; None for 10 (a given reward, in its own units) or 20 (a learned reward,
             in standard deviations of the first data's rewards).
         sampler: "langevin", "mppi", "cem" or a sampler; None for the default of `planner_for`.
+        chains: chains per problem, see `planner_for`.
+        policy: a policy and a value that are learned beside the model: chains begin with the policy's rollouts, and
+            plans end with the value. Only with a reward.
 
     Raises:
         InputError: both a cost and a reward are set, or a number is out of its range.
@@ -62,6 +67,8 @@ class OnlinePlanner:
         goal_weight: float = GOAL_WEIGHT,
         reward_weight: float | None = None,
         sampler: PlanSampler | str | None = None,
+        chains: int | None = None,
+        policy: ActorCritic | None = None,
     ) -> None:
         require_number("horizon", horizon, 1, whole=True)
         require_number("goal_weight", goal_weight, 0, above=True)
@@ -74,7 +81,9 @@ class OnlinePlanner:
         self.horizon, self.cost, self.reward, self.sampler = horizon, cost, reward, sampler
         self.goal_weight, self.reward_weight = goal_weight, reward_weight
         self.goal_index = None if goal_index is None else tuple(goal_index)
+        self.chains, self.policy = chains, policy
         self._learning: OnlineLearning | None = None
+        self._trained_until = 0
 
     def bind(self, learning: OnlineLearning) -> None:
         """Plan in this run. `OnlineLearning` calls this; the environment is reset to detect its goals.
@@ -96,23 +105,42 @@ class OnlinePlanner:
         by_goals = self.cost is None and self.reward is None
         # With a learned reward, collocation would invent states that no action leads to.
         shooting = False if by_goals else True if isinstance(self.reward, LearnedReward) else None
-        return planner_for(
+        found = planner_for(
             model,
             self._cost(model, self._learning),
             self.horizon,
             action_space=self._learning.action_space,
             sampler=self.sampler,
+            chains=self.chains,
             shooting=shooting,
             generator=torch.Generator().manual_seed(step),
             preset="online",
+            policy=None if self.policy is None else self.policy.act,
         )
+        if self.policy is not None and found.dynamics is not None:
+            self._train(self.policy, self._learning, found.dynamics)
+        return found
+
+    def _train(self, policy: ActorCritic, learning: OnlineLearning, dynamics: Dynamics) -> None:
+        """Train the policy for the steps since the last round."""
+        assert isinstance(self.reward, LearnedReward)
+        steps = learning.progress.step - self._trained_until
+        self._trained_until = learning.progress.step
+        policy.learn(learning.experience.data, round(policy.updates * steps), dynamics, self.reward.rated)
 
     def _cost(self, model: Model, learning: OnlineLearning) -> Energy:
         if self.cost is not None:
             return self.cost if isinstance(self.cost, Energy) else self.cost(model)
         if isinstance(self.reward, LearnedReward):
             weight = LEARNED_WEIGHT if self.reward_weight is None else self.reward_weight
-            return weight * self.reward.cost(learning)
+            if self.policy is None:
+                return weight * self.reward.cost(learning)
+            self.reward.fit(learning)
+            assert learning.normalizer is not None
+            if self.policy.normalizer is None:
+                self.policy.begin(learning.normalizer, learning.action_space, self.reward.unit)
+            self.policy.heed(learning.normalizer)
+            return weight * self.reward.cost(learning, self.policy.value, self.policy.discount)
         if self.reward is not None:
             weight = REWARD_WEIGHT if self.reward_weight is None else self.reward_weight
             return weight * RewardCost(model.layout, self.reward, denormalize=model.normalizer.denormalize)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from numpy.typing import ArrayLike
@@ -23,6 +24,14 @@ from ebm_control.planning.shooting import Dynamics, RolledOut
 from ebm_control.samplers.chain import Sampler
 from ebm_control.tensors import as_tensor, float_like, generator_on, outside_inference_mode
 from ebm_control.threads import operations, threads_for
+
+
+class Policy(Protocol):
+    """A policy in the units of the trajectory."""
+
+    def __call__(self, states: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Actions `(N, act_dim)` for states `(N, obs_dim)`; the mean ones without a generator."""
+        ...
 
 
 class Planner:
@@ -52,6 +61,9 @@ class Planner:
         dynamics: predicts the states, so that plans are over actions only; None for collocation.
         rollouts: predicts the states of initial chains from smooth random actions (the first chain of a problem holds
             still), and the last state of a warm chain; None for smooth random curves of states and actions.
+        policy: actions `(N, act_dim)` for states `(N, obs_dim)`: new chains are its rollouts in `dynamics` (or
+            `rollouts`). With a generator it returns random actions; the first chain of a problem takes its mean ones.
+            None for the chains above.
         steady: `(obs_dim,)` boolean, coordinates that no plan can change (constants, clocks); None for none.
         rate: `(obs_dim,)` change of a steady coordinate per time step; None for 0.
 
@@ -79,6 +91,7 @@ class Planner:
         context: Tensor | None = None,
         dynamics: Dynamics | None = None,
         rollouts: Dynamics | None = None,
+        policy: Policy | None = None,
         steady: Tensor | None = None,
         rate: Tensor | None = None,
     ) -> None:
@@ -97,6 +110,10 @@ class Planner:
             given, wanted = rollouts.layout, f"dynamics of the planner's layout {layout}"
             require(given == layout, "rollouts", given=given, expected=wanted)
         self.restarts, self.context, self.rollouts = restarts, context, rollouts
+        self.policy, self.dynamics = policy, dynamics if rollouts is None else rollouts
+        self._rolls = rollouts is not None or policy is not None
+        wanted = "dynamics or rollouts, in which the policy acts"
+        require(policy is None or self.dynamics is not None, "policy", given="neither", expected=wanted)
         self._aim(terms, goal_index, fix_goal=fix_goal)
         self._hold(steady, rate)
         self._scatter(spread, windings=windings)
@@ -180,7 +197,7 @@ class Planner:
         if initial is not None:
             x = as_tensor("initial", initial, start.dtype, start.device)
             require_shape("initial", x, (len(start), self.chains, self.horizon + 1, self.layout.dim))
-        elif warm is None or self.rollouts is None or cold is not None:
+        elif warm is None or cold is not None or not self._rolls:
             x = self._starts(start, goal, generator, self.chains)
         if warm is not None:
             x = self._take_up(x, warm, cold, start, goal, generator)
@@ -255,6 +272,8 @@ class Planner:
 
         They are smooth random curves, or rollouts of smooth random actions; the first one has no noise.
         """
+        if self.policy is not None:
+            return self._acted(start, generator, chains)
         rows, count = self.horizon + 1, len(start) * chains
         end = None
         if goal is not None and self.fix_goal:
@@ -275,6 +294,21 @@ class Planner:
         curves, _ = self._pin(curves, start, goal)
         rolled = self._rolled(self.rollouts, self._bounded(curves[:, 1:]))
         return torch.cat([curves[:, :1], rolled], dim=1)
+
+    def _acted(self, start: Tensor, generator: torch.Generator, chains: int) -> Tensor:
+        """Initial chains `(N, chains, T, D)` by the policy; the actions of all but the first are random."""
+        assert self.policy is not None and self.dynamics is not None
+        states, rows = start.repeat_interleave(chains, dim=0), []
+        first = torch.arange(len(states), device=start.device) % chains == 0
+        for t in range(self.horizon + 1):
+            actions = self.policy(states)
+            if chains > 1:
+                actions = torch.where(first[:, None], actions, self.policy(states, generator))
+            rows.append(torch.cat([states, actions], dim=-1))
+            if t < self.horizon:
+                pair = torch.stack([rows[-1], rows[-1]], dim=1)
+                states = self.layout.states(self.dynamics.rollout(pair)[:, 0, 1])
+        return torch.stack(rows, dim=1).unflatten(0, (len(start), chains))
 
     @staticmethod
     def _rolled(dynamics: Dynamics, x: Tensor) -> Tensor:
@@ -323,7 +357,7 @@ class Planner:
             best = torch.cat([best[:, :, :-2], tail], dim=2)
         if kept == self.chains:
             mixed = best
-        elif self.rollouts is None and x is not None:
+        elif not self._rolls and x is not None:
             mixed = torch.cat([best, x[:, kept:]], dim=1)
         else:
             new = self.chains - kept

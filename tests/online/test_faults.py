@@ -18,7 +18,7 @@ from ebm_control.models import (
     EndNetwork,
     ModelSettings,
     RewardNetwork,
-    RewardUntilEnd,
+    LearnedReturn,
     TrainSettings,
     fit_ends,
 )
@@ -377,11 +377,11 @@ def test_without_ends_nothing_changes_and_with_them_rewards_stop():
     reward.std.fill_(0.5)
     s, a = normal(3, 5, 1, dtype=torch.float32), torch.zeros(3, 5, 1)
     plain = reward(s, a, s) + 4.0
-    none = RewardUntilEnd(reward, ends)(s, a, s)
+    none = LearnedReturn(reward, ends)(s, a, s)
     assert torch.allclose(none[:, :-1], plain[:, :-1])
     ends.count.fill_(1)
     ends.shift.fill_(50.0)  # every transition ends
-    certain = RewardUntilEnd(reward, ends)(s, a, s)
+    certain = LearnedReturn(reward, ends)(s, a, s)
     assert torch.allclose(certain[:, 0], plain[:, 0], atol=1e-4)
     assert torch.allclose(certain[:, 1:], torch.zeros(3, 4), atol=1e-4)
     with warnings.catch_warnings():
