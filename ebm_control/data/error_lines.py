@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ebm_control.checks import InputError
+from ebm_control.extras import MissingExtraError
 
 
 @contextmanager
@@ -21,9 +22,11 @@ def one_line(what: str) -> Iterator[None]:
 
 @contextmanager
 def prefixed(where: str) -> Iterator[None]:
-    """Put `where` before the message of an `InputError`."""
+    """Put `where` before the message of an `InputError`, but for a missing package, which is no fault of the data."""
     try:
         yield
+    except MissingExtraError:
+        raise
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 

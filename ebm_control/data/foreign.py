@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ebm_control.checks import InputError
+from ebm_control.extras import import_extra
 
 OWN = {"format", "steps", "observations", "actions"}  # keys of a file that RolloutBuffer.save wrote
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -29,6 +30,7 @@ def recognised(path: Path) -> str:
 
     Raises:
         InputError: another kind of file or folder; the message says what it contains.
+        MissingExtraError: an HDF5 file, but h5py is not installed.
 
     """
     if path.is_dir():
@@ -40,6 +42,8 @@ def recognised(path: Path) -> str:
             f"path: expected a file, or the folder of a LeRobot data set with meta/info.json, got {path}, {said}"
         )
     kind, keys = _content(path)
+    if kind == "an HDF5 file":
+        import_extra("h5py", "hdf5", "HDF5 files")
     name = _of_keys(keys, hdf5=kind == "an HDF5 file")
     if kind.startswith("an ") and name in ("", "minari"):
         advice = _WHOLE_MINARI if name else _ADVICE

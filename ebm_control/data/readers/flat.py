@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -90,17 +91,18 @@ def read_flat(arrays: Arrays, keys: Sequence[str] | None) -> Flat:
     chosen = keys or ("observations",)
     for name in (*chosen, "actions"):
         require_name(arrays, name)
-    observations, parts = side_by_side({name: arrays.array(name) for name in chosen})
+    array = cache(arrays.array)
+    observations, parts = side_by_side({name: array(name) for name in chosen})
     rows = len(observations)
     require(rows > 0, chosen[0], given="no rows", expected="at least one")
-    actions = columns("actions", arrays.array("actions"))
+    actions = columns("actions", array("actions"))
     following = {name: f"next_{name}" for name in chosen}
     after = None
     if all(arrays.has(name) for name in following.values()):
-        after = side_by_side({name: arrays.array(name) for name in following.values()})[0]
+        after = side_by_side({name: array(name) for name in following.values()})[0]
     goes_on = None
     if arrays.has("next_observations") and arrays.has("observations"):
-        pair = [columns(name, arrays.array(name)) for name in ("observations", "next_observations")]
+        pair = [columns(name, array(name)) for name in ("observations", "next_observations")]
         given = f"shape {pair[1].shape}"
         require(pair[0].shape == pair[1].shape, "next_observations", given=given, expected=str(pair[0].shape))
         _require_rows("observations", len(pair[0]), rows, chosen[0])
@@ -108,7 +110,7 @@ def read_flat(arrays: Arrays, keys: Sequence[str] | None) -> Flat:
     for name, value in (("actions", actions), (f"next_{chosen[0]}", after)):
         if value is not None:
             _require_rows(name, len(value), rows, chosen[0])
-    rewards = one_per_row("rewards", arrays.array("rewards"), rows) if arrays.has("rewards") else None
+    rewards = one_per_row("rewards", array("rewards"), rows) if arrays.has("rewards") else None
     return Flat(observations, parts, after, actions, rewards, goes_on)
 
 

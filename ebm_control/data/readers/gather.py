@@ -149,15 +149,15 @@ class Gathering:
 
 def continues(observations: NDArray[Any], next_observations: NDArray[Any]) -> NDArray[np.bool_]:
     """Whether each row's next observation is the observation of the following row, up to rounding: `(T - 1,)`."""
-    steps = len(observations)
-    found = np.ones(max(steps - 1, 0), dtype=bool)
-    for start in range(0, steps - 1, _BLOCK):
-        stop = min(start + _BLOCK, steps - 1)
-        before = np.asarray(next_observations[start:stop], dtype=np.float64)
-        after = np.asarray(observations[start + 1 : stop + 1], dtype=np.float64)
+    found = np.ones(max(len(observations) - 1, 0), dtype=bool)
+    for start in range(0, len(found), _BLOCK):
+        stop = min(start + _BLOCK, len(found))
+        before, after = next_observations[start:stop], observations[start + 1 : stop + 1]
+        unequal = np.flatnonzero((before != after).any(axis=1))  # few, mostly: the closer look is slow
+        one, other = (np.asarray(rows[unequal], dtype=np.float64) for rows in (before, after))
         with np.errstate(invalid="ignore"):  # infinities, which are left out later
-            same = np.isclose(before, after, rtol=1e-5, atol=1e-6, equal_nan=True)
-        found[start:stop] = same.all(axis=1)
+            same = np.isclose(one, other, rtol=1e-5, atol=1e-6, equal_nan=True)
+        found[start + unequal] = same.all(axis=1)
     return found
 
 

@@ -121,7 +121,7 @@ def lerobot_info(recorded, version="v3.0", **features) -> dict:
             "next.reward": {"dtype": "float32", "shape": [1], "names": None},
             "next.done": {"dtype": "bool", "shape": [1], "names": None},
             "timestamp": {"dtype": "float32", "shape": [1], "names": None},
-            **{name: columns for name in ("frame_index", "episode_index", "index", "task_index")},
+            **dict.fromkeys(("frame_index", "episode_index", "index", "task_index"), columns),
             **features,
         },
     }

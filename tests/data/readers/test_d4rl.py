@@ -70,7 +70,12 @@ def test_without_timeouts_episodes_end_where_observations_do_not_go_on(tmp_path)
 def test_an_unmarked_border_within_an_episode_is_cut_there(tmp_path):
     arrays = {name: np.delete(value, [7, 8], axis=0) for name, value in flat(RECORDED).items()}
     rollouts, said = read(write_flat(tmp_path / "a", arrays))
-    assert shapes(rollouts) == [([0, 0], 4, False), ([100, 0], 1, False), ([200, 0], 2, False), ([204, -4], 3, False)]
+    assert shapes(rollouts) == [
+        ([0, 0], 4, False),
+        ([100, 0], 1, False),
+        ([200, 0], 2, False),
+        ([204, -4], 3, False),
+    ]
     assert "1 episode borders added" in said
 
 
@@ -154,7 +159,10 @@ def test_readings_that_are_not_finite_are_left_out_and_counted(tmp_path):
     rollouts, said = read(write_flat(tmp_path / "a", arrays))
     assert [(e.observations[0, 0], len(e)) for e in rollouts.episodes()] == [(1, 2), (200, 1), (203, 3)]
     assert "6 of 12 actions left out: 3 without" in said
-    assert "3 with readings that are not finite, the first inf as action in row 0, column 0 of rows 0 to 3" in said
+    assert (
+        "3 with readings that are not finite, the first inf as action in row 0, column 0 of rows 0 to 3"
+        in said
+    )
     assert sum(rollouts.info.left_out.values()) + len(rollouts) == 12
 
 
@@ -180,7 +188,9 @@ def test_a_file_of_unsound_arrays_is_refused_by_name(tmp_path):
 
 def test_a_file_without_any_usable_transition_is_refused(tmp_path):
     path = write_flat(tmp_path / "a", flat(episodes(1, 1), following=False))
-    with pytest.raises(InputError, match=r"expected transitions, got .* without any \(2 of 2 actions left out"):
+    with pytest.raises(
+        InputError, match=r"expected transitions, got .* without any \(2 of 2 actions left out"
+    ):
         ebm.read(path)
 
 

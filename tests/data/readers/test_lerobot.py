@@ -45,7 +45,9 @@ def test_the_layout_before_is_read_too(tmp_path, version):
 
 def test_other_versions_are_refused_by_name(tmp_path):
     info = lerobot_info(RECORDED, "v1.6")
-    with pytest.raises(InputError, match=r"codebase_version: expected v2\.0, v2\.1 or v3\.x; convert .* got v1\.6"):
+    with pytest.raises(
+        InputError, match=r"codebase_version: expected v2\.0, v2\.1 or v3\.x; convert .* got v1\.6"
+    ):
         ebm.read(write_lerobot(tmp_path / "a", RECORDED, info=info))
 
 
@@ -66,7 +68,9 @@ def test_all_vectors_of_the_observation_are_taken_or_those_chosen(tmp_path):
     }  # fmt: skip
     chosen, _ = read(root, keys=("observation.state",))
     assert chosen.digest() == of_steps(RECORDED).digest()
-    with pytest.raises(InputError, match=r"keys: expected vectors among .*, got 'observation.images.top', a video"):
+    with pytest.raises(
+        InputError, match=r"keys: expected vectors among .*, got 'observation.images.top', a video"
+    ):
         ebm.read(root, keys=("observation.images.top",))
     with pytest.raises(InputError, match=r"keys: expected features among .*observation.state.*, got 'state'"):
         ebm.read(root, keys=("state",))
@@ -83,7 +87,9 @@ def test_splits_are_ranges_of_episodes(tmp_path):
 def test_a_folder_that_was_downloaded_in_part_is_refused_unless_the_split_is_there(tmp_path):
     root = write_lerobot(tmp_path / "a", RECORDED, rows_per_file=5)
     (root / "data" / "chunk-000" / "file-002.parquet").unlink()
-    with pytest.raises(InputError, match=r"expected the 8 frames of episode 2 that meta states, got 3 \(1 of 3"):
+    with pytest.raises(
+        InputError, match=r"expected the 8 frames of episode 2 that meta states, got 3 \(1 of 3"
+    ):
         ebm.read(root)
     assert len(read(root, split="first")[0]) == 4
 
@@ -140,7 +146,9 @@ def test_lists_of_any_arrow_type_are_vectors(tmp_path):
     table = lerobot_table(RECORDED)
     for i, kind in enumerate((pa.list_(pa.float64()), pa.large_list(pa.float32()))):
         column = pa.array(table.column("observation.state").to_pylist(), kind)
-        root = write_lerobot(tmp_path / f"a{i}", RECORDED, table=table.set_column(0, "observation.state", column))
+        root = write_lerobot(
+            tmp_path / f"a{i}", RECORDED, table=table.set_column(0, "observation.state", column)
+        )
         assert read(root)[0].digest() == of_steps(RECORDED).digest()
 
 
@@ -158,5 +166,5 @@ def test_damaged_metadata_and_data_are_refused_in_one_line(tmp_path):
         ebm.read(root)
     for text in ("{", "[]", json.dumps({"features": []})):
         (root / "meta" / "info.json").write_text(text)
-        with pytest.raises(InputError, match="as lerobot|of lerobot"):
+        with pytest.raises(InputError, match=r"(as|of) lerobot"):
             ebm.read(root)

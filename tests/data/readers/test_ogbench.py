@@ -38,7 +38,9 @@ def test_all_layouts_hold_the_same_transitions(tmp_path, layout):
     assert rollouts.info.format == "ogbench"
     assert rollouts.digest() == of_steps(RECORDED, rewards=False).digest()
     assert not any(e.terminated for e in rollouts.episodes())
-    assert ("3 of 15 actions left out: 3 without a recorded next observation" in said) == (layout != "regular")
+    assert ("3 of 15 actions left out: 3 without a recorded next observation" in said) == (
+        layout != "regular"
+    )
 
 
 def test_the_last_action_of_a_trajectory_is_not_used(tmp_path):
@@ -68,7 +70,9 @@ def test_reaching_the_goal_of_a_single_task_ends_no_episode(tmp_path):
 
 def test_images_and_files_without_ends_are_refused(tmp_path):
     images = ogbench(RECORDED) | {"observations": np.zeros((15, 8, 8, 3), np.uint8)}
-    with pytest.raises(InputError, match=r"observations: expected one vector per row; images are not read, got"):
+    with pytest.raises(
+        InputError, match=r"observations: expected one vector per row; images are not read, got"
+    ):
         ebm.read(write_flat(tmp_path / "a", images, ".npz"))
     endless = ogbench(RECORDED) | {"terminals": np.zeros(15, bool)}
     with pytest.raises(InputError, match="terminals: expected a 1 at the end of each trajectory, got no 1"):

@@ -22,6 +22,7 @@ from tests.data.readers.samples import (
     write_robomimic,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari")
 RECORDED = episodes(4, 1, 7)
 
 
@@ -77,7 +78,9 @@ def test_a_minari_id_is_read_by_minari(tmp_path, monkeypatch):
     assert (rollouts.info.format, rollouts.info.parts) == ("minari", {"observation": slice(0, 2)})
     with pytest.raises(InputError, match=r"Minari reads whole data sets: give the id"):
         ebm.read(tmp_path / "some" / "data-v0")
-    with pytest.raises(InputError, match=r"keys: expected None for minari; d4rl, ogbench, robomimic, lerobot take it"):
+    with pytest.raises(
+        InputError, match=r"keys: expected None for minari; d4rl, ogbench, robomimic, lerobot take it"
+    ):
         ebm.read("some/data-v0", keys=("observation",))
     (main,) = (tmp_path / "some" / "data-v0" / "data").glob("*.hdf5")
     with pytest.raises(InputError, match=r"Minari reads whole data sets: give the id"):
@@ -113,7 +116,9 @@ def test_what_is_no_data_set_is_refused(tmp_path):
     for path in (tmp_path / "none.npz", tmp_path / "none.hdf5"):
         with pytest.raises(InputError, match="which does not exist"):
             ebm.read(path)
-    with pytest.raises(InputError, match="folder of a LeRobot data set with meta/info.json, got .* another folder"):
+    with pytest.raises(
+        InputError, match=r"folder of a LeRobot data set with meta/info\.json, got .* another folder"
+    ):
         ebm.read(tmp_path)
     with pytest.raises(InputError, match="path: expected a path or a Minari id, got 3"):
         ebm.read(3)
@@ -195,7 +200,9 @@ def test_links_to_other_files_are_refused(tmp_path, kind):
     path = linked(write_flat(tmp_path / "a", flat(RECORDED)), other, kind)
     with h5py.File(path, "r") as file:
         assert file["observations"].shape == (12, 2), "h5py itself follows it"
-    with pytest.raises(InputError, match="observations: expected the data itself; copy the data sets into one file"):
+    with pytest.raises(
+        InputError, match="observations: expected the data itself; copy the data sets into one file"
+    ):
         ebm.read(path)
 
 
@@ -204,7 +211,6 @@ def test_links_within_robomimic_files_are_refused(tmp_path):
     path = write_robomimic(tmp_path / "a", RECORDED)
     for name in ("data/demo_1", "data/demo_1/obs/object", "data"):
         with h5py.File(path, "r+") as file:
-            kept = file[name]
             del file[name]
             file[name] = h5py.ExternalLink(str(other), f"/{name}")
         with pytest.raises(InputError, match="got a link, ExternalLink"):
@@ -212,7 +218,6 @@ def test_links_within_robomimic_files_are_refused(tmp_path):
         with h5py.File(path, "r+") as file, h5py.File(other, "r") as source:
             del file[name]
             source.copy(name, file, name)
-        del kept
 
 
 def test_one_warning_counts_what_is_left_out_and_points_to_the_caller(tmp_path):

@@ -70,7 +70,9 @@ def test_filter_keys_choose_demonstrations(tmp_path):
 
 def test_demonstrations_are_in_the_order_of_their_numbers(tmp_path):
     recorded = episodes(*[2] * 12)
-    rollouts = ebm.read(write_robomimic(tmp_path / "a", recorded, order=list(range(11, -1, -1))), keys=IN_ORDER)
+    rollouts = ebm.read(
+        write_robomimic(tmp_path / "a", recorded, order=list(range(11, -1, -1))), keys=IN_ORDER
+    )
     assert [first[0] for first, *_ in shapes(rollouts)] == [100 * i for i in range(12)]
 
 
@@ -96,7 +98,9 @@ def change(path, name, value):
 
 
 def test_an_image_that_is_chosen_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"agentview_image: expected one vector per row; images are not read"):
+    with pytest.raises(
+        InputError, match=r"agentview_image: expected one vector per row; images are not read"
+    ):
         ebm.read(write_robomimic(tmp_path / "a", RECORDED), keys=("object", "agentview_image"))
 
 
@@ -124,7 +128,9 @@ def test_a_demonstration_that_is_shorter_than_stated_is_refused(tmp_path):
     path = write_robomimic(tmp_path / "a", RECORDED)
     with h5py.File(path, "r+") as file:
         file["data/demo_2"].attrs["num_samples"] = 8
-    with pytest.raises(InputError, match="data/demo_2: num_samples: expected 7, as many as observations, got 8"):
+    with pytest.raises(
+        InputError, match="data/demo_2: num_samples: expected 7, as many as observations, got 8"
+    ):
         ebm.read(path)
 
 
@@ -133,5 +139,10 @@ def test_a_demonstration_is_cut_where_its_observations_do_not_go_on(tmp_path):
     with h5py.File(path, "r+") as file:
         file["data/demo_2/next_obs/object"][3] = -9
     rollouts, said = read(path, keys=IN_ORDER)
-    assert [(len(e), e.terminated) for e in rollouts.episodes()] == [(4, True), (1, True), (4, False), (3, True)]
+    assert [(len(e), e.terminated) for e in rollouts.episodes()] == [
+        (4, True),
+        (1, True),
+        (4, False),
+        (3, True),
+    ]
     assert "1 episode borders added" in said
