@@ -23,7 +23,7 @@ from ebm_control.extras import MissingExtraError, import_extra
 from ebm_control.images import auroc
 from ebm_control.training import Logger
 from tests.cli.helpers import refused
-from tests.data.readers.samples import episodes, write_lerobot, write_robomimic
+from tests.data.readers.samples import episodes, write_lerobot
 
 PACKAGES = (
     "h5py", "imageio", "matplotlib", "minari", "pyarrow", "sklearn", "stable_baselines3", "tensorboard",
@@ -44,6 +44,11 @@ def without(monkeypatch):
     return block
 
 
+def hdf5(path):
+    path.write_bytes(b"\x89HDF\r\n\x1a\n")  # how every such file begins
+    return path
+
+
 def buffer():
     rollouts = RolloutBuffer(2, 1)
     rollouts.add_episode(np.zeros((3, 2)), np.zeros((2, 1)))
@@ -55,7 +60,7 @@ def buffer():
     [
         ("minari", "minari", lambda path: to_minari(buffer(), "one/data-v0")),
         ("minari", "minari", lambda path: from_minari("one/data-v0")),
-        ("h5py", "hdf5", lambda path: ebm_control.read(write_robomimic(path / "a", episodes(2)))),
+        ("h5py", "hdf5", lambda path: ebm_control.read(hdf5(path / "a"))),
         ("pyarrow", "lerobot", lambda path: ebm_control.read(write_lerobot(path / "a", episodes(2)))),
         ("mujoco", "mujoco", lambda path: MujocoSimulator(make_env("ebm/Particle-v0"))),
         ("mujoco", "mujoco", lambda path: collect_mujoco("ebm/Particle-v0", 10)),
