@@ -37,6 +37,15 @@ def test_episodes_are_read_whole_over_however_many_files(tmp_path, rows_per_file
     assert rollouts.info.metadata["fps"] == 10
 
 
+def test_files_are_in_the_order_of_chunks_then_numbers(tmp_path):
+    root = write_lerobot(tmp_path / "a", RECORDED, rows_per_file=3)
+    data = root / "data"
+    for number, place in ((2, "chunk-001/file-000"), (3, "chunk-001/file-001"), (4, "chunk-002/file-000")):
+        (data / place).parent.mkdir(exist_ok=True)
+        (data / "chunk-000" / f"file-{number:03d}.parquet").rename(data / f"{place}.parquet")
+    assert read(root)[0].digest() == of_steps(RECORDED).digest()
+
+
 @pytest.mark.parametrize("version", ["v2.0", "v2.1"])
 def test_the_layout_before_is_read_too(tmp_path, version):
     rollouts, _ = read(write_lerobot(tmp_path / "a", RECORDED, version=version))
