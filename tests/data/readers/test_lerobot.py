@@ -1,7 +1,9 @@
 """LeRobot's layouts v3.0 and v2.1: episodes over several files, features by name, frames that are missing.
 
 Checked once against lerobot 0.4.4 (pyarrow 26.0.1): folders that its `LeRobotDataset.create`, `add_frame` and
-`save_episode` wrote, with one file and with one file for each episode, are read as those here.
+`save_episode` wrote, with one file and with one file for each episode, are read as those here. For that check
+torchvision, which only images need, was an empty module, and torch 2.13 newer than lerobot allows. The layouts of v2
+were not checked so.
 """
 
 import json
