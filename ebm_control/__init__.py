@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         collect_mujoco,
         from_minari,
         load_images,
+        read,
         to_minari,
     )
     from ebm_control.energies import Energy, GoalCost, RewardCost, mixture
@@ -64,6 +65,7 @@ _HOMES = {
         "collect_mujoco",
         "from_minari",
         "load_images",
+        "read",
         "to_minari",
     ),
     "energies": ("Energy", "GoalCost", "RewardCost", "mixture"),
@@ -146,6 +148,7 @@ __all__ = [
     "planner_for",
     "predict",
     "prediction_error",
+    "read",
     "run_episodes",
     "to_minari",
 ]

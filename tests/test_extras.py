@@ -23,9 +23,11 @@ from ebm_control.extras import MissingExtraError, import_extra
 from ebm_control.images import auroc
 from ebm_control.training import Logger
 from tests.cli.helpers import refused
+from tests.data.readers.samples import episodes, write_lerobot
 
 PACKAGES = (
-    "imageio", "matplotlib", "minari", "sklearn", "stable_baselines3", "tensorboard", "gymnasium_robotics",
+    "h5py", "imageio", "matplotlib", "minari", "pyarrow", "sklearn", "stable_baselines3", "tensorboard",
+    "gymnasium_robotics",
 )  # fmt: skip
 
 
@@ -42,6 +44,11 @@ def without(monkeypatch):
     return block
 
 
+def hdf5(path):
+    path.write_bytes(b"\x89HDF\r\n\x1a\n")  # how every such file begins
+    return path
+
+
 def buffer():
     rollouts = RolloutBuffer(2, 1)
     rollouts.add_episode(np.zeros((3, 2)), np.zeros((2, 1)))
@@ -53,6 +60,8 @@ def buffer():
     [
         ("minari", "minari", lambda path: to_minari(buffer(), "one/data-v0")),
         ("minari", "minari", lambda path: from_minari("one/data-v0")),
+        ("h5py", "hdf5", lambda path: ebm_control.read(hdf5(path / "a"))),
+        ("pyarrow", "lerobot", lambda path: ebm_control.read(write_lerobot(path / "a", episodes(2)))),
         ("mujoco", "mujoco", lambda path: MujocoSimulator(make_env("ebm/Particle-v0"))),
         ("mujoco", "mujoco", lambda path: collect_mujoco("ebm/Particle-v0", 10)),
         ("sklearn", "images", lambda path: load_images("digits")),

@@ -14,11 +14,11 @@ import torch
 
 from ebm_control.checks import InputError, require, require_seed
 from ebm_control.cli import figures
+from ebm_control.cli.data import DataSettings
 from ebm_control.cli.environment import EnvironmentSettings
 from ebm_control.cli.limits import require_counts, require_numbers
 from ebm_control.cli.run_folder import RunFolder, plain, whole_file
 from ebm_control.data.collect import collect
-from ebm_control.data.minari_io import from_minari
 from ebm_control.data.mujoco_rollout import collect_mujoco
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.extras import import_extra
@@ -114,11 +114,11 @@ class Collect(EnvironmentSettings):
 
 
 @dataclass
-class Train:
+class Train(DataSettings):
     """Train a trajectory energy on rollouts, with Langevin sampling and a sample buffer."""
 
     data: str
-    """Rollouts: a .npz of `ebm-control collect`, or the id of a Minari dataset."""
+    """Rollouts: a .npz of `ebm-control collect`, a data set of D4RL, OGBench, robomimic or LeRobot, or a Minari id."""
     out: Path = Path("runs/train")
     """Run folder: settings, events, checkpoints, summary."""
     resume: bool = False
@@ -128,7 +128,7 @@ class Train:
 
     def run(self) -> dict[str, Any]:
         """Train with checkpoints; returns the summary."""
-        buffer = load_data(self.data)
+        buffer = self.load_data(self.data)
         newest_checkpoint(self.out, self.resume, "out")
         with RunFolder(self.out, self) as folder:
             started = time.perf_counter()
@@ -144,13 +144,13 @@ class Train:
 
 
 @dataclass
-class Predict:
+class Predict(DataSettings):
     """Predict futures with a trained energy and compare them with the true ones."""
 
     checkpoint: Path
     """Run folder of `ebm-control train`, or a checkpoint in it."""
     data: str
-    """Held-out rollouts: .npz or Minari id."""
+    """Held-out rollouts, as for `ebm-control train`."""
     out: Path = Path("runs/predict")
     """Run folder: figure, predictions as .npz, summary."""
     horizon: int = 20
@@ -173,7 +173,7 @@ class Predict:
             require_counts(self, "langevin_steps")
         require_numbers(self, "temperature")
         require_seed("seed", self.seed)
-        model, buffer = TrajectoryModel.load(self.checkpoint), load_data(self.data)
+        model, buffer = TrajectoryModel.load(self.checkpoint), self.load_data(self.data)
         with RunFolder(self.out, self) as folder:
             return self._predict(model, buffer, folder)
 
@@ -248,15 +248,6 @@ def training_summary(outcome: Training, command: str, seed: int, seconds: float)
         **outcome.metrics,
         "provenance": provenance(command, [seed], seconds),
     }
-
-
-def load_data(data: str) -> RolloutBuffer:
-    """Rollouts from a file or by a Minari id; raises `InputError` if `data` is neither."""
-    path = Path(data)
-    if path.suffix == ".npz" or path.is_file():
-        require(path.exists(), "data", given=f"{path}, which does not exist", expected="a file of rollouts")
-        return RolloutBuffer.load(path)
-    return from_minari(data)
 
 
 def use_threads(most: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ebm_control.checks import InputError, require, require_seed
 from ebm_control.cli import figures
-from ebm_control.cli.commands import load_data
+from ebm_control.cli.data import DataSettings
 from ebm_control.cli.environment import EnvironmentSettings
 from ebm_control.cli.limits import require_counts, require_numbers
 from ebm_control.cli.run_folder import RunFolder, plain, whole_file
@@ -48,7 +48,7 @@ class GoalSettings:
 
 
 @dataclass
-class Plan(GoalSettings, EnvironmentSettings):
+class Plan(GoalSettings, EnvironmentSettings, DataSettings):
     """Control an environment by minimising a trained energy (MPC), for its goals or for a learned reward."""
 
     checkpoint: Path
@@ -69,7 +69,7 @@ class Plan(GoalSettings, EnvironmentSettings):
     """Objective of plans: the distance to the environment's goal, or a reward (with the ends of episodes) fitted to
     --data."""
     data: str | None = None
-    """Rollouts with rewards for fitting the reward: .npz or Minari id, such as the training data of the energy."""
+    """Rollouts with rewards for fitting the reward, such as the training data of the energy; see train --help."""
     reward_updates: int = 2000
     """Updates of the learned reward."""
     random_goals: bool = False
@@ -141,7 +141,7 @@ class Plan(GoalSettings, EnvironmentSettings):
             raise InputError(
                 "data: expected rollouts to learn the reward from, got none with --reward learned"
             )
-        buffer = load_data(self.data)
+        buffer = self.load_data(self.data)
         layout = model.normalizer.layout
         require(
             (buffer.obs_dim, buffer.act_dim) == (layout.obs_dim, layout.act_dim),

@@ -7,8 +7,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from ebm_control.checks import InputError, require
 from ebm_control.data.environments import action_box, make_env, observation_box
+from ebm_control.data.error_lines import one_line, prefixed, said
 from ebm_control.data.periods import observation_periods
 from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.data.sound import add_finite_parts, as_numbers, warn_left_out
@@ -124,16 +124,16 @@ def from_minari(
 
     """
     name = dataset if isinstance(dataset, str) else getattr(dataset, "id", dataset)
-    with _one_line(f"dataset: expected a whole Minari dataset, got {name!r}"):
+    with one_line(f"dataset: expected a whole Minari dataset, got {name!r}"):
         source = _opened(dataset, download)
-        with _prefixed(f"dataset {name!r}"):
+        with prefixed(f"dataset {name!r}"):
             observations = observation_box(source.storage.observation_space)
             actions = action_box(source.storage.action_space)
         dims = observations.shape[0], actions.shape[0]
         if periods is None:
             periods = _registered_periods(source.metadata, dims[0])
     buffer = RolloutBuffer(*dims, periods=periods)
-    with _one_line(f"dataset: expected a whole Minari dataset, got {name!r}"):
+    with one_line(f"dataset: expected a whole Minari dataset, got {name!r}"):
         _read(source, buffer, f"dataset {name!r}")
     require(len(buffer) > 0, "dataset", given=f"{name!r} without any", expected="finite transitions")
     return buffer
@@ -182,7 +182,7 @@ def _read(source: _Source, buffer: RolloutBuffer, where: str) -> None:
     steps, left_out, first = 0, 0, ""
     digest = _Digest(source.metadata)
     for number, episode in enumerate(source.storage.get_episodes(source.indices)):
-        with _prefixed(f"{where}, episode {source.indices[number]}"):
+        with prefixed(f"{where}, episode {source.indices[number]}"):
             observations, actions, rewards, ends = _arrays(episode, buffer)
             digest.add(observations, actions, rewards, ends)
             steps += len(actions)
@@ -295,7 +295,7 @@ def _write(dataset_id: str, episodes: list[data_collector.EpisodeBuffer], given:
             minari.create_dataset_from_buffers(f"{aside}/{dataset_id}", episodes, **given)
         except (TypeError, ValueError, AssertionError, ImportError, NotImplementedError) as error:
             raise InputError(
-                f"metadata: expected what minari.create_dataset_from_buffers takes, got {_said(error)}"
+                f"metadata: expected what minari.create_dataset_from_buffers takes, got {said(error)}"
             ) from error
         file = root / aside / dataset_id / "data" / minari_storage.METADATA_FILE_NAME
         metadata = json.loads(file.read_text())
@@ -359,30 +359,6 @@ def _path_down(dataset_id: str) -> Iterable[Path]:
     """Folders from the first part of the id to the dataset itself."""
     parts = dataset_id.split("/")
     return [Path(*parts[: i + 1]) for i in range(len(parts))]
-
-
-@contextmanager
-def _one_line(what: str) -> Iterator[None]:
-    """Turn any error of the readers of damaged files, which may have many lines, into an `InputError`."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"{what} ({_said(error)})") from error
-
-
-@contextmanager
-def _prefixed(where: str) -> Iterator[None]:
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from error
-
-
-def _said(error: Exception) -> str:
-    """Type and message of an error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _lossless(space: Box, values: NDArray[np.float64]) -> Box:

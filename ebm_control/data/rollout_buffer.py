@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ebm_control.checks import InputError, require, require_number, shown
+from ebm_control.data.dataset_info import DatasetInfo
 from ebm_control.data.foreign import require_rollouts
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.sound import as_numbers
@@ -67,6 +68,7 @@ class RolloutBuffer:
 
     Attributes:
         evicted: number of transitions evicted so far.
+        info: where `read` found the rollouts, with the columns of named observations; None for others.
 
     Raises:
         InputError: a dimension, the capacity or the periods are invalid.
@@ -88,6 +90,7 @@ class RolloutBuffer:
         self._end = 0
         self._transitions = 0
         self.evicted = 0
+        self.info: DatasetInfo | None = None
         self._starts: dict[tuple[int, int], NDArray[np.int64]] = {}
 
     def __len__(self) -> int:

@@ -7,6 +7,15 @@ import pytest
 import torch
 
 import ebm_control as ebm
+from tests.data.readers.samples import (
+    episodes,
+    flat,
+    of_steps,
+    ogbench,
+    write_flat,
+    write_lerobot,
+    write_robomimic,
+)
 from tests.docs.examples import DOCS, examples, run_page
 
 pytestmark = pytest.mark.slow
@@ -86,6 +95,22 @@ def test_own_data_are_added_merged_split_and_stored():
     assert len(scope["both"]) == 4000 == len(scope["same"])
     assert len(scope["held_out"]) + len(scope["rest"]) == 4000
     assert len(scope["held_out"]) == pytest.approx(400, abs=40)
+
+
+@runs("guides/data-sets.md")
+def test_data_sets_of_others_are_read(tmp_path):
+    recorded = episodes(40, 30, 50)
+    write_flat(tmp_path / "hopper_medium-v2", flat(recorded))
+    write_flat(tmp_path / "kitchen_complete-v0", flat(recorded, (0, 1), timeouts=False, following=False))
+    for name in ("cube-single-play-v0", "cube-single-play-v0-val"):
+        write_flat(tmp_path / name, ogbench(recorded), ".npz")
+    write_robomimic(tmp_path / "low_dim_v141", recorded)
+    write_lerobot(tmp_path / "lerobot" / "pusht", recorded)
+    ebm.to_minari(of_steps(recorded), "pointmaze/umaze-v2")
+    scope = run_page("guides/data-sets.md", {"updates=200": SMALL})
+    assert len(scope["rollouts"]) == len(scope["train"]) == len(scope["first"]) == 120
+    assert [e.terminated for e in scope["demos"].episodes()] == [True, True]
+    assert scope["hands"].shape == (72, 1)
 
 
 @runs("guides/planning.md")
