@@ -31,7 +31,7 @@ from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.trajectory import TransitionEnergy
 from ebm_control.models.trajectory import TrajectoryModel
 from ebm_control.planning.planner import Planner, Policy
-from ebm_control.planning.shooting import Dynamics, ExpectedDynamics
+from ebm_control.planning.shooting import AlongMean, Dynamics, ExpectedDynamics
 from ebm_control.planning.stiffness import tempered
 from ebm_control.samplers.langevin import Langevin
 from ebm_control.samplers.population import CEM, MPPI
@@ -159,8 +159,9 @@ def _of_energy(
         given["first"] = replace(settled, steps=max(16, 4 * sampler.steps))
         given["restarts"] = 1 - 1 / given["chains"]  # one warm chain: those beside it look for other basins
         given["rollouts"] = ExpectedDynamics(energy, context) if _predicts(energy) else None
+    dynamics = ExpectedDynamics(energy, context) if shooting else None
     return Planner(
-        energy,
+        energy if dynamics is None else AlongMean(energy),
         settled,
         horizon,
         costs,
@@ -168,7 +169,7 @@ def _of_energy(
         weight=weight * stiffest**2,
         spread=torch.cat([1.5 * step, step.new_ones(layout.act_dim)]),
         context=context,
-        dynamics=ExpectedDynamics(energy, context) if shooting else None,
+        dynamics=dynamics,
         steady=energy.steady,
         rate=energy.rate,
         **given,

@@ -75,6 +75,28 @@ class ExpectedDynamics(nn.Module):
         ]
 
 
+class AlongMean(Energy):
+    """A transition energy of trajectories that its own base predicted, so that only the tilt counts.
+
+    The residuals of the base are zero there, up to rounding, and need not be computed again.
+
+    Args:
+        energy: energy of clean data, of the kind that `ExpectedDynamics` takes.
+
+    """
+
+    def __init__(self, energy: TransitionEnergy) -> None:
+        super().__init__()
+        self.energy = energy
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Energy of predicted trajectories, `(B, T, D) -> (B,)`."""
+        energy = self.energy
+        inputs, displacement = energy.windows(x, context)
+        tilt: Tensor = energy.network(torch.cat([inputs, torch.zeros_like(displacement)], dim=-1))
+        return energy.tilt_weight * tilt.sum(dim=(1, 2))
+
+
 class RolledOut(Energy):
     """An energy of action sequences: the energy of the trajectories that they lead to, averaged over particles.
 
