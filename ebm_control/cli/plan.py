@@ -20,7 +20,7 @@ from ebm_control.data.rollout_buffer import RolloutBuffer
 from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost, RewardCost
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.models.reward import EndNetwork, RewardNetwork, LearnedReturn
+from ebm_control.models.reward import EndNetwork, LearnedReturn, RewardNetwork
 from ebm_control.models.reward_fit import fit_ends, fit_reward
 from ebm_control.models.trajectory import TrajectoryModel
 from ebm_control.planning import Episodes, MPCAgent, evaluate

@@ -4,7 +4,7 @@ from ebm_control.models.base_fit import fit_base
 from ebm_control.models.image import ImageModel, ImageModelSettings
 from ebm_control.models.image_fit import ImageTrainSettings, fit_images, image_trainer_for
 from ebm_control.models.prediction_error import PredictionError, prediction_error
-from ebm_control.models.reward import EndNetwork, RewardNetwork, LearnedReturn
+from ebm_control.models.reward import EndNetwork, LearnedReturn, RewardNetwork
 from ebm_control.models.reward_fit import fit_ends, fit_reward
 from ebm_control.models.trajectory import ModelSettings, TrajectoryModel
 from ebm_control.models.trajectory_fit import TrainSettings, batches_for, fit_model, trainer_for
@@ -14,10 +14,10 @@ __all__ = [
     "ImageModel",
     "ImageModelSettings",
     "ImageTrainSettings",
+    "LearnedReturn",
     "ModelSettings",
     "PredictionError",
     "RewardNetwork",
-    "LearnedReturn",
     "TrainSettings",
     "TrajectoryModel",
     "batches_for",

@@ -141,10 +141,9 @@ class LearnedReturn(nn.Module):
         unit: float | None = None,
     ) -> None:
         super().__init__()
-        fitted = isinstance(reward, RewardNetwork)
+        known = (float(reward.mean), float(reward.std)) if isinstance(reward, RewardNetwork) else (0.0, 1.0)
         self.reward, self.ends, self.value, self.discount = reward, ends, value, discount
-        self.mean = (float(reward.mean) if fitted else 0.0) if mean is None else mean
-        self.unit = (float(reward.std) if fitted else 1.0) if unit is None else unit
+        self.mean, self.unit = known[0] if mean is None else mean, known[1] if unit is None else unit
 
     def forward(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
         """Expected rewards `(B, T-1)` in multiples of the unit, by default the std of the rewards fitted to."""

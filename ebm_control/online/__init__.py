@@ -1,10 +1,12 @@
 """Online learning: plan, act and learn from scratch, without a data set."""
 
+from ebm_control.online.actor_critic import ActorCritic
 from ebm_control.online.experience import Experience
 from ebm_control.online.exploration import FrontierGoals, Goals
 from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner, PlannedWindows
 from ebm_control.online.loop import OnlineLearning
 from ebm_control.online.planner import OnlinePlanner
+from ebm_control.online.presets import PRESETS, OnlinePreset, learn_online, prepare_online, preset_of
 from ebm_control.online.progress import EpisodeEnd
 from ebm_control.online.recipe import make_learner
 from ebm_control.online.regimes import Regime
@@ -13,6 +15,8 @@ from ebm_control.online.settings import OnlineSettings
 from ebm_control.online.units import bounded_normalizer
 
 __all__ = [
+    "PRESETS",
+    "ActorCritic",
     "BaselineLearner",
     "EnergyLearner",
     "EpisodeEnd",
@@ -23,9 +27,13 @@ __all__ = [
     "Learner",
     "OnlineLearning",
     "OnlinePlanner",
+    "OnlinePreset",
     "OnlineSettings",
     "PlannedWindows",
     "Regime",
     "bounded_normalizer",
+    "learn_online",
     "make_learner",
+    "prepare_online",
+    "preset_of",
 ]

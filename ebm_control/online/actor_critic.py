@@ -24,8 +24,8 @@ Rated = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]  # rewards and
 class ActorCritic:
     """A policy and a value of states, learned off-policy by soft actor-critic (Haarnoja et al. 2018).
 
-    Plans may begin from the policy's rollouts and end with the value (LOOP, Sikchi et al. 2021), so that a short horizon
-    is enough. A fraction of each batch is imagined: short rollouts of the policy in the learned model from executed
+    Plans may begin from the policy's rollouts and end with the value (LOOP, Sikchi et al. 2021), so that a short
+    horizon is enough. A fraction of each batch is imagined: short rollouts of the policy in the learned model from executed
     states (MBPO, Janner et al. 2019). The algorithm itself is that of Stable-Baselines3.
 
     Args:
@@ -78,7 +78,9 @@ class ActorCritic:
         algorithm = import_extra("stable_baselines3", "sb3", "ActorCritic").SAC
         logger = import_extra("stable_baselines3.common.logger", "sb3", "ActorCritic").Logger
         self._first, self.layout, self.unit = normalizer, normalizer.layout, unit
-        low, high = (torch.as_tensor(np.asarray(b, np.float32)) for b in (action_space.low, action_space.high))
+        low, high = (
+            torch.as_tensor(np.asarray(b, np.float32)) for b in (action_space.low, action_space.high)
+        )
         self._middle, self._half = (low + high) / 2, (high - low) / 2
         with seeded(self.seed):
             self.sac = algorithm(
@@ -117,7 +119,7 @@ class ActorCritic:
 
     @torch.no_grad()
     def value(self, states: Tensor) -> Tensor:
-        """Values `(...)` of states `(..., obs_dim)` in the environment's units of reward: the lower of two estimates."""
+        """Values `(...)` of states `(..., obs_dim)`, in the environment's units of reward: the lower of two."""
         features = self._features(states).flatten(0, -2)
         mean, _, _ = self.sac.actor.get_action_dist_params(features)
         estimates = torch.cat(self.sac.critic(features, mean.tanh()), dim=1)
@@ -139,7 +141,8 @@ class ActorCritic:
         states, real = self._executed(data)
         imagined = dynamics is not None and rated is not None and self.imagined > 0 and updates > 0
         if imagined:
-            assert dynamics is not None and rated is not None
+            assert dynamics is not None
+            assert rated is not None
             # As many as the updates will draw, so that each is drawn about once while it is new.
             count = min(self.memory, round(updates * self.imagined * self.batch_size))
             new = self._imagine(states, dynamics, rated, max(1, count // self.branch))
@@ -194,7 +197,9 @@ class ActorCritic:
     def _scaled(self, actions: Tensor) -> Tensor:
         """Actions between -1 and 1 from normalised ones."""
         assert self.normalizer is not None
-        return ((self.normalizer.denormalize_actions(actions).float() - self._middle) / self._half).clamp(-1, 1)
+        return ((self.normalizer.denormalize_actions(actions).float() - self._middle) / self._half).clamp(
+            -1, 1
+        )
 
     def _normalized(self, scaled: Tensor) -> Tensor:
         assert self.normalizer is not None

@@ -297,7 +297,8 @@ class Planner:
 
     def _acted(self, start: Tensor, generator: torch.Generator, chains: int) -> Tensor:
         """Initial chains `(N, chains, T, D)` by the policy; the actions of all but the first are random."""
-        assert self.policy is not None and self.dynamics is not None
+        assert self.policy is not None
+        assert self.dynamics is not None
         states, rows = start.repeat_interleave(chains, dim=0), []
         first = torch.arange(len(states), device=start.device) % chains == 0
         for t in range(self.horizon + 1):

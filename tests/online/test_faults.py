@@ -16,9 +16,9 @@ from ebm_control.data import RolloutBuffer
 from ebm_control.energies import RewardCost
 from ebm_control.models import (
     EndNetwork,
+    LearnedReturn,
     ModelSettings,
     RewardNetwork,
-    LearnedReturn,
     TrainSettings,
     fit_ends,
 )

@@ -1,0 +1,225 @@
+"""Settings of online learning that were found by trials, by families of environments, and one that fits any other.
+
+`python -m experiments.mujoco.trials` compares settings on seeds of their own and records what it tried.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ebm_control.checks import require, require_number, require_seed, shown
+from ebm_control.control.presets import PlanSampler
+from ebm_control.data.environments import EnvLike, make_env
+from ebm_control.data.goals import goal_space
+from ebm_control.extras import MissingExtraError
+from ebm_control.models import ModelSettings, TrainSettings
+from ebm_control.online.actor_critic import ActorCritic
+from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner
+from ebm_control.online.loop import OnlineLearning, Report
+from ebm_control.online.planner import Cost, OnlinePlanner, Reward
+from ebm_control.online.recipe import KINDS, Kind
+from ebm_control.online.reward import LearnedReward
+from ebm_control.online.settings import OnlineSettings
+from ebm_control.samplers.population import MPPI
+
+
+@dataclass(frozen=True)
+class OnlinePreset:
+    """Settings of one family of environments.
+
+    Args:
+        horizon: planning horizon in steps.
+        sampler: sampler of plans; None for the default of `OnlinePlanner`.
+        chains: chains per problem, see `planner_for`.
+        policy: arguments of an `ActorCritic`; None for plans without a policy and a value.
+        acting: fields of `OnlineSettings` other than `steps` and `seed`.
+        tilt: widths of the tilt's hidden layers.
+        base: widths of the hidden layers of the base, and of a feed-forward network.
+        updates: updates of the tilt per round.
+        base_updates: regression updates per round.
+        reward_updates: updates of the learned reward per round.
+
+    """
+
+    horizon: int = 12
+    sampler: PlanSampler | str | None = None
+    chains: int | None = None
+    policy: Mapping[str, Any] | None = None
+    acting: Mapping[str, Any] | None = None
+    tilt: tuple[int, ...] = (128, 128)
+    base: tuple[int, ...] = (256, 256)
+    updates: int = 30
+    base_updates: int = 200
+    reward_updates: int = 300
+
+    def learner(self, kind: Kind, steps: int, seed: int) -> Learner:
+        """An untrained model for a run of `steps` steps; all kinds have the same regression updates."""
+        require(kind in KINDS, "learner", given=shown(kind), expected=f"a Learner or one of {KINDS}")
+        if kind == "energy":
+            model = ModelSettings(hidden=self.tilt, base_hidden=self.base)
+            settings = TrainSettings(model, updates=self.updates, base_updates=self.base_updates, seed=seed)
+            return EnergyLearner(settings, steps)
+        members = 5 if kind == "ensemble" else 1
+        # As wide as half of a single network, so that five of them take about as long.
+        hidden = tuple(max(16, width // 2) for width in self.base) if members > 1 else self.base
+        return BaselineLearner(members, hidden, self.base_updates, seed=seed)
+
+
+# Choosing among rollouts of the policy and the plan of the step before, by the energy, without a search around them.
+CHOICE = MPPI(0, 2)
+_LEARNED = {"discount": 0.99, "updates": 2.0, "imagined": 0.5, "branch": 1, "hidden": (128, 128)}
+_ACTING = {"environments": 4, "warm_up": 1000, "every": 250, "growth": 0.0, "noise": 0.1, "replan_every": 1}
+LOCOMOTION = OnlinePreset(
+    5, CHOICE, 4, _LEARNED, _ACTING, (64, 64), (200, 200), updates=10, base_updates=300, reward_updates=100
+)
+# One environment: rounds come sooner for each episode, and episodes that end soon are many.
+REWARD = replace(
+    LOCOMOTION,
+    policy=_LEARNED | {"hidden": (64, 64), "learning_rate": 1e-3, "updates": 4.0},
+    acting=_ACTING | {"environments": 1, "warm_up": 300, "every": 100},
+    base=(128, 128),
+    base_updates=100,
+)
+GOALS = OnlinePreset(12)
+PRESETS: dict[str, OnlinePreset] = {"reward": REWARD, "locomotion": LOCOMOTION, "goals": GOALS}
+# The first pattern that an environment's id begins with.
+ZOO: dict[str, str] = {
+    r"(HalfCheetah|Hopper|Walker2d|Ant|Humanoid|Swimmer|Pusher)": "locomotion",
+}
+
+
+def preset_of(env: str | None, goals: bool = False) -> str:
+    """Name of the preset for an environment's id, with or without its package; the default one for any other."""
+    name = (env or "").rpartition(":")[2]
+    for pattern, preset in ZOO.items():
+        if re.match(pattern, name):
+            return preset
+    return "goals" if goals else "reward"
+
+
+def learn_online(
+    env: EnvLike,
+    steps: int = 20_000,
+    *,
+    learner: Learner | Kind = "energy",
+    reward: Reward | None = None,
+    cost: Cost | None = None,
+    goal_index: Sequence[int] | None = None,
+    preset: OnlinePreset | str | None = None,
+    seed: int = 0,
+    folder: Path | str | None = None,
+    progress: bool = True,
+    report: Report | None = None,
+    **options: Any,
+) -> OnlineLearning:
+    """Learn to control an environment from nothing: `learn_online(env, 2_000).agent()` is the agent.
+
+    Plans are for the cost, the reward, or the environment's goals; otherwise the reward is learned, and termination too
+    where episodes end.
+
+    Args:
+        env: id, function or environment; a function is called once per parallel environment.
+        steps: environment steps in all.
+        learner: "energy", "feed-forward", "ensemble" or a `Learner`.
+        reward: function from states, actions and next states to rewards, see `OnlinePlanner`.
+        cost: an energy, see `OnlinePlanner`.
+        goal_index: observation coordinates of the environment's goal; None detects them.
+        preset: settings, or their name; None for those of the environment's id, see `preset_of`.
+        seed: seed of all random numbers.
+        folder: gets checkpoints and events; None writes nothing.
+        progress: show a progress bar.
+        report: called after every round, see `OnlineLearning.run`.
+        options: further arguments of `OnlineLearning`.
+
+    Returns:
+        The finished run, which holds the model, the experience and the progress.
+
+    Raises:
+        InputError: see `OnlineLearning`; or the preset does not exist.
+
+    """
+    run = prepare_online(
+        env,
+        steps,
+        learner=learner,
+        reward=reward,
+        cost=cost,
+        goal_index=goal_index,
+        preset=preset,
+        seed=seed,
+        folder=folder,
+        progress=progress,
+        **options,
+    )
+    run.run(report=report)
+    return run
+
+
+def prepare_online(
+    env: EnvLike,
+    steps: int = 20_000,
+    *,
+    learner: Learner | Kind = "energy",
+    reward: Reward | None = None,
+    cost: Cost | None = None,
+    goal_index: Sequence[int] | None = None,
+    preset: OnlinePreset | str | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> OnlineLearning:
+    """The run of `learn_online`, not yet begun; for the arguments see there."""
+    require_number("steps", steps, 1, whole=True)
+    require_seed("seed", seed)
+    made = make_env(env, options.get("env_kwargs"))
+    try:
+        goals = goal_space(made) is not None and reward is None
+        identity = None if made.spec is None else made.spec.id
+    finally:
+        if made is not env:
+            made.close()
+    chosen = _chosen(preset, identity, goals)
+    by_reward = cost is None and not goals
+    policy = _policy(chosen, seed) if by_reward else None
+    if policy is None and chosen.policy is not None:
+        chosen = replace(chosen, horizon=12, sampler=None, chains=None)
+    rated = LearnedReward(chosen.reward_updates, seed, reward) if by_reward else None
+    planner = OnlinePlanner(
+        chosen.horizon,
+        cost=cost,
+        reward=rated,
+        goal_index=goal_index,
+        sampler=chosen.sampler,
+        chains=chosen.chains,
+        policy=policy,
+    )
+    settings = OnlineSettings(steps=steps, seed=seed, **(chosen.acting or {}))
+    if isinstance(learner, str):
+        learner = chosen.learner(learner, steps + settings.environments, seed)
+    return OnlineLearning(env, learner, planner, settings, **options)
+
+
+def _chosen(preset: OnlinePreset | str | None, identity: str | None, goals: bool) -> OnlinePreset:
+    """The preset itself, that of a name, or that of an environment."""
+    if isinstance(preset, OnlinePreset):
+        return preset
+    name = preset_of(identity, goals) if preset is None else preset
+    require(
+        name in PRESETS, "preset", given=shown(name), expected=f"an OnlinePreset or one of {sorted(PRESETS)}"
+    )
+    return PRESETS[name]
+
+
+def _policy(preset: OnlinePreset, seed: int) -> ActorCritic | None:
+    """The policy of a preset that has one; None with a warning if Stable-Baselines3 is not installed."""
+    if preset.policy is None:
+        return None
+    try:
+        return ActorCritic(**preset.policy, seed=seed)
+    except MissingExtraError as error:
+        warnings.warn(f"{error}; plans go without a learned policy and value, and are longer", stacklevel=4)
+        return None
