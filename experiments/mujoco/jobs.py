@@ -1,0 +1,45 @@
+"""Jobs: one run for each method, problem and seed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from itertools import product
+
+from experiments.mujoco import model_free
+from experiments.mujoco.methods import Job, Method, Row
+from experiments.mujoco.problems import PROBLEMS
+
+# In the order of runs.
+METHODS: dict[str, Method] = {method.name: method for method in (*model_free.METHODS,)}
+QUICK = ("Pendulum-v1", "CartPole-v1", "FetchReach-v4")
+
+
+def jobs_of(envs: Iterable[str], seeds: Iterable[int], quick: bool) -> Iterator[Job]:
+    """Jobs method by method and problem by problem, each with all its seeds; none with more steps in a quick run."""
+    asked, all_seeds = set(envs), list(seeds)
+    for method in METHODS.values():
+        if quick and method.factor > 1:
+            continue
+        for env, seed in product((env for env in method.problems if env in asked), all_seeds):
+            yield Job(method, PROBLEMS[env], seed, quick)
+
+
+def run(job: Job) -> list[Row]:
+    """Rows of a job, each with what it is about; `minutes` are the wall time of the whole run."""
+    began = time.perf_counter(), time.process_time()
+    rows = job.compared.run(job)
+    about = {
+        "part": job.compared.part,
+        "env": job.env,
+        "method": job.method,
+        "steps": job.steps,
+        "seed": job.seed,
+        "bar": job.problem.bar,
+        "minutes": (time.perf_counter() - began[0]) / 60,
+        "cpu_minutes": (time.process_time() - began[1]) / 60,
+    }
+    made = [about | row for row in rows]
+    for row in made:
+        print(job.name, job.seed, {name: row[name] for name in ("return", "success", "minutes")}, flush=True)
+    return made
