@@ -16,13 +16,17 @@ QUICK = ("Pendulum-v1", "CartPole-v1", "FetchReach-v4")
 
 
 def jobs_of(envs: Iterable[str], seeds: Iterable[int], quick: bool) -> Iterator[Job]:
-    """Jobs method by method and problem by problem, each with all its seeds; none with more steps in a quick run."""
-    asked, all_seeds = set(envs), list(seeds)
-    for method in METHODS.values():
-        if quick and method.factor > 1:
-            continue
-        for env, seed in product((env for env in method.problems if env in asked), all_seeds):
-            yield Job(method, PROBLEMS[env], seed, quick)
+    """Jobs seed by seed, so that a stopped run has complete seeds; methods with more steps come last.
+
+    A quick run has none of those, as all its runs are equally short.
+    """
+    asked = set(envs)
+    equal = [method for method in METHODS.values() if method.factor == 1]
+    longer = [] if quick else [method for method in METHODS.values() if method.factor > 1]
+    for methods, seed in product((equal, longer), list(seeds)):
+        for method in methods:
+            for env in (env for env in method.problems if env in asked):
+                yield Job(method, PROBLEMS[env], seed, quick)
 
 
 def run(job: Job) -> list[Row]:

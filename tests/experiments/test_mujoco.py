@@ -149,7 +149,9 @@ def test_hindsight_in_mazes_learns_from_steps_that_cost_and_goals_that_are_free(
     observation, reward, terminated, _, info = env.step(np.zeros(2, np.float32))
     assert (reward, terminated) == (-1.0, False)
     reached, goal = observation["achieved_goal"], observation["desired_goal"]
-    relabelled = env.get_wrapper_attr("compute_reward")(np.stack([reached, goal]), np.stack([goal] * 2), [info])
+    relabelled = env.get_wrapper_attr("compute_reward")(
+        np.stack([reached, goal]), np.stack([goal] * 2), [info]
+    )
     assert relabelled.tolist() == [-1.0, 0.0]
 
 
@@ -170,6 +172,14 @@ def test_every_problem_has_a_model_free_baseline_at_its_steps_and_no_two_runs_a_
     assert {job.env for job in equal} == set(PROBLEMS)
     assert all(job.steps == PROBLEMS[job.env].steps for job in equal)
     assert set(SAC_SETTINGS) | set(DQN_SETTINGS) | set(HER_SETTINGS) == set(PROBLEMS)
+
+
+def test_a_stopped_run_has_complete_seeds_at_equal_steps() -> None:
+    jobs = list(jobs_of(PROBLEMS, range(2), quick=False))
+    equal = [job.compared.factor == 1 for job in jobs]
+    assert equal == sorted(equal, reverse=True)
+    order = [job.seed for job in jobs if job.compared.factor == 1]
+    assert order == sorted(order)
 
 
 def test_long_runs_are_only_those_asked_for_by_both_names() -> None:
