@@ -11,6 +11,7 @@ RECORDS = {
     "online.__main__": "online.json",
     "continual.__main__": "continual.json",
     "images.__main__": "images.json",
+    "mujoco.__main__": "mujoco.json",
     "prediction.__main__": "prediction.json",
     "prediction.gaps": "prediction-gaps.json",
     "planning.__main__": "planning.json",
@@ -47,6 +48,13 @@ CHOICES = [
         "images.__main__",
         ["--parts", "compose", "--methods", "classifier"],
         "methods: expected some of 'energies', got",
+    ),
+    ("mujoco.__main__", ["--envs", "Ant-v5"], "envs: expected some of 'Pendulum-v1', .*, got 'Ant-v5'"),
+    ("mujoco.__main__", ["--methods", "PPO"], "methods: expected some of 'SAC', .*, got 'PPO'"),
+    (
+        "mujoco.__main__",
+        ["--envs", "CartPole-v1", "--methods", "SAC"],
+        "methods: expected some of 'DQN', 'DQN 10x', got 'SAC'",
     ),
     (
         "prediction.__main__",

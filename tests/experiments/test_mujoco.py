@@ -1,0 +1,204 @@
+"""MuJoCo experiments: what a run leaves behind, what is evaluated, and which runs there are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from stable_baselines3 import DQN, SAC
+
+from ebm_control.seeds import seeds
+from ebm_control.statistics import half_interval
+from experiments.mujoco.__main__ import Mujoco
+from experiments.mujoco.jobs import METHODS, QUICK, jobs_of, run
+from experiments.mujoco.methods import EVALUATION_SEED, Job, evaluated
+from experiments.mujoco.model_free import (
+    DQN_SETTINGS,
+    HER_SETTINGS,
+    SAC_SETTINGS,
+    Choice,
+    build,
+    training,
+)
+from experiments.mujoco.problems import PROBLEMS
+from experiments.mujoco.report import summarised, table
+
+UMAZE = PROBLEMS["PointMaze_UMaze-v3"]
+
+
+def short(method: str, env: str, steps: int, seed: int = 0) -> Job:
+    return Job(METHODS[method], replace(PROBLEMS[env], steps=steps), seed, quick=False)
+
+
+class Push:
+    """The same action always; keeps the first observations of the last evaluation."""
+
+    def __init__(self, *action: float) -> None:
+        self.action = action
+
+    def predict(self, observation: Any, state: Any = None, *_: Any, **__: Any) -> Any:
+        if state is None and len(observation) > 1:
+            self.first = np.array(observation)
+        return np.tile(np.float32(self.action), (len(observation), 1)), 0
+
+
+class Steer:
+    """Accelerates towards the goal, with damping."""
+
+    def __init__(self, gain: float) -> None:
+        self.gain = gain
+
+    def predict(self, observation: Any, state: Any = None, *_: Any, **__: Any) -> Any:
+        off = observation["desired_goal"] - observation["achieved_goal"]
+        return np.clip(self.gain * off - 2 * observation["observation"][:, 2:], -1, 1), state
+
+
+def test_a_run_leaves_a_row_of_evaluations_and_settings_and_repeats_itself() -> None:
+    (row,), (again,) = (run(short("SAC", "Pendulum-v1", 110)) for _ in range(2))
+    assert {name: row[name] for name in ("part", "env", "method", "steps", "seed")} == {
+        "part": "online",
+        "env": "Pendulum-v1",
+        "method": "SAC",
+        "steps": 110,
+        "seed": 0,
+    }
+    assert row["returns"] == again["returns"]
+    assert len(set(row["returns"])) == 10
+    assert row["return"] == pytest.approx(np.mean(row["returns"]))
+    assert row["success"] is None
+    assert row["minutes"] * 60e3 > row["plan_ms_p50"] > 0
+    assert row["hyperparameters"]["learning_rate"] == SAC_SETTINGS["Pendulum-v1"]["learning_rate"]
+
+
+def test_hindsight_runs_record_success() -> None:
+    (row,) = run(short("SAC + HER", "FetchReach-v4", 105))
+    assert row["success"] in np.arange(11) / 10
+    assert -50 <= row["return"] <= 0
+    assert row["hyperparameters"]["replay_buffer_kwargs"]["n_sampled_goal"] == 4
+
+
+def test_ten_times_the_steps_are_ten_times_the_steps() -> None:
+    (row,) = run(short("DQN 10x", "CartPole-v1", 30))
+    assert row["steps"] == 300
+    assert row["hyperparameters"]["train_freq"] == 256
+
+
+def test_summaries_have_intervals_over_seeds() -> None:
+    about = {"part": "online", "env": "FetchReach-v4", "method": "SAC + HER", "steps": 2000, "bar": 0.98}
+    rows = [
+        about | {"seed": seed, "return": value, "success": 0.5, "plan_ms_p50": 0.25, "minutes": 1.0 + seed}
+        for seed, value in enumerate((-30.0, -20.0, -25.0))
+    ]
+    rows += [row | {"env": "Pendulum-v1", "success": None, "bar": -170.0} for row in rows[:1]]
+    fetch, pendulum = summarised(rows)
+    assert fetch["return_mean"] == pytest.approx(-25.0)
+    assert fetch["return_ci95"] == half_interval([-30.0, -20.0, -25.0])
+    assert fetch["return_by_seed"] == [-30.0, -20.0, -25.0]
+    assert (fetch["seeds"], fetch["success"], fetch["minutes"], fetch["plan_ms_p50"]) == (3, 0.5, 2.0, 0.25)
+    assert pendulum["success"] is None
+    assert pendulum["return_ci95"] is None
+    made = table([fetch, pendulum])
+    cells = {str(column.header): list(column.cells) for column in made.columns}
+    assert cells["environment"] == ["Pendulum-v1", "FetchReach-v4"]  # in the order of the problems
+    assert cells["bar"] == ["-170", "success 0.98"]
+    assert cells["success"] == ["–", "0.50 ± 0.00"]
+
+
+def test_episodes_are_the_same_for_every_method_and_others_for_every_seed() -> None:
+    problem, one, other = PROBLEMS["Pendulum-v1"], Push(0.0), Push(1.0)
+    first, second = (evaluated(agent, problem, 0, 3)["return"] for agent in (one, other))
+    np.testing.assert_array_equal(one.first, other.first)
+    assert first != second
+    before = one.first
+    evaluated(one, problem, 1, 3)
+    assert not np.isclose(one.first, before).any()
+
+
+def test_choices_act_in_the_evaluation_as_in_the_environment_itself() -> None:
+    job = short("DQN", "CartPole-v1", 100)
+    model = build(job, DQN, DQN_SETTINGS["CartPole-v1"], "MlpPolicy")
+    assert isinstance(model, DQN)
+    found = evaluated(Choice(model), job.problem, 0, 3)
+    env = job.problem.native()
+    for start, expected in zip(seeds(EVALUATION_SEED, "episodes", 3), found["returns"], strict=True):
+        (observation, _), total, ended = env.reset(seed=start), 0.0, False
+        while not ended:
+            action, _ = model.predict(observation, deterministic=True)
+            observation, reward, terminated, truncated, _ = env.step(int(action))
+            total, ended = total + float(reward), terminated or truncated
+        assert total == expected
+
+
+def test_an_episode_of_a_maze_ends_in_success_at_the_goal() -> None:
+    corridor = [[1] * 6, [1, "c", "c", "c", "c", 1], [1] * 6]
+    problem = replace(UMAZE, arguments={**UMAZE.arguments, "maze_map": corridor})
+    found = evaluated(Steer(5.0), problem, 0, 3)
+    assert found["success"] == 1.0
+    assert found["returns"] == [1.0] * 3
+    brief = replace(problem, arguments={**problem.arguments, "max_episode_steps": 5})
+    rest = evaluated(Steer(0.0), brief, 0, 2)
+    assert (rest["success"], rest["return"]) == (0.0, 0.0)
+
+
+def test_hindsight_in_mazes_learns_from_steps_that_cost_and_goals_that_are_free() -> None:
+    job = short("SAC + HER", UMAZE.name, 20)
+    env = training(job.problem)
+    env.reset(seed=0)
+    observation, reward, terminated, _, info = env.step(np.zeros(2, np.float32))
+    assert (reward, terminated) == (-1.0, False)
+    reached, goal = observation["achieved_goal"], observation["desired_goal"]
+    relabelled = env.get_wrapper_attr("compute_reward")(
+        np.stack([reached, goal]), np.stack([goal] * 2), [info]
+    )
+    assert relabelled.tolist() == [-1.0, 0.0]
+
+
+def test_ends_by_the_time_limit_are_not_learned_as_ends() -> None:
+    job = short("SAC", "Pendulum-v1", 250)
+    model = build(job, SAC, {"learning_starts": 1000}, "MlpPolicy")
+    assert isinstance(model, SAC)
+    model.learn(250)
+    buffer: Any = model.replay_buffer
+    assert np.flatnonzero(buffer.timeouts[:, 0]).tolist() == [199]
+    assert (buffer.dones * (1 - buffer.timeouts)).sum() == 0
+
+
+def test_every_problem_has_a_model_free_baseline_at_its_steps_and_no_two_runs_a_name() -> None:
+    jobs = list(jobs_of(PROBLEMS, range(2), quick=False))
+    assert len({(job.name, job.seed) for job in jobs}) == len(jobs)
+    equal = [job for job in jobs if job.compared.factor == 1 and job.seed == 0]
+    assert {job.env for job in equal} == set(PROBLEMS)
+    assert all(job.steps == PROBLEMS[job.env].steps for job in equal)
+    assert set(SAC_SETTINGS) | set(DQN_SETTINGS) | set(HER_SETTINGS) == set(PROBLEMS)
+
+
+def test_a_stopped_run_has_complete_seeds_at_equal_steps() -> None:
+    jobs = list(jobs_of(PROBLEMS, range(2), quick=False))
+    equal = [job.compared.factor == 1 for job in jobs]
+    assert equal == sorted(equal, reverse=True)
+    order = [job.seed for job in jobs if job.compared.factor == 1]
+    assert order == sorted(order)
+
+
+def test_long_runs_are_only_those_asked_for_by_both_names() -> None:
+    jobs = list(jobs_of(PROBLEMS, range(1), quick=False))
+
+    def asked(**given: Any) -> set[str]:
+        settings = Mujoco(**given)
+        return {job.env for job in jobs if settings.wants(job) and job.method == "SAC 10x"}
+
+    short = {"Pendulum-v1", "InvertedPendulum-v5", "InvertedDoublePendulum-v5", "Reacher-v5"}
+    assert asked() == asked(methods=("SAC 10x",)) == asked(envs=("HalfCheetah-v5",)) == short
+    assert asked(methods=("SAC 10x",), envs=("HalfCheetah-v5",)) >= {"HalfCheetah-v5"}
+
+
+def test_a_quick_run_has_500_steps_and_no_method_twice() -> None:
+    jobs = list(jobs_of(QUICK, range(1), quick=True))
+    assert {(job.env, job.method) for job in jobs} == {
+        ("Pendulum-v1", "SAC"),
+        ("CartPole-v1", "DQN"),
+        ("FetchReach-v4", "SAC + HER"),
+    }
+    assert {(job.steps, job.episodes) for job in jobs} == {(500, 2)}
