@@ -107,7 +107,7 @@ def test_nothing_is_imagined_after_a_sure_end():
 def test_an_end_has_no_value_after_it():
     lasting, ending = (begun(imagined=0.0, discount=0.9, seed=3) for _ in range(2))
     for policy, terminated in ((lasting, False), (ending, True)):
-        policy.learn(walk(steps=1, terminated=terminated), 150)
+        policy.learn(walk(steps=1, terminated=terminated), 300)
     state = torch.zeros(1, 1)
     assert float(ending.value(state)) > float(lasting.value(state)) + 1.0, "all rewards are negative"
 
