@@ -15,8 +15,8 @@ from experiments.mujoco.methods import Job, Method, Row, evaluated
 from experiments.mujoco.problems import PROBLEMS
 
 Changed = Callable[[OnlinePreset], OnlinePreset]
-_BY_REWARD = tuple(name for name, problem in PROBLEMS.items() if not problem.success)
-_LOCOMOTION = tuple(name for name in _BY_REWARD if preset_of(name) == "locomotion")
+BY_REWARD = tuple(name for name, problem in PROBLEMS.items() if not problem.success)
+_LOCOMOTION = tuple(name for name in BY_REWARD if preset_of(name) == "locomotion")
 
 
 def same(preset: OnlinePreset) -> OnlinePreset:
@@ -107,9 +107,9 @@ class Shares:
 
 METHODS = (
     Method("energy", from_nothing, tuple(PROBLEMS)),
-    Method("energy, no tilt", partial(from_nothing, changed=no_tilt), _BY_REWARD, optional=_BY_REWARD),
+    Method("energy, no tilt", partial(from_nothing, changed=no_tilt), BY_REWARD, optional=BY_REWARD),
     Method(
-        "energy, executed only", partial(from_nothing, changed=executed_only), _BY_REWARD, optional=_BY_REWARD
+        "energy, executed only", partial(from_nothing, changed=executed_only), BY_REWARD, optional=BY_REWARD
     ),
     Method("feed-forward", partial(from_nothing, learner="feed-forward"), tuple(PROBLEMS)),
     Method("ensemble", partial(from_nothing, learner="ensemble"), _LOCOMOTION),
