@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ebm_control.data import (
         ImageSet,
         RolloutBuffer,
+        adapt,
         collect,
         collect_mujoco,
         from_minari,
@@ -60,6 +61,7 @@ _HOMES = {
     "data": (
         "ImageSet",
         "RolloutBuffer",
+        "adapt",
         "collect",
         "collect_mujoco",
         "from_minari",
@@ -130,6 +132,7 @@ __all__ = [
     "TrainSettings",
     "Trainer",
     "TrajectoryModel",
+    "adapt",
     "collect",
     "collect_mujoco",
     "evaluate",

@@ -1,7 +1,9 @@
 """Data: normalisation, rollout buffers, collection from environments, Minari datasets, image sets."""
 
+from ebm_control.data.adapt import FlatEnv, adapt
 from ebm_control.data.batch import Batch
 from ebm_control.data.collect import collect
+from ebm_control.data.forms import FlatForm
 from ebm_control.data.images import ImageBatches, ImageSet, load_images
 from ebm_control.data.minari_io import from_minari, to_minari
 from ebm_control.data.mujoco_rollout import collect_mujoco
@@ -16,6 +18,8 @@ from ebm_control.data.windows import WindowBatches, window_batches
 __all__ = [
     "Batch",
     "Episode",
+    "FlatEnv",
+    "FlatForm",
     "ImageBatches",
     "ImageSet",
     "MujocoSimulator",
@@ -24,6 +28,7 @@ __all__ = [
     "Shapes",
     "TaskStream",
     "WindowBatches",
+    "adapt",
     "collect",
     "collect_mujoco",
     "draw_shapes",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ebm_control.checks import InputError, require, require_number, shown
 from ebm_control.data.foreign import require_rollouts
+from ebm_control.data.forms import FlatForm
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.sound import as_numbers
 from ebm_control.energies.layout import TrajectoryLayout, as_periods
@@ -64,6 +66,7 @@ class RolloutBuffer:
         act_dim: action coordinates.
         capacity: greatest number of transitions; beyond it the oldest episodes are evicted. None for no limit.
         periods: period of each observation coordinate, 0 if it is not periodic; () for none.
+        form: how the environment's observations and actions became vectors; None if they were vectors.
 
     Attributes:
         evicted: number of transitions evicted so far.
@@ -74,11 +77,19 @@ class RolloutBuffer:
     """
 
     def __init__(
-        self, obs_dim: int, act_dim: int, capacity: int | None = None, periods: Sequence[float] = ()
+        self,
+        obs_dim: int,
+        act_dim: int,
+        capacity: int | None = None,
+        periods: Sequence[float] = (),
+        form: FlatForm | None = None,
     ) -> None:
         layout = TrajectoryLayout(obs_dim, act_dim, as_periods("periods", periods))
         if capacity is not None:
             require_number("capacity", capacity, 1, whole=True)
+        fits = form is None or (form.obs_dim, form.act_dim) == (obs_dim, act_dim)
+        require(fits, "form", given=form, expected=f"one of {obs_dim} observation and {act_dim} action coordinates")
+        self.form = form
         self.obs_dim, self.act_dim, self.capacity, self.periods = obs_dim, act_dim, capacity, layout.periods
         self._obs = np.empty((0, obs_dim))
         self._act = np.empty((0, act_dim))
@@ -103,7 +114,7 @@ class RolloutBuffer:
         """A new buffer with the episodes of both, this one's first, and without a limit.
 
         Raises:
-            InputError: their dimensions or periods differ.
+            InputError: their dimensions, periods or forms differ.
 
         """
         if not isinstance(other, RolloutBuffer):
@@ -112,10 +123,22 @@ class RolloutBuffer:
         words = "{} observation and {} action coordinates with periods {}"
         same = shapes[0] == shapes[1]
         require(same, "buffer", given=words.format(*shapes[1]), expected=words.format(*shapes[0]))
-        both = RolloutBuffer(self.obs_dim, self.act_dim, periods=self.periods)
+        unknown = None in (self.form, other.form)
+        require(unknown or self.form == other.form, "buffer", given=other.form, expected=str(self.form))
+        both = self.empty()
+        both.form = self.form or other.form
         for e in (*self.episodes(), *other.episodes()):
             both.add_episode(e.observations, e.actions, e.rewards, e.terminated)
         return both
+
+    def empty(self) -> RolloutBuffer:
+        """A buffer for data of the same kind, without a limit."""
+        return RolloutBuffer(self.obs_dim, self.act_dim, periods=self.periods, form=self.form)
+
+    @property
+    def parts(self) -> dict[str, slice]:
+        """Slices of the observations' coordinates by name, such as `{"position": slice(0, 3)}`; see `FlatForm.parts`."""
+        return {"observation": slice(0, self.obs_dim)} if self.form is None else self.form.parts
 
     @property
     def num_episodes(self) -> int:
@@ -275,7 +298,7 @@ class RolloutBuffer:
             InputError: the buffer is empty.
 
         """
-        return Normalizer.fit(self.observations, self.actions, self.periods)
+        return replace(Normalizer.fit(self.observations, self.actions, self.periods), form=self.form)
 
     def digest(self) -> str:
         """SHA-256 of the data: equal for equal episodes in the same order and equal periods, whatever the capacity."""
@@ -315,6 +338,7 @@ class RolloutBuffer:
                     format=_FORMAT,
                     capacity=self.capacity or 0,
                     periods=np.array(self.periods),
+                    **({} if self.form is None else {"form": json.dumps(self.form.to_dict())}),
                     observations=self._obs[live],
                     actions=self._act[live],
                     rewards=self._rew[live],
@@ -345,7 +369,8 @@ class RolloutBuffer:
             require(int(data["format"]) == _FORMAT, "format", given=data["format"], expected=str(_FORMAT))
             obs, act, rew = data["observations"], data["actions"], data["rewards"]
             capacity = int(data["capacity"]) or None
-            buffer = cls(obs.shape[1], act.shape[1], capacity, data["periods"].tolist())
+            form = FlatForm.from_dict(json.loads(str(data["form"]))) if "form" in data else None
+            buffer = cls(obs.shape[1], act.shape[1], capacity, data["periods"].tolist(), form)
             start = 0
             columns = (data[name].tolist() for name in ("steps", "terminated", "rewarded"))
             for steps, terminated, rewarded in zip(*columns, strict=True):
