@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Space
 
 from ebm_control.checks import InputError, require
+from ebm_control.data.actions import FlatActions
+from ebm_control.data.adapt import adapt, adapted_to
 from ebm_control.data.environments import EnvLike, action_box, make_env, observation_box
 from ebm_control.data.goals import goal_space, require_goal_coordinates
 from ebm_control.data.normalizer import Normalizer
@@ -25,6 +28,8 @@ class World:
         action: space of flat actions.
         goal: space of goals, which refer to the observation coordinates `index`; None without goals.
         index: see `goal`.
+        native: spaces of the environment itself, as arguments of an agent.
+        searched: whether plans are searched for without gradients by default.
 
     """
 
@@ -32,17 +37,35 @@ class World:
     action: Box
     goal: Box | None
     index: tuple[int, ...]
+    native: Mapping[str, Space]
+    searched: bool
 
     @classmethod
-    def of(cls, make: EnvLike, name: str, index: tuple[int, ...]) -> World:
+    def of(
+        cls,
+        make: EnvLike,
+        name: str,
+        index: tuple[int, ...],
+        *,
+        history: int = 1,
+        normalizer: Normalizer | None = None,
+    ) -> World:
         """Spaces of the environment that `make` makes, called `name`.
 
+        Args:
+            make: see `make_env`.
+            name: its name.
+            index: observation coordinates of the goal.
+            history: see `adapt`.
+            normalizer: that of a model which has to fit the environment; `history` is then the model's.
+
         Raises:
-            InputError: no such environment, spaces other than flat Boxes, or goals that refer to coordinates other
-                than `index`.
+            InputError: no such environment, spaces without vectors or other ones than the model's, or goals that refer
+                to coordinates other than `index`.
 
         """
-        env = make_env(make)
+        own = make_env(make)
+        env = adapt(own, history) if normalizer is None else adapted_to(own, normalizer)
         states, action, goal = (
             observation_box(env.observation_space),
             action_box(env.action_space),
@@ -51,7 +74,11 @@ class World:
         if goal is not None:
             require_goal_coordinates(env, index)
         env.close()
-        return cls(states, action, goal, index)
+        native: dict[str, Space] = {"action_space": action}
+        if env is not own:
+            native = {"action_space": own.action_space, "observation_space": own.observation_space}
+        searched = (isinstance(action, FlatActions) and action.discrete) or history > 1
+        return cls(states, action, goal, index, native, searched)
 
     def frontier(self, place: float | None, seed: int) -> FrontierGoals:
         """Exploration goals next to visited places, with places of raw width `place`."""
@@ -69,14 +96,3 @@ class World:
         size = torch.as_tensor(PLACE * (self.goal.high - self.goal.low) if place is None else place)
         bounds = (self.goal.low, self.goal.high)
         return FrontierGoals(self.states.shape[0], self.index, size, *bounds, seed=seed)
-
-    def require_model(self, normalizer: Normalizer) -> None:
-        """Raise `InputError` unless the model's observations and actions fit those of this environment."""
-        known = normalizer.obs_mean.numel(), normalizer.act_mean.numel()
-        here = self.states.shape[0], self.action.shape[0]
-        require(
-            known == here,
-            "env",
-            given=f"{here[0]} and {here[1]}",
-            expected=f"{known[0]} observation and {known[1]} action coordinates, which the model was trained on",
-        )

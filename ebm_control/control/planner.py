@@ -240,7 +240,7 @@ def searches(model: Model, action_space: spaces.Box | None) -> bool:
 
     Choices have no gradients. With a history, coordinates that only repeat others would be as stiff as these.
     """
-    discrete = isinstance(action_space, FlatActions) and not action_space.of_kind("numbers").all()
+    discrete = isinstance(action_space, FlatActions) and action_space.discrete
     form = model.normalizer.form
     return model.layout.act_dim > 0 and (discrete or (form is not None and form.history > 1))
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from gymnasium.spaces import Box
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ebm_control.data.forms import Part
 
@@ -21,11 +21,18 @@ class FlatActions(Box):
         parts: parts of an action.
         low: `(act_dim,)`.
         high: `(act_dim,)`.
+        dtype: type of all coordinates: what is recorded has the precision of what is taken.
 
     """
 
-    def __init__(self, parts: Sequence[Part], low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
-        super().__init__(low, high, dtype=np.float64)
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        low: NDArray[np.float64],
+        high: NDArray[np.float64],
+        dtype: DTypeLike = np.float64,
+    ) -> None:
+        super().__init__(low, high, dtype=np.dtype(dtype).type)
         self.parts = tuple(parts)
 
     def __repr__(self) -> str:
@@ -34,6 +41,11 @@ class FlatActions(Box):
     def of_kind(self, *kinds: str) -> NDArray[np.bool_]:
         """Mask `(act_dim,)` of the coordinates of these kinds."""
         return np.repeat([part.kind in kinds for part in self.parts], [part.size for part in self.parts])
+
+    @property
+    def discrete(self) -> bool:
+        """Whether any part is a choice, a flag or a whole number."""
+        return any(part.kind != "numbers" for part in self.parts)
 
     @property
     def choices(self) -> list[slice]:

@@ -30,7 +30,7 @@ from ebm_control.data.spaces import (
 Array = NDArray[np.float64]
 
 
-class FlatEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
+class FlatEnv(gym.Wrapper, gym.utils.RecordConstructorArgs):
     """The environment with vectors as observations and actions; see `adapt`.
 
     Gymnasium's own wrappers do parts of this: `FlattenObservation` flattens goals too, and `FrameStackObservation`
@@ -170,9 +170,9 @@ def adapted_to(env: gym.Env[Any, Any], normalizer: Normalizer) -> gym.Env[Any, A
     inside = flat_env(env) is not None
     made = adapt(env, 1 if known is None or inside else known.history)
     here = form_of(made)
-    fits = known is None or (here is not None and here == known)
-    given = "vectors" if here is None else str(here)
-    require(fits, "env", given=given, expected=f"{known}, which the model was trained on")
+    given, expected = ("vectors" if form is None else str(form) for form in (here, known))
+    hint = "; own data get a form by RolloutBuffer(form=adapt(env).form)" if known is None else ""
+    require(here == known, "env", given=given + hint, expected=f"{expected}, which the model was trained on")
     dims = observation_box(made.observation_space).shape[0], action_box(made.action_space).shape[0]
     layout = normalizer.layout
     require(

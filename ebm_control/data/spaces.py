@@ -76,7 +76,21 @@ def flat_box(space: Space) -> Box:
 
 def flat_actions(space: Space) -> Box:
     """The Box of the vectors that stand for actions of a space, or the space itself if it is a vector."""
-    return space if is_vector(space) else FlatActions(_parts("action", space, "action"), *_bounds(space))
+    if is_vector(space):
+        return space
+    parts = _parts("action", space, "action")
+    dtype = min(_floats(space), key=lambda kind: kind.itemsize)
+    low, high = (side.astype(dtype) for side in _bounds(space))
+    return FlatActions(parts, low, high, dtype)
+
+
+def _floats(space: Space) -> list[np.dtype[Any]]:
+    """Types of the Boxes of floats in a space, and float64."""
+    if isinstance(space, Dict | Tuple):
+        inner = space.spaces.values() if isinstance(space, Dict) else space.spaces
+        return [kind for part in inner for kind in _floats(part)]
+    kind = np.dtype(space.dtype)
+    return [kind if isinstance(space, Box) and kind.kind == "f" else np.dtype(np.float64)]
 
 
 def flattened(space: Space, values: Any, argument: str) -> Array:
