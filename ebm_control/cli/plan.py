@@ -85,7 +85,8 @@ class Plan(GoalSettings, EnvironmentSettings):
         require_seed("seed", self.seed)
         make = self.made_from(self.env)
         model = TrajectoryModel.load(self.checkpoint)
-        world = World.of(make, self.env, self.goal_index, normalizer=model.normalizer)
+        history = 1 if model.normalizer.form is None else model.normalizer.form.history
+        world = World.of(make, self.env, self.goal_index, history)
         learned = self.reward == "learned"
         require(
             learned or world.goal is not None,
@@ -93,6 +94,7 @@ class Plan(GoalSettings, EnvironmentSettings):
             given=f"{self.env}, which has none",
             expected="an environment with goals (observation, achieved_goal, desired_goal), or --reward learned",
         )
+        world.require_model(model.normalizer)
         require(
             not (learned and self.sampler == "gauss-newton"),
             "sampler",

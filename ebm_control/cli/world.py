@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import gymnasium as gym
 import torch
 from gymnasium.spaces import Box, Space
 
 from ebm_control.checks import InputError, require
 from ebm_control.data.actions import FlatActions
-from ebm_control.data.adapt import adapt, adapted_to
+from ebm_control.data.adapt import adapt, require_data_of
 from ebm_control.data.environments import EnvLike, action_box, make_env, observation_box
 from ebm_control.data.goals import goal_space, require_goal_coordinates
 from ebm_control.data.normalizer import Normalizer
@@ -30,6 +32,7 @@ class World:
         index: see `goal`.
         native: spaces of the environment itself, as arguments of an agent.
         searched: whether plans are searched for without gradients by default.
+        env: the environment, adapted and closed.
 
     """
 
@@ -39,6 +42,7 @@ class World:
     index: tuple[int, ...]
     native: Mapping[str, Space]
     searched: bool
+    env: gym.Env[Any, Any]
 
     @classmethod
     def of(
@@ -46,9 +50,7 @@ class World:
         make: EnvLike,
         name: str,
         index: tuple[int, ...],
-        *,
         history: int = 1,
-        normalizer: Normalizer | None = None,
     ) -> World:
         """Spaces of the environment that `make` makes, called `name`.
 
@@ -57,15 +59,14 @@ class World:
             name: its name.
             index: observation coordinates of the goal.
             history: see `adapt`.
-            normalizer: that of a model which has to fit the environment; `history` is then the model's.
 
         Raises:
-            InputError: no such environment, spaces without vectors or other ones than the model's, or goals that refer
-                to coordinates other than `index`.
+            InputError: no such environment, spaces without vectors, or goals that refer to coordinates other than
+                `index`.
 
         """
         own = make_env(make)
-        env = adapt(own, history) if normalizer is None else adapted_to(own, normalizer)
+        env = adapt(own, history)
         states, action, goal = (
             observation_box(env.observation_space),
             action_box(env.action_space),
@@ -78,7 +79,7 @@ class World:
         if env is not own:
             native = {"action_space": own.action_space, "observation_space": own.observation_space}
         searched = (isinstance(action, FlatActions) and action.discrete) or history > 1
-        return cls(states, action, goal, index, native, searched)
+        return cls(states, action, goal, index, native, searched, env)
 
     def frontier(self, place: float | None, seed: int) -> FrontierGoals:
         """Exploration goals next to visited places, with places of raw width `place`."""
@@ -96,3 +97,7 @@ class World:
         size = torch.as_tensor(PLACE * (self.goal.high - self.goal.low) if place is None else place)
         bounds = (self.goal.low, self.goal.high)
         return FrontierGoals(self.states.shape[0], self.index, size, *bounds, seed=seed)
+
+    def require_model(self, normalizer: Normalizer) -> None:
+        """Raise `InputError` unless the model's observations and actions are those of this environment."""
+        require_data_of(self.env, normalizer)

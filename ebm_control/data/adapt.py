@@ -166,22 +166,26 @@ def adapted_to(env: gym.Env[Any, Any], normalizer: Normalizer) -> gym.Env[Any, A
         InputError: its spaces are not those that the model was trained on.
 
     """
-    known = normalizer.form
-    inside = flat_env(env) is not None
-    made = adapt(env, 1 if known is None or inside else known.history)
-    here = form_of(made)
+    history = 1 if normalizer.form is None or flat_env(env) is not None else normalizer.form.history
+    made = adapt(env, history)
+    require_data_of(made, normalizer)
+    return made
+
+
+def require_data_of(env: gym.Env[Any, Any], normalizer: Normalizer) -> None:
+    """Raise `InputError` unless the vectors of an adapted environment are those of a model's data."""
+    here, known = form_of(env), normalizer.form
     given, expected = ("vectors" if form is None else str(form) for form in (here, known))
     hint = "; own data get a form by RolloutBuffer(form=adapt(env).form)" if known is None else ""
     require(here == known, "env", given=given + hint, expected=f"{expected}, which the model was trained on")
-    dims = observation_box(made.observation_space).shape[0], action_box(made.action_space).shape[0]
+    dims = observation_box(env.observation_space).shape[0], action_box(env.action_space).shape[0]
     layout = normalizer.layout
     require(
         dims == (layout.obs_dim, layout.act_dim),
         "env",
-        given=f"{dims[0]} observation and {dims[1]} action coordinates",
-        expected=f"{layout.obs_dim} and {layout.act_dim}, which the model was trained on",
+        given=f"{dims[0]} and {dims[1]}",
+        expected=f"{layout.obs_dim} observation and {layout.act_dim} action coordinates, which the model was trained on",
     )
-    return made
 
 
 def flat_env(env: gym.Env[Any, Any]) -> FlatEnv | None:
