@@ -30,8 +30,8 @@ class Online(GoalSettings, EnvironmentSettings):
     """Learn an environment while acting in it, by planning with the current model."""
 
     env: str
-    """Any environment whose spaces are numbers and choices. With goals (observation, achieved_goal, desired_goal) they are the task;
-    without, its reward is."""
+    """Any environment whose spaces are numbers and choices. With goals (observation, achieved_goal, desired_goal) they
+    are the task; without, its reward is."""
     out: Path = Path("runs/online")
     """Run folder: settings, experience, events, checkpoints, figure, summary."""
     model: Literal["energy", "feed-forward", "ensemble"] = "energy"

@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from gymnasium.spaces import Box, Space
+from gymnasium.spaces import Box
 
 from ebm_control.checks import InputError, require
 from ebm_control.data.actions import FlatActions
@@ -40,7 +40,7 @@ class World:
     action: Box
     goal: Box | None
     index: tuple[int, ...]
-    native: Mapping[str, Space]
+    native: Mapping[str, Any]
     searched: bool
     env: gym.Env[Any, Any]
 
@@ -75,7 +75,7 @@ class World:
         if goal is not None:
             require_goal_coordinates(env, index)
         env.close()
-        native: dict[str, Space] = {"action_space": action}
+        native: dict[str, Any] = {"action_space": action}
         if env is not own:
             native = {"action_space": own.action_space, "observation_space": own.observation_space}
         searched = (isinstance(action, FlatActions) and action.discrete) or history > 1

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.spaces import Box, Space
+from gymnasium.spaces import Box
 from torch import Tensor
 
 from ebm_control.baselines import Baseline
@@ -93,8 +93,7 @@ def make_agent(
         generator=torch_generator(seed, device),
         preset="offline" if reward is None or searched else "reward",
     )
-    options: dict[str, Any] = {"replan_every": replan_every, "device": device, "seed": seed}
-    return MPCAgent(found, model.normalizer, **native, **options)
+    return MPCAgent(found, model.normalizer, **native, replan_every=replan_every, device=device, seed=seed)
 
 
 def _warn_if_flat(
@@ -118,7 +117,7 @@ def _spaces_and_cost(
     reward: Callable[[Tensor, Tensor, Tensor], Tensor] | None,
     cost: Energy | None,
     goal_index: tuple[int, ...] | None,
-) -> tuple[dict[str, Space], Box, Energy]:
+) -> tuple[dict[str, Any], Box, Energy]:
     """Spaces that the agent acts in, as its arguments, the Box of its plans' actions, and the cost to plan for."""
     require(reward is None or cost is None, "cost", given="a reward too", expected="one of them")
     if not (cost is None or isinstance(cost, Energy)):
@@ -131,7 +130,7 @@ def _spaces_and_cost(
     try:
         flat = adapted_to(made, model.normalizer)
         box = action_box(flat.action_space)
-        native: dict[str, Space] = {"action_space": box}
+        native: dict[str, Any] = {"action_space": box}
         if flat is not made:
             native = {"action_space": made.action_space, "observation_space": made.observation_space}
         return native, box, _cost(model, flat, reward, goal_index) if cost is None else cost

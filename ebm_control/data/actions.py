@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ebm_control.data.forms import Part
 
@@ -30,9 +31,9 @@ class FlatActions(Box):
         parts: Sequence[Part],
         low: NDArray[np.float64],
         high: NDArray[np.float64],
-        dtype: DTypeLike = np.float64,
+        dtype: np.dtype[Any] | type[np.floating] = np.float64,
     ) -> None:
-        super().__init__(low, high, dtype=np.dtype(dtype).type)
+        super().__init__(low, high, dtype=dtype)
         self.parts = tuple(parts)
 
     def __repr__(self) -> str:
@@ -66,7 +67,9 @@ def as_actions(values: ArrayLike, box: Box) -> NDArray[np.generic]:
     middle = np.where(inside, wanted, 0.0)
     whole = _whole(box)
     if np.any(whole):
-        middle = np.where(whole, np.floor(middle + 0.5), middle)  # rounding half to even would favour even actions
+        middle = np.where(
+            whole, np.floor(middle + 0.5), middle
+        )  # rounding half to even would favour even actions
     # Bounds are copied exactly: float64 cannot represent all of int64, nor float32 all of float64.
     cast = middle.astype(box.dtype)
     found = np.clip(np.where(inside, cast, np.where(wanted >= high, high, low)), low, high).astype(box.dtype)
@@ -78,7 +81,9 @@ def as_actions(values: ArrayLike, box: Box) -> NDArray[np.generic]:
 
 def _whole(box: Box) -> bool | NDArray[np.bool_]:
     """Whether actions are whole numbers, for the whole space or `(act_dim,)`."""
-    return box.of_kind("whole", "flags") if isinstance(box, FlatActions) else np.dtype(box.dtype).kind in "iub"
+    return (
+        box.of_kind("whole", "flags") if isinstance(box, FlatActions) else np.dtype(box.dtype).kind in "iub"
+    )
 
 
 def action_limits(box: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -52,7 +52,9 @@ class FlatEnv(gym.Wrapper, gym.utils.RecordConstructorArgs):
         box = _stacked(self.form, frame, actions)
         goals = {}
         if isinstance(env.observation_space, Dict):
-            goals = {name: env.observation_space[name] for name in GOALS if name in env.observation_space.spaces}
+            goals = {
+                name: env.observation_space[name] for name in GOALS if name in env.observation_space.spaces
+            }
         self.observation_space = Dict({"observation": box, **goals}) if goals else box
         self.native: Any = None
         self._frame: Array = np.zeros((1, self.form.frame))
@@ -63,7 +65,9 @@ class FlatEnv(gym.Wrapper, gym.utils.RecordConstructorArgs):
         """Slices of an observation's coordinates by name, see `FlatForm.parts`."""
         return self.form.parts
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode, with the first observation as the whole history."""
         observation, info = self.env.reset(seed=seed, options=options)
         return self._observed(observation, None), info
@@ -133,7 +137,9 @@ def adapt(env: EnvLike, history: int = 1) -> gym.Env[Any, Any]:
     made = make_env(env)
     if history > 1:
         before = flat_env(made)
-        require(before is None, "history", given=history, expected="1 for an environment that is adapted already")
+        require(
+            before is None, "history", given=history, expected="1 for an environment that is adapted already"
+        )
     if form_of(made, history) is None or flat_env(made) is not None:
         return made
     return FlatEnv(made, history)
@@ -180,11 +186,12 @@ def require_data_of(env: gym.Env[Any, Any], normalizer: Normalizer) -> None:
     require(here == known, "env", given=given + hint, expected=f"{expected}, which the model was trained on")
     dims = observation_box(env.observation_space).shape[0], action_box(env.action_space).shape[0]
     layout = normalizer.layout
+    wanted = f"{layout.obs_dim} observation and {layout.act_dim} action coordinates"
     require(
         dims == (layout.obs_dim, layout.act_dim),
         "env",
         given=f"{dims[0]} and {dims[1]}",
-        expected=f"{layout.obs_dim} observation and {layout.act_dim} action coordinates, which the model was trained on",
+        expected=f"{wanted}, which the model was trained on",
     )
 
 

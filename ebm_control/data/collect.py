@@ -81,9 +81,9 @@ def collect(
         Buffer of `steps` transitions with rewards.
 
     Raises:
-        InputError: an unknown id, spaces that have no vectors (images, text), one environment for `num_envs` > 1, or actions of the
-            wrong shape. If the environment or the policy fails during collection, the error's `rollouts` holds the
-            finished episodes, and so does that of the KeyboardInterrupt of a collection that is stopped.
+        InputError: an unknown id, spaces that have no vectors (images, text), one environment for `num_envs` > 1, or
+            actions of the wrong shape. If the environment or the policy fails during collection, the error's `rollouts`
+            holds the finished episodes, and so does that of the KeyboardInterrupt of a collection that is stopped.
 
     """
     require_steps(steps)

@@ -31,7 +31,11 @@ class Part:
     size: int
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.size} {self.kind}" if self.kind == "numbers" else f"{self.name}: {self.kind} {self.size}"
+        return (
+            f"{self.name}: {self.size} {self.kind}"
+            if self.kind == "numbers"
+            else f"{self.name}: {self.kind} {self.size}"
+        )
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class FlatForm:
         return np.tile(before, (1, self.history - 1))
 
     def advanced(self, frames: Array, past: Array, actions: Array) -> Array:
-        """What precedes the next observations, from the present ones, what precedes them, and actions `(N, act_dim)`."""
+        """What precedes the next observations, after the present ones and actions `(N, act_dim)`."""
         return np.concatenate([frames, actions, past], axis=1)[:, : past.shape[1]]
 
     def repeated(self, values: Sequence[float]) -> tuple[float, ...]:
@@ -124,8 +128,8 @@ class FlatForm:
         """
         known = {"observations", "actions", "history"} <= set(saved)
         require(known, "form", given=shown(saved), expected="a dictionary that FlatForm.to_dict returned")
-        rows = [tuple(Part(*row) for row in saved[name]) for name in ("observations", "actions")]
-        for part in (*rows[0], *rows[1]):
+        observed, acted = (tuple(Part(*row) for row in saved[name]) for name in ("observations", "actions"))
+        for part in (*observed, *acted):
             require(part.kind in get_args(Kind), "form", given=part.kind, expected=f"one of {get_args(Kind)}")
             require_number("form", part.size, 1, whole=True)
-        return cls(*rows, saved["history"])
+        return cls(observed, acted, saved["history"])

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -88,7 +88,12 @@ class RolloutBuffer:
         if capacity is not None:
             require_number("capacity", capacity, 1, whole=True)
         fits = form is None or (form.obs_dim, form.act_dim) == (obs_dim, act_dim)
-        require(fits, "form", given=form, expected=f"one of {obs_dim} observation and {act_dim} action coordinates")
+        require(
+            fits,
+            "form",
+            given=form,
+            expected=f"one of {obs_dim} observation and {act_dim} action coordinates",
+        )
         self.form = form
         self.obs_dim, self.act_dim, self.capacity, self.periods = obs_dim, act_dim, capacity, layout.periods
         self._obs = np.empty((0, obs_dim))
@@ -137,7 +142,7 @@ class RolloutBuffer:
 
     @property
     def parts(self) -> dict[str, slice]:
-        """Slices of the observations' coordinates by name, such as `{"position": slice(0, 3)}`; see `FlatForm.parts`."""
+        """Slices of the observations' coordinates by name, as `{"position": slice(0, 3)}`; see `FlatForm.parts`."""
         return {"observation": slice(0, self.obs_dim)} if self.form is None else self.form.parts
 
     @property
@@ -330,6 +335,7 @@ class RolloutBuffer:
         """Write the buffer to `path` (`.npz`, no pickle), completely or not at all: a crash leaves the old file."""
         path = Path(path)
         live = slice(self._begin, self._end)
+        form: dict[str, Any] = {} if self.form is None else {"form": json.dumps(self.form.to_dict())}
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             with temporary.open("wb") as file:
@@ -338,7 +344,7 @@ class RolloutBuffer:
                     format=_FORMAT,
                     capacity=self.capacity or 0,
                     periods=np.array(self.periods),
-                    **({} if self.form is None else {"form": json.dumps(self.form.to_dict())}),
+                    **form,
                     observations=self._obs[live],
                     actions=self._act[live],
                     rewards=self._rew[live],

@@ -7,7 +7,7 @@ batches are converted, and numbers stay as they are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
@@ -45,7 +45,7 @@ def _dict(parts: Mapping[str, Space]) -> Dict:
     return made
 
 
-def is_vector(space: Space) -> bool:
+def is_vector(space: Space) -> TypeGuard[Box]:
     """Whether the space is a Box with one axis, which needs no other form."""
     return isinstance(space, Box) and len(space.shape) == 1 and space.shape[0] > 0
 
@@ -109,7 +109,9 @@ def flattened(space: Space, values: Any, argument: str) -> Array:
         known = isinstance(values, Mapping) and set(space.spaces) <= set(values)
         given = [str(key) for key in values] if isinstance(values, Mapping) else type(values).__name__
         require(known, argument, given=given, expected=f"a dictionary with {list(space.spaces)}")
-        parts = [flattened(part, values[name], f"{argument}[{name!r}]") for name, part in space.spaces.items()]
+        parts = [
+            flattened(part, values[name], f"{argument}[{name!r}]") for name, part in space.spaces.items()
+        ]
     elif isinstance(space, Tuple):
         known = isinstance(values, Sequence) and len(values) == len(space.spaces)
         require(known, argument, given=shown(values), expected=f"a tuple of {len(space.spaces)} values")
@@ -237,9 +239,9 @@ def _parts(argument: str, space: Space, name: str, path: str = "") -> tuple[Part
         )
     reason = _why_not(space)
     if reason is not None:
-        where = f" in {path!r}" if path else ""
+        found = f"{_one_line(space)} in {path!r}" if path else _one_line(space)
         raise InputError(
-            f"env: expected {argument} spaces of numbers and choices ({_KINDS}), got {_one_line(space)}{where}: {reason}"
+            f"env: expected {argument} spaces of numbers and choices ({_KINDS}), got {found}: {reason}"
         )
     called = path or name
     if isinstance(space, MultiDiscrete):
@@ -257,7 +259,11 @@ def _why_not(space: Space) -> str | None:
     """Why a space has no vectors, in words; None if it has."""
     if isinstance(space, Dict | Tuple):
         inner = list(space.spaces.values() if isinstance(space, Dict) else space.spaces)
-        return next((why for part in inner if (why := _why_not(part)) is not None), None) if inner else "it is empty"
+        return (
+            next((why for part in inner if (why := _why_not(part)) is not None), None)
+            if inner
+            else "it is empty"
+        )
     if not isinstance(space, Box | Discrete | MultiDiscrete | MultiBinary):
         return f"{type(space).__name__} has no fixed number of coordinates"
     if isinstance(space, Discrete | MultiDiscrete):
@@ -267,7 +273,9 @@ def _why_not(space: Space) -> str | None:
     if size == 0:
         return "it has no coordinates"
     if isinstance(space, Box) and len(space.shape) > 1 and space.dtype == np.uint8:
-        return "these are images, from which models of the dynamics do not learn; encode them as vectors first"
+        return (
+            "these are images, from which models of the dynamics do not learn; encode them as vectors first"
+        )
     if not is_vector(space) and size > LARGEST:
         return f"it has {size} coordinates, more than {LARGEST}; encode them as shorter vectors first"
     return None

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Space
 from numpy.typing import NDArray
 
 from ebm_control.checks import InputError, require
@@ -102,11 +101,14 @@ class Environments:
         return batch([env.native for env in self.all if isinstance(env, FlatEnv)])
 
     @property
-    def spaces(self) -> dict[str, Space]:
+    def spaces(self) -> dict[str, Any]:
         """Spaces of the environments as they were given, as arguments of an agent; without any if they are vectors."""
         if not self._adapted:
             return {}
-        return {"action_space": self._native.action_space, "observation_space": self._native.observation_space}
+        return {
+            "action_space": self._native.action_space,
+            "observation_space": self._native.observation_space,
+        }
 
     def flat_actions(self, argument: str, given: Any) -> Any:
         """Actions that a policy gave in the environments' own form, as vectors; those of vector spaces unchanged."""

@@ -86,9 +86,9 @@ class OnlineLearning:
         regimes: earlier dynamics, which may return.
 
     Raises:
-        InputError: a space has no vectors (images, text), or an environment is shared where several are needed; the folder holds
-            checkpoints of another run, or any without `resume`; the learner does not exist; a cost or a reward is set
-            together with a planner; or the goals' observation coordinates cannot be determined.
+        InputError: a space has no vectors (images, text), or an environment is shared where several are needed; the
+            folder holds checkpoints of another run, or any without `resume`; the learner does not exist; a cost or a
+            reward is set together with a planner; or the goals' observation coordinates cannot be determined.
         CheckpointError: the newest checkpoint is corrupt.
 
     """
@@ -167,7 +167,10 @@ class OnlineLearning:
         assert self.normalizer is not None
         inverse = None if self.inverse_dynamics is None else self.inverse_dynamics(self.model)
         planner = self.planner(self.model, self.progress.step)
-        options = {"seed": self.settings.seed + self.progress.rounds, "inverse_dynamics": inverse}
+        options: dict[str, Any] = {
+            "seed": self.settings.seed + self.progress.rounds,
+            "inverse_dynamics": inverse,
+        }
         options |= {"action_space": self.action_space} | self.environments.spaces | changes
         return MPCAgent(planner, self.normalizer, **options)
 

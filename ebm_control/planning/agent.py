@@ -48,6 +48,9 @@ class MPCAgent:
         device: device for planning.
         seed: seed of the planner's noise.
 
+    Attributes:
+        action_box: bounds of the vectors that stand for actions; `action_space` itself if its actions are vectors.
+
     Raises:
         InputError: a planner over states only lacks `inverse_dynamics`, the action space is not that of the data,
             or a number, a tolerance or a seed is out of range.
@@ -75,8 +78,8 @@ class MPCAgent:
             given=None,
             expected="a way to find actions: the planner's energy is over states alone",
         )
-        self._box, known = flat_actions(action_space), normalizer.layout.act_dim
-        box = self._box
+        self.action_box, known = flat_actions(action_space), normalizer.layout.act_dim
+        box = self.action_box
         require(
             box.shape[0] == known,
             "action_space",
@@ -147,11 +150,15 @@ class MPCAgent:
             plan = replace(plan, goal=goal)
         acting = plan if deterministic else plan.sample(self.planner.layout, self.generator, self.temperature)
         actions = self._actions(acting).cpu().numpy()
-        actions = as_actions(actions, self._box)
+        actions = as_actions(actions, self.action_box)
         if self._form is not None and past is not None:
             now = _vectors(seen)[:, : self._form.frame]
-            plan = replace(plan, past=torch.from_numpy(self._form.advanced(now, past, actions)))
-        shown = actions if self._box is self.action_space else native_actions(self.action_space, actions)
+            plan = replace(
+                plan, past=torch.from_numpy(self._form.advanced(now, past, actions.astype(np.float64)))
+            )
+        shown = (
+            actions if self.action_box is self.action_space else native_actions(self.action_space, actions)
+        )
         return (rows_of(shown, 0) if single else shown), plan
 
     @staticmethod

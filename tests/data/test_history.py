@@ -1,5 +1,7 @@
 """A history of observations and actions, for what one observation does not show."""
 
+from typing import ClassVar
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -60,7 +62,7 @@ def test_collected_histories_are_those_of_the_wrapper():
 def test_periods_are_repeated_and_may_be_given_by_name():
     class Named(Count):
         observation_space = Dict(angle=Box(-4, 4, (1,)), rest=Box(-1, 1, (2,)))
-        observation_periods = {"angle": 6.28}
+        observation_periods: ClassVar = {"angle": 6.28}
 
     class Beside(Count):
         observation_space = Dict(observation=Box(-4, 4, (2,)), rest=Box(-1, 1, (1,)))
@@ -68,13 +70,15 @@ def test_periods_are_repeated_and_may_be_given_by_name():
 
     assert observation_periods(adapt(Named())) == (6.28, 0, 0)
     assert observation_periods(adapt(gym.wrappers.TimeLimit(Named(), 5))) == (6.28, 0, 0)
-    assert observation_periods(adapt(Beside(), 2)) == (0, 3, 0) + (0, 3, 0) + (0, 0)
+    assert observation_periods(adapt(Beside(), 2)) == (0, 3, 0, 0, 3, 0, 0, 0)
     assert observation_periods(adapt(Count(), 2), (2.0, 0)) == (2, 0, 2, 0, 0)
     assert observation_periods(adapt(Count(), 2), (0, 0, 2.0, 0, 0)) == (0, 0, 2, 0, 0)
     with pytest.raises(InputError, match="periods"):
         observation_periods(adapt(Count(), 2), (2.0, 0, 0))
     Named.observation_periods = {"angel": 6.28}
-    with pytest.raises(InputError, match=r"env.observation_periods: expected names among \['angle', 'rest'\]"):
+    with pytest.raises(
+        InputError, match=r"env.observation_periods: expected names among \['angle', 'rest'\]"
+    ):
         observation_periods(adapt(Named()))
 
 
@@ -88,7 +92,7 @@ def test_goals_are_of_the_latest_observation():
 
 def test_a_history_is_a_number_of_at_least_one():
     for bad in (0, 1.5, True):
-        with pytest.raises(InputError, match="^history: expected a whole number"):
+        with pytest.raises(InputError, match=r"^history: expected a whole number"):
             adapt(Count(), bad)
     with pytest.raises(InputError, match="adapted already"):
         adapt(adapt(Count(), 2), 2)

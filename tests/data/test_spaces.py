@@ -160,7 +160,9 @@ def test_beside_goals_entries_that_are_vectors_follow_the_observation():
     ids=lambda value: str(value)[:20],
 )
 def test_what_has_no_vector_is_refused_in_words(space, why):
-    with pytest.raises(InputError, match=r"^env: expected observation spaces of numbers and choices") as caught:
+    with pytest.raises(
+        InputError, match=r"^env: expected observation spaces of numbers and choices"
+    ) as caught:
         collect(Spaces(space, PLAIN), 4, progress=False)
     assert why in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -176,17 +178,23 @@ class Several:
 
 
 def test_several_agents_and_missing_rewards_are_refused_in_words():
-    with pytest.raises(InputError, match="a gymnasium.Env of one agent, got Several"):
+    with pytest.raises(InputError, match=r"a gymnasium.Env of one agent, got Several"):
         collect(Several, 4, progress=False)
     with pytest.raises(InputError, match=r"reward of environment 0.*: expected one number, got None"):
         collect(Spaces(PLAIN, Discrete(2), None), 4, progress=False)
-    with pytest.raises(InputError, match="expected finite observations and rewards.* the reward of environment 0"):
+    with pytest.raises(
+        InputError, match=r"expected finite observations and rewards.* the reward of environment 0"
+    ):
         collect(Spaces(PLAIN, Discrete(2), np.nan), 100, progress=False)
 
 
 @pytest.mark.parametrize(
     ("observation", "said"),
-    [({"b": np.zeros(2)}, r"a dictionary with \['a'\]"), ({"a": np.zeros(3)}, r"shape \(2,\)"), ({"a": "x"}, "array")],
+    [
+        ({"b": np.zeros(2)}, r"a dictionary with \['a'\]"),
+        ({"a": np.zeros(3)}, r"shape \(2,\)"),
+        ({"a": "x"}, "array"),
+    ],
 )
 def test_an_observation_of_another_form_is_named(observation, said):
     class Wrong(Spaces):

@@ -29,7 +29,10 @@ class Linear:
 
     def rollout(self, x):
         def step(row, t):
-            return self.layout.states(row) + (NORMALIZER.denormalize_actions(self.layout.actions(row)) @ MOVES)[..., None]
+            return (
+                self.layout.states(row)
+                + (NORMALIZER.denormalize_actions(self.layout.actions(row)) @ MOVES)[..., None]
+            )
 
         return unroll(x, self.layout, step)[:, None]
 
