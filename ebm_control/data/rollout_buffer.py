@@ -87,15 +87,11 @@ class RolloutBuffer:
         layout = TrajectoryLayout(obs_dim, act_dim, as_periods("periods", periods))
         if capacity is not None:
             require_number("capacity", capacity, 1, whole=True)
+        wanted = f"one of {obs_dim} observation and {act_dim} action coordinates"
         fits = form is None or (form.obs_dim, form.act_dim) == (obs_dim, act_dim)
-        require(
-            fits,
-            "form",
-            given=form,
-            expected=f"one of {obs_dim} observation and {act_dim} action coordinates",
-        )
-        self.form = form
+        require(fits, "form", given=form, expected=wanted)
         self.obs_dim, self.act_dim, self.capacity, self.periods = obs_dim, act_dim, capacity, layout.periods
+        self.form = form
         self._obs = np.empty((0, obs_dim))
         self._act = np.empty((0, act_dim))
         self._rew = np.empty(0)
@@ -124,14 +120,13 @@ class RolloutBuffer:
         """
         if not isinstance(other, RolloutBuffer):
             return NotImplemented
-        shapes = [(b.obs_dim, b.act_dim, b.periods) for b in (self, other)]
-        words = "{} observation and {} action coordinates with periods {}"
-        same = shapes[0] == shapes[1]
-        require(same, "buffer", given=words.format(*shapes[1]), expected=words.format(*shapes[0]))
-        unknown = None in (self.form, other.form)
-        require(unknown or self.form == other.form, "buffer", given=other.form, expected=str(self.form))
+        words = "{} observation and {} action coordinates with periods {}, vectors of {}"
+        mine, others = (
+            words.format(b.obs_dim, b.act_dim, b.periods, b.form or "spaces of vectors")
+            for b in (self, other)
+        )
+        require(mine == others, "buffer", given=others, expected=mine)
         both = self.empty()
-        both.form = self.form or other.form
         for e in (*self.episodes(), *other.episodes()):
             both.add_episode(e.observations, e.actions, e.rewards, e.terminated)
         return both

@@ -102,9 +102,9 @@ class Environments:
 
     @property
     def spaces(self) -> dict[str, Any]:
-        """Spaces of the environments as they were given, as arguments of an agent; without any if they are vectors."""
+        """Spaces of the environments as they were given, as arguments of an agent; of vectors the actions' alone."""
         if not self._adapted:
-            return {}
+            return {"action_space": self.action_space}
         return {
             "action_space": self._native.action_space,
             "observation_space": self._native.observation_space,

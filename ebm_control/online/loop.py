@@ -159,20 +159,13 @@ class OnlineLearning:
         return self.learner.model
 
     def agent(self, **changes: Any) -> MPCAgent:
-        """An agent with the present model that replans at every step; `changes` are arguments of `MPCAgent`.
-
-        It sees and acts in the environment's own spaces.
-        """
+        """An agent in the environment's spaces that replans at every step; `changes` are arguments of `MPCAgent`."""
         require(self.normalizer is not None, "agent", given="no data yet", expected="a run that has begun")
         assert self.normalizer is not None
         inverse = None if self.inverse_dynamics is None else self.inverse_dynamics(self.model)
         planner = self.planner(self.model, self.progress.step)
-        options: dict[str, Any] = {
-            "seed": self.settings.seed + self.progress.rounds,
-            "inverse_dynamics": inverse,
-        }
-        options |= {"action_space": self.action_space} | self.environments.spaces | changes
-        return MPCAgent(planner, self.normalizer, **options)
+        options = {"seed": self.settings.seed + self.progress.rounds, "inverse_dynamics": inverse}
+        return MPCAgent(planner, self.normalizer, **options | self.environments.spaces | changes)
 
     def run(self, steps: int | None = None, report: Report | None = None) -> None:
         """Act and learn until `steps` steps have been taken in total, by default those of the settings.
@@ -356,12 +349,9 @@ class OnlineLearning:
     def _renew_agent(self) -> None:
         """Build the agent that acts until the next round."""
         settings = self.settings
-        self._agent = self.agent(
-            replan_every=settings.replan_every,
-            tolerance=settings.tolerance * self.learner.displacement_scale,
-            action_space=self.action_space,
-            observation_space=None,  # it sees vectors
-        )
+        tolerance = settings.tolerance * self.learner.displacement_scale
+        vectors = {"action_space": self.action_space, "observation_space": None}
+        self._agent = self.agent(replan_every=settings.replan_every, tolerance=tolerance, **vectors)
         if self.progress.effort > 1:
             scale_steps(self._agent.planner, self.progress.effort)
 
