@@ -120,11 +120,9 @@ class RolloutBuffer:
         """
         if not isinstance(other, RolloutBuffer):
             return NotImplemented
-        words = "{} observation and {} action coordinates with periods {}, vectors of {}"
-        mine, others = (
-            words.format(b.obs_dim, b.act_dim, b.periods, b.form or "spaces of vectors")
-            for b in (self, other)
-        )
+        words = "{} observation and {} action coordinates with periods {}, {}"
+        kinds = [(b.obs_dim, b.act_dim, b.periods, b.form or "vectors") for b in (self, other)]
+        mine, others = (words.format(*kind) for kind in kinds)
         require(mine == others, "buffer", given=others, expected=mine)
         both = self.empty()
         for e in (*self.episodes(), *other.episodes()):
