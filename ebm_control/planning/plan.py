@@ -24,6 +24,8 @@ class Plan:
         energies: `(N, K)` energies of all chains.
         age: number of steps for which the plan has been followed.
         goal: `(N, goal)` normalised goal of the plan, if an agent sets it; otherwise None.
+        past: `(N, m)` observations and actions before the next observation, in the environment's units, if an agent
+            keeps a history; otherwise None.
 
     """
 
@@ -34,6 +36,7 @@ class Plan:
     energies: Tensor
     age: int = field(default=0, kw_only=True)
     goal: Tensor | None = field(default=None, kw_only=True)
+    past: Tensor | None = field(default=None, kw_only=True)
 
     @classmethod
     def best_of(cls, layout: TrajectoryLayout, chains: Tensor, energies: Tensor) -> Plan:
