@@ -183,7 +183,7 @@ class ActorCritic:
         parts = []
         for _ in range(self.branch):
             actions = self.act(x, self._generator)
-            after = _next(dynamics, x, actions, self._generator)
+            actions, after = _next(dynamics, x, actions, self._generator)
             rewards, ends = rated(x, actions, after)
             ended = torch.bernoulli(ends, generator=self._generator)
             parts.append(self._transitions(x, actions, after, rewards, ended))
@@ -250,12 +250,15 @@ class ActorCritic:
         self.rounds = int(state["rounds"])
 
 
-def _next(dynamics: Dynamics, states: Tensor, actions: Tensor, generator: torch.Generator) -> Tensor:
-    """Next states `(N, obs_dim)`; each is that of a random particle."""
+def _next(
+    dynamics: Dynamics, states: Tensor, actions: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Actions as the model takes them (choices are rounded) and next states; each is that of a random particle."""
     row = torch.cat([states, actions], dim=-1)
-    found = dynamics.layout.states(dynamics.rollout(torch.stack([row, row], dim=1))[:, :, 1])
-    pick = torch.randint(found.shape[1], (len(found),), generator=generator)
-    return found[torch.arange(len(found)), pick]
+    found = dynamics.rollout(torch.stack([row, row], dim=1))
+    every = torch.arange(len(found))
+    found = found[every, torch.randint(found.shape[1], (len(found),), generator=generator)]
+    return dynamics.layout.actions(found)[:, 0], dynamics.layout.states(found)[:, 1]
 
 
 class _Spaces(gym.Env[Any, Any]):

@@ -7,11 +7,9 @@ shorter than theirs: learning then begins earlier. All of them bootstrap at time
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import stable_baselines3
 from stable_baselines3 import DQN, SAC, HerReplayBuffer
 from stable_baselines3.common.monitor import Monitor
@@ -91,35 +89,9 @@ class StepsCost(gym.Wrapper[Any, Any, Any, Any]):
         return self.env.get_wrapper_attr("compute_reward")(achieved, desired, info) - 1.0
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A policy of whole numbers, as the continuous actions of `Problem.make`."""
-
-    model: DQN
-
-    def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
-    ) -> tuple[Any, Any]:
-        chosen, state = self.model.predict(observation, state, episode_start, deterministic=True)
-        return np.eye(self.model.action_space.n, dtype=np.float32)[chosen], state
-
-
-@dataclass(frozen=True)
-class Normalized:
-    """An agent that is shown normalised observations."""
-
-    agent: Agent
-    scale: VecNormalize
-
-    def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
-    ) -> tuple[Any, Any]:
-        return self.agent.predict(self.scale.normalize_obs(observation), state, episode_start)
-
-
 def training(problem: Problem) -> gym.Env[Any, Any]:
     """The environment to learn in."""
-    env = problem.native()
+    env = problem.make()
     costs = problem.name.startswith("PointMaze")  # FetchReach has such rewards
     return Monitor(StepsCost(env) if costs else env)
 
@@ -143,10 +115,10 @@ def build(job: Job, algorithm: type[SAC] | type[DQN], settings: dict[str, Any], 
 def _finished(job: Job, model: SAC | DQN, settings: dict[str, Any]) -> list[Row]:
     """The row of a model, once it has learned."""
     model.learn(job.steps)
-    agent: Agent = Choice(model) if isinstance(model, DQN) else Deterministic(model)
+    agent: Agent = Deterministic(model)
     scale = model.get_vec_normalize_env()
     if scale is not None:
-        agent = Normalized(Deterministic(model), scale)
+        agent = Normalized(agent, scale)
     said = {name: value for name, value in settings.items() if name != "replay_buffer_class"}
     said["normalized_observations"] = scale is not None
     said["others"] = f"defaults of Stable-Baselines3 {stable_baselines3.__version__}"

@@ -18,13 +18,13 @@ from experiments.mujoco.model_free import (
     DQN_SETTINGS,
     HER_SETTINGS,
     SAC_SETTINGS,
-    Choice,
     Normalized,
     build,
     training,
 )
 from experiments.mujoco.problems import PROBLEMS
 from experiments.mujoco.report import summarised, table
+from experiments.planning.reinforcement import Deterministic
 
 UMAZE = PROBLEMS["PointMaze_UMaze-v3"]
 
@@ -122,8 +122,8 @@ def test_choices_act_in_the_evaluation_as_in_the_environment_itself() -> None:
     job = short("DQN", "CartPole-v1", 100)
     model = build(job, DQN, DQN_SETTINGS["CartPole-v1"], "MlpPolicy")
     assert isinstance(model, DQN)
-    found = evaluated(Choice(model), job.problem, 0, 3)
-    env = job.problem.native()
+    found = evaluated(Deterministic(model), job.problem, 0, 3)
+    env = job.problem.make()
     for start, expected in zip(seeds(EVALUATION_SEED, "episodes", 3), found["returns"], strict=True):
         (observation, _), total, ended = env.reset(seed=start), 0.0, False
         while not ended:
