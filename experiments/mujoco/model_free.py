@@ -7,6 +7,7 @@ shorter than theirs: learning then begins earlier. All of them bootstrap at time
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -87,6 +88,19 @@ class StepsCost(gym.Wrapper[Any, Any, Any, Any]):
 
     def compute_reward(self, achieved: Any, desired: Any, info: Any) -> Any:
         return self.env.get_wrapper_attr("compute_reward")(achieved, desired, info) - 1.0
+
+
+@dataclass(frozen=True)
+class Normalized:
+    """An agent that is shown normalised observations."""
+
+    agent: Agent
+    scale: VecNormalize
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[Any, Any]:
+        return self.agent.predict(self.scale.normalize_obs(observation), state, episode_start)
 
 
 def training(problem: Problem) -> gym.Env[Any, Any]:

@@ -225,5 +225,6 @@ def test_a_quick_run_has_500_steps_and_no_method_twice() -> None:
         ("Pendulum-v1", "SAC"),
         ("CartPole-v1", "DQN"),
         ("FetchReach-v4", "SAC + HER"),
+        *((env, method) for env in QUICK for method in ("energy", "feed-forward")),
     }
     assert {(job.steps, job.episodes) for job in jobs} == {(500, 2)}
