@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -180,14 +180,23 @@ class Solver(Protocol):
     """Solutions of `(C + diagonal) d = right`, in float64, for matrices `C` `(B, T*D, T*D)`.
 
     Attributes:
+        shape: `(B, T, D)`.
         largest: `(B, 1, 1)` greatest entry on the diagonal of each `C`.
 
     """
 
-    largest: Tensor
+    shape: tuple[int, ...]
+    largest: Any
 
-    def solve(self, diagonal: Tensor, right: Tensor) -> Tensor:
-        """Solutions `(K, B, T, D)` for K diagonals and right-hand sides `(K, B, T, D)`; NaN if there is none."""
+    def solve(self, diagonal: Any, right: Any, wanted: Any = None) -> Any:
+        """Solutions `(K, B, T, D)` for K diagonals and right-hand sides `(K, B, T, D)`; NaN if there is none.
+
+        Args:
+            diagonal: `(K, B, T, D)`.
+            right: `(K, B, T, D)`.
+            wanted: boolean `(K, B)`, False where no solution is needed: anything may be returned; None for all.
+
+        """
         ...
 
 
@@ -199,34 +208,56 @@ def solver_of(bands: Sequence[Tensor]) -> Solver:
 class _Blocks:
     def __init__(self, bands: Sequence[Tensor]) -> None:
         self._matrix = Banded.of([band.double() for band in bands])
+        self.shape = tuple(bands[0].shape[:3])
         self.largest = bands[0].double().diagonal(dim1=-2, dim2=-1).amax(dim=(1, 2))[:, None, None]
 
-    def solve(self, diagonal: Tensor, right: Tensor) -> Tensor:
+    def solve(self, diagonal: Tensor, right: Tensor, wanted: Tensor | None = None) -> Tensor:
         matrix = self._matrix
         return matrix.joined(matrix.factor(matrix.split(diagonal)).solve(matrix.split(right)))
 
 
 class _Lapack:
-    """One call of LAPACK a matrix: for these sizes it takes less time than one operation of torch."""
-
     def __init__(self, bands: Sequence[Tensor]) -> None:
-        batch, length, dim = bands[0].shape[:3]
-        index, zero = _storage(length, dim, len(bands))
-        flat = [band.flatten(1) for band in bands]
-        entries = torch.cat([*flat, flat[0].new_zeros(batch, 1)], dim=1) if zero else torch.cat(flat, dim=1)
-        self._stored: NDArray[np.float64] = entries.double().numpy()[:, index]
-        self.largest = torch.from_numpy(self._stored[:, :, 0].max(axis=1))[:, None, None]
+        self._solver = ArraySolver([band.numpy() for band in bands])
+        self.shape, self.largest = self._solver.shape, torch.from_numpy(self._solver.largest)
 
-    def solve(self, diagonal: Tensor, right: Tensor) -> Tensor:
-        found = np.array(right.numpy(), order="C").reshape(-1, self._stored.shape[1], 1)
-        added = diagonal.numpy().reshape(found.shape[:2])
+    def solve(self, diagonal: Tensor, right: Tensor, wanted: Tensor | None = None) -> Tensor:
+        flags = None if wanted is None else wanted.numpy()
+        return torch.from_numpy(self._solver.solve(diagonal.numpy(), right.numpy(), flags))
+
+
+class ArraySolver:
+    """One call of LAPACK a matrix: for these sizes it takes less time than one operation of torch.
+
+    Args:
+        bands: blocks of the matrices, `(B, T-k, D, D)`; see `Quadratic`.
+        added: `(B, T, D)` part of their diagonal that is not in the blocks; None for 0.
+
+    """
+
+    def __init__(self, bands: Sequence[NDArray[Any]], added: NDArray[Any] | None = None) -> None:
+        self.shape = batch, length, dim = bands[0].shape[:3]
+        index, zero = _storage(length, dim, len(bands))
+        flat = [band.reshape(batch, -1) for band in bands]
+        flat += [np.zeros((batch, 1), bands[0].dtype)] if zero else []
+        self._stored = np.concatenate(flat, axis=1)[:, index].astype(np.float64)
+        if added is not None:
+            self._stored[:, :, 0] += added.reshape(batch, -1)
+        self.largest: NDArray[np.float64] = self._stored[:, :, 0].max(axis=1)[:, None, None]
+
+    def solve(
+        self, diagonal: NDArray[Any], right: NDArray[Any], wanted: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
+        """See `Solver`."""
+        found = np.array(right, order="C").reshape(-1, self._stored.shape[1], 1)
+        added = diagonal.reshape(found.shape[:2])
         batch = len(self._stored)
-        for i, vector in enumerate(found):
+        for i in range(len(found)) if wanted is None else wanted.reshape(-1).nonzero()[0]:
             matrix = self._stored[i % batch].copy()
             matrix[:, 0] += added[i]
-            _, solution, failed = dpbsv(matrix.T, vector, lower=1, overwrite_ab=1, overwrite_b=1)
+            _, solution, failed = dpbsv(matrix.T, found[i], lower=1, overwrite_ab=1, overwrite_b=1)
             found[i] = np.nan if failed else solution
-        return torch.from_numpy(found).reshape(right.shape)
+        return found.reshape(right.shape)
 
 
 @lru_cache(maxsize=64)

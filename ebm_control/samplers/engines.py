@@ -7,6 +7,7 @@ or capture.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,6 +20,7 @@ from torch import Tensor
 from ebm_control.checks import require, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.pullbacks import unchanging
+from ebm_control.samplers.array_target import ArrayTarget
 from ebm_control.samplers.kernel import Info, Kernel, Parts, Row, Scale, State, Target
 
 Engine = Literal["auto", "eager", "compile", "graph"]
@@ -63,6 +65,9 @@ def execute(
     noise = _noise(kernel, x, generator, len(parameters))
     if eager and x.is_cpu:
         with unchanging():
+            arrays = ArrayTarget.of(target, x) if getattr(kernel, "arrays", False) else None
+            if arrays is not None:
+                return _on_arrays(kernel, arrays, x, parameters, factor, trace)
             if not getattr(kernel, "numbers", False):
                 return loop(kernel, target, x, parameters.unbind(0), factor, noise, trace)
             numbers = [tuple(row) for row in parameters.tolist()]
@@ -71,6 +76,17 @@ def execute(
             return loop(kernel, target, x, numbers, 1.0 if scale is None else scale, noise, trace)
     step = None if eager else _compiled(kernel, target.energy)
     return loop(kernel, target, x, parameters.unbind(0), factor, noise, trace, step)
+
+
+def _on_arrays(
+    kernel: Kernel, target: ArrayTarget, x: Tensor, parameters: Tensor, scale: Tensor, trace: int
+) -> Result:
+    """Run the loop on the memory of the tensors; such kernels draw no noise."""
+    given: tuple[Any, ...] = (target, x.numpy(), parameters.numpy(), scale.numpy())
+    state, kept, info = loop(kernel, *given, itertools.repeat(()), trace)
+    parts: Any = (state, info)
+    state, info = ({name: torch.from_numpy(value) for name, value in part.items()} for part in parts)
+    return state, None if kept is None else torch.from_numpy(kept), info
 
 
 def automatic(kernel: Kernel, device: torch.device) -> Engine:
@@ -101,8 +117,10 @@ def loop(
     Kernels do neither, unless the target says that they may (`Target.branching`).
     """
     step = step or cast(Step, kernel.step)
+    xp: Any = target.library
     state = kernel.init(target, x)
-    require_shape("energy(x)", state["energy"], (x.shape[0],))
+    if target.library is torch:
+        require_shape("energy(x)", state["energy"], (x.shape[0],))
     kept: list[Tensor] = []
     infos: list[Info] = []
     for i, row in enumerate(parameters):
@@ -112,13 +130,14 @@ def loop(
             kept.append(state["x"])
     state = kernel.finish(target, state)
     names = infos[0] if infos else {}
-    metrics = {name: _over_chains(torch.stack([info[name] for info in infos])) for name in names}
-    return state, torch.stack(kept) if kept else None, metrics
+    metrics = {name: _over_chains(xp.stack([info[name] for info in infos])) for name in names}
+    return state, xp.stack(kept) if kept else None, metrics
 
 
 def _over_chains(metrics: Tensor) -> Tensor:
     """Reduce metrics `(steps, B)` to one value per step: floats are averaged, flags and counts are summed."""
-    return metrics.mean(dim=1) if metrics.is_floating_point() else metrics.sum(dim=1)
+    floats = metrics.is_floating_point() if isinstance(metrics, Tensor) else metrics.dtype.kind == "f"
+    return metrics.mean(1) if floats else metrics.sum(1)
 
 
 @lru_cache(maxsize=_KEPT)
