@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from numbers import Real
 from typing import Any, ParamSpec, TypeVar
@@ -67,6 +67,24 @@ def settled(value: Tensor) -> Tensor:
     return value.clone() if value.is_inference() else value
 
 
+def modules_of(module: nn.Module) -> list[nn.Module]:
+    """All modules, each once and in the order of `nn.Module.modules`, in a fraction of its time: plans wait for it."""
+    found: dict[int, nn.Module] = {}
+    waiting: list[nn.Module | None] = [module]
+    while waiting:
+        part = waiting.pop()
+        if part is not None and id(part) not in found:
+            found[id(part)] = part
+            waiting += reversed(part._modules.values())
+    return list(found.values())
+
+
+def parameters_of(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
+    """The parameters of modules, each once."""
+    found = {id(p): p for module in modules for p in module._parameters.values() if p is not None}
+    return list(found.values())
+
+
 def float_like(module: nn.Module, otherwise: Tensor | None = None) -> Tensor:
     """A tensor with the dtype and device that a module computes in: its first float parameter or buffer.
 
@@ -76,10 +94,12 @@ def float_like(module: nn.Module, otherwise: Tensor | None = None) -> Tensor:
             on the CPU.
 
     """
-    for tensors in (module.parameters(), module.buffers()):
-        for tensor in tensors:
-            if tensor.is_floating_point():
-                return tensor
+    modules = modules_of(module)
+    for name in ("_parameters", "_buffers"):
+        for part in modules:
+            for tensor in part.__dict__[name].values():
+                if tensor is not None and tensor.is_floating_point():
+                    return tensor
     if otherwise is not None and otherwise.is_floating_point():
         return otherwise
     device = "cpu" if otherwise is None else otherwise.device
@@ -119,11 +139,13 @@ def outside_inference_mode(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        recording = torch.is_grad_enabled()
-        with torch.inference_mode(False), torch.set_grad_enabled(recording):
-            given = [settled(a) if isinstance(a, Tensor) else a for a in args]
-            named = {k: settled(a) if isinstance(a, Tensor) else a for k, a in kwargs.items()}
-            return function(*given, **named)  # type: ignore[arg-type]
+        if torch.is_inference_mode_enabled():
+            recording = torch.is_grad_enabled()
+            with torch.inference_mode(False), torch.set_grad_enabled(recording):
+                return run(*args, **kwargs)
+        given = [settled(a) if isinstance(a, Tensor) else a for a in args]
+        named = {k: settled(a) if isinstance(a, Tensor) else a for k, a in kwargs.items()}
+        return function(*given, **named)  # type: ignore[arg-type]
 
     return run
 

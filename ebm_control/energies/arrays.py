@@ -133,7 +133,7 @@ def takes_arrays(x: Tensor, *held: Tensor) -> bool:
 
 def columns_of(index: Sequence[int]) -> Columns:
     """Coordinates as a slice where they are neighbours, which NumPy reads without a copy."""
-    first, count = index[0], len(index)
+    first, count = index[0] if len(index) else 0, len(index)
     return slice(first, first + count) if list(index) == list(range(first, first + count)) else list(index)
 
 
@@ -142,7 +142,7 @@ def wrapped(delta: Array, layout: TrajectoryLayout) -> Array:
     for columns, period in layout.runs:
         if period > 0:
             part = delta[..., columns]
-            part -= np.float32(period) * np.round(part / np.float32(period))
+            part -= period * np.rint(part / period)
     return delta
 
 

@@ -240,7 +240,7 @@ class ArraySolver:
         index, zero = _storage(length, dim, len(bands))
         flat = [band.reshape(batch, -1) for band in bands]
         flat += [np.zeros((batch, 1), bands[0].dtype)] if zero else []
-        self._stored = np.concatenate(flat, axis=1)[:, index].astype(np.float64)
+        self._stored = np.concatenate(flat, axis=1).take(index, axis=1).astype(np.float64)
         if added is not None:
             self._stored[:, :, 0] += added.reshape(batch, -1)
         self.largest: NDArray[np.float64] = self._stored[:, :, 0].max(axis=1)[:, None, None]

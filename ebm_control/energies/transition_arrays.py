@@ -7,17 +7,19 @@ latter. Windows that are equal to the one before, as in a chain that holds still
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ebm_control.energies.arrays import Array, ArrayQuadratic, repeated, takes_arrays, wrapped
+from ebm_control.energies.arrays import Array, ArrayQuadratic, Columns, columns_of, repeated, takes_arrays, wrapped
 from ebm_control.energies.base_measure import BaseMeasure, RegressionBase
-from ebm_control.energies.jacobians import outputs_and_jacobian
+from ebm_control.energies.jacobians import outputs_and_jacobian, outputs_of
+from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP
-from ebm_control.energies.pullbacks import Layer, layers_outputs, untouched
+from ebm_control.energies.pullbacks import Layer, untouched
 
 if TYPE_CHECKING:
     from ebm_control.energies.trajectory import TransitionEnergy
@@ -61,39 +63,36 @@ class TransitionArrays:
         self.unit, self.std = energy.displacement_scale.detach().numpy(), energy.base.std.detach().numpy()
         self.context = None if context is None else context.numpy()
         self.width = layout.feature_dim + layout.act_dim + energy.context_dim  # inputs of the base
-        around = set(layout.periodic)
-        self.plain = [i for i in range(layout.obs_dim) if i not in around]
-        self.around = list(layout.periodic)
-        self.rate = np.array([2 * math.pi / layout.periods[i] for i in self.around], dtype=np.float32)
+        self.waves = len(layout.periodic)
+        self.plain, self.around, self.rate = _columns(layout) if self.waves else (slice(0), slice(0), None)
 
     def value(self, x: Array) -> Array:
         """See `ArrayEnergy`."""
         rows = self._rows(x)
-        mean = layers_outputs(self.base, torch.from_numpy(rows[:, : self.width])).numpy()
-        residual = (rows[:, self.width :] - mean) / self.std
-        np.arcsinh(residual, out=rows[:, self.width :])
-        tilt = layers_outputs(self.tilt, torch.from_numpy(rows)).numpy()[:, 0]
-        energy = self.weight * tilt + 0.5 * (residual * residual).sum(axis=1)
-        return energy.reshape(len(x), -1).sum(axis=1)
+        move = rows[:, self.width :]
+        residual = (move - outputs_of(self.base, torch.from_numpy(rows[:, : self.width])).numpy()) / self.std
+        np.arcsinh(residual, out=move)
+        tilt = outputs_of(self.tilt, torch.from_numpy(rows)).numpy()[:, 0]
+        energy = self.weight * tilt + 0.5 * np.einsum("ni,ni->n", residual, residual)
+        return np.add.reduce(energy.reshape(len(x), -1), 1)
 
     def quadratic(self, x: Array) -> ArrayQuadratic:
         """See `ArrayEnergy`."""
-        size = self.layout.obs_dim
-        rows = self._rows(x)
-        rows, places = _distinct(rows)
-        mean, slopes = outputs_and_jacobian(self.base, torch.from_numpy(rows[:, : self.width]))
-        residual = (rows[:, self.width :] - mean.numpy()) / self.std
-        states = self._angles(rows)
-        np.arcsinh(residual, out=rows[:, self.width :])
-        tilt, by_row = outputs_and_jacobian(self.tilt, torch.from_numpy(rows))
-        by_rows = self.weight * by_row.numpy()[0]
-        energy = self.weight * tilt.numpy()[:, 0] + 0.5 * (residual * residual).sum(axis=1)
-        by_move = residual + by_rows[:, self.width :] / np.sqrt(residual * residual + 1)
-        by_move /= self.std
-        # Derivatives by the first time step of a window: of the base's mean less the displacement, then of the tilt.
-        inner = np.empty((size + 1, len(rows), self.width), dtype=x.dtype)
-        inner[:size], inner[size] = slopes.numpy(), by_rows[:, : self.width]
-        inner = self._by_step(inner, *states)
+        size, width = self.layout.obs_dim, self.width
+        rows, places = _distinct(self._rows(x))
+        move = rows[:, width:]
+        mean, slopes = outputs_and_jacobian(self.base, torch.from_numpy(rows[:, :width]))
+        residual = (move - mean.numpy()) / self.std
+        np.arcsinh(residual, out=move)
+        tilt, by_rows = outputs_and_jacobian(self.tilt, torch.from_numpy(rows))
+        by_row = self.weight * by_rows.numpy()[0]
+        square = residual * residual
+        energy = self.weight * tilt.numpy()[:, 0] + 0.5 * np.add.reduce(square, 1)
+        by_move = (residual + by_row[:, width:] / np.sqrt(square + 1)) / self.std
+        # Derivatives by the first time step of a window: of the base's mean plus the state, and last of the tilt.
+        inner = np.empty((size + 1, len(rows), width), dtype=x.dtype)
+        inner[:size], inner[size] = slopes.numpy(), by_row[:, :width]
+        inner = self._by_step(inner, rows)
         off = inner[:size]
         np.einsum("ini->in", off[:, :, :size])[...] += (1 / self.unit)[:, None]
         first = inner[size] - np.einsum("ni,ind->nd", by_move, off)
@@ -101,8 +100,9 @@ class TransitionArrays:
 
     def expected_next(self, x: Array) -> Array:
         """Mean of the base for the states after time steps `(B, D)`: `(B, obs_dim)`."""
-        inputs = self._inputs(x[:, None])
-        mean = layers_outputs(self.base, torch.from_numpy(inputs.reshape(len(x), -1))).numpy()
+        inputs = np.empty((len(x), 1, self.width), dtype=x.dtype)
+        self._inputs(x[:, None], inputs)
+        mean = outputs_of(self.base, torch.from_numpy(inputs[:, 0])).numpy()
         return x[:, : self.layout.obs_dim] + mean * self.unit
 
     def _rows(self, x: Array) -> Array:
@@ -114,38 +114,31 @@ class TransitionArrays:
         rows[..., self.width :] = wrapped(states[:, 1:] - states[:, :-1], self.layout) / self.unit
         return rows.reshape(-1, self.width + size)
 
-    def _inputs(self, x: Array, rows: Array | None = None) -> Array:
-        """Inputs of the base `(B, steps, width)` for time steps `(B, steps, D)`, written to `rows` if given."""
+    def _inputs(self, x: Array, rows: Array) -> None:
+        """Write the inputs of the base for time steps `(B, steps, D)` to the first coordinates of `rows`."""
         layout, features = self.layout, self.layout.feature_dim
-        if rows is None:
-            rows = np.empty((*x.shape[:2], self.width), dtype=x.dtype)
-        if self.around:
-            plain, waves = len(self.plain), len(self.around)
+        if self.waves:
+            start, middle = features - 2 * self.waves, features - self.waves
             angle = x[..., self.around] * self.rate
-            rows[..., :plain] = x[..., self.plain]
-            np.sin(angle, out=rows[..., plain : plain + waves])
-            np.cos(angle, out=rows[..., plain + waves : features])
+            rows[..., :start] = x[..., self.plain]
+            np.sin(angle, out=rows[..., start:middle])
+            np.cos(angle, out=rows[..., middle:features])
         else:
             rows[..., :features] = x[..., :features]
         rows[..., features : features + layout.act_dim] = x[..., layout.obs_dim :]
         if self.context is not None:
             rows[..., features + layout.act_dim : self.width] = repeated(self.context, len(x))[:, None]
-        return rows
 
-    def _angles(self, rows: Array) -> tuple[Array, Array]:
-        """Sines and cosines of the periodic coordinates, `(rows, periodic)` each."""
-        start, waves = len(self.plain), len(self.around)
-        return rows[:, start : start + waves], rows[:, start + waves : start + 2 * waves]
-
-    def _by_step(self, slopes: Array, sine: Array, cosine: Array) -> Array:
+    def _by_step(self, slopes: Array, rows: Array) -> Array:
         """Derivatives `(K, rows, D)` by time steps from those by the inputs of the base `(K, rows, width)`."""
         layout, features = self.layout, self.layout.feature_dim
         found = np.empty((*slopes.shape[:2], layout.dim), dtype=slopes.dtype)
-        if self.around:
-            plain, waves = len(self.plain), len(self.around)
-            found[..., self.plain] = slopes[..., :plain]
-            by_sine, by_cosine = slopes[..., plain : plain + waves], slopes[..., plain + waves : features]
-            found[..., self.around] = self.rate * (by_sine * cosine - by_cosine * sine)
+        if self.waves:
+            start, middle = features - 2 * self.waves, features - self.waves
+            found[..., self.plain] = slopes[..., :start]
+            by_sine, by_cosine = slopes[..., start:middle], slopes[..., middle:features]
+            turned = by_sine * rows[:, middle:features] - by_cosine * rows[:, start:middle]
+            found[..., self.around] = self.rate * turned
         else:
             found[..., :features] = slopes[..., :features]
         found[..., layout.obs_dim :] = slopes[..., features : features + layout.act_dim]
@@ -182,7 +175,16 @@ class TransitionArrays:
         main[:, :-1] = product.reshape(*shape, dim, dim)
         np.einsum("btii->bti", main)[:, 1:, :size] += weight * weight
         beside[..., :size] = across.reshape(*shape, dim, size)
-        return ArrayQuadratic(energy.reshape(shape).sum(axis=1), gradient, (main, beside))
+        return ArrayQuadratic(np.add.reduce(energy.reshape(shape), 1), gradient, (main, beside))
+
+
+@lru_cache(maxsize=64)
+def _columns(layout: TrajectoryLayout) -> tuple[Columns, Columns, Array]:
+    """Plain and periodic observation coordinates, and radians per unit of the latter."""
+    around = layout.periodic
+    plain = [i for i in range(layout.obs_dim) if i not in around]
+    rate = np.array([2 * math.pi / layout.periods[i] for i in around], dtype=np.float32)
+    return columns_of(plain), columns_of(around), rate
 
 
 def _distinct(rows: Array) -> tuple[Array, Array | None]:

@@ -38,8 +38,7 @@ class Plan:
     @classmethod
     def best_of(cls, layout: TrajectoryLayout, chains: Tensor, energies: Tensor) -> Plan:
         """Plan of the chains in `(N, K, T, D)` with the lowest energies `(N, K)`; NaN counts as +inf."""
-        ranked = torch.where(torch.isnan(energies), torch.inf, energies)
-        energy, index = ranked.min(dim=1)
+        energy, index = energies.nan_to_num(torch.inf, torch.inf, -torch.inf).min(dim=1)
         best = chains[torch.arange(len(chains), device=chains.device), index]
         actions = layout.actions(best)[:, :-1]
         return cls(layout.states(best), actions, energy, chains, energies)

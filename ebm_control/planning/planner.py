@@ -21,7 +21,7 @@ from ebm_control.energies.layout import TrajectoryLayout, require_index
 from ebm_control.planning.plan import Plan, bridged, shifted, smooth_noise
 from ebm_control.planning.shooting import Dynamics, RolledOut
 from ebm_control.samplers.chain import Sampler
-from ebm_control.tensors import as_tensor, float_like, generator_on, outside_inference_mode
+from ebm_control.tensors import as_tensor, float_like, generator_on, modules_of, outside_inference_mode, parameters_of
 from ebm_control.threads import operations, threads_for
 
 
@@ -191,7 +191,7 @@ class Planner:
         # A cold start among warm ones needs the long chain; for the others it only adds further steps.
         sampler = self.first if warm is None or (cold is not None and bool(cold.any())) else self.sampler
         starts = x.flatten(0, 1)
-        work = getattr(sampler, "candidates", 1) * operations(self.energy.parameters(), starts)
+        work = getattr(sampler, "candidates", 1) * operations(parameters_of(modules_of(self.energy)), starts)
         with threads_for(work):
             chain = sampler(self.energy, starts, fixed=fixed, context=context, generator=generator)
         shape = (len(start), self.chains)
@@ -316,8 +316,9 @@ class Planner:
         shape = (len(start), self.chains, self.horizon + 1, self.layout.dim)
         require_shape("warm.chains", warm.chains, shape)
         kept = max(1, round(self.chains * (1 - self.restarts)))
-        order = warm.energies.argsort(dim=1)[:, :kept, None, None]
-        best = shifted(warm.chains.take_along_dim(order, 1)).to(start)
+        order = warm.energies.argsort(dim=1)[:, :kept]
+        rows = torch.arange(len(order), device=order.device)[:, None]
+        best = shifted(warm.chains[rows, order]).to(start)
         if self.rollouts is not None:
             tail = self._rolled(self.rollouts, best[:, :, -2:])
             best = torch.cat([best[:, :, :-2], tail], dim=2)

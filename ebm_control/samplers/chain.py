@@ -10,7 +10,7 @@ from typing import Protocol
 
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from torch import Tensor
 
 from ebm_control.checks import (
     Shown,
@@ -24,7 +24,7 @@ from ebm_control.checks import (
 from ebm_control.energies.base import Energy
 from ebm_control.samplers.engines import Engine, execute, loop
 from ebm_control.samplers.kernel import Kernel, Target
-from ebm_control.tensors import as_tensor, generator_on, outside_inference_mode, settled
+from ebm_control.tensors import as_tensor, generator_on, modules_of, outside_inference_mode, parameters_of, settled
 
 Bound = float | tuple[float, ...] | Tensor
 
@@ -130,8 +130,10 @@ def preconditioner(scale: Tensor | tuple[float, ...] | None, x: Tensor) -> Tenso
     if scale is None:
         return None
     factor = broadcast("scale", scale, x)
-    sound = bool(((factor > 0) & (factor < torch.inf)).all())
-    require(sound, "scale", given=Shown(scale), expected="positive numbers")
+    if factor.numel():
+        least, greatest = (float(value) for value in factor.detach().aminmax())
+        sound = 0 < least and greatest < torch.inf  # not with NaN, which is then the least
+        require(sound, "scale", given=Shown(scale), expected="positive numbers")
     return factor
 
 
@@ -249,14 +251,14 @@ def evaluation_mode(energy: Energy, *, frozen: bool = True) -> Iterator[None]:
         InputError: parameters were created in inference mode, which blocks gradients.
 
     """
-    modules = _modules(energy)
-    parameters = {id(p): p for module in modules for p in module._parameters.values() if p is not None}
-    for parameter in parameters.values():
+    modules = modules_of(energy)
+    parameters = parameters_of(modules)
+    for parameter in parameters:
         if parameter.is_inference():
             made = "parameters made within torch.inference_mode"
             require(False, "energy", given=made, expected="an energy made or loaded outside of it")
     training = [module for module in modules if module.training]
-    learned = [p for p in parameters.values() if frozen and p.requires_grad]
+    learned = [p for p in parameters if frozen and p.requires_grad]
     for module in training:
         object.__setattr__(
             module, "training", False
@@ -270,18 +272,6 @@ def evaluation_mode(energy: Energy, *, frozen: bool = True) -> Iterator[None]:
             object.__setattr__(module, "training", True)
         for parameter in learned:
             parameter.requires_grad_(True)
-
-
-def _modules(module: nn.Module) -> list[nn.Module]:
-    """All modules, each once; as `nn.Module.modules`, but short chains do not wait for it."""
-    found = {id(module): module}
-    waiting = [module]
-    while waiting:
-        for child in waiting.pop()._modules.values():
-            if child is not None and id(child) not in found:
-                found[id(child)] = child
-                waiting.append(child)
-    return list(found.values())
 
 
 def require_start(x: Tensor, fixed: Tensor | None, context: Tensor | None, trace: int) -> None:

@@ -213,12 +213,13 @@ def _bounded_moves(
     """
     xp: Any = target.library
     solver = target.solver(model)
-    shape = (len(dampings), *solver.shape)
 
     def wide(t: Any) -> Any:
-        """In the shape of the solver's vectors."""
+        """In a shape that broadcasts to the solver's vectors, which have three axes or more."""
+        if x.ndim == 3:
+            return t
         lead = t.shape[: max(t.ndim - x.ndim, 0)]
-        return xp.broadcast_to(t, (*lead, *x.shape)).reshape(*lead, *shape[1:])
+        return xp.broadcast_to(t, (*lead, *x.shape)).reshape(*lead, *solver.shape)
 
     def exact(t: Any) -> Any:
         return wide(xp.asarray(t, dtype=xp.float64))
@@ -226,11 +227,11 @@ def _bounded_moves(
     slope = exact(gradient)
     added = exact(dampings.reshape(*dampings.shape, *[1] * (x.ndim - 1)) / (scale * scale))
     free = target.unblocked(x, gradient)
-    held = added < 0 if free is None else xp.broadcast_to(wide(~free), shape)  # none, or those that are not free
+    held = xp.isnan(slope) if free is None else wide(~free)  # none of them, or those that are not free
     low, high = (None if bound is None else exact(bound - x) for bound in (target.low, target.high))
     # So stiff that a coordinate is where it is set to, and the others are solved for with that move.
     stiff = _STIFF * (1 + solver.largest)
-    set_to = move = xp.zeros_like(added)
+    set_to = move = xp.zeros_like(added + slope)
     again = None  # the matrices whose coordinates reached a bound; None for all
     for _ in range(_ROUNDS):
         right = xp.where(held, stiff * set_to, -slope)
