@@ -121,7 +121,12 @@ def require_finite(argument: str, value: Tensor) -> None:
     """Raise `InputError` unless `value` is a finite tensor; the message counts and locates NaN and infinities."""
     require_tensor(argument, value)
     # A sum is finite if its terms are, and costs a fraction of looking at each; it may overflow though.
-    if value.is_floating_point() and math.isfinite(float(value.detach().sum())):
+    if value.is_cpu and value.dtype in (torch.float32, torch.float64):
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.add.reduce(value.detach().numpy(), None)
+    else:
+        total = value.detach().sum()
+    if value.is_floating_point() and math.isfinite(float(total)):
         return
     bad = ~torch.isfinite(value)
     if bool(bad.any()):

@@ -43,8 +43,8 @@ def as_array(argument: str, value: Any) -> NDArray[np.float64]:
     except (TypeError, ValueError, OverflowError) as error:
         words = " ".join(str(error).split())
         raise InputError(f"{argument}: expected an array of numbers, got {words}") from error
-    expected = "an array of real numbers"
-    require(array.dtype.kind in "fiub", argument, given=f"an array of {array.dtype}", expected=expected)
+    if array.dtype.kind not in "fiub":  # the words for a dtype take NumPy longer than the rest
+        require(False, argument, given=f"an array of {array.dtype}", expected="an array of real numbers")
     return np.asarray(array, dtype=np.float64)
 
 
@@ -55,10 +55,13 @@ def as_tensor(argument: str, value: Any, dtype: torch.dtype, device: torch.devic
         InputError: it contains anything but real numbers.
 
     """
+    if type(value) is Tensor and value.dtype == dtype and value.is_cpu and str(device) == "cpu":
+        return value.detach() if value.requires_grad else settled(value)
     if not isinstance(value, Tensor):
         # A copy, because torch refuses negative strides and warns of read-only arrays.
         value = torch.from_numpy(np.array(as_array(argument, value), order="C"))
-    require(not value.is_complex(), argument, given=f"a tensor of {value.dtype}", expected="real numbers")
+    if value.is_complex():
+        require(False, argument, given=f"a tensor of {value.dtype}", expected="real numbers")
     return settled(value.detach().to(device=device, dtype=dtype))
 
 
@@ -67,16 +70,17 @@ def settled(value: Tensor) -> Tensor:
     return value.clone() if value.is_inference() else value
 
 
-def modules_of(module: nn.Module) -> list[nn.Module]:
+def modules_of(module: nn.Module) -> Iterator[nn.Module]:
     """All modules, each once and in the order of `nn.Module.modules`, in a fraction of its time: plans wait for it."""
-    found: dict[int, nn.Module] = {}
+    found: set[int] = set()
     waiting: list[nn.Module | None] = [module]
     while waiting:
         part = waiting.pop()
         if part is not None and id(part) not in found:
-            found[id(part)] = part
-            waiting += reversed(part._modules.values())
-    return list(found.values())
+            found.add(id(part))
+            yield part
+            if part._modules:
+                waiting += reversed(part._modules.values())
 
 
 def parameters_of(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
@@ -94,9 +98,8 @@ def float_like(module: nn.Module, otherwise: Tensor | None = None) -> Tensor:
             on the CPU.
 
     """
-    modules = modules_of(module)
     for name in ("_parameters", "_buffers"):
-        for part in modules:
+        for part in modules_of(module):
             for tensor in part.__dict__[name].values():
                 if tensor is not None and tensor.is_floating_point():
                     return tensor
@@ -125,8 +128,8 @@ def generator_on(device: torch.device, given: torch.Generator | None) -> torch.G
         return generator
     sound = isinstance(given, torch.Generator)
     require(sound, "generator", given=type(given).__name__, expected="a torch.Generator, or None")
-    same = given.device.type == device.type
-    require(same, "generator", given=f"on {given.device}", expected=f"on {device}")
+    if given.device.type != device.type:
+        require(False, "generator", given=f"on {given.device}", expected=f"on {device}")
     return given
 
 

@@ -13,14 +13,15 @@ UNBOUNDED = 1e15
 def as_actions(values: ArrayLike, box: Box) -> NDArray[np.generic]:
     """`values` `(..., act_dim)` clipped to the space, in its dtype; rounded if that is an integer type."""
     wanted = np.asarray(values, np.float64)
-    low, high = np.broadcast_to(box.low, wanted.shape), np.broadcast_to(box.high, wanted.shape)
+    low, high = box.low, box.high
     inside = (wanted > low) & (wanted < high)
     middle = np.where(inside, wanted, 0.0)
     if _whole(box):
         middle = np.floor(middle + 0.5)  # rounding half to even would favour even actions
     # Bounds are copied exactly: float64 cannot represent all of int64, nor float32 all of float64.
     cast = middle.astype(box.dtype)
-    return np.clip(np.where(inside, cast, np.where(wanted >= high, high, low)), low, high).astype(box.dtype)
+    within = np.where(inside, cast, np.where(wanted >= high, high, low))
+    return np.minimum(np.maximum(within, low), high).astype(box.dtype)
 
 
 def _whole(box: Box) -> bool:

@@ -16,6 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ebm_control.checks import require_shape
+from ebm_control.energies.curvature import require_quadratic
+
 if TYPE_CHECKING:
     from ebm_control.energies.base import Energy
     from ebm_control.energies.layout import TrajectoryLayout
@@ -83,11 +86,14 @@ class ByTensors:
         context = self.context
         if context is not None and len(context) != len(x):
             context = context.repeat_interleave(len(x) // len(context), dim=0)
-        return _array(self.energy(torch.from_numpy(x), context))
+        energy = self.energy(torch.from_numpy(x), context)
+        require_shape("energy(x)", energy, (len(x),))
+        return _array(energy)
 
     def quadratic(self, x: Array) -> ArrayQuadratic:
         """See `ArrayEnergy`."""
-        model = self.energy.quadratic(torch.from_numpy(x), self.context)
+        given = torch.from_numpy(x)
+        model = require_quadratic(self.energy.quadratic(given, self.context), given)
         return ArrayQuadratic(
             _array(model.energy), _array(model.gradient), tuple(_array(band) for band in model.bands)
         )

@@ -227,7 +227,7 @@ class _Lapack:
 
 
 class ArraySolver:
-    """One call of LAPACK a matrix: for these sizes it takes less time than one operation of torch.
+    """Solver by LAPACK: for these sizes it takes less time than one operation of torch.
 
     Args:
         bands: blocks of the matrices, `(B, T-k, D, D)`; see `Quadratic`.
@@ -249,15 +249,27 @@ class ArraySolver:
         self, diagonal: NDArray[Any], right: NDArray[Any], wanted: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float64]:
         """See `Solver`."""
-        found = np.array(right, order="C").reshape(-1, self._stored.shape[1], 1)
-        added = diagonal.reshape(found.shape[:2])
-        batch = len(self._stored)
-        for i in range(len(found)) if wanted is None else wanted.reshape(-1).nonzero()[0]:
-            matrix = self._stored[i % batch].copy()
-            matrix[:, 0] += added[i]
-            _, solution, failed = dpbsv(matrix.T, found[i], lower=1, overwrite_ab=1, overwrite_b=1)
-            found[i] = np.nan if failed else solution
+        count, n = right.shape[0] * right.shape[1], self._stored.shape[1]
+        found = np.array(right, order="C").reshape(count, n)
+        which = np.arange(count) if wanted is None else wanted.reshape(-1).nonzero()[0]
+        matrices = self._stored[which % len(self._stored)]
+        matrices[:, :, 0] += diagonal.reshape(count, n)[which]
+        found[which] = _solved(matrices, found[which])
         return found.reshape(right.shape)
+
+
+def _solved(matrices: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Solutions `(m, n)` for matrices in LAPACK's lower storage `(m, n, width)`, NaN if there is none.
+
+    They are solved for as one matrix with these blocks, which takes one call. If that has no solution, each by itself.
+    """
+    width = matrices.shape[2]
+    _, solution, failed = dpbsv(matrices.reshape(-1, width).T, vectors.reshape(-1, 1), lower=1)
+    if not failed:
+        return solution.reshape(vectors.shape)
+    if len(matrices) == 1:
+        return np.full_like(vectors, np.nan)
+    return np.concatenate([_solved(matrices[i : i + 1], vectors[i : i + 1]) for i in range(len(matrices))])
 
 
 @lru_cache(maxsize=64)

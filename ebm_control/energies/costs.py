@@ -76,12 +76,9 @@ class GoalCost(Energy):
 
         """
         goal = as_tensor("goal", goal, self.goal.dtype, self.goal.device)
-        require(
-            goal.ndim in (1, 2) and goal.shape[-1] == len(self.index),
-            "goal",
-            given=tuple(goal.shape),
-            expected=f"shape ({len(self.index)},) or (N, {len(self.index)})",
-        )
+        if goal.ndim not in (1, 2) or goal.shape[-1] != len(self.index):
+            expected = f"shape ({len(self.index)},) or (N, {len(self.index)})"
+            require(False, "goal", given=tuple(goal.shape), expected=expected)
         require_finite("goal", goal)
         if goal.shape == self.goal.shape:
             self.goal.copy_(goal)  # in place: a captured CUDA graph reads the goal from this memory

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,8 +39,13 @@ class Plan:
     @classmethod
     def best_of(cls, layout: TrajectoryLayout, chains: Tensor, energies: Tensor) -> Plan:
         """Plan of the chains in `(N, K, T, D)` with the lowest energies `(N, K)`; NaN counts as +inf."""
-        energy, index = energies.nan_to_num(torch.inf, torch.inf, -torch.inf).min(dim=1)
-        best = chains[torch.arange(len(chains), device=chains.device), index]
+        if energies.is_cpu:  # in a fraction of the time of torch, where a plan waits for it
+            ranked = np.where(np.isnan(energies.numpy()), np.float32(np.inf), energies.numpy())
+            places = np.arange(len(ranked)), ranked.argmin(axis=1)
+            energy, best = torch.from_numpy(ranked[places]), torch.from_numpy(chains.numpy()[places])
+        else:
+            energy, index = torch.where(torch.isnan(energies), torch.inf, energies).min(dim=1)
+            best = chains[torch.arange(len(chains), device=chains.device), index]
         actions = layout.actions(best)[:, :-1]
         return cls(layout.states(best), actions, energy, chains, energies)
 
@@ -48,6 +54,16 @@ class Plan:
         states, actions = shifted(self.states), shifted(self.actions)
         states = torch.cat([start.to(states)[:, None], states[:, 1:]], dim=1)
         return replace(self, states=states, actions=actions, chains=shifted(self.chains), age=self.age + 1)
+
+    def continued(self, kept: int) -> Tensor:
+        """The `kept` chains of least energy of each problem one time step later, `(N, kept, T, D)`; see `shifted`."""
+        if self.chains.is_cpu:  # NumPy takes a fraction of the time of torch, for which a plan would wait
+            places = self.energies.detach().numpy().argsort(axis=1)[:, :kept]
+            later = self.chains.detach().numpy()[np.arange(len(places))[:, None], places]
+            later[:, :, :-1] = later[:, :, 1:].copy()
+            return torch.from_numpy(later)
+        order = self.energies.argsort(dim=1)[:, :kept]
+        return shifted(self.chains.take_along_dim(order[..., None, None], 1))
 
     def select(self, problems: Tensor) -> Self:
         """The plans of the problems with indices `(n,)`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -118,7 +118,7 @@ def run_chain(
     with evaluation_mode(energy), torch.no_grad():
         parameters = parameters.to(device=x.device, dtype=x.dtype)
         factor = preconditioner(scale, x)
-        target = replace(_target(energy, x, context, fixed, clamp), origin=origin)
+        target = _target(energy, x, context, fixed, clamp, origin=origin)
         state, kept, info = execute(
             engine, kernel, target, x.detach().clone(), parameters, factor, generator, trace
         )
@@ -130,10 +130,13 @@ def preconditioner(scale: Tensor | tuple[float, ...] | None, x: Tensor) -> Tenso
     if scale is None:
         return None
     factor = broadcast("scale", scale, x)
-    if factor.numel():
-        least, greatest = (float(value) for value in factor.detach().aminmax())
-        sound = 0 < least and greatest < torch.inf  # not with NaN, which is then the least
-        require(sound, "scale", given=Shown(scale), expected="positive numbers")
+    few = factor.ndim == 1 and factor.is_cpu  # of which Python takes less time than a plan's wait for torch
+    sound = (
+        all(0 < value < torch.inf for value in factor.tolist())
+        if few
+        else bool(((factor > 0) & (factor < torch.inf)).all())
+    )
+    require(sound, "scale", given=Shown(scale), expected="positive numbers")
     return factor
 
 
@@ -144,6 +147,7 @@ def _target(
     fixed: Tensor | None,
     clamp: tuple[Bound, Bound] | None,
     *,
+    origin: Tensor | None = None,
     differentiable: bool = False,
 ) -> Target:
     movable = None if fixed is None else ~fixed.to(x.device)
@@ -152,10 +156,19 @@ def _target(
         pair = is_sequence(clamp) and len(clamp) == 2
         require(pair, "clamp", given=Shown(clamp), expected="a pair (low, high)")
         low, high = (broadcast("clamp", bound, x) for bound in clamp)
-        # Equal bounds fix a coordinate, for example an action whose range has width 0.
-        sound = bool(((low <= high) & (low < torch.inf) & (high > -torch.inf)).all())
-        require(sound, "clamp", given=Shown(clamp), expected="(low, high) with low <= high")
-    return Target(energy, context, movable, low, high, differentiable=differentiable)
+        require(_ordered(low, high), "clamp", given=Shown(clamp), expected="(low, high) with low <= high")
+    return Target(energy, context, movable, low, high, origin, differentiable)
+
+
+def _ordered(low: Tensor, high: Tensor) -> bool:
+    """Whether no low bound is above the high one, and neither excludes all numbers.
+
+    Equal bounds fix a coordinate, for example an action whose range has width 0.
+    """
+    if low.ndim == high.ndim == 1 and len(low) == len(high):  # short plans wait for each operation of torch
+        pairs = zip(low.tolist(), high.tolist(), strict=True)
+        return all(least <= most and least < torch.inf and most > -torch.inf for least, most in pairs)
+    return bool(((low <= high) & (low < torch.inf) & (high > -torch.inf)).all())
 
 
 class KernelSampler(ABC):
@@ -251,7 +264,7 @@ def evaluation_mode(energy: Energy, *, frozen: bool = True) -> Iterator[None]:
         InputError: parameters were created in inference mode, which blocks gradients.
 
     """
-    modules = modules_of(energy)
+    modules = list(modules_of(energy))
     parameters = parameters_of(modules)
     for parameter in parameters:
         if parameter.is_inference():
@@ -277,12 +290,9 @@ def evaluation_mode(energy: Energy, *, frozen: bool = True) -> Iterator[None]:
 def require_start(x: Tensor, fixed: Tensor | None, context: Tensor | None, trace: int) -> None:
     """Raise `InputError` unless a chain can start from these arguments; see `Sampler`."""
     require_tensor("x", x)
-    require(
-        x.ndim >= 2 and x.is_floating_point(),
-        "x",
-        given=f"shape {tuple(x.shape)}, {x.dtype}",
-        expected="a batch of floats (B, *shape)",
-    )
+    if x.ndim < 2 or not x.is_floating_point():
+        given = f"shape {tuple(x.shape)}, {x.dtype}"
+        require(False, "x", given=given, expected="a batch of floats (B, *shape)")
     if fixed is not None:
         require_mask("fixed", fixed)
         _check_broadcast("fixed", fixed, x)
@@ -308,13 +318,17 @@ def broadcast(argument: str, value: Tensor | ArrayLike, x: Tensor) -> Tensor:
     """
     if not isinstance(value, Tensor):
         value = as_tensor(argument, value, x.dtype, x.device)
-    require(not value.is_complex(), argument, given=f"a tensor of {value.dtype}", expected="real numbers")
+    if value.is_complex():
+        require(False, argument, given=f"a tensor of {value.dtype}", expected="real numbers")
     _check_broadcast(argument, value, x)
-    return settled(value.to(device=x.device, dtype=x.dtype))
+    if value.dtype != x.dtype or value.device != x.device:
+        value = value.to(device=x.device, dtype=x.dtype)
+    return settled(value)
 
 
 def _check_broadcast(argument: str, value: Tensor, x: Tensor) -> None:
     own, wanted = value.shape, x.shape
     fits = len(own) <= len(wanted) and all(a in (1, b) for a, b in zip(own[::-1], wanted[::-1], strict=False))
-    given = f"shape {tuple(own)}"
-    require(fits, argument, given=given, expected=f"a shape that broadcasts to {tuple(wanted)}")
+    if not fits:
+        given = f"shape {tuple(own)}"
+        require(False, argument, given=given, expected=f"a shape that broadcasts to {tuple(wanted)}")

@@ -14,6 +14,7 @@ from functools import lru_cache
 from types import FunctionType
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -81,12 +82,19 @@ def execute(
 def _on_arrays(
     kernel: Kernel, target: ArrayTarget, x: Tensor, parameters: Tensor, scale: Tensor, trace: int
 ) -> Result:
-    """Run the loop on the memory of the tensors; such kernels draw no noise."""
+    """The loop on the memory of the tensors, for kernels that draw no noise."""
     given: tuple[Any, ...] = (target, x.numpy(), parameters.numpy(), scale.numpy())
-    state, kept, info = loop(kernel, *given, itertools.repeat(()), trace)
-    parts: Any = (state, info)
-    state, info = ({name: torch.from_numpy(value) for name, value in part.items()} for part in parts)
-    return state, None if kept is None else torch.from_numpy(kept), info
+    state, kept, infos = steps(kernel, *given, itertools.repeat(()), trace)
+    names: Info = infos[0] if infos else {}
+    table = np.array([list(info.values()) for info in infos], dtype=np.float32).reshape(len(infos), len(names), -1)
+    sums = np.add.reduce(table, 2)
+    means = sums / np.float32(len(x))
+    metrics = {
+        name: torch.from_numpy(sums[:, k].astype(np.int64) if value.dtype == np.bool_ else means[:, k])
+        for k, (name, value) in enumerate(names.items())
+    }
+    tensors = {name: torch.from_numpy(value) for name, value in state.items()}
+    return tensors, torch.from_numpy(np.stack(kept)) if kept else None, metrics
 
 
 def automatic(kernel: Kernel, device: torch.device) -> Engine:
@@ -112,14 +120,31 @@ def loop(
     trace: int,
     step: Step | None = None,
 ) -> tuple[State, Tensor | None, Info]:
-    """The loop of every sampler. It reads no value back from the device and branches on no tensor.
+    """`steps` with its results in one tensor each."""
+    state, kept, infos = steps(kernel, target, x, parameters, scale, noise, trace, step)
+    names = infos[0] if infos else {}
+    metrics = {name: _over_chains(torch.stack([info[name] for info in infos])) for name in names}
+    return state, torch.stack(kept) if kept else None, metrics
 
-    Kernels do neither, unless the target says that they may (`Target.branching`).
+
+def steps(
+    kernel: Kernel,
+    target: Target,
+    x: Tensor,
+    parameters: Iterable[Row],
+    scale: Scale,
+    noise: Iterator[tuple[Tensor, ...]],
+    trace: int,
+    step: Step | None = None,
+) -> tuple[State, list[Tensor], list[Info]]:
+    """The loop of every sampler: last state, traced states, metrics of each step.
+
+    It reads no value back from the device and branches on no tensor. Kernels do neither, unless the target says that
+    they may (`Target.branching`).
     """
     step = step or cast(Step, kernel.step)
-    xp: Any = target.library
     state = kernel.init(target, x)
-    if target.library is torch:
+    if "energy" in state:
         require_shape("energy(x)", state["energy"], (x.shape[0],))
     kept: list[Tensor] = []
     infos: list[Info] = []
@@ -128,16 +153,12 @@ def loop(
         infos.append(info)
         if trace and (i + 1) % trace == 0:
             kept.append(state["x"])
-    state = kernel.finish(target, state)
-    names = infos[0] if infos else {}
-    metrics = {name: _over_chains(xp.stack([info[name] for info in infos])) for name in names}
-    return state, xp.stack(kept) if kept else None, metrics
+    return kernel.finish(target, state), kept, infos
 
 
 def _over_chains(metrics: Tensor) -> Tensor:
     """Reduce metrics `(steps, B)` to one value per step: floats are averaged, flags and counts are summed."""
-    floats = metrics.is_floating_point() if isinstance(metrics, Tensor) else metrics.dtype.kind == "f"
-    return metrics.mean(1) if floats else metrics.sum(1)
+    return metrics.mean(dim=1) if metrics.is_floating_point() else metrics.sum(dim=1)
 
 
 @lru_cache(maxsize=_KEPT)

@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from ebm_control.checks import Shown, require, require_shape
+from ebm_control.checks import require
 from ebm_control.energies.banded import Solver, solver_of
 from ebm_control.energies.base import Energy
-from ebm_control.energies.curvature import Quadratic
+from ebm_control.energies.curvature import Quadratic, require_quadratic
 
 State = dict[str, Tensor]  # "x" (B, *shape), "energy" (B,) and whatever else the kernel carries
 Parts = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]  # of a target
@@ -93,12 +93,7 @@ class Target:
             given="a second-order one",
             expected="a first-order one for a differentiable step",
         )
-        model = self.energy.quadratic(x, self.context)
-        known = isinstance(model, Quadratic) and isinstance(model.bands, tuple)
-        wanted = "a Quadratic whose bands are a tuple of tensors"
-        require(known, "energy.quadratic(x)", given=Shown(model), expected=wanted)
-        require_shape("energy(x)", model.energy, (len(x),))
-        require_shape("gradient of energy(x)", model.gradient, tuple(x.shape))
+        model = require_quadratic(self.energy.quadratic(x, self.context), x)
         return replace(model, gradient=self.mask(model.gradient))
 
     def solver(self, model: Quadratic) -> Solver:

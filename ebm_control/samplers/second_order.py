@@ -90,10 +90,8 @@ class GaussNewtonKernel:
     arrays: ClassVar[bool] = True
 
     def init(self, target: Target, x: Tensor) -> State:
-        """The start, within the bounds; the first step evaluates its energy."""
-        xp: Any = target.library
-        held = target.hold(x, x)
-        return {"x": held, "energy": xp.zeros_like(held[(..., *[0] * (x.ndim - 1))])}
+        """The start, within the bounds; each step evaluates the energy itself."""
+        return {"x": target.hold(x, x)}
 
     def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """No noise."""
@@ -105,7 +103,7 @@ class GaussNewtonKernel:
         """Solve for the step and take it where it lowers the energy."""
         xp: Any = target.library
         x, count = state["x"], len(state["x"])
-        damping = state["damping"] if "damping" in state else xp.broadcast_to(row[0], (count,))
+        damping = state["damping"] if "damping" in state else row[:1].repeat(count)
         model = target.quadratic(x)
         gradient = xp.where(xp.isfinite(model.gradient), model.gradient, 0.0)
         tried = xp.stack([factor * damping for factor in _TRIED])
@@ -241,7 +239,7 @@ def _bounded_moves(
             break
         inside = xp.minimum(xp.maximum(move, low), high)
         beyond = (inside != move) & ~held
-        again = beyond.any(-1).any(-1)
+        again = beyond.reshape(*beyond.shape[:2], -1).any(-1)
         if not bool(again.any()):
             break
         set_to, held = xp.where(beyond, inside, set_to), held | beyond
