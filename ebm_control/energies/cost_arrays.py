@@ -30,12 +30,12 @@ class GoalArrays:
     def quadratic(self, x: Array) -> ArrayQuadratic:
         """See `ArrayEnergy`."""
         delta, square, length = self._lengths(x)
-        slope, curvature = delta, np.ones_like(delta)
-        if self.norm != "squared":
-            rounded = self.norm == "l2" or self.smooth > 0
-            slope = delta / length if rounded else np.sign(delta)
-            curvature = curvature / np.sqrt(square + max(self.smooth, TIP) ** 2)
-        gradient, diagonal = np.zeros_like(x), np.zeros_like(x)
+        if self.norm == "squared":
+            slope, curvature = delta, 1.0
+        else:
+            slope = delta / length if self.norm == "l2" or self.smooth > 0 else np.sign(delta)
+            curvature = 1 / np.sqrt(square + max(self.smooth, TIP) ** 2)
+        gradient, diagonal = np.zeros(x.shape, x.dtype), np.zeros(x.shape, x.dtype)
         gradient[:, self._rows, self.columns] = slope
         diagonal[:, self._rows, self.columns] = curvature
         return ArrayQuadratic(self._cost(delta, square, length), gradient, (), diagonal)
@@ -56,8 +56,8 @@ class GoalArrays:
 
     def _cost(self, delta: Array, square: Array, length: Array) -> Array:
         if self.norm == "squared":
-            return 0.5 * square.sum(axis=(1, 2))
-        return (length - self.smooth).sum(axis=(1, 2))
+            return 0.5 * np.add.reduce(square, (1, 2))
+        return np.add.reduce(length - self.smooth, (1, 2))
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,15 @@ class BoundArrays:
     def value(self, x: Array) -> Array:
         """See `ArrayEnergy`."""
         beyond = self._beyond(x)
-        return 0.5 * (beyond * beyond).sum(axis=(1, 2))
+        return 0.5 * np.add.reduce(beyond * beyond, (1, 2))
 
     def quadratic(self, x: Array) -> ArrayQuadratic:
         """See `ArrayEnergy`."""
         beyond = self._beyond(x)
-        gradient, diagonal = np.zeros_like(x), np.zeros_like(x)
+        gradient, diagonal = np.zeros(x.shape, x.dtype), np.zeros(x.shape, x.dtype)
         gradient[..., self.columns] = beyond
         diagonal[..., self.columns] = beyond != 0
-        return ArrayQuadratic(0.5 * (beyond * beyond).sum(axis=(1, 2)), gradient, (), diagonal)
+        return ArrayQuadratic(0.5 * np.add.reduce(beyond * beyond, (1, 2)), gradient, (), diagonal)
 
     def _beyond(self, x: Array) -> Array:
         """By how much coordinates are above their bounds, or with a minus below."""

@@ -167,13 +167,13 @@ class TransitionArrays:
         if places is not None:
             energy, first, second = energy[places], first[places], second[places]
             product, across = product[places], across[places]
-        gradient = np.zeros_like(x)
+        gradient = np.zeros(x.shape, dtype=x.dtype)
         gradient[:, :-1] = first.reshape(*shape, dim)
         gradient[:, 1:, :size] += second.reshape(*shape, size)
         main = np.zeros((batch, length, dim, dim), dtype=x.dtype)
         beside = np.zeros((*shape, dim, dim), dtype=x.dtype)
         main[:, :-1] = product.reshape(*shape, dim, dim)
-        np.einsum("btii->bti", main)[:, 1:, :size] += weight * weight
+        main.reshape(batch, length, -1)[:, 1:, : size * dim : dim + 1] += weight * weight  # its diagonal
         beside[..., :size] = across.reshape(*shape, dim, size)
         return ArrayQuadratic(np.add.reduce(energy.reshape(shape), 1), gradient, (main, beside))
 
@@ -189,8 +189,8 @@ def _columns(layout: TrajectoryLayout) -> tuple[Columns, Columns, Array]:
 
 def _distinct(rows: Array) -> tuple[Array, Array | None]:
     """Rows `(n, k)` that differ from the one before, and for each row its place among them; None for its own."""
-    differs = (rows[1:] != rows[:-1]).any(axis=1)
-    if differs.all():
+    kept = np.ones(len(rows), dtype=np.bool_)
+    np.logical_or.reduce(rows[1:] != rows[:-1], 1, out=kept[1:])
+    if kept.all():
         return rows, None
-    kept = np.concatenate([[True], differs])
-    return rows[kept], np.cumsum(kept) - 1
+    return rows[kept], kept.cumsum() - 1

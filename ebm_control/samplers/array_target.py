@@ -42,11 +42,11 @@ class ArrayTarget:
         return self.energy.value(x)
 
     def quadratic(self, x: Array) -> ArrayQuadratic:
-        """See `Target.quadratic`; gradients are not 0 at fixed coordinates"""
+        """See `Target.quadratic`; gradients are 0 at fixed coordinates."""
         model = self.energy.quadratic(x)
         if self.movable is None:
             return model
-        gradient = np.where(self.movable, model.gradient, np.zeros_like(model.gradient))
+        gradient = np.where(self.movable, model.gradient, 0.0)
         return ArrayQuadratic(model.energy, gradient, model.bands, model.diagonal)
 
     def solver(self, model: ArrayQuadratic) -> ArraySolver:

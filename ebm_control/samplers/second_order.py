@@ -74,9 +74,9 @@ class GaussNewton(KernelSampler):
         return GaussNewtonKernel() if self.temperature == 0 else ManifoldKernel()
 
     def step_parameters(self) -> Tensor:
-        """Parameters of each step: damping, η, T."""
-        row = torch.tensor([[self.damping, self.step_size, self.temperature]], dtype=torch.float64)
-        return row.expand(self.steps, 3)
+        """Parameters of each step: damping, η, T, and the dampings that a step at T = 0 tries."""
+        row = [self.damping, self.step_size, self.temperature, *_TRIED]
+        return torch.tensor([row], dtype=torch.float64).expand(self.steps, len(row))
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,14 @@ class GaussNewtonKernel:
         damping = state["damping"] if "damping" in state else row[:1].repeat(count)
         model = target.quadratic(x)
         gradient = xp.where(xp.isfinite(model.gradient), model.gradient, 0.0)
-        tried = xp.stack([factor * damping for factor in _TRIED])
+        tried = row[3:, None] * damping
         moves = _bounded_moves(target, model, gradient, tried, scale, x)
         # The candidates of a chain are adjacent, as costs of several problems want them.
         candidates = xp.swapaxes(target.hold(x + moves, x), 0, 1)
-        energies = target.value(candidates.reshape(-1, *x.shape[1:])).reshape(count, len(_TRIED))
+        energies = target.value(candidates.reshape(-1, *x.shape[1:])).reshape(count, len(tried))
         energies = xp.where(xp.isfinite(energies), energies, xp.inf)
         energy, best, best_damping = energies[:, 0], candidates[:, 0], tried[0]
-        for k in range(1, len(_TRIED)):
+        for k in range(1, len(tried)):
             better = energies[:, k] < energy
             best = xp.where(per_chain(better, x), candidates[:, k], best)
             energy = xp.where(better, energies[:, k], energy)
@@ -127,7 +127,7 @@ class GaussNewtonKernel:
         }
         info = {
             "acceptance": xp.asarray(accept, dtype=x.dtype),
-            "gradient_norm": xp.linalg.norm(gradient.reshape(count, -1), None, 1),
+            "gradient_norm": xp.sqrt((gradient * gradient).reshape(count, -1).sum(1)),
             "rejected": ~sound,
             "energy": model.energy,
         }
@@ -158,7 +158,7 @@ class ManifoldKernel:
         self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
     ) -> tuple[State, Info]:
         """Propose around the Gauss-Newton step, accept with the ratio of Metropolis and Hastings."""
-        damping, eta, temperature = row.unbind(0)
+        damping, eta, temperature = row[:3].unbind(0)
         x, free = state["x"], target.loose
         variance = temperature * eta * (2 - eta)
         here = _Proposal(_model(state), damping, scale, x, free)
