@@ -134,7 +134,10 @@ class ArrayScaled:
 
 def takes_arrays(x: Tensor, *held: Tensor) -> bool:
     """Whether trajectories `x` and an energy's tensors are such that the energy has a form in arrays."""
-    return x.ndim == 3 and len(x) > 0 and all(t.is_cpu and t.dtype == torch.float32 for t in (x, *held))
+    for tensor in (x, *held):
+        if tensor.dtype != torch.float32 or not tensor.is_cpu:
+            return False
+    return x.ndim == 3 and x.shape[0] > 0
 
 
 def columns_of(index: Sequence[int]) -> Columns:

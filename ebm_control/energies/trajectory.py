@@ -184,8 +184,9 @@ class TransitionEnergy(SplitEnergy):
 
     def on_arrays(self, x: Tensor, context: Tensor | None = None) -> ArrayEnergy | None:
         """For two states, a base that is a regression, a tilt that is an `MLP`, and float32 on the CPU."""
-        fits = unchanged(self) and self.window == 2 and self.noise is None
-        return transition_arrays(self, x, context) if fits else None
+        if self.window != 2 or self.noise is not None or not unchanged(self):
+            return None
+        return transition_arrays(self, x, context)
 
     def _written_out(
         self, x: Tensor, context: Tensor | None, *, slopes: bool = False

@@ -19,7 +19,7 @@ from ebm_control.energies.base_measure import BaseMeasure, RegressionBase
 from ebm_control.energies.jacobians import outputs_and_jacobian, outputs_of
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP
-from ebm_control.energies.pullbacks import Layer, untouched
+from ebm_control.energies.pullbacks import Layer, kept, untouched
 
 if TYPE_CHECKING:
     from ebm_control.energies.trajectory import TransitionEnergy
@@ -30,15 +30,22 @@ _OWN = ("mean", "residual", "forward")
 
 def transition_arrays(energy: TransitionEnergy, x: Tensor, context: Tensor | None) -> TransitionArrays | None:
     """The energy for trajectories like `x` `(B, T, D)`; None unless its base and tilt are plain `MLP`s in float32."""
-    if not takes_arrays(x, energy.displacement_scale, *(() if context is None else (context,))):
-        return None
-    shaped = x.shape[1] > 1 and x.shape[2] == energy.layout.dim
+    given = (x, energy.displacement_scale) if context is None else (x, energy.displacement_scale, context)
     known = 0 if context is None else context.shape[1] if context.ndim == 2 else -1
-    if not shaped or known != energy.context_dim:
+    fits = takes_arrays(*given) and x.shape[1] > 1 and x.shape[2] == energy.layout.dim
+    if not fits or known != energy.context_dim:
         return None
+    forms, key = kept.forms if context is None else None, (id(energy), energy.training)
+    if forms is not None and key in forms:
+        return forms[key]
     base = _layers(energy.base.network) if _is_plain(energy.base) else None
     tilt = _layers(energy.network)
-    return None if base is None or tilt is None else TransitionArrays(energy, base, tilt, context)
+    if base is None or tilt is None:
+        return None
+    found = TransitionArrays(energy, base, tilt, context)
+    if forms is not None:
+        forms[key] = found
+    return found
 
 
 def _is_plain(base: BaseMeasure | None) -> bool:

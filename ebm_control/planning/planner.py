@@ -18,6 +18,7 @@ from ebm_control.checks import (
 from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost
 from ebm_control.energies.layout import TrajectoryLayout, require_index
+from ebm_control.energies.pullbacks import forms_kept
 from ebm_control.planning.plan import Plan, bridged, shifted, smooth_noise
 from ebm_control.planning.shooting import Dynamics, RolledOut
 from ebm_control.samplers.chain import Sampler
@@ -147,6 +148,7 @@ class Planner:
 
     @outside_inference_mode
     @torch.no_grad()
+    @forms_kept()
     def plan(
         self,
         start: Tensor | ArrayLike,

@@ -65,8 +65,8 @@ def execute(
         return _captured(kernel, target, x, parameters, factor, generator, trace)
     noise = _noise(kernel, x, generator, len(parameters))
     if eager and x.is_cpu:
+        arrays = ArrayTarget.of(target, x) if getattr(kernel, "arrays", False) else None
         with unchanging():
-            arrays = ArrayTarget.of(target, x) if getattr(kernel, "arrays", False) else None
             if arrays is not None:
                 return _on_arrays(kernel, arrays, x, parameters, factor, trace)
             if not getattr(kernel, "numbers", False):

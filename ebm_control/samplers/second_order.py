@@ -112,18 +112,14 @@ class GaussNewtonKernel:
         candidates = xp.swapaxes(target.hold(x + moves, x), 0, 1)
         energies = target.value(candidates.reshape(-1, *x.shape[1:])).reshape(count, len(tried))
         energies = xp.where(xp.isfinite(energies), energies, xp.inf)
-        energy, best, best_damping = energies[:, 0], candidates[:, 0], tried[0]
-        for k in range(1, len(tried)):
-            better = energies[:, k] < energy
-            best = xp.where(per_chain(better, x), candidates[:, k], best)
-            energy = xp.where(better, energies[:, k], energy)
-            best_damping = xp.where(better, tried[k], best_damping)
-        sound = xp.isfinite(energy)
+        chains, best = xp.arange(count), energies.argmin(1)
+        energy = energies[chains, best]
+        sound = energy < xp.inf
         accept = sound & ((energy < model.energy) | ~xp.isfinite(model.energy))
         new = {
-            "x": xp.where(per_chain(accept, x), best, x),
+            "x": xp.where(per_chain(accept, x), candidates[chains, best], x),
             "energy": xp.where(accept, energy, model.energy),
-            "damping": xp.where(accept, best_damping, _GROWN * damping).clip(_LEAST, _GREATEST),
+            "damping": xp.where(accept, tried[best, chains], _GROWN * damping).clip(_LEAST, _GREATEST),
         }
         info = {
             "acceptance": xp.asarray(accept, dtype=x.dtype),
