@@ -128,7 +128,7 @@ class Energy(nn.Module, ABC):
     def on_arrays(self, x: Tensor, context: Tensor | None = None) -> ArrayEnergy | None:
         """The energy as a function of NumPy arrays, which second-order steps of few chains on the CPU use.
 
-        Neither context nor weights, hooks and modes may change while it is in use.
+        Neither context nor weights, hooks and modes may change while it is in use, and no graph may be recorded.
 
         Args:
             x: `(B, T, D)` trajectories like those to come.

@@ -121,12 +121,12 @@ class GoalCost(Energy):
 
     def on_arrays(self, x: Tensor, context: Tensor | None = None) -> ArrayEnergy | None:
         """For float32 on the CPU."""
-        problems = len(self.goal) if self.goal.ndim == 2 else 1
-        fits = takes_arrays(x, self.goal) and x.shape[1] > 1 and problems > 0 and len(x) % problems == 0
+        goal, problems = self.goal, self.goal.shape[0] if self.goal.ndim == 2 else 1
+        fits = takes_arrays(x, goal) and x.shape[1] > 1 and problems > 0 and x.shape[0] % problems == 0
         if not fits or x.shape[2] <= max(self.index) or not unchanged(self):
             return None
-        goal, columns = self.goal.detach().numpy(), columns_of(self.index)
-        return GoalArrays(goal, self.goal_layout, columns, self.norm, self.smooth, self.last_only)
+        columns = columns_of(self.index)
+        return GoalArrays(goal.detach().numpy(), self.goal_layout, columns, self.norm, self.smooth, self.last_only)
 
     def _deltas(self, x: Tensor) -> tuple[slice, Tensor]:
         """The time steps that count, and their differences from the goal `(B, steps, len(index))`."""

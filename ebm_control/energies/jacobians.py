@@ -35,7 +35,7 @@ def outputs_and_jacobian(layers: Sequence[Layer], x: Tensor) -> tuple[Tensor, Te
         before.append(_linear(h, weight, bias))
         h = _silu(before[-1])
     last, bias = layers[-1]
-    outputs, count = len(last), len(x)
+    outputs, count = last.shape[0], x.shape[0]
     if not before:
         return _linear(h, last, bias), last[:, None].expand(-1, count, -1)
     one = h.new_ones(())

@@ -14,7 +14,7 @@ from ebm_control.tensors import settled
 
 # Methods that say what an energy is. Whoever changes one of them changes the gradient too.
 _DEFINING = {"forward", "split", "windows", "_rows", "_tilt", "_context", "_outputs", "_inputs"}
-_MODELS = {"value_and_gradient", "curvature", "quadratic"}  # in the class's dictionary or, replaced, in the energy's
+_MODELS = {"value_and_gradient", "curvature", "quadratic"}
 Method = Callable[[Any, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
@@ -39,8 +39,8 @@ def owns_arrays(cls: type) -> bool:
 
 
 def unchanged(energy: nn.Module) -> bool:
-    """Whether calls of an energy and of its second-order model are those of its class; see `plainly_called`."""
-    return plainly_called(energy) and _MODELS.isdisjoint(energy.__dict__)
+    """Whether an energy and its second-order model are now those of its class: no hooks, no methods of its own."""
+    return plainly_called(energy) and (_DEFINING | _MODELS).isdisjoint(energy.__dict__)
 
 
 def plainly_called(module: nn.Module) -> bool:

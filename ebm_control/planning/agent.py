@@ -135,11 +135,11 @@ class MPCAgent:
 
     def _holds(self, plan: Plan, start: Tensor, goal: Tensor | None, cold: Tensor | None) -> bool:
         """Whether every plan may be followed for one more step."""
-        if goal is not None and (plan.goal is None or not torch.equal(plan.goal, goal)):
-            return False
         if plan.age + 1 >= min(self.replan_every, plan.states.shape[1] - 1) or (
             cold is not None and bool(cold.any())
         ):
+            return False
+        if goal is not None and (plan.goal is None or not torch.equal(plan.goal, goal)):
             return False
         off = self.planner.layout.difference(start, plan.states[:, 1]).abs()
         return bool((off <= self.tolerance).all())

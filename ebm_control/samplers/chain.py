@@ -165,7 +165,7 @@ def _ordered(low: Tensor, high: Tensor) -> bool:
 
     Equal bounds fix a coordinate, for example an action whose range has width 0.
     """
-    if low.ndim == high.ndim == 1 and len(low) == len(high):  # short plans wait for each operation of torch
+    if low.ndim == 1 and low.shape == high.shape:  # short plans wait for each operation of torch
         pairs = zip(low.tolist(), high.tolist(), strict=True)
         return all(least <= most and least < torch.inf and most > -torch.inf for least, most in pairs)
     return bool(((low <= high) & (low < torch.inf) & (high > -torch.inf)).all())

@@ -85,16 +85,22 @@ def _on_arrays(
     """The loop on the memory of the tensors, for kernels that draw no noise."""
     given: tuple[Any, ...] = (target, x.numpy(), parameters.numpy(), scale.numpy())
     state, kept, infos = steps(kernel, *given, itertools.repeat(()), trace)
-    names: Info = infos[0] if infos else {}
-    table = np.array([list(info.values()) for info in infos], dtype=np.float32).reshape(len(infos), len(names), -1)
-    sums = np.add.reduce(table, 2)
-    means = sums / np.float32(len(x))
-    metrics = {
-        name: torch.from_numpy(sums[:, k].astype(np.int64) if value.dtype == np.bool_ else means[:, k])
-        for k, (name, value) in enumerate(names.items())
-    }
     tensors = {name: torch.from_numpy(value) for name, value in state.items()}
-    return tensors, torch.from_numpy(np.stack(kept)) if kept else None, metrics
+    return tensors, torch.from_numpy(np.stack(kept)) if kept else None, _metrics(infos)
+
+
+def _metrics(infos: list[dict[str, Any]]) -> Info:
+    """`_over_chains` of metrics in arrays `(B,)`, all at once."""
+    if not infos:
+        return {}
+    table = np.array([list(info.values()) for info in infos], dtype=np.float32)  # (steps, metrics, B)
+    sums = np.add.reduce(table, 2)
+    means = sums / np.float32(table.shape[2])
+    counts = [value.dtype == np.bool_ for value in infos[0].values()]
+    return {
+        name: torch.from_numpy(sums[:, k].astype(np.int64) if counts[k] else means[:, k])
+        for k, name in enumerate(infos[0])
+    }
 
 
 def automatic(kernel: Kernel, device: torch.device) -> Engine:
