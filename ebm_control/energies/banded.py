@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -261,11 +262,12 @@ class ArraySolver:
 def _solved(matrices: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Solutions `(m, n)` for matrices in LAPACK's lower storage `(m, n, width)`, NaN if there is none.
 
-    They are solved for as one matrix with these blocks, which takes one call. If that has no solution, each by itself.
+    They are solved for as one matrix with these blocks, which takes one call. If that has no solution, or one matrix is
+    not finite, each by itself.
     """
     width = matrices.shape[2]
     _, solution, failed = dpbsv(matrices.reshape(-1, width).T, vectors.reshape(-1, 1), lower=1)
-    if not failed:
+    if not failed and (len(matrices) == 1 or math.isfinite(np.add.reduce(solution, None))):
         return solution.reshape(vectors.shape)
     if len(matrices) == 1:
         return np.full_like(vectors, np.nan)

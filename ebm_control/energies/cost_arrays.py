@@ -30,9 +30,8 @@ class GoalArrays:
     def quadratic(self, x: Array) -> ArrayQuadratic:
         """See `ArrayEnergy`."""
         delta, square, length = self._lengths(x)
-        if self.norm == "squared":
-            slope, curvature = delta, 1.0
-        else:
+        slope, curvature = delta, np.ones_like(delta)
+        if self.norm != "squared":
             slope = delta / length if self.norm == "l2" or self.smooth > 0 else np.sign(delta)
             curvature = 1 / np.sqrt(square + max(self.smooth, TIP) ** 2)
         gradient, diagonal = np.zeros(x.shape, x.dtype), np.zeros(x.shape, x.dtype)
@@ -45,7 +44,7 @@ class GoalArrays:
         return slice(-1, None) if self.last_only else slice(1, None)
 
     def _lengths(self, x: Array) -> tuple[Array, Array, Array]:
-        """Differences from the goal, their squares, and the rounded lengths before the width of the tip is taken off."""
+        """Differences from the goal, their squares, and rounded lengths with the width of the tip in them."""
         goal = repeated(self.goal, len(x))[:, None] if self.goal.ndim == 2 else self.goal
         delta = wrapped(x[:, self._rows, self.columns] - goal, self.layout)
         square = delta * delta

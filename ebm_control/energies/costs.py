@@ -126,7 +126,9 @@ class GoalCost(Energy):
         if not fits or x.shape[2] <= max(self.index) or not unchanged(self):
             return None
         columns = columns_of(self.index)
-        return GoalArrays(goal.detach().numpy(), self.goal_layout, columns, self.norm, self.smooth, self.last_only)
+        return GoalArrays(
+            goal.detach().numpy(), self.goal_layout, columns, self.norm, self.smooth, self.last_only
+        )
 
     def _deltas(self, x: Tensor) -> tuple[slice, Tensor]:
         """The time steps that count, and their differences from the goal `(B, steps, len(index))`."""

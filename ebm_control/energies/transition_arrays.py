@@ -14,8 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ebm_control.energies.arrays import Array, ArrayQuadratic, Columns, columns_of, repeated, takes_arrays, wrapped
-from ebm_control.energies.base_measure import BaseMeasure, RegressionBase
+from ebm_control.energies.arrays import (
+    Array,
+    ArrayQuadratic,
+    Columns,
+    columns_of,
+    repeated,
+    takes_arrays,
+    wrapped,
+)
+from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.jacobians import outputs_and_jacobian, outputs_of
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP
@@ -25,7 +33,7 @@ if TYPE_CHECKING:
     from ebm_control.energies.trajectory import TransitionEnergy
 
 
-_OWN = ("mean", "residual", "forward")
+_OWN = ("mean", "residual", "forward")  # methods that say what a base is
 
 
 def transition_arrays(energy: TransitionEnergy, x: Tensor, context: Tensor | None) -> TransitionArrays | None:
@@ -38,8 +46,9 @@ def transition_arrays(energy: TransitionEnergy, x: Tensor, context: Tensor | Non
     forms, key = kept.forms if context is None else None, (id(energy), energy.training)
     if forms is not None and key in forms:
         return forms[key]
-    base = _layers(energy.base.network) if _is_plain(energy.base) else None
-    tilt = _layers(energy.network)
+    if not isinstance(energy.base, RegressionBase) or not _plain(energy.base):
+        return None
+    base, tilt = _layers(energy.base.network), _layers(energy.network)
     if base is None or tilt is None:
         return None
     found = TransitionArrays(energy, base, tilt, context)
@@ -48,10 +57,10 @@ def transition_arrays(energy: TransitionEnergy, x: Tensor, context: Tensor | Non
     return found
 
 
-def _is_plain(base: BaseMeasure | None) -> bool:
-    """Whether a base is a regression that no subclass or hook changes."""
-    own = all(getattr(type(base), name, None) is getattr(RegressionBase, name) for name in _OWN)
-    return own and base is not None and untouched(base) and base.__dict__.keys().isdisjoint(_OWN)
+def _plain(base: RegressionBase) -> bool:
+    """Whether no subclass or hook changes a base."""
+    own = all(getattr(type(base), name) is getattr(RegressionBase, name) for name in _OWN)
+    return own and untouched(base) and base.__dict__.keys().isdisjoint(_OWN)
 
 
 def _layers(network: nn.Module) -> list[Layer] | None:
@@ -65,13 +74,14 @@ class TransitionArrays:
         self, energy: TransitionEnergy, base: list[Layer], tilt: list[Layer], context: Tensor | None
     ) -> None:
         assert energy.base is not None
+        self.energy = energy  # which `forms_kept` knows by its identity: it must stay
         self.layout = layout = energy.layout
         self.base, self.tilt, self.weight = base, tilt, energy.tilt_weight
         self.unit, self.std = energy.displacement_scale.detach().numpy(), energy.base.std.detach().numpy()
         self.context = None if context is None else context.numpy()
         self.width = layout.feature_dim + layout.act_dim + energy.context_dim  # inputs of the base
         self.waves = len(layout.periodic)
-        self.plain, self.around, self.rate = _columns(layout) if self.waves else (slice(0), slice(0), None)
+        self.plain, self.around, self.rate = _columns(layout)
 
     def value(self, x: Array) -> Array:
         """See `ArrayEnergy`."""

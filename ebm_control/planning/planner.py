@@ -19,10 +19,17 @@ from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost
 from ebm_control.energies.layout import TrajectoryLayout, require_index
 from ebm_control.energies.pullbacks import forms_kept
-from ebm_control.planning.plan import Plan, bridged, shifted, smooth_noise
+from ebm_control.planning.plan import Plan, bridged, smooth_noise
 from ebm_control.planning.shooting import Dynamics, RolledOut
 from ebm_control.samplers.chain import Sampler
-from ebm_control.tensors import as_tensor, float_like, generator_on, modules_of, outside_inference_mode, parameters_of
+from ebm_control.tensors import (
+    as_tensor,
+    float_like,
+    generator_on,
+    modules_of,
+    outside_inference_mode,
+    parameters_of,
+)
 from ebm_control.threads import operations, threads_for
 
 

@@ -15,7 +15,6 @@ from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.trajectory import TransitionEnergy
 from ebm_control.energies.transition_arrays import TransitionArrays
 
-
 _FEW = 2**12  # numbers up to which a rollout computes with NumPy arrays
 
 
@@ -83,7 +82,6 @@ class ExpectedDynamics(nn.Module):
         return unroll(x, self.layout, lambda row, _: self.energy.expected_next(row[:, None], context))[
             :, None
         ]
-
 
     def _on_arrays(self, x: Tensor, context: Tensor | None) -> TransitionArrays | None:
         """The energy as a function of arrays, for few time steps without a graph; None if it has no such form."""

@@ -51,7 +51,9 @@ class ArrayTarget:
 
     def solver(self, model: ArrayQuadratic) -> ArraySolver:
         """See `Target.solver`."""
-        bands = model.bands or (np.zeros((*model.gradient.shape, model.gradient.shape[-1]), model.gradient.dtype),)
+        bands = model.bands or (
+            np.zeros((*model.gradient.shape, model.gradient.shape[-1]), model.gradient.dtype),
+        )
         return ArraySolver(bands, model.diagonal)
 
     def unblocked(self, x: Array, gradient: Array) -> Array | None:

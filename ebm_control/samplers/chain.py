@@ -24,7 +24,14 @@ from ebm_control.checks import (
 from ebm_control.energies.base import Energy
 from ebm_control.samplers.engines import Engine, execute, loop
 from ebm_control.samplers.kernel import Kernel, Target
-from ebm_control.tensors import as_tensor, generator_on, modules_of, outside_inference_mode, parameters_of, settled
+from ebm_control.tensors import (
+    as_tensor,
+    generator_on,
+    modules_of,
+    outside_inference_mode,
+    parameters_of,
+    settled,
+)
 
 Bound = float | tuple[float, ...] | Tensor
 

@@ -83,8 +83,9 @@ def _on_arrays(
     kernel: Kernel, target: ArrayTarget, x: Tensor, parameters: Tensor, scale: Tensor, trace: int
 ) -> Result:
     """The loop on the memory of the tensors, for kernels that draw no noise."""
-    given: tuple[Any, ...] = (target, x.numpy(), parameters.numpy(), scale.numpy())
-    state, kept, infos = steps(kernel, *given, itertools.repeat(()), trace)
+    given: Any = (target, x.numpy(), parameters.numpy(), scale.numpy(), itertools.repeat(()), trace)
+    ran: Any = steps(kernel, *given)
+    state, kept, infos = ran
     tensors = {name: torch.from_numpy(value) for name, value in state.items()}
     return tensors, torch.from_numpy(np.stack(kept)) if kept else None, _metrics(infos)
 

@@ -197,9 +197,7 @@ def _model(state: State) -> Quadratic:
     return Quadratic(state["energy"], state["gradient"], tuple(state[f"band{k}"] for k in range(count)))
 
 
-def _bounded_moves(
-    target: Target, model: Quadratic, gradient: Any, dampings: Any, scale: Any, x: Any
-) -> Any:
+def _bounded_moves(target: Target, model: Quadratic, gradient: Any, dampings: Any, scale: Any, x: Any) -> Any:
     """Moves `(K, *x.shape)` to the minimum of the damped model within the bounds, for K dampings `(K, B)`.
 
     An active-set search: coordinates that the minimum would take beyond a bound are set to that bound, and the others

@@ -221,7 +221,15 @@ def test_energies_that_differ_have_no_form_in_arrays(name: str) -> None:
 def test_other_samples_have_no_form_in_arrays() -> None:
     energy, x = made("plain"), trajectories()
     context = torch.zeros(6, 1)
-    for given in ((x.double(),), (x[:0],), (x[:, :1],), (x[..., :4],), (x[0],), (x, context), (x.to("meta"),)):
+    for given in (
+        (x.double(),),
+        (x[:0],),
+        (x[:, :1],),
+        (x[..., :4],),
+        (x[0],),
+        (x, context),
+        (x.to("meta"),),
+    ):
         assert energy.on_arrays(*given) is None
     assert transition(PLAIN, base="regression", context=2).on_arrays(x) is None
     assert aimed().on_arrays(x[:4]) is None  # not a multiple of three goals
