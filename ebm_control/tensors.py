@@ -70,6 +70,11 @@ def settled(value: Tensor) -> Tensor:
     return value.clone() if value.is_inference() else value
 
 
+def numpy_reads(*tensors: Tensor) -> bool:
+    """Whether NumPy can work on the memory of float tensors: on the CPU, and of a type that it has."""
+    return all(tensor.is_cpu and tensor.dtype in (torch.float32, torch.float64) for tensor in tensors)
+
+
 def modules_of(module: nn.Module) -> Iterator[nn.Module]:
     """All modules, each once and in the order of `nn.Module.modules`, in a fraction of its time: plans wait for it."""
     found: set[int] = set()

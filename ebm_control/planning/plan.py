@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.samplers.population import smooth_factor
+from ebm_control.tensors import numpy_reads
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,11 @@ class Plan:
     @classmethod
     def best_of(cls, layout: TrajectoryLayout, chains: Tensor, energies: Tensor) -> Plan:
         """Plan of the chains in `(N, K, T, D)` with the lowest energies `(N, K)`; NaN counts as +inf."""
-        if energies.is_cpu:  # in a fraction of the time of torch, where a plan waits for it
-            ranked = np.where(np.isnan(energies.numpy()), np.float32(np.inf), energies.numpy())
+        if numpy_reads(energies, chains):  # in a fraction of the time of torch, for which a plan would wait
+            ranked = energies.detach().numpy().copy()
+            ranked[np.isnan(ranked)] = np.inf
             places = np.arange(len(ranked)), ranked.argmin(axis=1)
-            energy, best = torch.from_numpy(ranked[places]), torch.from_numpy(chains.numpy()[places])
+            energy, best = torch.from_numpy(ranked[places]), torch.from_numpy(chains.detach().numpy()[places])
         else:
             energy, index = torch.where(torch.isnan(energies), torch.inf, energies).min(dim=1)
             best = chains[torch.arange(len(chains), device=chains.device), index]
@@ -57,7 +59,7 @@ class Plan:
 
     def continued(self, kept: int) -> Tensor:
         """The `kept` chains of least energy of each problem one time step later, `(N, kept, T, D)`; see `shifted`."""
-        if self.chains.is_cpu:  # NumPy takes a fraction of the time of torch, for which a plan would wait
+        if numpy_reads(self.energies, self.chains):
             places = self.energies.detach().numpy().argsort(axis=1)[:, :kept]
             later = self.chains.detach().numpy()[np.arange(len(places))[:, None], places]
             later[:, :, :-1] = later[:, :, 1:].copy()
