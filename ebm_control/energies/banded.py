@@ -15,6 +15,7 @@ from scipy.linalg.lapack import dpbsv
 from torch import Tensor
 
 _DENSE = 160  # unknowns up to which one dense factor is faster than a loop over blocks
+_WIDE = 32  # width of a banded matrix from which zeros at its edge are looked for
 _BLOCK = 32  # unknowns of a block: small enough to be linear in T, large enough to hide the cost of a call
 
 
@@ -239,11 +240,14 @@ class ArraySolver:
     def __init__(self, bands: Sequence[NDArray[Any]], added: NDArray[Any] | None = None) -> None:
         self.shape = batch, length, dim = bands[0].shape[:3]
         index, zero = _storage(length, dim, len(bands))
-        flat = [band.reshape(batch, -1) for band in bands]
+        flat = [band.reshape(batch, (length - k) * dim * dim) for k, band in enumerate(bands) if k < length]
         flat += [np.zeros((batch, 1), bands[0].dtype)] if zero else []
         self._stored = np.concatenate(flat, axis=1).take(index, axis=1).astype(np.float64)
         if added is not None:
             self._stored[:, :, 0] += added.reshape(batch, -1)
+        if self._stored.shape[2] > _WIDE:  # columns of zeros cost as much as others
+            used = np.flatnonzero(np.logical_or.reduce(self._stored != 0, (0, 1)))
+            self._stored = self._stored[:, :, : 1 + used.max(initial=0)]
         self.largest: NDArray[np.float64] = self._stored[:, :, 0].max(axis=1)[:, None, None]
 
     def solve(
@@ -252,26 +256,28 @@ class ArraySolver:
         """See `Solver`."""
         count, n = right.shape[0] * right.shape[1], self._stored.shape[1]
         found = np.array(right, order="C").reshape(count, n)
-        which = np.arange(count) if wanted is None else wanted.reshape(-1).nonzero()[0]
-        matrices = self._stored[which % len(self._stored)]
-        matrices[:, :, 0] += diagonal.reshape(count, n)[which]
-        found[which] = _solved(matrices, found[which])
+        which = np.arange(count) if wanted is None else np.flatnonzero(wanted)
+        if len(which) == 0:
+            return found.reshape(right.shape)
+        added, wished = diagonal.reshape(count, n), found[which]
+        # All as one matrix with blocks, which takes one call.
+        solved = self._solved(which, added, wished)
+        if solved is None or (len(which) > 1 and not math.isfinite(np.add.reduce(solved, None))):
+            # One has no solution or is not finite, which would spread to the blocks after it.
+            each = [self._solved(which[i : i + 1], added, wished[i : i + 1]) for i in range(len(which))]
+            solved = np.concatenate([np.full((1, n), np.nan) if one is None else one for one in each])
+        found[which] = solved
         return found.reshape(right.shape)
 
-
-def _solved(matrices: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Solutions `(m, n)` for matrices in LAPACK's lower storage `(m, n, width)`, NaN if there is none.
-
-    They are solved for as one matrix with these blocks, which takes one call. If that has no solution, or one matrix is
-    not finite, each by itself.
-    """
-    width = matrices.shape[2]
-    _, solution, failed = dpbsv(matrices.reshape(-1, width).T, vectors.reshape(-1, 1), lower=1)
-    if not failed and (len(matrices) == 1 or math.isfinite(np.add.reduce(solution, None))):
-        return solution.reshape(vectors.shape)
-    if len(matrices) == 1:
-        return np.full_like(vectors, np.nan)
-    return np.concatenate([_solved(matrices[i : i + 1], vectors[i : i + 1]) for i in range(len(matrices))])
+    def _solved(
+        self, which: NDArray[Any], added: NDArray[Any], right: NDArray[Any]
+    ) -> NDArray[np.float64] | None:
+        """Solutions `(m, n)` of the systems with numbers `which` `(m,)`; None if one has none."""
+        matrices = self._stored[which % len(self._stored)]
+        matrices[:, :, 0] += added[which]
+        stored = matrices.reshape(-1, matrices.shape[2]).T
+        _, solution, failed = dpbsv(stored, right.reshape(-1, 1), lower=1, overwrite_ab=1)
+        return None if failed else solution.reshape(right.shape)
 
 
 @lru_cache(maxsize=64)

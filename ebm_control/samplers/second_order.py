@@ -224,6 +224,7 @@ def _bounded_moves(target: Target, model: Quadratic, gradient: Any, dampings: An
     # So stiff that a coordinate is where it is set to, and the others are solved for with that move.
     stiff = _STIFF * (1 + solver.largest)
     set_to = move = xp.zeros_like(added + slope)
+    added = added + set_to  # a number for each coordinate, where the damping is one for all
     again = None  # the matrices whose coordinates reached a bound; None for all
     for _ in range(_ROUNDS):
         right = xp.where(held, stiff * set_to, -slope)

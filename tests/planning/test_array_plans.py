@@ -10,7 +10,15 @@ from torch import Tensor
 
 from ebm_control.control import planner_for
 from ebm_control.control.agent import REWARD_WEIGHT
-from ebm_control.energies import MLP, Energy, GoalCost, RegressionBase, RewardCost, TrajectoryLayout, TransitionEnergy
+from ebm_control.energies import (
+    MLP,
+    Energy,
+    GoalCost,
+    RegressionBase,
+    RewardCost,
+    TrajectoryLayout,
+    TransitionEnergy,
+)
 from ebm_control.models import ModelSettings, TrajectoryModel
 from ebm_control.planning import ExpectedDynamics, Plan, Planner
 from ebm_control.planning.plan import shifted
