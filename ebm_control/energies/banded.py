@@ -16,6 +16,7 @@ from torch import Tensor
 
 _DENSE = 160  # unknowns up to which one dense factor is faster than a loop over blocks
 _WIDE = 32  # width of a banded matrix from which zeros at its edge are looked for
+_SMALL = 8192  # entries of a stored matrix up to which several are solved for in one call
 _BLOCK = 32  # unknowns of a block: small enough to be linear in T, large enough to hide the cost of a call
 
 
@@ -260,10 +261,11 @@ class ArraySolver:
         if len(which) == 0:
             return found.reshape(right.shape)
         added, wished = diagonal.reshape(count, n), found[which]
-        # All as one matrix with blocks, which takes one call.
-        solved = self._solved(which, added, wished)
+        # Small ones as one matrix with blocks, which takes one call; large ones each by itself, which stays in the cache.
+        together = len(which) == 1 or self._stored[0].size <= _SMALL
+        solved = self._solved(which, added, wished) if together else None
         if solved is None or (len(which) > 1 and not math.isfinite(np.add.reduce(solved, None))):
-            # One has no solution or is not finite, which would spread to the blocks after it.
+            # Or one has no solution or is not finite, which would spread to the blocks after it.
             each = [self._solved(which[i : i + 1], added, wished[i : i + 1]) for i in range(len(which))]
             solved = np.concatenate([np.full((1, n), np.nan) if one is None else one for one in each])
         found[which] = solved

@@ -110,7 +110,9 @@ class GaussNewtonKernel:
         moves = _bounded_moves(target, model, gradient, tried, scale, x)
         # The candidates of a chain are adjacent, as costs of several problems want them.
         candidates = xp.swapaxes(target.hold(x + moves, x), 0, 1)
-        energies = target.value(candidates.reshape(-1, *x.shape[1:])).reshape(count, len(tried))
+        energies = target.value(candidates.reshape(count * len(tried), *x.shape[1:])).reshape(
+            count, len(tried)
+        )
         energies = xp.where(xp.isfinite(energies), energies, xp.inf)
         chains, best = xp.arange(count), energies.argmin(1)
         energy = energies[chains, best]
@@ -123,7 +125,7 @@ class GaussNewtonKernel:
         }
         info = {
             "acceptance": xp.asarray(accept, dtype=x.dtype),
-            "gradient_norm": xp.sqrt((gradient * gradient).reshape(count, -1).sum(1)),
+            "gradient_norm": xp.sqrt((gradient * gradient).sum(tuple(range(1, x.ndim)))),
             "rejected": ~sound,
             "energy": model.energy,
         }
@@ -234,7 +236,7 @@ def _bounded_moves(target: Target, model: Quadratic, gradient: Any, dampings: An
             break
         inside = xp.minimum(xp.maximum(move, low), high)
         beyond = (inside != move) & ~held
-        again = beyond.reshape(*beyond.shape[:2], -1).any(-1)
+        again = beyond.any(-1).any(-1)
         if not bool(again.any()):
             break
         set_to, held = xp.where(beyond, inside, set_to), held | beyond
