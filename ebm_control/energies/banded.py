@@ -261,7 +261,7 @@ class ArraySolver:
         if len(which) == 0:
             return found.reshape(right.shape)
         added, wished = diagonal.reshape(count, n), found[which]
-        # Small ones as one matrix with blocks, which takes one call; large ones each by itself, which stays in the cache.
+        # Small ones as one matrix with blocks, in one call; large ones each by itself, which stays in the cache.
         together = len(which) == 1 or self._stored[0].size <= _SMALL
         solved = self._solved(which, added, wished) if together else None
         if solved is None or (len(which) > 1 and not math.isfinite(np.add.reduce(solved, None))):
