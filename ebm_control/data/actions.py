@@ -62,7 +62,7 @@ def as_actions(values: ArrayLike, box: Box) -> NDArray[np.generic]:
     Of a choice the greatest coordinate becomes 1 and the others 0.
     """
     wanted = np.asarray(values, np.float64)
-    low, high = np.broadcast_to(box.low, wanted.shape), np.broadcast_to(box.high, wanted.shape)
+    low, high = box.low, box.high
     inside = (wanted > low) & (wanted < high)
     middle = np.where(inside, wanted, 0.0)
     whole = _whole(box)
@@ -72,7 +72,8 @@ def as_actions(values: ArrayLike, box: Box) -> NDArray[np.generic]:
         )  # rounding half to even would favour even actions
     # Bounds are copied exactly: float64 cannot represent all of int64, nor float32 all of float64.
     cast = middle.astype(box.dtype)
-    found = np.clip(np.where(inside, cast, np.where(wanted >= high, high, low)), low, high).astype(box.dtype)
+    within = np.where(inside, cast, np.where(wanted >= high, high, low))
+    found = np.minimum(np.maximum(within, low), high).astype(box.dtype)
     for columns in box.choices if isinstance(box, FlatActions) else ():
         best = wanted[..., columns].argmax(axis=-1)[..., None]
         found[..., columns] = np.arange(columns.stop - columns.start) == best

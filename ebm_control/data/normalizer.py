@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ebm_control.checks import InputError, require, require_finite, require_shape, require_tensor
@@ -123,6 +124,17 @@ class Normalizer:
         # The difference to the origin modulo the period is the wrapped coordinate.
         wrapped = self.layout.difference(scaled, torch.zeros_like(scaled)) if any(self.periods) else scaled
         return wrapped.to(_dtype(observations, wrapped))
+
+    def normalize_array(self, observations: NDArray[np.float64]) -> NDArray[np.float64]:
+        """As `normalize_observations`, in NumPy: for the few numbers of a control step in a fraction of the time."""
+        if not (self.obs_mean.is_cpu and self.obs_std.is_cpu):
+            return self.normalize_observations(torch.from_numpy(observations)).cpu().numpy()
+        scaled: NDArray[np.float64] = (observations - self.obs_mean.numpy()) / self.obs_std.numpy()
+        for columns, period in self.layout.runs:
+            if period > 0:
+                part = scaled[..., columns]
+                part -= period * np.rint(part / period)
+        return scaled
 
     def denormalize_observations(self, observations: Tensor) -> Tensor:
         """Normalised observations `(..., obs_dim)` in raw units, in the wider precision (see the class)."""

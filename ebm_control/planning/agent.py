@@ -181,11 +181,11 @@ class MPCAgent:
 
     def _holds(self, plan: Plan, start: Tensor, goal: Tensor | None, cold: Tensor | None) -> bool:
         """Whether every plan may be followed for one more step."""
-        if goal is not None and (plan.goal is None or not torch.equal(plan.goal, goal)):
-            return False
         if plan.age + 1 >= min(self.replan_every, plan.states.shape[1] - 1) or (
             cold is not None and bool(cold.any())
         ):
+            return False
+        if goal is not None and (plan.goal is None or not torch.equal(plan.goal, goal)):
             return False
         off = self.planner.layout.difference(start, plan.states[:, 1]).abs()
         return bool((off <= self.tolerance).all())
@@ -227,33 +227,35 @@ class MPCAgent:
             raise InputError(
                 f"observation: expected shape (N, {self.planner.layout.obs_dim}), got {tuple(array.shape)}"
             )
-        states = self._normalized(np.atleast_2d(array))
-        require_finite("observation", states)  # values beyond the range of float32 are infinite here
+        rows = np.atleast_2d(array)
         if goal is None or not self.planner.goal_index:  # without a goal index, an existing goal is ignored
+            states = self._normalized(rows)
+            require_finite("observation", states)  # values beyond the range of float32 are infinite here
             return states, None, array.ndim == 1
+        # Both in one go: a plan waits for every operation.
+        both = self._normalized(np.concatenate([rows, self._goal_rows("goal", goal, len(rows))]))
+        states, goals = both[: len(rows)], both[len(rows) :, list(self.planner.goal_index)]
+        require_finite("observation", states)
         if achieved is not None and first:
             self._require_goal_index(states, achieved)
-        return states, self._normalized_goal("goal", goal, len(states)), array.ndim == 1
+        require_finite("goal", goals)
+        return states, goals, array.ndim == 1
 
     def _normalized(self, raw: NDArray[np.float64]) -> Tensor:
         """Raw observations `(N, obs_dim)` in normalised units, on the device; the cast to float32 comes last."""
-        states = self.normalizer.normalize_observations(torch.from_numpy(np.array(raw, order="C")))
+        states = torch.from_numpy(self.normalizer.normalize_array(raw))
         return states.to(device=self.device, dtype=torch.float32)
 
-    def _normalized_goal(self, name: str, goal: ArrayLike, count: int) -> Tensor:
+    def _goal_rows(self, name: str, goal: ArrayLike, count: int) -> NDArray[np.float64]:
+        """Goals as raw observations `(count, obs_dim)`, 0 at other coordinates."""
         index = list(self.planner.goal_index)
         raw = np.atleast_2d(as_array(name, goal))
-        require(
-            raw.ndim == 2 and raw.shape[-1] == len(index) and len(raw) in (1, count),
-            name,
-            given=f"shape {tuple(raw.shape)}",
-            expected=f"shape ({count}, {len(index)})",
-        )
+        if raw.ndim != 2 or raw.shape[-1] != len(index) or len(raw) not in (1, count):
+            given, expected = f"shape {tuple(raw.shape)}", f"shape ({count}, {len(index)})"
+            require(False, name, given=given, expected=expected)
         whole = np.zeros((count, self.planner.layout.obs_dim))
         whole[:, index] = raw
-        goals = self._normalized(whole)[:, index]
-        require_finite(name, goals)
-        return goals
+        return whole
 
     def _require_goal_index(self, states: Tensor, achieved: ArrayLike) -> None:
         """Raise `InputError` if `goal_index` does not match the coordinates of the environment's goals.
@@ -261,8 +263,8 @@ class MPCAgent:
         Half a std of the data is allowed for noisy sensors and for goals that are read slightly later.
         """
         index = list(self.planner.goal_index)
-        there = torch.zeros_like(states)
-        there[:, index] = self._normalized_goal("achieved_goal", achieved, len(states))
+        there = self._normalized(self._goal_rows("achieved_goal", achieved, len(states)))
+        require_finite("achieved_goal", there)
         off = self.planner.layout.difference(states, there)[:, index].abs().cpu()
         far = off > 0.5 * self.normalizer.state_std[index].cpu()
         if bool(far.any()):
