@@ -33,8 +33,9 @@ from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.trajectory import TransitionEnergy
 from ebm_control.models.trajectory import TrajectoryModel
 from ebm_control.planning.choices import ChosenActions
-from ebm_control.planning.planner import Planner, Policy
+from ebm_control.planning.planner import Planner
 from ebm_control.planning.shooting import AlongMean, Dynamics, ExpectedDynamics
+from ebm_control.planning.starts import Policy
 from ebm_control.planning.stiffness import tempered
 from ebm_control.samplers.langevin import Langevin
 from ebm_control.samplers.population import CEM, MPPI

@@ -59,8 +59,7 @@ class _Span(NamedTuple):
 class RolloutBuffer:
     """Episodes collected from an environment, contiguous in growing float64 arrays.
 
-    Each row holds `s_t, a_t, r_t`; the last row of an episode has a state but no action. `len` counts
-    transitions.
+    Each row holds `s_t, a_t, r_t`; the last row of an episode has a state but no action. `len` counts transitions.
 
     Args:
         obs_dim: observation coordinates.

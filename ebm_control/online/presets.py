@@ -102,7 +102,16 @@ REWARD = OnlinePreset(
 )
 # Contacts and many joints: a search exploits the errors of a young model, a choice much less.
 LOCOMOTION = OnlinePreset(
-    5, CHOICE, 4, _LEARNED, _ACTING, (64, 64), (200, 200), updates=10, base_updates=300, reward_updates=100
+    5,
+    CHOICE,
+    4,
+    {**_LEARNED, "updates": 4.0, "imagined": 0.8},
+    _ACTING,
+    (64, 64),
+    (200, 200),
+    updates=10,
+    base_updates=300,
+    reward_updates=100,
 )
 GOALS = OnlinePreset(12)
 PRESETS: dict[str, OnlinePreset] = {"reward": REWARD, "locomotion": LOCOMOTION, "goals": GOALS}

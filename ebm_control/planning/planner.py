@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from numpy.typing import ArrayLike
@@ -22,6 +21,7 @@ from ebm_control.energies.layout import TrajectoryLayout, require_index
 from ebm_control.energies.pullbacks import forms_kept
 from ebm_control.planning.plan import Plan, bridged, smooth_noise
 from ebm_control.planning.shooting import Dynamics, RolledOut
+from ebm_control.planning.starts import Policy, acted, longer_ways, rolled
 from ebm_control.samplers.chain import Sampler
 from ebm_control.tensors import (
     as_tensor,
@@ -32,14 +32,6 @@ from ebm_control.tensors import (
     parameters_of,
 )
 from ebm_control.threads import operations, threads_for
-
-
-class Policy(Protocol):
-    """A policy in the units of the trajectory."""
-
-    def __call__(self, states: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Actions `(N, act_dim)` for states `(N, obs_dim)`; the mean ones without a generator."""
-        ...
 
 
 class Planner:
@@ -283,7 +275,8 @@ class Planner:
         They are smooth random curves, or rollouts of smooth random actions; the first one has no noise.
         """
         if self.policy is not None:
-            return self._acted(start, generator, chains)
+            assert self.dynamics is not None
+            return acted(self.policy, self.dynamics, start, self.horizon, chains, generator)
         rows, count = self.horizon + 1, len(start) * chains
         end = None
         if goal is not None and self.fix_goal:
@@ -291,7 +284,7 @@ class Planner:
             end[:, list(self.goal_index)] = goal
         line = bridged(start, end, rows, self.layout)[:, None].expand(-1, chains, -1, -1)
         if self.turning:
-            line = line + self._longer_ways(line)
+            line = line + longer_ways(line, self.turning, self.layout.periods)
         line = self.layout.join(line)
         if chains == 1 and self.rollouts is not None:
             return line
@@ -302,29 +295,8 @@ class Planner:
         if self.rollouts is None:
             return curves
         curves, _ = self._pin(curves, start, goal)
-        rolled = self._rolled(self.rollouts, self._bounded(curves[:, 1:]))
-        return torch.cat([curves[:, :1], rolled], dim=1)
-
-    def _acted(self, start: Tensor, generator: torch.Generator, chains: int) -> Tensor:
-        """Initial chains `(N, chains, T, D)` by the policy; the actions of all but the first are random."""
-        assert self.policy is not None
-        assert self.dynamics is not None
-        states, rows = start.repeat_interleave(chains, dim=0), []
-        first = torch.arange(len(states), device=start.device) % chains == 0
-        for t in range(self.horizon + 1):
-            actions = self.policy(states)
-            if chains > 1:
-                actions = torch.where(first[:, None], actions, self.policy(states, generator))
-            rows.append(torch.cat([states, actions], dim=-1))
-            if t < self.horizon:
-                pair = torch.stack([rows[-1], rows[-1]], dim=1)
-                states = self.layout.states(self.dynamics.rollout(pair)[:, 0, 1])
-        return torch.stack(rows, dim=1).unflatten(0, (len(start), chains))
-
-    @staticmethod
-    def _rolled(dynamics: Dynamics, x: Tensor) -> Tensor:
-        """Chains `(N, K, T, D)` with every state after the first predicted; of several particles the first."""
-        return dynamics.rollout(x.flatten(0, 1))[:, 0].unflatten(0, x.shape[:2])
+        rolls = rolled(self.rollouts, self._bounded(curves[:, 1:]))
+        return torch.cat([curves[:, :1], rolls], dim=1)
 
     def _bounded(self, x: Tensor) -> Tensor:
         """Chains within the bounds of the sampler, which would clamp them later."""
@@ -333,20 +305,6 @@ class Planner:
             return x
         low, high = (torch.as_tensor(bound, dtype=x.dtype, device=x.device) for bound in clamp)
         return torch.minimum(torch.maximum(x, low), high)
-
-    def _longer_ways(self, line: Tensor) -> Tensor:
-        """Offsets `(N, K, T, obs_dim)` that turn lines `(N, K, T, obs_dim)` in the shorter directions the other way.
-
-        Bit j of a chain's number selects the longer direction for the j-th turning coordinate.
-        """
-        extra = torch.zeros_like(line)
-        done = torch.linspace(0, 1, line.shape[2], device=line.device, dtype=line.dtype)
-        number = torch.arange(line.shape[1], device=line.device)[:, None]
-        for j, i in enumerate(self.turning):
-            shorter = line[:, :, -1:, i] - line[:, :, :1, i]
-            away = torch.where(shorter > 0, -self.layout.periods[i], self.layout.periods[i])
-            extra[..., i] = (number >> j & 1) * away * done
-        return extra
 
     def _take_up(
         self,
