@@ -1,4 +1,4 @@
-"""A policy and a value of states for plans, learned by SAC on executed and on imagined transitions."""
+"""A policy and a value of states for plans, learned by SAC or DQN on executed and on imagined transitions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ebm_control.checks import require, require_number, require_seed
 from ebm_control.data import Normalizer, RolloutBuffer
+from ebm_control.data.actions import FlatActions
 from ebm_control.data.environments import plain_observation
 from ebm_control.extras import import_extra
 from ebm_control.planning.shooting import Dynamics
@@ -22,13 +23,17 @@ from ebm_control.training.regression import seeded
 
 Rated = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]  # rewards and probabilities of an end
 
+RANDOM = 0.1  # share of random choices in rollouts
+TARGET_EVERY = 10  # updates of DQN after which its target network follows
+
 
 class ActorCritic:
     """A policy and a value of states, learned off-policy by soft actor-critic (Haarnoja et al. 2018).
 
     Plans may begin from the policy's rollouts and end with the value (LOOP, Sikchi et al. 2021), so that a short
     horizon is enough. A fraction of each batch is imagined: short rollouts of the policy in the learned model from
-    executed states (MBPO, Janner et al. 2019). The algorithm itself is that of Stable-Baselines3.
+    executed states (MBPO, Janner et al. 2019). The algorithm is that of Stable-Baselines3; where an action is one
+    choice, it is DQN (Mnih et al. 2015) instead of SAC, with the same settings.
 
     Args:
         discount: weight of a reward relative to that one step earlier, below 1.
@@ -77,24 +82,30 @@ class ActorCritic:
 
     def begin(self, normalizer: Normalizer, action_space: Box, unit: float) -> None:
         """Build untrained networks, which keep these units of states, actions and rewards for good."""
-        algorithm = import_extra("stable_baselines3", "sb3", "ActorCritic").SAC
+        package = import_extra("stable_baselines3", "sb3", "ActorCritic")
         logger = import_extra("stable_baselines3.common.logger", "sb3", "ActorCritic").Logger
         self._first, self.layout, self.unit = normalizer, normalizer.layout, unit
+        self.chooses = (
+            isinstance(action_space, FlatActions)
+            and len(action_space.choices) == len(action_space.parts) == 1
+        )
         low, high = (
             torch.as_tensor(np.asarray(b, np.float32)) for b in (action_space.low, action_space.high)
         )
         self._middle, self._half = (low + high) / 2, (high - low) / 2
+        actions = self.layout.act_dim
+        space = Discrete(actions) if self.chooses else Box(-1.0, 1.0, (actions,), np.float32)
         with seeded(self.seed):
-            self.sac = algorithm(
+            self.sb3 = (package.DQN if self.chooses else package.SAC)(
                 "MlpPolicy",
-                _Spaces(self.layout.feature_dim, self.layout.act_dim),
+                _Spaces(self.layout.feature_dim, space),
                 gamma=self.discount,
                 learning_rate=self.learning_rate,
                 buffer_size=1,  # batches are drawn from `_Replay`
                 policy_kwargs={"net_arch": list(self.hidden)},
                 device="cpu",
             )
-        self.sac.set_logger(logger(None, []))
+        self.sb3.set_logger(logger(None, []))
         self._imagined: list[Tensor] = []
         self._generator = torch.Generator().manual_seed(self.seed)
         self.heed(normalizer)
@@ -113,19 +124,33 @@ class ActorCritic:
         The mean ones without a generator, else samples of the policy.
         """
         features = self._features(states).flatten(0, -2)
-        mean, log_std, _ = self.sac.actor.get_action_dist_params(features)
+        if self.chooses:
+            actions = self._chosen(features, generator)
+        else:
+            mean, log_std, _ = self.sb3.actor.get_action_dist_params(features)
+            if generator is not None:
+                mean = mean + log_std.exp() * torch.randn(mean.shape, generator=generator)
+            actions = mean.tanh()
+        return self._normalized(actions).unflatten(0, states.shape[:-1]).to(states.dtype)
+
+    def _chosen(self, features: Tensor, generator: torch.Generator | None) -> Tensor:
+        """One-hot choices `(N, act_dim)` of greatest value, scaled; with a generator a tenth of them is random."""
+        best = self.sb3.q_net(features).argmax(dim=1)
         if generator is not None:
-            noise = torch.randn(mean.shape, generator=generator)
-            mean = mean + log_std.exp() * noise
-        return self._normalized(mean.tanh()).unflatten(0, states.shape[:-1]).to(states.dtype)
+            other = torch.randint(self.layout.act_dim, best.shape, generator=generator)
+            best = torch.where(torch.rand(best.shape, generator=generator) < RANDOM, other, best)
+        return 2.0 * torch.nn.functional.one_hot(best, self.layout.act_dim).float() - 1.0
 
     @torch.no_grad()
     def value(self, states: Tensor) -> Tensor:
         """Values `(...)` of states `(..., obs_dim)`, in the environment's units of reward: the lower of two."""
         features = self._features(states).flatten(0, -2)
-        mean, _, _ = self.sac.actor.get_action_dist_params(features)
-        estimates = torch.cat(self.sac.critic(features, mean.tanh()), dim=1)
-        return self.unit * estimates.amin(dim=1).unflatten(0, states.shape[:-1]).to(states.dtype)
+        if self.chooses:
+            estimates = self.sb3.q_net(features).amax(dim=1)
+        else:
+            mean, _, _ = self.sb3.actor.get_action_dist_params(features)
+            estimates = torch.cat(self.sb3.critic(features, mean.tanh()), dim=1).amin(dim=1)
+        return self.unit * estimates.unflatten(0, states.shape[:-1]).to(states.dtype)
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
@@ -145,6 +170,8 @@ class ActorCritic:
         states = self.normalizer.normalize_observations(torch.from_numpy(np.atleast_2d(raw))).float()
         chosen = self.act(states, None if deterministic else self._generator)
         actions = self.normalizer.denormalize_actions(chosen).numpy()
+        if self.chooses:
+            actions = actions.argmax(axis=-1)
         return (actions[0] if raw.ndim == 1 else actions), None
 
     def learn(
@@ -170,11 +197,14 @@ class ActorCritic:
             new = self._imagine(states, dynamics, rated, max(1, count // self.branch))
             before = self._imagined or [column[:0] for column in new]
             self._imagined = [torch.cat(pair)[-self.memory :] for pair in zip(before, new, strict=True)]
-        self.sac.replay_buffer = _Replay(real, self._imagined, self.imagined, self._generator)
+        self.sb3.replay_buffer = _Replay(real, self._imagined, self.imagined, self._generator)
         self.rounds += 1
         with seeded(self.seed + 7919 * self.rounds):
-            if updates > 0:
-                self.sac.train(updates, self.batch_size)
+            # SAC moves its target networks itself, DQN's follow at each of its own environment steps.
+            for count in [TARGET_EVERY] * (updates // TARGET_EVERY) if self.chooses else [updates]:
+                self.sb3.train(count, self.batch_size)
+                if self.chooses:
+                    self.sb3.q_net_target.load_state_dict(self.sb3.q_net.state_dict())
 
     @torch.no_grad()
     def _imagine(self, states: Tensor, dynamics: Dynamics, rated: Rated, count: int) -> list[Tensor]:
@@ -211,7 +241,10 @@ class ActorCritic:
     ) -> list[Tensor]:
         """Observations, actions, next observations, ends and rewards, each `(N, ...)`, in the units of SAC."""
         first, second = self._features(states), self._features(after)
-        return [first, self._scaled(actions), second, ended[:, None], rewards[:, None].float() / self.unit]
+        taken = self._scaled(actions)
+        if self.chooses:
+            taken = taken.argmax(dim=1, keepdim=True)
+        return [first, taken, second, ended[:, None], rewards[:, None].float() / self.unit]
 
     def _features(self, states: Tensor) -> Tensor:
         return self.layout.features(states.float() * self._scale + self._shift)
@@ -231,9 +264,10 @@ class ActorCritic:
         """Weights, states of the optimisers and units; imagined transitions are left out. Empty before `begin`."""
         if self.normalizer is None:
             return {}
+        entropy = getattr(self.sb3, "log_ent_coef", None)
         return {
-            "sac": self.sac.get_parameters(),
-            "log_ent_coef": float(self.sac.log_ent_coef.detach()),
+            "sb3": self.sb3.get_parameters(),
+            "log_ent_coef": None if entropy is None else float(entropy.detach()),
             "units": self._first.to_dict(),
             "unit": self.unit,
             "rounds": self.rounds,
@@ -244,9 +278,10 @@ class ActorCritic:
         if not state:
             return
         self.begin(Normalizer.from_dict(state["units"]), action_space, float(state["unit"]))
-        self.sac.set_parameters(dict(state["sac"]), device="cpu")
-        with torch.no_grad():
-            self.sac.log_ent_coef.fill_(float(state["log_ent_coef"]))
+        self.sb3.set_parameters(dict(state["sb3"]), device="cpu")
+        if state["log_ent_coef"] is not None:
+            with torch.no_grad():
+                self.sb3.log_ent_coef.fill_(float(state["log_ent_coef"]))
         self.rounds = int(state["rounds"])
 
 
@@ -264,9 +299,9 @@ def _next(
 class _Spaces(gym.Env[Any, Any]):
     """Spaces for an algorithm that takes its data from elsewhere."""
 
-    def __init__(self, observations: int, actions: int) -> None:
+    def __init__(self, observations: int, actions: Box | Discrete) -> None:
         self.observation_space = Box(-np.inf, np.inf, (observations,), np.float32)
-        self.action_space = Box(-1.0, 1.0, (actions,), np.float32)
+        self.action_space = actions
 
 
 class _Replay:

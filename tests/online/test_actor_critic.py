@@ -141,7 +141,7 @@ def test_a_restored_policy_is_the_same_and_goes_on_alike():
     states = torch.linspace(-1, 1, 5)[:, None]
     torch.testing.assert_close(again.act(states), policy.act(states))
     torch.testing.assert_close(again.value(states), policy.value(states))
-    temperatures = [one.sac.log_ent_coef.item() for one in (again, policy)]
+    temperatures = [one.sb3.log_ent_coef.item() for one in (again, policy)]
     assert temperatures[0] == temperatures[1] != 0.0
 
 
