@@ -24,7 +24,9 @@ from ebm_control.training.regression import seeded
 Rated = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]  # rewards and probabilities of an end
 
 RANDOM = 0.1  # share of random choices in rollouts
-TARGET_EVERY = 10  # updates of DQN after which its target network follows
+# Updates of DQN after which its target network follows by this share: as fast as SAC's. A copy every few updates, with
+# several updates per step, let values grow without bounds.
+TARGET_EVERY, TARGET_SHARE = 10, 0.05
 
 
 class ActorCritic:
@@ -199,12 +201,13 @@ class ActorCritic:
             self._imagined = [torch.cat(pair)[-self.memory :] for pair in zip(before, new, strict=True)]
         self.sb3.replay_buffer = _Replay(real, self._imagined, self.imagined, self._generator)
         self.rounds += 1
+        polyak = import_extra("stable_baselines3.common.utils", "sb3", "ActorCritic").polyak_update
         with seeded(self.seed + 7919 * self.rounds):
             # SAC moves its target networks itself, DQN's follow at each of its own environment steps.
             for count in [TARGET_EVERY] * (updates // TARGET_EVERY) if self.chooses else [updates]:
                 self.sb3.train(count, self.batch_size)
                 if self.chooses:
-                    self.sb3.q_net_target.load_state_dict(self.sb3.q_net.state_dict())
+                    polyak(self.sb3.q_net.parameters(), self.sb3.q_net_target.parameters(), TARGET_SHARE)
 
     @torch.no_grad()
     def _imagine(self, states: Tensor, dynamics: Dynamics, rated: Rated, count: int) -> list[Tensor]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gymnasium.spaces import Box
+
 from ebm_control.checks import require, require_number, require_seed, shown
 from ebm_control.control.presets import PlanSampler
 from ebm_control.data.environments import EnvLike, make_env
@@ -98,7 +100,7 @@ REWARD = OnlinePreset(
     base=(128, 128),
     updates=10,
     base_updates=100,
-    reward_updates=100,
+    reward_updates=300,
 )
 # Contacts and many joints: a search exploits the errors of a young model, a choice much less.
 LOCOMOTION = OnlinePreset(
@@ -113,21 +115,41 @@ LOCOMOTION = OnlinePreset(
     base_updates=300,
     reward_updates=100,
 )
+# One choice at a time: a search leads to states beyond the data, whose values are too high.
+CHOICES = replace(
+    REWARD,
+    horizon=10,
+    sampler=CHOICE,
+    chains=6,
+    policy={**_LEARNED, "hidden": (64, 64), "learning_rate": 1e-3, "imagined": 0.0},
+)
 GOALS = OnlinePreset(12)
-PRESETS: dict[str, OnlinePreset] = {"reward": REWARD, "locomotion": LOCOMOTION, "goals": GOALS}
+PRESETS: dict[str, OnlinePreset] = {
+    "reward": REWARD,
+    "locomotion": LOCOMOTION,
+    "choices": CHOICES,
+    "goals": GOALS,
+}
 # The first pattern that an environment's id begins with.
 ZOO: dict[str, str] = {
     r"(HalfCheetah|Hopper|Walker2d|Ant|Humanoid|Swimmer|Pusher)": "locomotion",
 }
 
 
-def preset_of(env: str | None, goals: bool = False) -> str:
-    """Name of the preset for an environment's id, with or without its package; the default one for any other."""
+def preset_of(env: str | None, *, goals: bool = False, choices: bool = False) -> str:
+    """Name of the preset for an environment's id, with or without its package; else of one of its kind.
+
+    Args:
+        env: id; None for an environment without one.
+        goals: whether it is controlled by its goals.
+        choices: whether its actions are choices.
+
+    """
     name = (env or "").rpartition(":")[2]
     for pattern, preset in ZOO.items():
         if re.match(pattern, name):
             return preset
-    return "goals" if goals else "reward"
+    return "goals" if goals else "choices" if choices else "reward"
 
 
 def learn_online(
@@ -207,10 +229,11 @@ def prepare_online(
     try:
         goals = goal_space(made) is not None and reward is None
         identity = None if made.spec is None else made.spec.id
+        choices = not isinstance(made.action_space, Box)
     finally:
         if made is not env:
             made.close()
-    chosen = _chosen(preset, identity, goals)
+    chosen = _chosen(preset, preset_of(identity, goals=goals, choices=choices))
     by_reward = cost is None and not goals
     policy = _policy(chosen, seed) if by_reward else None
     if policy is None and chosen.policy is not None:
@@ -231,11 +254,11 @@ def prepare_online(
     return OnlineLearning(env, learner, planner, settings, **options)
 
 
-def _chosen(preset: OnlinePreset | str | None, identity: str | None, goals: bool) -> OnlinePreset:
-    """The preset itself, that of a name, or that of an environment."""
+def _chosen(preset: OnlinePreset | str | None, usual: str) -> OnlinePreset:
+    """The preset itself, that of a name, or the usual one."""
     if isinstance(preset, OnlinePreset):
         return preset
-    name = preset_of(identity, goals) if preset is None else preset
+    name = usual if preset is None else preset
     require(
         name in PRESETS, "preset", given=shown(name), expected=f"an OnlinePreset or one of {sorted(PRESETS)}"
     )

@@ -18,6 +18,8 @@ from ebm_control.training.regression import seeded
 if TYPE_CHECKING:
     from ebm_control.online.loop import OnlineLearning
 
+BEGIN = 5  # times the updates in the first round, and in the first one in new units
+
 
 class LearnedReward:
     """A reward network that is trained on the executed transitions, once after each round.
@@ -66,13 +68,14 @@ class LearnedReward:
             return
         first, self._step = self._step == -1, learning.progress.step
         data, seed = learning.experience.data, self.seed + self._step
+        updates = self.updates * (BEGIN if first else 1)
         if isinstance(self._reward, RewardNetwork):
-            self.error = fit_reward(self._reward, data, normalizer, self.updates, seed=seed)
+            self.error = fit_reward(self._reward, data, normalizer, updates, seed=seed)
             self.mean, self.unit = float(self._reward.mean), float(self._reward.std)
         elif first:
             rewards = np.concatenate([episode.rewards for episode in data.episodes()])
             self.mean, self.unit = float(rewards.mean()), float(rewards.std()) or 1.0
-        self.ends = fit_ends(self._ends, data, normalizer, self.updates, seed=seed)
+        self.ends = fit_ends(self._ends, data, normalizer, updates, seed=seed)
 
     def cost(
         self, learning: OnlineLearning, value: Callable[[Tensor], Tensor] | None = None, discount: float = 1.0

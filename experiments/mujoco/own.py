@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ebm_control.online import OnlineLearning, OnlinePreset, prepare_online, preset_of
+from ebm_control.online import OnlineLearning, OnlinePreset, prepare_online
 from ebm_control.online.presets import PRESETS
 from ebm_control.samplers.population import CEM
 from experiments.mujoco.methods import Job, Method, Row, evaluated
@@ -16,7 +16,7 @@ from experiments.mujoco.problems import PROBLEMS
 
 Changed = Callable[[OnlinePreset], OnlinePreset]
 BY_REWARD = tuple(name for name, problem in PROBLEMS.items() if not problem.success)
-_LOCOMOTION = tuple(name for name in BY_REWARD if preset_of(name) == "locomotion")
+_LOCOMOTION = tuple(name for name in BY_REWARD if PROBLEMS[name].preset == "locomotion")
 
 
 def same(preset: OnlinePreset) -> OnlinePreset:
@@ -41,7 +41,7 @@ def searched(preset: OnlinePreset) -> OnlinePreset:
 
 def from_nothing(job: Job, *, learner: Any = "energy", changed: Changed = same) -> list[Row]:
     """Learn online with the preset of the environment, then evaluate an agent that replans at every step."""
-    preset = changed(PRESETS[preset_of(job.env, job.problem.success)])
+    preset = changed(PRESETS[job.problem.preset])
     began = time.perf_counter()
     learning = prepare_online(
         job.problem.make,

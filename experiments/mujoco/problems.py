@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 
 import ebm_envs  # noqa: F401  (registers `ebm/...`)
+from ebm_control.online import preset_of
 
 ROBOTICS = "gymnasium_robotics:"
 
@@ -36,6 +37,11 @@ class Problem:
     def name(self) -> str:
         """The id without its package."""
         return self.env.split(":")[-1]
+
+    @property
+    def preset(self) -> str:
+        """Name of the library's own settings for it."""
+        return preset_of(self.name, goals=self.success, choices=self.name == "CartPole-v1")
 
     def make(self) -> gym.Env[Any, Any]:
         """The environment as registered, with its time limit."""
