@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 
 from ebm_control.checks import require, require_seed
 from ebm_control.cli.environment import EnvironmentSettings
@@ -17,12 +18,24 @@ from ebm_control.cli.limits import require_counts, require_numbers
 from ebm_control.cli.plan import GoalSettings, outcome_of
 from ebm_control.cli.run_folder import RunFolder, plain, read_settings, whole_file
 from ebm_control.cli.world import World
+from ebm_control.data.environments import EnvLike
 from ebm_control.extras import new_figure
-from ebm_control.online import FrontierGoals, LearnedReward, OnlineLearning, OnlinePlanner, OnlineSettings
+from ebm_control.online import (
+    PRESETS,
+    FrontierGoals,
+    LearnedReward,
+    OnlineLearning,
+    OnlinePlanner,
+    OnlineSettings,
+    prepare_online,
+    preset_of,
+)
 from ebm_control.online.progress import Progress
 from ebm_control.planning import Episodes, evaluate
 from ebm_control.provenance import provenance
 from ebm_control.training.run_folder import newest_checkpoint
+
+HORIZON = 12  # without a preset
 
 
 @dataclass
@@ -38,11 +51,14 @@ class Online(GoalSettings, EnvironmentSettings):
     """The model: an energy, a feed-forward network, or an ensemble of five."""
     online: OnlineSettings = field(default_factory=OnlineSettings)
     """Settings of acting and learning."""
-    horizon: int = 12
-    """Planning horizon in steps."""
+    preset: str | None = None
+    """Settings of a family of environments: choices, goals, locomotion or reward; default: those of the environment,
+    unless --horizon, --sampler or an --online flag other than steps says otherwise."""
+    horizon: int | None = None
+    """Planning horizon in steps; default: that of the preset, or 12 without one."""
     sampler: Literal["langevin", "cem", "mppi"] | None = None
-    """Planner: by gradients (langevin), or by search over actions (cem, mppi); default: cem for discrete actions or a
-    history, langevin for others."""
+    """Planner: by gradients (langevin), or by search over actions (cem, mppi); default: that of the preset; without one
+    cem for discrete actions or a history, langevin for others."""
     evaluate: int = 10
     """Evaluation episodes at the end, without noise, replanning at every step."""
     explore: bool = False
@@ -69,29 +85,10 @@ class Online(GoalSettings, EnvironmentSettings):
 
     def _learn(self, world: World, goals: FrontierGoals | None, folder: RunFolder) -> dict[str, Any]:
         started = time.perf_counter()
-        reward = LearnedReward(seed=self.seed) if world.goal is None else None
-        planner = OnlinePlanner(
-            self.horizon,
-            reward=reward,
-            goal_index=self.goal_index,
-            goal_weight=self.goal_weight,
-            reward_weight=self.reward_weight,
-            sampler=self.sampler,
-        )
         env = self.made_from(self.env)
-        learning = OnlineLearning(
-            env,
-            self.model,
-            planner,
-            replace(self.online, seed=self.seed),
-            goals=goals,
-            folder=self.out,
-            resume=self.resume,
-            # Empty arguments are not compared, so that runs from before these flags can be resumed.
-            about={name: value for name, value in self.about().items() if name != "online" and value != []},
-            periods=self.periods,
-            history=self.history,
-        )
+        learning = self._prepared(world, goals, env)
+        planner = learning.planner
+        reward = planner.reward if isinstance(planner, OnlinePlanner) else None
         if goals is not None and learning.progress.step:
             _recall(goals, learning)
         learning.run()
@@ -104,7 +101,7 @@ class Online(GoalSettings, EnvironmentSettings):
             "episodes": len(learning.progress.episodes),
             "rounds": learning.progress.rounds,
             **outcome_of(episodes),
-            **({} if reward is None else {"reward_error": reward.error}),
+            **({"reward_error": reward.error} if isinstance(reward, LearnedReward) else {}),
             **({} if goals is None else {"places": len(goals.memory.remembered())}),
             "plan_seconds_p50": float(np.quantile(episodes.seconds, 0.5)),
             "seconds": seconds,
@@ -114,6 +111,50 @@ class Online(GoalSettings, EnvironmentSettings):
         with whole_file(folder.figures / "learning_curve.png") as path:
             learning_curve(path, learning.progress, episodes)
         return plain(summary)
+
+    def _prepared(self, world: World, goals: FrontierGoals | None, env: EnvLike) -> OnlineLearning:
+        """The run, not yet begun."""
+        weights: dict[str, Any] = {"goal_weight": self.goal_weight, "reward_weight": self.reward_weight}
+        options: dict[str, Any] = {
+            "goals": goals,
+            "folder": self.out,
+            "resume": self.resume,
+            # Empty arguments are not compared, so that runs from before these flags can be resumed.
+            "about": {k: v for k, v in self.about().items() if k != "online" and v not in ([], None)},
+            "periods": self.periods,
+            "history": self.history,
+        }
+        if self.preset is not None:
+            steps, index = self.online.steps, self.goal_index
+            chosen: dict[str, Any] = {"learner": self.model, "preset": self.preset, "seed": self.seed}
+            return prepare_online(env, steps, goal_index=index, **chosen, **weights, **options)
+        reward = LearnedReward(seed=self.seed) if world.goal is None else None
+        planner = OnlinePlanner(
+            self.horizon or HORIZON,
+            reward=reward,
+            goal_index=self.goal_index,
+            sampler=self.sampler,
+            **weights,
+        )
+        return OnlineLearning(env, self.model, planner, replace(self.online, seed=self.seed), **options)
+
+    def _choose(self, world: World) -> None:
+        """Set the preset, or without one the horizon and the sampler: the run's settings say which they were."""
+        plain_loop = replace(self.online, steps=OnlineSettings().steps, seed=0) == OnlineSettings()
+        given = not plain_loop or self.horizon is not None or self.sampler is not None
+        if self.preset is not None:
+            wanted = "none beside --horizon, --sampler or --online flags other than steps"
+            require(not given, "preset", given=self.preset, expected=wanted)
+            require(self.preset in PRESETS, "preset", given=self.preset, expected=f"one of {sorted(PRESETS)}")
+        elif not given:
+            self.preset = preset_of(
+                self.env,
+                goals=world.goal is not None,
+                choices=not isinstance(world.native["action_space"], Box),
+            )
+        else:
+            self.horizon = HORIZON if self.horizon is None else self.horizon
+            self.sampler = self.sampler or ("cem" if world.searched else "langevin")
 
     def about(self) -> dict[str, Any]:
         """The settings that a resumed run must have in common with its first part, as read back from JSON."""
@@ -126,15 +167,14 @@ class Online(GoalSettings, EnvironmentSettings):
 
     def _check(self) -> World:
         """The environment's spaces; raises `InputError` for invalid settings before anything is written."""
-        require_counts(self, "evaluate", "horizon", "history")
+        require_counts(self, "evaluate", "history", *(["horizon"] if self.horizon is not None else []))
         self.check_goal()
         require_numbers(self, "place", above=True)
         require_seed("seed", self.seed)
         seed = self.online.seed
         require(seed in (0, self.seed), "online.seed", given=seed, expected="--seed instead")
         world = World.of(self.made_from(self.env), self.env, self.goal_index, history=self.history)
-        if self.sampler is None:  # the settings of the run say which one it was
-            self.sampler = "cem" if world.searched else "langevin"
+        self._choose(world)
         if newest_checkpoint(self.out, self.resume, "out") is not None:
             before = read_settings(self.out) or {}
             for name, now in _flat(self.about()).items():

@@ -15,6 +15,7 @@ from typing import Any
 from gymnasium.spaces import Box
 
 from ebm_control.checks import require, require_number, require_seed, shown
+from ebm_control.control.agent import GOAL_WEIGHT
 from ebm_control.control.presets import PlanSampler
 from ebm_control.data.environments import EnvLike, make_env
 from ebm_control.data.goals import goal_space
@@ -219,10 +220,12 @@ def prepare_online(
     cost: Cost | None = None,
     goal_index: Sequence[int] | None = None,
     preset: OnlinePreset | str | None = None,
+    goal_weight: float = GOAL_WEIGHT,
+    reward_weight: float | None = None,
     seed: int = 0,
     **options: Any,
 ) -> OnlineLearning:
-    """The run of `learn_online`, not yet begun; for the arguments see there."""
+    """The run of `learn_online`, not yet begun; for the arguments see there and `OnlinePlanner`."""
     require_number("steps", steps, 1, whole=True)
     require_seed("seed", seed)
     made = make_env(env, options.get("env_kwargs"))
@@ -244,6 +247,8 @@ def prepare_online(
         cost=cost,
         reward=rated,
         goal_index=goal_index,
+        goal_weight=goal_weight,
+        reward_weight=reward_weight,
         sampler=chosen.sampler,
         chains=chosen.chains,
         policy=policy,
