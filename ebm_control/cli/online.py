@@ -147,11 +147,8 @@ class Online(GoalSettings, EnvironmentSettings):
             require(not given, "preset", given=self.preset, expected=wanted)
             require(self.preset in PRESETS, "preset", given=self.preset, expected=f"one of {sorted(PRESETS)}")
         elif not given:
-            self.preset = preset_of(
-                self.env,
-                goals=world.goal is not None,
-                choices=not isinstance(world.native["action_space"], Box),
-            )
+            choices = not isinstance(world.native["action_space"], Box)
+            self.preset = preset_of(self.env, goals=world.goal is not None, choices=choices)
         else:
             self.horizon = HORIZON if self.horizon is None else self.horizon
             self.sampler = self.sampler or ("cem" if world.searched else "langevin")
