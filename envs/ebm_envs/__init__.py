@@ -19,6 +19,7 @@ _ENVIRONMENTS = {
     "ebm/Reacher-v0": ("ebm_envs.reacher:ReacherEnv", 50),
     "ebm/Arm7-v0": ("ebm_envs.arm7:Arm7Env", 200),
     "ebm/Fork-v0": ("ebm_envs.fork:ForkEnv", 20),
+    "ebm/Crane-v0": ("ebm_envs.crane:CraneEnv", 100),
 }
 
 
