@@ -30,6 +30,7 @@ SWING = 0.2
 SUCCESS = 0.05
 """Largest distance of the load from its target in metres that counts as success."""
 
+_ACTIVATION = 4  # its coordinate in the observation
 _LARGEST = np.finfo(np.float64).max
 _FREE = np.array([_LARGEST, _LARGEST, _LARGEST, _LARGEST, 1.0])
 
@@ -49,6 +50,16 @@ def offset(qpos: ArrayLike, target: ArrayLike) -> Array:
     """
     cart, angle = np.moveaxis(np.asarray(qpos, np.float64), -1, 0)
     return np.stack([cart + ROPE * np.sin(angle) - target, ROPE * (1 - np.cos(angle))], axis=-1)
+
+
+def observe(qpos: ArrayLike, qvel: ArrayLike, act: ArrayLike, target: ArrayLike) -> Array:
+    """Observation (..., 6) of position and angle (..., 2), their velocities (..., 2), activation (..., 1) and target.
+
+    The angle is wrapped to [-π, π).
+    """
+    wrapped = wrap(qpos, (0.0, 2 * np.pi))
+    at = np.broadcast_to(np.asarray(target, np.float64)[..., None], (*wrapped.shape[:-1], 1))
+    return np.concatenate([wrapped, qvel, act, at], axis=-1)
 
 
 def checked_start(argument: str, value: ArrayLike) -> Array:
@@ -159,19 +170,19 @@ class CraneEnv(gym.Env[Array, NDArray[Any]]):
         """Picture (256, 256, 3) of the rail, the cart, the load with its path, and the target."""
         if self.render_mode is None:
             return None
-        canvas, cart, half = drawing.Canvas(extent=1.8), np.array([self.data.qpos[0], 0.0]), 1.5
-        canvas.line([(-half, 0), (half, 0)], drawing.WALL, width=0.03)
+        canvas = drawing.Canvas(extent=1.8)
+        cart, half = np.array([self.data.qpos[0], 0.0]), np.array([0.14, 0.07])
+        canvas.line([(-1.5, 0), (1.5, 0)], drawing.WALL, width=0.03)
         canvas.ring(np.array([self.target, -ROPE]), 0.13, drawing.GOAL)
         canvas.line(self.trace, drawing.TRACE, width=0.02)
         canvas.line([cart, self._load()], drawing.JOINT, width=0.03)
-        canvas.box(cart - (0.14, 0.07), cart + (0.14, 0.07), drawing.LINK)
+        canvas.box(cart - half, cart + half, drawing.LINK)
         canvas.disc(self._load(), 0.08, drawing.OBSTACLE)
         return canvas.array()
 
     def _observation(self) -> Array:
-        position, angle = self.data.qpos
-        activation = [] if self.hide_actuator else self.data.act
-        return np.array([position, wrap(angle, 2 * np.pi), *self.data.qvel, *activation, self.target])
+        seen = observe(self.data.qpos, self.data.qvel, self.data.act, self.target)
+        return np.delete(seen, _ACTIVATION) if self.hide_actuator else seen
 
     def _info(self) -> dict[str, Any]:
         distance = float(np.linalg.norm(offset(self.data.qpos, self.target)))
