@@ -46,7 +46,7 @@ def crane_oracle(
 ) -> OracleResult:
     """Best plan for `ebm/Crane-v0` on its own simulator, see `Contest.run`.
 
-    The whole episode is planned at once. "ilqr" takes seconds. The result is a lower bound of the best return that is
+    The whole episode is planned at once. "ilqr" takes about a second. The result is a lower bound of the best return that is
     hard to beat, not a proven optimum.
 
     Args:
