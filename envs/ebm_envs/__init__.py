@@ -1,6 +1,6 @@
 """Goal environments for planning with energies: `ebm/Particle-v0`, `ebm/Maze-v0`, `ebm/Reacher-v0`, `ebm/Arm7-v0`.
 
-`ebm/Fork-v0` has no goals but multimodal transitions, for prediction.
+`ebm/Fork-v0` has no goals but multimodal transitions, for prediction. `ebm/Crane-v0` has none but a reward for control.
 
 Importing this package registers them with Gymnasium: `import ebm_envs`, then `gym.make("ebm/Maze-v0")`, or both at
 once, `gym.make("ebm_envs:ebm/Maze-v0")`. (Gymnasium 1.0 and later do not load plugins by themselves.)
@@ -19,6 +19,7 @@ _ENVIRONMENTS = {
     "ebm/Reacher-v0": ("ebm_envs.reacher:ReacherEnv", 50),
     "ebm/Arm7-v0": ("ebm_envs.arm7:Arm7Env", 200),
     "ebm/Fork-v0": ("ebm_envs.fork:ForkEnv", 20),
+    "ebm/Crane-v0": ("ebm_envs.crane:CraneEnv", 100),
 }
 
 

@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import product
 
-from experiments.mujoco import model_free, own
+from experiments.mujoco import model_free, oracle, own
 from experiments.mujoco.methods import Job, Method, Row
 from experiments.mujoco.problems import PROBLEMS
 
 # In the order of runs.
-METHODS: dict[str, Method] = {method.name: method for method in (*own.METHODS, *model_free.METHODS)}
+METHODS: dict[str, Method] = {
+    method.name: method for method in (*oracle.METHODS, *own.METHODS, *model_free.METHODS)
+}
 QUICK = ("Pendulum-v1", "CartPole-v1", "FetchReach-v4")
 
 
@@ -21,7 +23,7 @@ def jobs_of(envs: Iterable[str], seeds: Iterable[int], quick: bool) -> Iterator[
     A quick run has none of those, as all its runs are equally short.
     """
     asked = set(envs)
-    equal = [method for method in METHODS.values() if method.factor == 1]
+    equal = [method for method in METHODS.values() if method.factor <= 1]
     longer = [] if quick else [method for method in METHODS.values() if method.factor > 1]
     for methods, seed in product((equal, longer), list(seeds)):
         for method in methods:

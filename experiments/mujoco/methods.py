@@ -29,7 +29,7 @@ class Method:
         run: rows of a run, see `evaluated`; it learns with `job.steps` steps under `job.seed`.
         problems: names of its problems in the order of runs.
         optional: those of them that are only run if both method and environment are named: they take long.
-        factor: factor of the problems' steps.
+        factor: factor of the problems' steps; 0 for a method that learns nothing.
         part: whether it acts while it learns, or learns from a fixed data set.
 
     """
@@ -66,7 +66,7 @@ class Job:
     @property
     def steps(self) -> int:
         """Environment steps of learning."""
-        return QUICK_STEPS if self.quick else self.problem.steps * self.compared.factor
+        return (QUICK_STEPS if self.quick else self.problem.steps) * self.compared.factor
 
     @property
     def episodes(self) -> int:

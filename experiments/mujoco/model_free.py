@@ -38,6 +38,7 @@ SAC_SETTINGS: dict[str, dict[str, Any]] = {
     "Pendulum-v1": _SMALL,
     "InvertedPendulum-v5": _SMALL,
     "Reacher-v5": _SMALL,
+    "ebm/Crane-v0": _SMALL,
     "InvertedDoublePendulum-v5": _SMALL,
     "Swimmer-v5": _LARGE | {"gamma": 0.9999},  # a stroke pays off late
     "Pusher-v5": _LARGE,
@@ -162,7 +163,7 @@ def _in_order(names: dict[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in PROBLEMS if name in names)
 
 
-_SHORT = ("Pendulum-v1", "InvertedPendulum-v5", "Reacher-v5", "InvertedDoublePendulum-v5")
+_SHORT = ("Pendulum-v1", "InvertedPendulum-v5", "Reacher-v5", "ebm/Crane-v0", "InvertedDoublePendulum-v5")
 _LONG = tuple(name for name in _in_order(SAC_SETTINGS) if name not in _SHORT)
 METHODS = (
     Method("SAC", sac, _in_order(SAC_SETTINGS)),

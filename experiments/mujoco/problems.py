@@ -21,7 +21,8 @@ class Problem:
     Attributes:
         env: Gymnasium id, with the package to import in front where it is needed.
         steps: environment steps of learning from nothing.
-        bar: return, or success rate, of good control.
+        bar: return, or success rate, of good control; None if it is relative to the oracle's.
+        within: good control is at most this share of the oracle's return below it, on the same episodes.
         success: whether the bar is a success rate.
         arguments: arguments of `gymnasium.make`.
 
@@ -29,7 +30,8 @@ class Problem:
 
     env: str
     steps: int
-    bar: float
+    bar: float | None = None
+    within: float | None = None
     success: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
@@ -43,6 +45,12 @@ class Problem:
         """Name of the library's own settings for it."""
         return preset_of(self.name, goals=self.success, choices=self.name == "CartPole-v1")
 
+    def good(self, oracle: float | None) -> float | None:
+        """The bar, given the oracle's mean return; None if that is needed and not known."""
+        if self.within is None or oracle is None:
+            return self.bar
+        return oracle - self.within * abs(oracle)
+
     def make(self) -> gym.Env[Any, Any]:
         """The environment as registered, with its time limit."""
         return gym.make(self.env, disable_env_checker=True, **self.arguments)
@@ -55,6 +63,7 @@ _ALL = (
     Problem("InvertedPendulum-v5", 2_000, 950),
     Problem("CartPole-v1", 2_000, 475),
     Problem("Reacher-v5", 5_000, -4.5),
+    Problem("ebm/Crane-v0", 5_000, within=0.1),
     Problem("InvertedDoublePendulum-v5", 10_000, 8_500),
     Problem("Swimmer-v5", 20_000, 100),
     Problem("Pusher-v5", 20_000, -28),

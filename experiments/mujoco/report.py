@@ -9,21 +9,31 @@ from experiments.mujoco.methods import Row
 from experiments.mujoco.problems import PROBLEMS
 
 KEYS = ("part", "env", "method", "steps")
-EMPTY: Row = {"success": None, "plan_ms_p50": None}
+EMPTY: Row = {"success": None, "plan_ms_p50": None, "bar": None}
 
 
 def summarised(rows: list[Row]) -> list[Row]:
-    """One row per combination of `KEYS`; `return_mean` has the interval over seeds and the values of all seeds."""
+    """One row per combination of `KEYS`; `return_mean` has the interval over seeds and the values of all seeds.
+
+    A bar that is relative to the oracle's return is computed from its row, and None without one.
+    """
     made = []
     for row in tables.summarised(rows, KEYS, ("return", "success")):
         made.append(EMPTY | row | {"return_mean": row["return"]})
         del made[-1]["return"]
+    best = {row["env"]: row["return_mean"] for row in made if row["method"] == "oracle"}
+    for row in made:
+        if row["bar"] is None:
+            row["bar"] = PROBLEMS[row["env"]].good(best.get(row["env"]))
     return made
 
 
 def _bar(row: Row) -> str:
-    success = row["env"] in PROBLEMS and PROBLEMS[row["env"]].success
-    return f"success {row['bar']:.2f}" if success else tables.significant(row["bar"])
+    problem = PROBLEMS.get(row["env"])
+    if problem is not None and problem.success:
+        return f"success {row['bar']:.2f}"
+    found = "–" if row["bar"] is None else tables.significant(row["bar"])
+    return found if problem is None or problem.within is None else f"{found} (oracle − {problem.within:.0%})"
 
 
 COLUMNS = tables.Columns(

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md") if "```python" in path.read_text())
 SMALL = "updates=4, base_updates=50"
+ONLINE = "OnlinePreset(4, base=(32, 32), base_updates=20, reward_updates=20, acting={'environments': 1, 'warm_up': 40})"
 NARROW = "ebm.ModelSettings(hidden=(32, 32), base_hidden=(32, 32))"
 
 
@@ -80,8 +81,13 @@ def test_own_environment_is_controlled():
             "10_000": "2_000",
             "TimeLimit(Cart(), 60)": "TimeLimit(Cart(), 6)",
             'gym.make("ebm/Particle-v0")': 'gym.make("ebm/Particle-v0", max_episode_steps=13)',
+            "TimeLimit(Crane(), 100)": "TimeLimit(Crane(), 10)",
+            "learning = ": f"from ebm_control.online import OnlinePreset\npreset = {ONLINE}\nlearning = ",
+            "make_crane, 5_000": "make_crane, 60, preset=preset",
         },
     )
+    assert scope["learning"].progress.step == 60
+    assert scope["learning"].experience.data.periods == (0, 2 * np.pi, 0, 0, 0, 0)
     assert scope["result"].success_rate == 1.0
     assert scope["result"].mean > -6.0
     env = scope["make"]()

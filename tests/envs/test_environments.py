@@ -152,7 +152,7 @@ def test_reaching_the_goal_is_success():
     assert [info["is_success"] for info in infos] == [False, True]
 
 
-@pytest.mark.parametrize("name", [*NAMES, "ebm/Fork-v0"])
+@pytest.mark.parametrize("name", [*NAMES, "ebm/Fork-v0", "ebm/Crane-v0"])
 def test_the_picture_follows_the_state(name):
     env = gym.make(name, render_mode="rgb_array")
     env.reset(seed=0)

@@ -74,14 +74,20 @@ class Contest:
         if plans:
             self.enter("plans", *plans)
 
-    def result(self, observe: Callable[[Array, Array], Array], began: float) -> OracleResult:
-        """The winner's plan; `observe` maps positions and velocities to observations, `began` is a `perf_counter`."""
+    def result(self, observe: Callable[..., Array], began: float) -> OracleResult:
+        """The winner's plan.
+
+        Args:
+            observe: maps positions, velocities and, if the model has some, activations to observations.
+            began: a `perf_counter`.
+
+        """
         plan = self.plans[self.winner]
-        qpos, qvel = np.split(self.problem.simulate(plan), 2, axis=-1)
+        qpos, qvel, act = self.problem.parts(self.problem.simulate(plan))
         return OracleResult(
             return_=self.returns[self.winner],
             actions=plan,
-            states=observe(qpos, qvel),
+            states=observe(qpos, qvel, act) if act.shape[-1] else observe(qpos, qvel),
             seconds=time.perf_counter() - began,
             method=self.winner,
             returns=dict(self.returns),

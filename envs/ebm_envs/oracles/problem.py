@@ -22,7 +22,7 @@ class Problem:
 
     Every reward that is a negative distance has this form: residuals of size 1 give an L1 distance, one residual of
     size 3 the Euclidean distance in space. Plans are controls (steps, m), each constant for `frame_skip` simulator
-    steps; states are `(qpos, qvel)`, of size n = 2 nv, for models with only hinges and slides.
+    steps; states are `(qpos, qvel, act)`, of size n = 2 nv + na, for models with only hinges and slides.
 
     Attributes:
         model: the simulator.
@@ -33,9 +33,10 @@ class Problem:
         residual: positions (..., nv) -> residuals (..., G, k).
         jacobian: positions (..., nv) -> derivatives (..., G, k, nv) of the residuals with respect to the positions.
         weight: factor of the distance, above 0.
+        act: (na,) activations of the actuators at the start; None for 0.
 
     Raises:
-        ValueError: a model with other joints or with actuator states; `steps` or `frame_skip` below 1.
+        ValueError: a model with other joints; activations of another shape; `steps` or `frame_skip` below 1.
 
     """
 
@@ -47,13 +48,15 @@ class Problem:
     residual: Callable[[Array], Array]
     jacobian: Callable[[Array], Array]
     weight: float = 1.0
+    act: Array | None = None
 
     def __post_init__(self) -> None:
-        if self.model.nq != self.model.nv or self.model.na:
+        if self.model.nq != self.model.nv:
             raise ValueError(
-                f"model: expected hinges and slides without actuator states, got {self.model.nq} positions, "
-                f"{self.model.nv} velocities and {self.model.na} actuator states"
+                f"model: expected hinges and slides, got {self.model.nq} positions and {self.model.nv} velocities"
             )
+        if self.act is not None and np.shape(self.act) != (self.model.na,):
+            raise ValueError(f"act: expected shape ({self.model.na},), got shape {np.shape(self.act)}")
         for name, value in (("steps", self.steps), ("frame_skip", self.frame_skip)):
             if value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
@@ -61,7 +64,13 @@ class Problem:
     @cached_property
     def start(self) -> Array:
         """The state (n,) at the start."""
-        return np.concatenate([self.qpos, self.qvel])
+        act = np.zeros(self.model.na) if self.act is None else self.act
+        return np.concatenate([self.qpos, self.qvel, act])
+
+    def parts(self, states: Array) -> tuple[Array, Array, Array]:
+        """Positions (..., nv), velocities (..., nv) and activations (..., na) of states (..., n)."""
+        nv = self.model.nv
+        return states[..., :nv], states[..., nv : 2 * nv], states[..., 2 * nv :]
 
     @cached_property
     def bounds(self) -> tuple[Array, Array]:
@@ -96,7 +105,7 @@ class Problem:
 
     def advance(self, states: Array, controls: Array) -> Array:
         """States (b, T, n) after each of the controls (b, T, m) from `states` (b or 1, n), in one native call."""
-        initial = np.zeros((len(controls), 1 + 2 * self.model.nv))  # time comes first
+        initial = np.zeros((len(controls), 1 + self.start.size))  # time comes first
         initial[:, 1:] = states
         controls = np.broadcast_to(np.asarray(controls, np.float64), (*controls.shape[:2], self.model.nu))
         held = np.repeat(controls, self.frame_skip, axis=1)
@@ -137,11 +146,11 @@ class Problem:
         The norm's own curvature is exact, `(I - r rᵀ / c²) / c` with `c = sqrt(|r|² + smoothing²)`; that of the
         residuals is left out, so the Hessian is positive semidefinite.
         """
-        nv = self.model.nv
+        nv, n = self.model.nv, states.shape[1]
         r, jacobian = self.residual(states[:, :nv]), self.jacobian(states[:, :nv])
         unit = r / (c := np.sqrt(np.square(r).sum(-1, keepdims=True) + smoothing**2))
         curvature = (np.eye(r.shape[-1]) - unit[..., :, None] * unit[..., None, :]) / c[..., None]
-        gradient, hessian = np.zeros((len(states), 2 * nv)), np.zeros((len(states), 2 * nv, 2 * nv))
+        gradient, hessian = np.zeros((len(states), n)), np.zeros((len(states), n, n))
         gradient[:, :nv] = self.weight * np.einsum("tgk,tgkq->tq", unit, jacobian)
         bent = curvature @ jacobian
         hessian[:, :nv, :nv] = self.weight * np.einsum("tgkp,tgkq->tpq", jacobian, bent)
@@ -155,12 +164,12 @@ class Problem:
         """
         if self.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:
             return self._probed(states, plan)
-        model, data, (n, m) = self.model, self._data, (2 * self.model.nv, self.model.nu)
+        model, data, (n, m) = self.model, self._data, (self.start.size, self.model.nu)
         by_state, by_control = np.empty((len(plan), n, n)), np.empty((len(plan), n, m))
         a, b = np.empty((n, n)), np.empty((n, m))
         mujoco.mj_resetData(model, data)
         for t, control in enumerate(plan):
-            data.qpos, data.qvel = np.split(states[t], 2)
+            data.qpos, data.qvel, data.act = self.parts(states[t])
             data.ctrl[:] = control
             A, B = np.eye(n), np.zeros((n, m))
             for _ in range(self.frame_skip):

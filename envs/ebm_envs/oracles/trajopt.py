@@ -51,7 +51,7 @@ def pursuit(
     states = np.repeat(problem.start[None], len(pull), axis=0)
     plans = np.empty((len(pull), problem.steps, nv))
     for t in range(problem.steps):
-        positions, velocities = states[:, :nv], states[:, nv:]
+        positions, velocities, _ = problem.parts(states)
         force = np.einsum("bgk,bgkq->bq", problem.residual(positions), problem.jacobian(positions))
         plans[:, t] = np.clip(-pull * force - brake * velocities, *problem.bounds)
         states = problem.advance(states, plans[:, t, None])[:, 0]
