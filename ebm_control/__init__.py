@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ebm_control.data import (
         ImageSet,
         RolloutBuffer,
+        adapt,
         collect,
         collect_mujoco,
         from_minari,
@@ -61,6 +62,7 @@ _HOMES = {
     "data": (
         "ImageSet",
         "RolloutBuffer",
+        "adapt",
         "collect",
         "collect_mujoco",
         "from_minari",
@@ -132,6 +134,7 @@ __all__ = [
     "TrainSettings",
     "Trainer",
     "TrajectoryModel",
+    "adapt",
     "collect",
     "collect_mujoco",
     "evaluate",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -32,18 +32,20 @@ def operations(parameters: Iterable[nn.Parameter], x: Tensor) -> float:
 
 
 @contextmanager
-def threads_for(work: float) -> Iterator[None]:
+def threads_for(work: float | Callable[[], float]) -> Iterator[None]:
     """One thread within the block for small work; for large work all that torch may use and the process has cores for.
 
     Never more than torch has: `OMP_NUM_THREADS` and `torch.set_num_threads` of the user are upper bounds. The number is
     restored afterwards.
 
     Args:
-        work: floating-point operations of one pass, see `operations`.
+        work: floating-point operations of one pass, see `operations`; or a function that counts them, which is called
+            if torch has several threads.
 
     """
-    before = torch.get_num_threads()
-    wanted = min(before, usable_cores()) if work >= LARGE else 1
+    before = wanted = torch.get_num_threads()
+    if before > 1:
+        wanted = min(before, usable_cores()) if (work() if callable(work) else work) >= LARGE else 1
     if wanted != before:
         torch.set_num_threads(wanted)
     try:

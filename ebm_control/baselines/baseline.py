@@ -102,6 +102,12 @@ class Baseline:
             self.normalizer, Prediction(states, acts[:, None].expand(-1, samples, -1, -1), energy)
         )
 
+    @property
+    def parts(self) -> dict[str, slice]:
+        """Slices of the observations' coordinates by name, see `FlatForm.parts`."""
+        form = self.normalizer.form
+        return {"observation": slice(0, self.layout.obs_dim)} if form is None else form.parts
+
     def describe(self) -> dict[str, Any]:
         """JSON-safe settings from which `load` rebuilds the model."""
         dynamics, training = self.dynamics, self.training

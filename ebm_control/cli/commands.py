@@ -61,14 +61,18 @@ class Collect(EnvironmentSettings):
     """Environments stepped in parallel (ignored with --fast)."""
     periods: tuple[float, ...] | None = None
     """Period of each observation coordinate, 0 if it does not wrap around; default: what the environment declares."""
+    history: int = 1
+    """Observations that each recorded one holds, with the actions between them: more than 1 where velocities are
+    hidden."""
     seed: int = 0
     """Seed of resets and actions."""
 
     def run(self) -> dict[str, Any]:
         """Collect and save; returns the summary with the speed."""
-        require_counts(self, "steps", "num_envs")
+        require_counts(self, "steps", "num_envs", "history")
         require_seed("seed", self.seed)
         require(not (self.fast and self.policy), "policy", given=self.policy, expected="none with --fast")
+        require(not self.fast or self.history == 1, "history", given=self.history, expected="1 with --fast")
         require(self.out.suffix == ".npz", "out", given=self.out, expected="a file that ends in .npz")
         require(not self.out.is_dir(), "out", given=f"the folder {self.out}", expected="a file")
         env = self.made_from(self.env)
@@ -86,6 +90,7 @@ class Collect(EnvironmentSettings):
                         num_envs=self.num_envs,
                         seed=self.seed,
                         periods=self.periods,
+                        history=self.history,
                     )
             except (InputError, KeyboardInterrupt) as error:
                 self._save_partial(error)

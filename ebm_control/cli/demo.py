@@ -174,7 +174,7 @@ class Demo:
         with whole_file(folder.figures / "episode.gif") as path:
             figures.animation(path, recorder.frames)
         with whole_file(folder.figures / "plan.png") as path:
-            figures.plan_and_path(path, model.normalizer, episodes, (0, 1), agent.action_space)
+            figures.plan_and_path(path, model.normalizer, episodes, (0, 1), agent.action_box)
         pictures = [folder.figures / f"{name}.png" for name in ("plan", "energy")]
         with whole_file(folder.figures / "overview.png") as path:
             figures.overview(path, recorder.frames, pictures)

@@ -30,8 +30,8 @@ class Online(GoalSettings, EnvironmentSettings):
     """Learn an environment while acting in it, by planning with the current model."""
 
     env: str
-    """Any environment with Box spaces. With goals (observation, achieved_goal, desired_goal) they are the task;
-    without, its reward is."""
+    """Any environment whose spaces are numbers and choices. With goals (observation, achieved_goal, desired_goal) they
+    are the task; without, its reward is."""
     out: Path = Path("runs/online")
     """Run folder: settings, experience, events, checkpoints, figure, summary."""
     model: Literal["energy", "feed-forward", "ensemble"] = "energy"
@@ -40,8 +40,9 @@ class Online(GoalSettings, EnvironmentSettings):
     """Settings of acting and learning."""
     horizon: int = 12
     """Planning horizon in steps."""
-    sampler: Literal["langevin", "cem", "mppi"] = "langevin"
-    """Planner: by gradients (langevin), or by search over actions (cem, mppi)."""
+    sampler: Literal["langevin", "cem", "mppi"] | None = None
+    """Planner: by gradients (langevin), or by search over actions (cem, mppi); default: cem for discrete actions or a
+    history, langevin for others."""
     evaluate: int = 10
     """Evaluation episodes at the end, without noise, replanning at every step."""
     explore: bool = False
@@ -50,6 +51,8 @@ class Online(GoalSettings, EnvironmentSettings):
     """Size of a place to explore, in raw units; default: 7 % of the range of the goals."""
     periods: tuple[float, ...] | None = None
     """Period of each observation coordinate, 0 if it does not wrap around; default: what the environment declares."""
+    history: int = 1
+    """Observations that a state holds, with the actions between them: more than 1 where velocities are hidden."""
     resume: bool = False
     """Continue from the newest checkpoint of the run folder."""
     seed: int = 0
@@ -87,6 +90,7 @@ class Online(GoalSettings, EnvironmentSettings):
             # Empty arguments are not compared, so that runs from before these flags can be resumed.
             about={name: value for name, value in self.about().items() if name != "online" and value != []},
             periods=self.periods,
+            history=self.history,
         )
         if goals is not None and learning.progress.step:
             _recall(goals, learning)
@@ -122,13 +126,15 @@ class Online(GoalSettings, EnvironmentSettings):
 
     def _check(self) -> World:
         """The environment's spaces; raises `InputError` for invalid settings before anything is written."""
-        require_counts(self, "evaluate", "horizon")
+        require_counts(self, "evaluate", "horizon", "history")
         self.check_goal()
         require_numbers(self, "place", above=True)
         require_seed("seed", self.seed)
         seed = self.online.seed
         require(seed in (0, self.seed), "online.seed", given=seed, expected="--seed instead")
-        world = World.of(self.made_from(self.env), self.env, self.goal_index)
+        world = World.of(self.made_from(self.env), self.env, self.goal_index, history=self.history)
+        if self.sampler is None:  # the settings of the run say which one it was
+            self.sampler = "cem" if world.searched else "langevin"
         if newest_checkpoint(self.out, self.resume, "out") is not None:
             before = read_settings(self.out) or {}
             for name, now in _flat(self.about()).items():

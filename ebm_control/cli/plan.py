@@ -62,7 +62,8 @@ class Plan(GoalSettings, EnvironmentSettings, DataSettings):
     """Number of episodes, run in parallel."""
     sampler: Literal["gauss-newton", "langevin", "mppi", "cem"] | None = None
     """Sampler that minimises the energy; default: second-order steps for an energy with actions and a regression base.
-    A learned reward is planned for over actions: not with second-order steps, and by default with Langevin."""
+    A learned reward is planned for over actions: not with second-order steps, and by default with Langevin. Discrete
+    actions are searched for (cem) by default."""
     horizon: int = 15
     """Planning horizon in steps."""
     reward: Literal["goal", "learned"] = "goal"
@@ -83,7 +84,9 @@ class Plan(GoalSettings, EnvironmentSettings, DataSettings):
         self.check_goal()
         require_seed("seed", self.seed)
         make = self.made_from(self.env)
-        model, world = TrajectoryModel.load(self.checkpoint), World.of(make, self.env, self.goal_index)
+        model = TrajectoryModel.load(self.checkpoint)
+        history = 1 if model.normalizer.form is None else model.normalizer.form.history
+        world = World.of(make, self.env, self.goal_index, history)
         learned = self.reward == "learned"
         require(
             learned or world.goal is not None,
@@ -113,7 +116,7 @@ class Plan(GoalSettings, EnvironmentSettings, DataSettings):
                 action_space=world.action,
                 shooting=True if learned else None,
             )
-            agent = MPCAgent(planner, model.normalizer, world.action, seed=self.seed)
+            agent = MPCAgent(planner, model.normalizer, **world.native, seed=self.seed)
             episodes = evaluate(agent, env, self.episodes, seed=self.seed, progress=True)
             times = {f"seconds_p{q}": float(np.quantile(episodes.seconds, q / 100)) for q in (50, 95)}
             summary = outcome_of(episodes) | times | told

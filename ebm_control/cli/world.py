@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import gymnasium as gym
 import torch
 from gymnasium.spaces import Box
 
 from ebm_control.checks import InputError, require
+from ebm_control.data.actions import FlatActions
+from ebm_control.data.adapt import adapt, require_data_of
 from ebm_control.data.environments import EnvLike, action_box, make_env, observation_box
 from ebm_control.data.goals import goal_space, require_goal_coordinates
 from ebm_control.data.normalizer import Normalizer
@@ -25,6 +30,9 @@ class World:
         action: space of flat actions.
         goal: space of goals, which refer to the observation coordinates `index`; None without goals.
         index: see `goal`.
+        native: spaces of the environment itself, as arguments of an agent.
+        searched: whether plans are searched for without gradients by default.
+        env: the environment, adapted and closed.
 
     """
 
@@ -32,17 +40,33 @@ class World:
     action: Box
     goal: Box | None
     index: tuple[int, ...]
+    native: Mapping[str, Any]
+    searched: bool
+    env: gym.Env[Any, Any]
 
     @classmethod
-    def of(cls, make: EnvLike, name: str, index: tuple[int, ...]) -> World:
+    def of(
+        cls,
+        make: EnvLike,
+        name: str,
+        index: tuple[int, ...],
+        history: int = 1,
+    ) -> World:
         """Spaces of the environment that `make` makes, called `name`.
 
+        Args:
+            make: see `make_env`.
+            name: its name.
+            index: observation coordinates of the goal.
+            history: see `adapt`.
+
         Raises:
-            InputError: no such environment, spaces other than flat Boxes, or goals that refer to coordinates other
-                than `index`.
+            InputError: no such environment, spaces without vectors, or goals that refer to coordinates other than
+                `index`.
 
         """
-        env = make_env(make)
+        own = make_env(make)
+        env = adapt(own, history)
         states, action, goal = (
             observation_box(env.observation_space),
             action_box(env.action_space),
@@ -51,7 +75,11 @@ class World:
         if goal is not None:
             require_goal_coordinates(env, index)
         env.close()
-        return cls(states, action, goal, index)
+        native: dict[str, Any] = {"action_space": action}
+        if env is not own:
+            native = {"action_space": own.action_space, "observation_space": own.observation_space}
+        searched = (isinstance(action, FlatActions) and action.discrete) or history > 1
+        return cls(states, action, goal, index, native, searched, env)
 
     def frontier(self, place: float | None, seed: int) -> FrontierGoals:
         """Exploration goals next to visited places, with places of raw width `place`."""
@@ -71,12 +99,5 @@ class World:
         return FrontierGoals(self.states.shape[0], self.index, size, *bounds, seed=seed)
 
     def require_model(self, normalizer: Normalizer) -> None:
-        """Raise `InputError` unless the model's observations and actions fit those of this environment."""
-        known = normalizer.obs_mean.numel(), normalizer.act_mean.numel()
-        here = self.states.shape[0], self.action.shape[0]
-        require(
-            known == here,
-            "env",
-            given=f"{here[0]} and {here[1]}",
-            expected=f"{known[0]} observation and {known[1]} action coordinates, which the model was trained on",
-        )
+        """Raise `InputError` unless the model's observations and actions are those of this environment."""
+        require_data_of(self.env, normalizer)

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ebm_control.baselines import Baseline
 from ebm_control.checks import InputError, require, shown
-from ebm_control.control.planner import Model, planner_for, second_order
+from ebm_control.control.planner import Model, planner_for, searches, second_order
 from ebm_control.control.presets import PlanSampler
-from ebm_control.data.environments import action_box, make_env, observation_box
+from ebm_control.data.adapt import adapted_to
+from ebm_control.data.environments import action_box, make_env
 from ebm_control.data.goals import goal_coordinates, goal_space, require_goal_coordinates
 from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost, RewardCost
@@ -49,14 +50,17 @@ def make_agent(
 
     Args:
         model: an energy of transitions or a baseline.
-        env: the environment, or its id: it defines the bounds of actions, and which coordinates are goals.
+        env: the environment, or its id: it defines the bounds of actions, and which coordinates are goals. The agent
+            sees and acts in its spaces: for a discrete one it returns numbers. Data with a history need no wrapper:
+            the agent keeps the history in its state.
         reward: function from states `(..., obs_dim)`, actions `(..., act_dim)` and next states, in the environment's
             units, to rewards `(...)`, composed of differentiable torch operations. It is compared with the rewards in
             the model's training data. A warning reports disagreement, another one a gradient that is 0 everywhere.
         cost: alternative: an energy of normalised trajectories, e.g. `20 * GoalCost(model.layout, (0, 1)) + obstacle`.
         goal_index: observation coordinates of the environment's goal; None detects them.
         horizon: steps ahead.
-        sampler: "gauss-newton", "langevin", "mppi", "cem" or one of your own; see `planner_for`.
+        sampler: "gauss-newton", "langevin", "mppi", "cem" or one of your own; see `planner_for`. The default with
+            discrete actions and with a history is "cem".
         shooting: plan over actions only, with "langevin" if no sampler is named; None for True with a reward and
             "langevin", otherwise see `planner_for`.
         weight: weight of the energy relative to the cost; see `planner_for`.
@@ -69,7 +73,9 @@ def make_agent(
             those of the model, or `planner_for` refuses an argument.
 
     """
-    box, cost = _box_and_cost(model, env, reward, cost, goal_index)
+    native, box, cost = _spaces_and_cost(model, env, reward, cost, goal_index)
+    if sampler is None and isinstance(model, TrajectoryModel) and not shooting and searches(model, box):
+        sampler = "cem"
     _warn_if_flat(model, reward, sampler)
     # At a weight that a first-order sampler can handle, a gain in reward would pay for violations of the dynamics.
     first_order = sampler == "langevin" or (sampler is None and not second_order(model))
@@ -87,7 +93,7 @@ def make_agent(
         generator=torch_generator(seed, device),
         preset="offline" if reward is None or searched else "reward",
     )
-    return MPCAgent(found, model.normalizer, box, replan_every=replan_every, device=device, seed=seed)
+    return MPCAgent(found, model.normalizer, **native, replan_every=replan_every, device=device, seed=seed)
 
 
 def _warn_if_flat(
@@ -105,14 +111,14 @@ def _warn_if_flat(
         )
 
 
-def _box_and_cost(
+def _spaces_and_cost(
     model: Model,
     env: gym.Env[Any, Any] | str,
     reward: Callable[[Tensor, Tensor, Tensor], Tensor] | None,
     cost: Energy | None,
     goal_index: tuple[int, ...] | None,
-) -> tuple[Box, Energy]:
-    """The environment's action space, and the cost to plan for."""
+) -> tuple[dict[str, Any], Box, Energy]:
+    """Spaces that the agent acts in, as its arguments, the Box of its plans' actions, and the cost to plan for."""
     require(reward is None or cost is None, "cost", given="a reward too", expected="one of them")
     if not (cost is None or isinstance(cost, Energy)):
         raise InputError(
@@ -122,25 +128,15 @@ def _box_and_cost(
     require(known, "model", given=shown(model), expected="a trajectory model or a baseline")
     made = make_env(env)
     try:
-        box = _action_space(model, made)
-        return box, _cost(model, made, reward, goal_index) if cost is None else cost
+        flat = adapted_to(made, model.normalizer)
+        box = action_box(flat.action_space)
+        native: dict[str, Any] = {"action_space": box}
+        if flat is not made:
+            native = {"action_space": made.action_space, "observation_space": made.observation_space}
+        return native, box, _cost(model, flat, reward, goal_index) if cost is None else cost
     finally:
         if isinstance(env, str):
             made.close()
-
-
-def _action_space(model: Model, env: gym.Env[Any, Any]) -> Box:
-    """The environment's action space; raises `InputError` unless its spaces are those of the model."""
-    states, box = observation_box(env.observation_space), action_box(env.action_space)
-    layout = model.normalizer.layout
-    known, here = (layout.obs_dim, layout.act_dim), (states.shape[0], box.shape[0])
-    require(
-        known == here,
-        "env",
-        given=f"{here[0]} observation and {here[1]} action coordinates",
-        expected=f"{known[0]} and {known[1]}, which the model was trained on",
-    )
-    return box
 
 
 def _cost(

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
@@ -24,12 +25,14 @@ from torch import Tensor
 from ebm_control.baselines import Baseline, Ensemble, TrajectorySampling
 from ebm_control.checks import InputError, require, require_flag, require_number, shown
 from ebm_control.control.presets import PRESETS, SAMPLERS, PlanSampler, Preset
+from ebm_control.data.actions import FlatActions
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.energies.base import Energy
 from ebm_control.energies.base_measure import RegressionBase
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.trajectory import TransitionEnergy
 from ebm_control.models.trajectory import TrajectoryModel
+from ebm_control.planning.choices import ChosenActions
 from ebm_control.planning.planner import Planner, Policy
 from ebm_control.planning.shooting import AlongMean, Dynamics, ExpectedDynamics
 from ebm_control.planning.stiffness import tempered
@@ -67,8 +70,9 @@ def planner_for(
         sampler: "gauss-newton", "langevin", "mppi", "cem" or a sampler with your own settings; missing preconditioners
             and action bounds are filled in. None for "gauss-newton" with an energy that has actions and a regression
             base ("langevin" with the preset "online" or `shooting=True`), "langevin" with another energy, and "cem"
-            with a baseline.
-        action_space: bounds of actions; None for no bounds.
+            with a baseline, with discrete actions and with data that hold a history.
+        action_space: bounds of actions; None for no bounds. With discrete parts (`flat_actions` of the environment's
+            space) plans over actions only take one of the choices at each step.
         chains: chains per problem; None for 1 with a population-based sampler and the preset's with others.
         shooting: plan over actions only; None for True if the sampler uses no gradients. A baseline always does so.
             "gauss-newton" needs states too.
@@ -98,7 +102,9 @@ def planner_for(
         return _of_baseline(
             model, costs, horizon, sampler, action_space, chains, particles, generator, chosen, policy
         )
-    if sampler is None:
+    if sampler is None and searches(model, action_space):
+        sampler = "cem"
+    elif sampler is None:
         sampler = chosen.default if second_order(model) and not shooting else "langevin"
     sampler = _named(sampler, chosen, over_actions=bool(shooting))
     return _of_energy(model, costs, horizon, sampler, action_space, chains, shooting, weight, chosen, policy)
@@ -138,7 +144,7 @@ def _of_energy(
     step = energy.displacement_scale
     clamp = sampler.clamp
     if clamp is None and action_space is not None and layout.act_dim:
-        clamp = action_bounds(model.normalizer, layout, action_space)
+        clamp = action_bounds(model.normalizer, layout, action_space, chosen=shooting)
     scale = (*(4 * step).tolist(), *[1.0] * layout.act_dim) if sampler.scale is None else sampler.scale
     context = torch.tensor([math.log2(model.settings.gaps[0])]) if energy.context_dim else None
     energy, stiffest = tempered(energy, context)
@@ -169,7 +175,7 @@ def _of_energy(
         weight=weight * stiffest**2,
         spread=torch.cat([1.5 * step, step.new_ones(layout.act_dim)]),
         context=context,
-        dynamics=dynamics,
+        dynamics=dynamics if dynamics is None else _chosen(dynamics, model, action_space),
         steady=energy.steady,
         rate=energy.rate,
         **given,
@@ -211,7 +217,8 @@ def _of_baseline(
         expected="a model with actions: a plan is searched for among them",
     )
     if sampler.clamp is None and action_space is not None:
-        sampler = replace(sampler, clamp=action_bounds(model.normalizer, model.layout, action_space))
+        bounds = action_bounds(model.normalizer, model.layout, action_space, chosen=True)
+        sampler = replace(sampler, clamp=bounds)
     dynamics: Dynamics = model.dynamics
     if isinstance(model.dynamics, Ensemble):
         if generator is None:
@@ -228,8 +235,25 @@ def _of_baseline(
         **_acted(policy, _chains(chains, sampler, preset, preset.chains[1])),
         first=replace(sampler, steps=3 * sampler.steps),  # a cold start needs more steps
         spread=1.0,
-        dynamics=dynamics,
+        dynamics=_chosen(dynamics, model, action_space),
     )
+
+
+def searches(model: Model, action_space: spaces.Box | None) -> bool:
+    """Whether plans are searched for without gradients by default.
+
+    Choices have no gradients. With a history, coordinates that only repeat others would be as stiff as these.
+    """
+    discrete = isinstance(action_space, FlatActions) and action_space.discrete
+    form = model.normalizer.form
+    return model.layout.act_dim > 0 and (discrete or (form is not None and form.history > 1))
+
+
+def _chosen(dynamics: Dynamics, model: Model, action_space: spaces.Box | None) -> Dynamics:
+    """The dynamics under the actions that would be taken, if some of them are choices."""
+    if not isinstance(action_space, FlatActions):
+        return dynamics
+    return ChosenActions(dynamics, model.normalizer, action_space)
 
 
 def _chains(given: int | None, sampler: PlanSampler, preset: Preset, usual: int) -> int:
@@ -277,14 +301,21 @@ def _named(sampler: PlanSampler | str, preset: Preset, *, over_actions: bool) ->
 
 
 def action_bounds(
-    normalizer: Normalizer, layout: TrajectoryLayout, action_space: spaces.Box
+    normalizer: Normalizer, layout: TrajectoryLayout, action_space: spaces.Box, *, chosen: bool = False
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Low and high of one normalised time step: states are unbounded, actions within the space."""
+    """Low and high of one normalised time step: states are unbounded, actions within the space.
+
+    With `chosen`, only the order of a choice's coordinates counts: they get more room, so that they do not end up equal
+    at a bound.
+    """
     free = [float("inf")] * layout.obs_dim
+    room = np.zeros(action_space.shape)
+    if chosen and isinstance(action_space, FlatActions):
+        room = action_space.of_kind("choice").astype(np.float64)
 
     def normalised(bound: object) -> list[float]:
         actions: Tensor = normalizer.normalize_actions(torch.as_tensor(bound).double())
         return [float(a) for a in actions]
 
-    low, high = normalised(action_space.low), normalised(action_space.high)
+    low, high = normalised(action_space.low - room), normalised(action_space.high + room)
     return tuple([-f for f in free] + low), tuple(free + high)

@@ -1,8 +1,10 @@
 """Data: normalisation, rollout buffers, collection from environments, data sets of others, image sets."""
 
+from ebm_control.data.adapt import FlatEnv, adapt
 from ebm_control.data.batch import Batch
 from ebm_control.data.collect import collect
 from ebm_control.data.dataset_info import DatasetInfo
+from ebm_control.data.forms import FlatForm
 from ebm_control.data.images import ImageBatches, ImageSet, load_images
 from ebm_control.data.minari_io import from_minari, to_minari
 from ebm_control.data.mujoco_rollout import collect_mujoco
@@ -19,6 +21,8 @@ __all__ = [
     "Batch",
     "DatasetInfo",
     "Episode",
+    "FlatEnv",
+    "FlatForm",
     "ImageBatches",
     "ImageSet",
     "MujocoSimulator",
@@ -27,6 +31,7 @@ __all__ = [
     "Shapes",
     "TaskStream",
     "WindowBatches",
+    "adapt",
     "collect",
     "collect_mujoco",
     "draw_shapes",

@@ -49,20 +49,23 @@ def collect(
     progress: bool = True,
     starts: Starts | None = None,
     periods: Sequence[float] | None = None,
+    history: int = 1,
 ) -> RolloutBuffer:
     """Collect exactly `steps` single-environment steps; equal arguments give equal data.
 
     Episodes end when the environment ends them and include their final observation; those cut off by the end of
     collection are marked as not terminated. Actions are clipped to the action space, and rounded if it holds integers,
-    before they are taken and recorded. If observations are dictionaries, the policy gets the whole dictionary and the
-    buffer stores `observation`. A step whose observation or reward is not finite is left out and its episode ends
+    before they are taken and recorded. The buffer stores observations and actions as vectors (see
+    `ebm_control.adapt`), such as one-hot actions; the policy sees observations in the environment's own form, and
+    returns actions in that form. A step whose observation or reward is not finite is left out and its episode ends
     before it. One warning gives the number of such steps and the place of the first.
 
     Args:
         env: id, function that makes one environment, or one environment.
         steps: transitions to collect, over all environments together.
         policy: "random" (uniform between the bounds of the action space), an object with a `predict` method like those
-            of Stable-Baselines3, or a function from a batch of observations to actions `(num_envs, act_dim)`.
+            of Stable-Baselines3, or a function from a batch of observations to actions `(num_envs, act_dim)`, or
+            `(num_envs,)` if they are discrete.
         num_envs: environments stepped in turn; None for 8, or 1 if `env` is one environment.
         env_kwargs: arguments of the environment (or of the function), if it is built here.
         max_episode_steps: step limit of an episode instead of the registered one, for an id.
@@ -71,24 +74,26 @@ def collect(
         progress: show a progress bar; without a terminal, one line per minute on stderr.
         starts: function of a random generator that returns the `options` of a reset, such as `{"goal": ...}`.
         periods: period of each observation coordinate, 0 if it does not wrap; None for those the environment declares.
+        history: observations that each stored observation holds, with the actions between them: more than 1 where one
+            observation does not show velocities. See `ebm_control.adapt`.
 
     Returns:
         Buffer of `steps` transitions with rewards.
 
     Raises:
-        InputError: an unknown id, spaces that are not flat Boxes, one environment for `num_envs` > 1, or actions of the
-            wrong shape. If the environment or the policy fails during collection, the error's `rollouts` holds the
-            finished episodes, and so does that of the KeyboardInterrupt of a collection that is stopped.
+        InputError: an unknown id, spaces that have no vectors (images, text), one environment for `num_envs` > 1, or
+            actions of the wrong shape. If the environment or the policy fails during collection, the error's `rollouts`
+            holds the finished episodes, and so does that of the KeyboardInterrupt of a collection that is stopped.
 
     """
     require_steps(steps)
     one = isinstance(env, gym.Env)
     num_envs = (1 if one else 8) if num_envs is None else num_envs
     require_number("num_envs", num_envs, 1, whole=True)  # checked before min() with `steps`
-    envs = Environments(make_envs(env, min(steps, num_envs), env_kwargs, max_episode_steps))
+    envs = Environments(make_envs(env, min(steps, num_envs), env_kwargs, max_episode_steps), history)
     try:
         sizes = envs.observation_space.shape[0], envs.action_space.shape[0]
-        buffer = RolloutBuffer(*sizes, periods=observation_periods(envs.all[0], periods))
+        buffer = RolloutBuffer(*sizes, periods=observation_periods(envs.all[0], periods), form=envs.form)
         collection = _Collection(envs, buffer, _actor(policy, envs, seed), starts, seed)
         with Bar(show=progress) as bar:
             collection.run(steps, bar)
@@ -121,7 +126,7 @@ def _actor(policy: Policy, envs: Environments, seed: int) -> Actor:
             given, hidden = policy.predict(observation, state=hidden, episode_start=begun)
         else:
             given = policy(observation)
-        given = np.asarray(given)
+        given = np.asarray(envs.flat_actions("policy", given))
         require(given.shape == shape, "policy", given=f"actions {given.shape}", expected=f"actions {shape}")
         finite = bool(np.isfinite(given).all())
         require(finite, "policy", given="actions that are not finite", expected="finite ones")
@@ -171,7 +176,7 @@ class _Collection:
     def _advance(self, wanted: int) -> int:
         """One step of every environment; the first `wanted` are recorded. Returns the number recorded."""
         envs, before = self.envs, self.last
-        actions = self.act(envs.observations, self.begun)
+        actions = self.act(envs.seen, self.begun)
         with uninterrupted():
             step = envs.step(actions)
             recorded = 0
@@ -191,7 +196,8 @@ class _Collection:
         self.begun = step.terminated | step.truncated | ~step.finite
         if self.left_out > max(_FEW, len(self.buffer) // 10):
             raise InputError(
-                f"env: expected finite observations and rewards, got {self.left_out} that are not"
+                f"env: expected finite observations and rewards, got {self.left_out} that are not; the first is "
+                f"{self.first}"
             )
         if self.begun.any() and recorded < wanted:
             self._reset(self.begun)

@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple, flatdim
+from gymnasium.spaces import Box, Dict, Space
 from numpy.typing import NDArray
 
 import ebm_envs  # noqa: F401  (registers `ebm/...`, for ids to work with no import by the user)
@@ -66,7 +66,9 @@ def make_env(
         raise InputError(
             f"env: expected a single environment, got the vectorised {made}; give the id or function that makes one"
         )
-    return require_is(made, gym.Env, "env", expected="a gymnasium.Env")
+    several = hasattr(made, "possible_agents") or hasattr(made, "num_envs")
+    kind = "a gymnasium.Env of one agent" if several else "a gymnasium.Env"
+    return require_is(made, gym.Env, "env", expected=kind)
 
 
 def _make_by_id(env: str, options: dict[str, Any]) -> gym.Env:
@@ -142,10 +144,8 @@ def observation_box(space: Space) -> Box:
     inner = space.spaces.get("observation") if isinstance(space, Dict) else space
     if isinstance(inner, Box) and len(inner.shape) == 1 and inner.shape[0] > 0:
         return inner
-    advice = "; wrap it: gymnasium.wrappers.FlattenObservation(env)" if _flattens(space) else ""
     raise InputError(
         f"env: expected a flat Box as observation space, or a Dict with one as 'observation', got {_one_line(space)}"
-        f"{advice}"
     )
 
 
@@ -159,42 +159,8 @@ def action_box(space: Space) -> Box:
     if isinstance(space, Box) and len(space.shape) == 1 and space.shape[0] > 0:
         return space
     raise InputError(
-        "env: expected a continuous action space (a flat Box, the only kind supported), got "
-        f"{_one_line(space)}{_advice_on_actions(space)}"
+        f"env: expected a continuous action space (a flat Box, the only kind supported), got {_one_line(space)}"
     )
-
-
-def _advice_on_actions(space: Space) -> str:
-    """Python code of the wrapper that turns an action space into a flat Box; empty if there is none."""
-    wrapper, spaces = "gymnasium.wrappers.TransformAction(env", "gymnasium.spaces"
-    if isinstance(space, Discrete):
-        # One number per action, of which the greatest is chosen: planners optimise vectors, not choices.
-        start = f" + {space.start}" if space.start else ""
-        return f"; wrap it: {wrapper}, lambda a: int(a.argmax()){start}, {spaces}.Box(-1, 1, ({space.n},)))"
-    if isinstance(space, MultiDiscrete | MultiBinary):
-        low = space.start if isinstance(space, MultiDiscrete) else np.zeros(space.shape, int)
-        high = low + (space.nvec if isinstance(space, MultiDiscrete) else np.full(space.shape, 2)) - 1
-        bounds = ", ".join(f"numpy.array({bound.ravel().tolist()})" for bound in (low, high))
-        return f"; wrap it: {wrapper}, lambda a: a.reshape({space.shape}), {spaces}.Box({bounds}, dtype=int))"
-    if _flattens(space) and _of_boxes(space):
-        back = f"lambda a, space=env.action_space: {spaces}.unflatten(space, a)"
-        return f"; wrap it: {wrapper}, {back}, {spaces}.flatten_space(env.action_space))"
-    return ""
-
-
-def _flattens(space: Space) -> bool:
-    """Whether Gymnasium can flatten the space to a vector."""
-    try:
-        return bool(space.is_np_flattenable) and flatdim(space) > 0
-    except (NotImplementedError, ValueError):
-        return False
-
-
-def _of_boxes(space: Space) -> bool:
-    """Whether the space holds real numbers only; Gymnasium flattens choices to one-hot vectors."""
-    if isinstance(space, Dict | Tuple):
-        return all(_of_boxes(part) for part in (space.values() if isinstance(space, Dict) else space))
-    return isinstance(space, Box)
 
 
 def _one_line(space: Space) -> str:

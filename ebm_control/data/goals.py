@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ebm_control.checks import require
-from ebm_control.data.environments import EnvLike, action_box, make_env, observation_box, plain_observation
+from ebm_control.data.adapt import adapt, form_of
+from ebm_control.data.environments import EnvLike, action_box, observation_box, plain_observation
 from ebm_control.data.periods import observation_periods
 from ebm_control.energies.layout import TrajectoryLayout
 
@@ -51,14 +52,15 @@ def goal_coordinates(env: EnvLike) -> tuple[int, ...] | None:
         InputError: a part of the achieved goal equals no coordinate of the observation, or more than one.
 
     """
-    made = make_env(env)
+    made = adapt(env)
     try:
         if goal_space(made) is None:
             return None
         off, achieved = _differences(made, EPISODES, STEPS)
     finally:
-        if made is not env:
+        if not isinstance(env, gym.Env):
             made.close()
+    off = off[..., : _latest(made)]
     same = (off <= FOUND * (1 + achieved.abs())[:, :, None]).all(dim=0)
     candidates = [np.flatnonzero(row).tolist() for row in same.numpy()]
     for i, found in enumerate(candidates):
@@ -72,12 +74,18 @@ def goal_coordinates(env: EnvLike) -> tuple[int, ...] | None:
     return tuple(found[0] for found in candidates)
 
 
+def _latest(env: gym.Env) -> int | None:
+    """Number of coordinates of the latest observation, of a state that holds earlier ones too."""
+    form = form_of(env)
+    return None if form is None else form.frame
+
+
 def require_goal_coordinates(env: EnvLike, index: Sequence[int]) -> None:
     """Raise `InputError` unless the observation coordinates `index` hold the achieved goal of an environment.
 
     They are compared after one random action. An existing environment is reset for that.
     """
-    made = make_env(env)
+    made = adapt(env)
     try:
         goal, width = goal_space(made), observation_box(made.observation_space).shape[0]
         require(goal is not None, "env", given=f"{made}", expected="an environment with goals")
@@ -90,7 +98,7 @@ def require_goal_coordinates(env: EnvLike, index: Sequence[int]) -> None:
         )
         off, achieved = _differences(made, 1, 1)
     finally:
-        if made is not env:
+        if not isinstance(env, gym.Env):
             made.close()
     rows = torch.arange(len(index))
     require(

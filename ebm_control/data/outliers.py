@@ -58,7 +58,7 @@ def without_outliers(buffer: RolloutBuffer) -> RolloutBuffer:
     if not wild.any() and not wild_actions.any():
         return buffer
     _warn(observations, wild, actions, wild_actions, episode, step)
-    cleaned = RolloutBuffer(buffer.obs_dim, buffer.act_dim, periods=buffer.periods)
+    cleaned = buffer.empty()
     row = act = 0
     for e in buffer.episodes():
         bad = wild[row : row + len(e) + 1].any(axis=1, keepdims=True)

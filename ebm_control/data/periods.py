@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Space
 
-from ebm_control.checks import InputError
+from ebm_control.checks import InputError, require
+from ebm_control.data.adapt import FlatEnv
 from ebm_control.data.environments import observation_box, plain_observation
+from ebm_control.data.forms import FlatForm
 from ebm_control.energies.layout import as_periods
 
 ATTRIBUTE = "observation_periods"
@@ -24,7 +27,8 @@ def observation_periods(env: gym.Env, given: Sequence[float] | None = None) -> t
     An environment declares them in an attribute `observation_periods`. The search goes from the outermost wrapper
     inwards, as long as wrappers leave the coordinates unchanged: a wrapper that rescales, reorders or appends
     coordinates has its own periods, or none. A custom wrapper that overrides `reset` or `step` without changing
-    observations declares that by `keeps_observations = True`.
+    observations declares that by `keeps_observations = True`. An environment with named parts may declare a dictionary
+    of their periods, and periods of one observation are those of each in a history.
 
     Args:
         env: environment.
@@ -35,15 +39,42 @@ def observation_periods(env: gym.Env, given: Sequence[float] | None = None) -> t
 
     """
     width = observation_box(env.observation_space).shape[0]
-    if given is not None:
-        return checked_periods("periods", given, width)
-    level: gym.Env = env
+    flat = env if isinstance(env, FlatEnv) else None
+    found = _declared(env if flat is None else flat.env) if given is None else ("periods", given)
+    if found is None:
+        return ()
+    name, value = found
+    if flat is not None and (isinstance(value, Mapping) or len(value) != width):
+        value = _repeated(flat.form, name, value)
+    return checked_periods(name, value, width)
+
+
+def _declared(level: gym.Env) -> tuple[str, Any] | None:
+    """Name and value of the periods that an environment declares, or None."""
     while True:
         if hasattr(level, ATTRIBUTE):
-            return checked_periods(f"env.{ATTRIBUTE}", getattr(level, ATTRIBUTE), width)
+            return f"env.{ATTRIBUTE}", getattr(level, ATTRIBUTE)
         if not isinstance(level, gym.Wrapper) or not _keeps_coordinates(level):
-            return ()
+            return None
         level = level.env
+
+
+def _repeated(form: FlatForm, argument: str, value: Any) -> tuple[float, ...]:
+    """Periods of one observation, given as numbers or by the names of parts, for all observations of a history."""
+    named = replace(form, history=1).parts
+    if isinstance(value, Mapping):
+        unknown = [str(name) for name in value if name not in named]
+        require(not unknown, argument, given=unknown, expected=f"names among {list(named)}")
+        periods = np.zeros(form.frame)
+        for name, part in value.items():
+            size = named[name].stop - named[name].start
+            periods[named[name]] = as_periods(argument, np.atleast_1d(part), size) or 0.0
+        return form.repeated(periods.tolist())
+    given = as_periods(argument, value)
+    # Periods of the entry "observation", which comes first, say nothing of those beside it.
+    if len(given) == form.observations[0].size:
+        given += (0.0,) * (form.frame - len(given))
+    return form.repeated(as_periods(argument, given, form.frame) or (0.0,) * form.frame)
 
 
 def checked_periods(argument: str, value: Any, width: int) -> tuple[float, ...]:
@@ -87,7 +118,7 @@ def _same_box(outer: Space, inner: Space) -> bool:
     try:
         one, other = observation_box(outer), observation_box(inner)
     except InputError:
-        return False
+        return bool(outer == inner)
     equal = np.array_equal(one.low, other.low) and np.array_equal(one.high, other.high)
     return one.shape == other.shape and bool(equal)
 

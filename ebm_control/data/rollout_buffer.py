@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from ebm_control.checks import InputError, require, require_number, shown
 from ebm_control.data.dataset_info import DatasetInfo
 from ebm_control.data.foreign import require_rollouts
+from ebm_control.data.forms import FlatForm
 from ebm_control.data.normalizer import Normalizer
 from ebm_control.data.sound import as_numbers
 from ebm_control.energies.layout import TrajectoryLayout, as_periods
@@ -65,6 +67,7 @@ class RolloutBuffer:
         act_dim: action coordinates.
         capacity: greatest number of transitions; beyond it the oldest episodes are evicted. None for no limit.
         periods: period of each observation coordinate, 0 if it is not periodic; () for none.
+        form: how the environment's observations and actions became vectors; None if they were vectors.
 
     Attributes:
         evicted: number of transitions evicted so far.
@@ -76,12 +79,21 @@ class RolloutBuffer:
     """
 
     def __init__(
-        self, obs_dim: int, act_dim: int, capacity: int | None = None, periods: Sequence[float] = ()
+        self,
+        obs_dim: int,
+        act_dim: int,
+        capacity: int | None = None,
+        periods: Sequence[float] = (),
+        form: FlatForm | None = None,
     ) -> None:
         layout = TrajectoryLayout(obs_dim, act_dim, as_periods("periods", periods))
         if capacity is not None:
             require_number("capacity", capacity, 1, whole=True)
+        wanted = f"one of {obs_dim} observation and {act_dim} action coordinates"
+        fits = form is None or (form.obs_dim, form.act_dim) == (obs_dim, act_dim)
+        require(fits, "form", given=form, expected=wanted)
         self.obs_dim, self.act_dim, self.capacity, self.periods = obs_dim, act_dim, capacity, layout.periods
+        self.form = form
         self._obs = np.empty((0, obs_dim))
         self._act = np.empty((0, act_dim))
         self._rew = np.empty(0)
@@ -106,19 +118,28 @@ class RolloutBuffer:
         """A new buffer with the episodes of both, this one's first, and without a limit.
 
         Raises:
-            InputError: their dimensions or periods differ.
+            InputError: their dimensions, periods or forms differ.
 
         """
         if not isinstance(other, RolloutBuffer):
             return NotImplemented
-        shapes = [(b.obs_dim, b.act_dim, b.periods) for b in (self, other)]
-        words = "{} observation and {} action coordinates with periods {}"
-        same = shapes[0] == shapes[1]
-        require(same, "buffer", given=words.format(*shapes[1]), expected=words.format(*shapes[0]))
-        both = RolloutBuffer(self.obs_dim, self.act_dim, periods=self.periods)
+        words = "{} observation and {} action coordinates with periods {}, {}"
+        kinds = [(b.obs_dim, b.act_dim, b.periods, b.form or "vectors") for b in (self, other)]
+        mine, others = (words.format(*kind) for kind in kinds)
+        require(mine == others, "buffer", given=others, expected=mine)
+        both = self.empty()
         for e in (*self.episodes(), *other.episodes()):
             both.add_episode(e.observations, e.actions, e.rewards, e.terminated)
         return both
+
+    def empty(self) -> RolloutBuffer:
+        """A buffer for data of the same kind, without a limit."""
+        return RolloutBuffer(self.obs_dim, self.act_dim, periods=self.periods, form=self.form)
+
+    @property
+    def parts(self) -> dict[str, slice]:
+        """Slices of the observations' coordinates by name, as `{"position": slice(0, 3)}`; see `FlatForm.parts`."""
+        return {"observation": slice(0, self.obs_dim)} if self.form is None else self.form.parts
 
     @property
     def num_episodes(self) -> int:
@@ -278,7 +299,7 @@ class RolloutBuffer:
             InputError: the buffer is empty.
 
         """
-        return Normalizer.fit(self.observations, self.actions, self.periods)
+        return replace(Normalizer.fit(self.observations, self.actions, self.periods), form=self.form)
 
     def digest(self) -> str:
         """SHA-256 of the data: equal for equal episodes in the same order and equal periods, whatever the capacity."""
@@ -310,6 +331,7 @@ class RolloutBuffer:
         """Write the buffer to `path` (`.npz`, no pickle), completely or not at all: a crash leaves the old file."""
         path = Path(path)
         live = slice(self._begin, self._end)
+        form: dict[str, Any] = {} if self.form is None else {"form": json.dumps(self.form.to_dict())}
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             with temporary.open("wb") as file:
@@ -318,6 +340,7 @@ class RolloutBuffer:
                     format=_FORMAT,
                     capacity=self.capacity or 0,
                     periods=np.array(self.periods),
+                    **form,
                     observations=self._obs[live],
                     actions=self._act[live],
                     rewards=self._rew[live],
@@ -348,7 +371,8 @@ class RolloutBuffer:
             require(int(data["format"]) == _FORMAT, "format", given=data["format"], expected=str(_FORMAT))
             obs, act, rew = data["observations"], data["actions"], data["rewards"]
             capacity = int(data["capacity"]) or None
-            buffer = cls(obs.shape[1], act.shape[1], capacity, data["periods"].tolist())
+            form = FlatForm.from_dict(json.loads(str(data["form"]))) if "form" in data else None
+            buffer = cls(obs.shape[1], act.shape[1], capacity, data["periods"].tolist(), form)
             start = 0
             columns = (data[name].tolist() for name in ("steps", "terminated", "rewarded"))
             for steps, terminated, rewarded in zip(*columns, strict=True):

@@ -45,7 +45,7 @@ def split(
         "judge by",
     )
     chosen = _choose(lengths, max(steps, round(fraction * int(lengths.sum()))), steps, rng)
-    parts = [RolloutBuffer(buffer.obs_dim, buffer.act_dim, periods=buffer.periods) for _ in range(2)]
+    parts = [buffer.empty() for _ in range(2)]
     for i, episode in enumerate(buffer.episodes()):
         first, last = chosen.get(i, (0, 0))
         _add(parts[0], episode, first, last)

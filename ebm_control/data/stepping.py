@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebm_control.checks import InputError, require
+from ebm_control.data.adapt import FlatEnv, adapt, form_of
 from ebm_control.data.environments import (
     action_box,
     observation_box,
@@ -17,6 +18,7 @@ from ebm_control.data.environments import (
     require_distinct,
 )
 from ebm_control.data.scalars import scalar_flag, scalar_reward
+from ebm_control.data.spaces import batch, flattened
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -50,21 +52,27 @@ class Environments:
     with internal errors if it cannot. This class raises one message that names the environment and step instead.
 
     Args:
-        environments: distinct environments with flat Boxes.
+        environments: distinct environments; those whose spaces are no vectors are adapted, see `adapt`.
+        history: see `adapt`.
 
     Attributes:
+        all: the environments, adapted where needed.
+        form: how observations and actions become vectors; None if they are vectors.
         states: `(N, obs_dim)` float64 current observations.
         infos: info dictionary of each environment's last step; empty before the first.
 
     Raises:
-        InputError: two of them are the same, or their spaces are not flat Boxes of the same shape.
+        InputError: two of them are the same, or their spaces have no vectors of the same shape.
 
     """
 
-    def __init__(self, environments: Sequence[gym.Env]) -> None:
+    def __init__(self, environments: Sequence[gym.Env], history: int = 1) -> None:
         require_distinct(environments)
-        self.all = list(environments)
+        self.all = [adapt(env, history) for env in environments]
         first = self.all[0]
+        self.form = form_of(first)
+        self._native = environments[0]
+        self._adapted = first is not environments[0]
         self.observation_space = observation_box(first.observation_space)
         self.action_space = action_box(first.action_space)
         for env in self.all[1:]:
@@ -82,10 +90,29 @@ class Environments:
 
     @property
     def observations(self) -> Any:
-        """All observations in the form for a policy: one array, or a dictionary of arrays."""
-        if isinstance(self._observations[0], Mapping):
-            return {name: np.stack([o[name] for o in self._observations]) for name in self._observations[0]}
-        return np.stack(self._observations)
+        """All observations as vectors: one array, or with goals a dictionary of arrays."""
+        return batch(self._observations)
+
+    @property
+    def seen(self) -> Any:
+        """All observations in the environments' own form, for a policy or an agent."""
+        if not self._adapted:
+            return self.observations
+        return batch([env.native for env in self.all if isinstance(env, FlatEnv)])
+
+    @property
+    def spaces(self) -> dict[str, Any]:
+        """Spaces of the environments as they were given, as arguments of an agent; of vectors the actions' alone."""
+        if not self._adapted:
+            return {"action_space": self.action_space}
+        return {
+            "action_space": self._native.action_space,
+            "observation_space": self._native.observation_space,
+        }
+
+    def flat_actions(self, argument: str, given: Any) -> Any:
+        """Actions that a policy gave in the environments' own form, as vectors; those of vector spaces unchanged."""
+        return flattened(self._native.action_space, given, argument) if self._adapted else given
 
     def where(self, i: int) -> str:
         """Description of environment `i` for messages."""

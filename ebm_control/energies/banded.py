@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from scipy.linalg.lapack import dpbsv
 from torch import Tensor
 
 _DENSE = 160  # unknowns up to which one dense factor is faster than a loop over blocks
+_WIDE = 32  # width of a banded matrix from which zeros at its edge are looked for
+_SMALL = 8192  # entries of a stored matrix up to which several are solved for in one call
 _BLOCK = 32  # unknowns of a block: small enough to be linear in T, large enough to hide the cost of a call
 
 
@@ -180,14 +183,23 @@ class Solver(Protocol):
     """Solutions of `(C + diagonal) d = right`, in float64, for matrices `C` `(B, T*D, T*D)`.
 
     Attributes:
+        shape: `(B, T, D)`.
         largest: `(B, 1, 1)` greatest entry on the diagonal of each `C`.
 
     """
 
-    largest: Tensor
+    shape: tuple[int, ...]
+    largest: Any
 
-    def solve(self, diagonal: Tensor, right: Tensor) -> Tensor:
-        """Solutions `(K, B, T, D)` for K diagonals and right-hand sides `(K, B, T, D)`; NaN if there is none."""
+    def solve(self, diagonal: Any, right: Any, wanted: Any = None) -> Any:
+        """Solutions `(K, B, T, D)` for K diagonals and right-hand sides `(K, B, T, D)`; NaN if there is none.
+
+        Args:
+            diagonal: `(K, B, T, D)`.
+            right: `(K, B, T, D)`.
+            wanted: boolean `(K, B)`, False where no solution is needed: anything may be returned; None for all.
+
+        """
         ...
 
 
@@ -199,34 +211,75 @@ def solver_of(bands: Sequence[Tensor]) -> Solver:
 class _Blocks:
     def __init__(self, bands: Sequence[Tensor]) -> None:
         self._matrix = Banded.of([band.double() for band in bands])
+        self.shape = tuple(bands[0].shape[:3])
         self.largest = bands[0].double().diagonal(dim1=-2, dim2=-1).amax(dim=(1, 2))[:, None, None]
 
-    def solve(self, diagonal: Tensor, right: Tensor) -> Tensor:
+    def solve(self, diagonal: Tensor, right: Tensor, wanted: Tensor | None = None) -> Tensor:
         matrix = self._matrix
         return matrix.joined(matrix.factor(matrix.split(diagonal)).solve(matrix.split(right)))
 
 
 class _Lapack:
-    """One call of LAPACK a matrix: for these sizes it takes less time than one operation of torch."""
-
     def __init__(self, bands: Sequence[Tensor]) -> None:
-        batch, length, dim = bands[0].shape[:3]
-        index, zero = _storage(length, dim, len(bands))
-        flat = [band.flatten(1) for band in bands]
-        entries = torch.cat([*flat, flat[0].new_zeros(batch, 1)], dim=1) if zero else torch.cat(flat, dim=1)
-        self._stored: NDArray[np.float64] = entries.double().numpy()[:, index]
-        self.largest = torch.from_numpy(self._stored[:, :, 0].max(axis=1))[:, None, None]
+        self._solver = ArraySolver([band.numpy() for band in bands])
+        self.shape, self.largest = self._solver.shape, torch.from_numpy(self._solver.largest)
 
-    def solve(self, diagonal: Tensor, right: Tensor) -> Tensor:
-        found = np.array(right.numpy(), order="C").reshape(-1, self._stored.shape[1], 1)
-        added = diagonal.numpy().reshape(found.shape[:2])
-        batch = len(self._stored)
-        for i, vector in enumerate(found):
-            matrix = self._stored[i % batch].copy()
-            matrix[:, 0] += added[i]
-            _, solution, failed = dpbsv(matrix.T, vector, lower=1, overwrite_ab=1, overwrite_b=1)
-            found[i] = np.nan if failed else solution
-        return torch.from_numpy(found).reshape(right.shape)
+    def solve(self, diagonal: Tensor, right: Tensor, wanted: Tensor | None = None) -> Tensor:
+        flags = None if wanted is None else wanted.numpy()
+        return torch.from_numpy(self._solver.solve(diagonal.numpy(), right.numpy(), flags))
+
+
+class ArraySolver:
+    """Solver by LAPACK: for these sizes it takes less time than one operation of torch.
+
+    Args:
+        bands: blocks of the matrices, `(B, T-k, D, D)`; see `Quadratic`.
+        added: `(B, T, D)` part of their diagonal that is not in the blocks; None for 0.
+
+    """
+
+    def __init__(self, bands: Sequence[NDArray[Any]], added: NDArray[Any] | None = None) -> None:
+        self.shape = batch, length, dim = bands[0].shape[:3]
+        index, zero = _storage(length, dim, len(bands))
+        flat = [band.reshape(batch, (length - k) * dim * dim) for k, band in enumerate(bands) if k < length]
+        flat += [np.zeros((batch, 1), bands[0].dtype)] if zero else []
+        self._stored = np.concatenate(flat, axis=1).take(index, axis=1).astype(np.float64)
+        if added is not None:
+            self._stored[:, :, 0] += added.reshape(batch, -1)
+        if self._stored.shape[2] > _WIDE:  # columns of zeros cost as much as others
+            used = np.flatnonzero(np.logical_or.reduce(self._stored != 0, (0, 1)))
+            self._stored = self._stored[:, :, : 1 + used.max(initial=0)]
+        self.largest: NDArray[np.float64] = self._stored[:, :, 0].max(axis=1)[:, None, None]
+
+    def solve(
+        self, diagonal: NDArray[Any], right: NDArray[Any], wanted: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
+        """See `Solver`."""
+        count, n = right.shape[0] * right.shape[1], self._stored.shape[1]
+        found = np.array(right, order="C").reshape(count, n)
+        which = np.arange(count) if wanted is None else np.flatnonzero(wanted)
+        if len(which) == 0:
+            return found.reshape(right.shape)
+        added, wished = diagonal.reshape(count, n), found[which]
+        # Small ones as one matrix with blocks, in one call; large ones each by itself, which stays in the cache.
+        together = len(which) == 1 or self._stored[0].size <= _SMALL
+        solved = self._solved(which, added, wished) if together else None
+        if solved is None or (len(which) > 1 and not math.isfinite(np.add.reduce(solved, None))):
+            # Or one has no solution or is not finite, which would spread to the blocks after it.
+            each = [self._solved(which[i : i + 1], added, wished[i : i + 1]) for i in range(len(which))]
+            solved = np.concatenate([np.full((1, n), np.nan) if one is None else one for one in each])
+        found[which] = solved
+        return found.reshape(right.shape)
+
+    def _solved(
+        self, which: NDArray[Any], added: NDArray[Any], right: NDArray[Any]
+    ) -> NDArray[np.float64] | None:
+        """Solutions `(m, n)` of the systems with numbers `which` `(m,)`; None if one has none."""
+        matrices = self._stored[which % len(self._stored)]
+        matrices[:, :, 0] += added[which]
+        stored = matrices.reshape(-1, matrices.shape[2]).T
+        _, solution, failed = dpbsv(stored, right.reshape(-1, 1), lower=1, overwrite_ab=1)
+        return None if failed else solution.reshape(right.shape)
 
 
 @lru_cache(maxsize=64)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ebm_control.checks import is_sequence, require, require_number, shown
+from ebm_control.energies.arrays import ArrayEnergy, ArrayScaled, ArraySum, ByTensors
 from ebm_control.energies.curvature import Quadratic, add_bands, neighbour_curvature
-from ebm_control.energies.written_out import guarded, owns, unrecorded
+from ebm_control.energies.written_out import guarded, owns, owns_arrays, unchanged, unrecorded
 from ebm_control.tensors import ordinary_tensors, outside_inference_mode, settled
 
 
@@ -49,6 +50,8 @@ class Energy(nn.Module, ABC):
         for name in ("value_and_gradient", "curvature", "quadratic"):
             if not owns(cls, name):
                 setattr(cls, name, vars(Energy)[name])
+        if not owns_arrays(cls):
+            cls.on_arrays = Energy.on_arrays  # type: ignore[method-assign]
 
     def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Energy of each sample and its gradient with respect to the sample, detached.
@@ -118,6 +121,21 @@ class Energy(nn.Module, ABC):
 
         Returns:
             The function, or None if `value_and_gradient` itself is as fast.
+
+        """
+        return None
+
+    def on_arrays(self, x: Tensor, context: Tensor | None = None) -> ArrayEnergy | None:
+        """The energy as a function of NumPy arrays, which second-order steps of few chains on the CPU use.
+
+        Neither context nor weights, hooks and modes may change while it is in use, and no graph may be recorded.
+
+        Args:
+            x: `(B, T, D)` trajectories like those to come.
+            context: see `forward`.
+
+        Returns:
+            The function, or None if the energy has no such form or it would not be that of `forward` and `quadratic`.
 
         """
         return None
@@ -196,6 +214,13 @@ class Sum(SplitEnergy):
         first, *rest = [_energy(term).quadratic(x, context) for term in self.terms]
         return sum(rest, first)
 
+    def on_arrays(self, x: Tensor, context: Tensor | None = None) -> ArrayEnergy | None:
+        """Sum of the terms; those that have no form in arrays are evaluated by torch, unless none has one."""
+        found = [(_energy(term), _energy(term).on_arrays(x, context)) for term in self.terms]
+        if not unchanged(self) or all(term is None for _, term in found):
+            return None
+        return ArraySum([ByTensors(energy, context) if term is None else term for energy, term in found])
+
     def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
         """Sum of the terms' curvatures."""
         first, *rest = [_energy(term).curvature(x, context) for term in self.terms]
@@ -229,6 +254,11 @@ class Scaled(Energy):
     def quadratic(self, x: Tensor, context: Tensor | None = None) -> Quadratic:
         """The factor times the energy's quadratic model; the curvature stays positive semi-definite."""
         return self.energy.quadratic(x, context).scaled(self.factor)
+
+    def on_arrays(self, x: Tensor, context: Tensor | None = None) -> ArrayEnergy | None:
+        """The factor times the energy, if that has a form in arrays."""
+        found = self.energy.on_arrays(x, context) if unchanged(self) else None
+        return None if found is None else ArrayScaled(found, float(self.factor))
 
     def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
         """The factor's magnitude times the energy's curvature."""

@@ -9,10 +9,13 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ebm_control.checks import require, require_number, require_shape
+from ebm_control.energies.arrays import ArrayEnergy, columns_of, takes_arrays
 from ebm_control.energies.base import Energy
-from ebm_control.energies.costs import TIP, numbers, per_chain
+from ebm_control.energies.cost_arrays import TIP, BoundArrays
+from ebm_control.energies.costs import numbers, per_chain
 from ebm_control.energies.curvature import window_bands
 from ebm_control.energies.layout import TrajectoryLayout, pick, require_index, unpick
+from ebm_control.energies.written_out import unchanged
 from ebm_control.tensors import ordinary_tensors
 
 
@@ -158,6 +161,12 @@ class BoundCost(Energy):
         diagonal = torch.zeros_like(x)
         diagonal[..., self.index] = ((part > self.high) | (part < self.low)).to(x.dtype)
         return (torch.diag_embed(diagonal),)
+
+    def on_arrays(self, x: Tensor, context: Tensor | None = None) -> ArrayEnergy | None:
+        """For float32 on the CPU."""
+        if not takes_arrays(x, self.low, self.high) or x.shape[2] <= max(self.index) or not unchanged(self):
+            return None
+        return BoundArrays(self.low.detach().numpy(), self.high.detach().numpy(), columns_of(self.index))
 
     def value_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Cost and its gradient, written out."""

@@ -14,12 +14,14 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ebm_control.checks import require, require_finite, require_flag, require_number, require_shape
+from ebm_control.energies.arrays import ArrayEnergy, columns_of, takes_arrays
 from ebm_control.energies.base import Energy
+from ebm_control.energies.cost_arrays import TIP, GoalArrays
 from ebm_control.energies.curvature import Quadratic, window_bands, window_curvature
 from ebm_control.energies.layout import TrajectoryLayout, pick, require_index, unpick
+from ebm_control.energies.written_out import unchanged
 from ebm_control.tensors import as_tensor, ordinary_tensors, outside_inference_mode
 
-TIP = 1e-3  # distance below which a curvature stops growing where a cost has a kink, in the units of `x`
 Norm = Literal["l1", "l2", "squared"]
 
 
@@ -74,12 +76,9 @@ class GoalCost(Energy):
 
         """
         goal = as_tensor("goal", goal, self.goal.dtype, self.goal.device)
-        require(
-            goal.ndim in (1, 2) and goal.shape[-1] == len(self.index),
-            "goal",
-            given=tuple(goal.shape),
-            expected=f"shape ({len(self.index)},) or (N, {len(self.index)})",
-        )
+        if goal.ndim not in (1, 2) or goal.shape[-1] != len(self.index):
+            expected = f"shape ({len(self.index)},) or (N, {len(self.index)})"
+            require(False, "goal", given=tuple(goal.shape), expected=expected)
         require_finite("goal", goal)
         if goal.shape == self.goal.shape:
             self.goal.copy_(goal)  # in place: a captured CUDA graph reads the goal from this memory
@@ -119,6 +118,17 @@ class GoalCost(Energy):
     def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
         """Bands of the curvature; see `quadratic`."""
         return self.quadratic(x, context).bands
+
+    def on_arrays(self, x: Tensor, context: Tensor | None = None) -> ArrayEnergy | None:
+        """For float32 on the CPU."""
+        goal, problems = self.goal, self.goal.shape[0] if self.goal.ndim == 2 else 1
+        fits = takes_arrays(x, goal) and x.shape[1] > 1 and problems > 0 and x.shape[0] % problems == 0
+        if not fits or x.shape[2] <= max(self.index) or not unchanged(self):
+            return None
+        columns = columns_of(self.index)
+        return GoalArrays(
+            goal.detach().numpy(), self.goal_layout, columns, self.norm, self.smooth, self.last_only
+        )
 
     def _deltas(self, x: Tensor) -> tuple[slice, Tensor]:
         """The time steps that count, and their differences from the goal `(B, steps, len(index))`."""

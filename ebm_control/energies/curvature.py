@@ -9,6 +9,8 @@ from itertools import zip_longest
 import torch
 from torch import Tensor
 
+from ebm_control.checks import Shown, require, require_shape
+
 
 @dataclass(frozen=True)
 class Quadratic:
@@ -36,6 +38,22 @@ class Quadratic:
         """The model of `factor * E`. A negative factor makes the curvature that of `|factor| * E`, which stays PSD."""
         bands = tuple(abs(factor) * band for band in self.bands)
         return Quadratic(factor * self.energy, factor * self.gradient, bands)
+
+
+def require_quadratic(model: object, x: Tensor) -> Quadratic:
+    """Return what an energy gave as its model at `x`.
+
+    Raises:
+        InputError: it is of another type, or its energy or gradient has another shape.
+
+    """
+    known = isinstance(model, Quadratic) and isinstance(model.bands, tuple)
+    wanted = "a Quadratic whose bands are a tuple of tensors"
+    require(known, "energy.quadratic(x)", given=Shown(model), expected=wanted)
+    assert isinstance(model, Quadratic)
+    require_shape("energy(x)", model.energy, (len(x),))
+    require_shape("gradient of energy(x)", model.gradient, tuple(x.shape))
+    return model
 
 
 def add_bands(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

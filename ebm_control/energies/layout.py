@@ -84,6 +84,11 @@ class TrajectoryLayout:
         return self._periodic
 
     @property
+    def runs(self) -> list[tuple[slice, float]]:
+        """Slices of neighbouring coordinates with equal period, each with that period; empty if none is periodic."""
+        return self._runs
+
+    @property
     def feature_dim(self) -> int:
         """Length of `features`: each periodic coordinate becomes two features."""
         return self.obs_dim + len(self.periodic)

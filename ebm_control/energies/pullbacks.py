@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -207,12 +208,22 @@ def unchanging() -> Iterator[None]:
 
     A block within a block finds all of it again: an energy may run chains of others that it changes.
     """
-    before = kept.passes, kept.checked
-    kept.passes, kept.checked = {}, {}
+    before = kept.passes, kept.checked, kept.forms
+    kept.passes, kept.checked, kept.forms = {}, {}, None
     try:
         yield
     finally:
-        kept.passes, kept.checked = before
+        kept.passes, kept.checked, kept.forms = before
+
+
+@contextmanager
+def forms_kept() -> Iterator[None]:
+    """Within the block and outside of chains this thread changes no energy: `on_arrays` need not look at one twice."""
+    before, kept.forms = kept.forms, {}
+    try:
+        yield
+    finally:
+        kept.forms = before
 
 
 class _Kept(threading.local):
@@ -222,6 +233,7 @@ class _Kept(threading.local):
         self.sets: OrderedDict[object, Buffers] = OrderedDict()
         self.passes: dict[object, tuple[nn.Module, Pass | None]] | None = None
         self.checked: dict[int, nn.Module] = {}  # energies whose written-out gradient may be used
+        self.forms: dict[object, Any] | None = None  # forms of energies in arrays within `forms_kept`
 
 
 kept = _Kept()

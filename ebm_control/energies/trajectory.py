@@ -16,14 +16,16 @@ from ebm_control.checks import (
     require_positive,
     require_shape,
 )
+from ebm_control.energies.arrays import ArrayEnergy
 from ebm_control.energies.base import SplitEnergy
 from ebm_control.energies.base_measure import BaseMeasure, RegressionBase
 from ebm_control.energies.curvature import Quadratic
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP, following_inputs, outputs_and_gradient
 from ebm_control.energies.noise import noised_residual, split_context
+from ebm_control.energies.transition_arrays import transition_arrays
 from ebm_control.energies.transition_curvature import Windows, transition_bands
-from ebm_control.energies.written_out import plainly_called
+from ebm_control.energies.written_out import plainly_called, unchanged
 from ebm_control.tensors import cast_like, ordinary_tensors
 
 
@@ -179,6 +181,12 @@ class TransitionEnergy(SplitEnergy):
     def curvature(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, ...]:
         """Bands of the Gauss-Newton curvature of the base; see `quadratic`."""
         return self.quadratic(x, context).bands
+
+    def on_arrays(self, x: Tensor, context: Tensor | None = None) -> ArrayEnergy | None:
+        """For two states, a base that is a regression, a tilt that is an `MLP`, and float32 on the CPU."""
+        if self.window != 2 or self.noise is not None or not unchanged(self):
+            return None
+        return transition_arrays(self, x, context)
 
     def _written_out(
         self, x: Tensor, context: Tensor | None, *, slopes: bool = False

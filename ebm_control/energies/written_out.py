@@ -14,6 +14,7 @@ from ebm_control.tensors import settled
 
 # Methods that say what an energy is. Whoever changes one of them changes the gradient too.
 _DEFINING = {"forward", "split", "windows", "_rows", "_tilt", "_context", "_outputs", "_inputs"}
+_MODELS = {"value_and_gradient", "curvature", "quadratic"}
 Method = Callable[[Any, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
@@ -25,6 +26,21 @@ def owns(cls: type, name: str) -> bool:
         if _DEFINING & set(vars(parent)):
             return False
     return False
+
+
+def owns_arrays(cls: type) -> bool:
+    """Whether `on_arrays` belongs to this very energy; its second-order model may not be another one either."""
+    for parent in cls.__mro__:
+        if "on_arrays" in vars(parent):
+            return True
+        if (_DEFINING | _MODELS) & set(vars(parent)):
+            return False
+    return False
+
+
+def unchanged(energy: nn.Module) -> bool:
+    """Whether an energy and its second-order model are now those of its class: no hooks, no methods of its own."""
+    return plainly_called(energy) and (_DEFINING | _MODELS).isdisjoint(energy.__dict__)
 
 
 def plainly_called(module: nn.Module) -> bool:

@@ -173,6 +173,12 @@ class TrajectoryModel:
             )
         return cls(energy, normalizer, settings)
 
+    @property
+    def parts(self) -> dict[str, slice]:
+        """Slices of the observations' coordinates by name, see `FlatForm.parts`."""
+        form = self.normalizer.form
+        return {"observation": slice(0, self.layout.obs_dim)} if form is None else form.parts
+
     def describe(self) -> dict[str, Any]:
         """JSON-safe settings from which `load` rebuilds the model."""
         return {

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from ebm_control.checks import require, require_number, require_seed
 from ebm_control.data import Normalizer, RolloutBuffer
+from ebm_control.data.environments import plain_observation
 from ebm_control.extras import import_extra
 from ebm_control.planning.shooting import Dynamics
+from ebm_control.tensors import as_array
 from ebm_control.training.regression import seeded
 
 Rated = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]  # rewards and probabilities of an end
@@ -25,8 +27,8 @@ class ActorCritic:
     """A policy and a value of states, learned off-policy by soft actor-critic (Haarnoja et al. 2018).
 
     Plans may begin from the policy's rollouts and end with the value (LOOP, Sikchi et al. 2021), so that a short
-    horizon is enough. A fraction of each batch is imagined: short rollouts of the policy in the learned model from executed
-    states (MBPO, Janner et al. 2019). The algorithm itself is that of Stable-Baselines3.
+    horizon is enough. A fraction of each batch is imagined: short rollouts of the policy in the learned model from
+    executed states (MBPO, Janner et al. 2019). The algorithm itself is that of Stable-Baselines3.
 
     Args:
         discount: weight of a reward relative to that one step earlier, below 1.
@@ -125,6 +127,26 @@ class ActorCritic:
         estimates = torch.cat(self.sac.critic(features, mean.tanh()), dim=1)
         return self.unit * estimates.amin(dim=1).unflatten(0, states.shape[:-1]).to(states.dtype)
 
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[NDArray[Any], None]:
+        """Actions of the policy alone, in the environment's units, with the signature of Stable-Baselines3's policies.
+
+        Args:
+            observation: `(obs_dim,)` or `(N, obs_dim)`.
+            state: not used.
+            episode_start: not used.
+            deterministic: take the mean actions; else sample.
+
+        """
+        require(self.normalizer is not None, "predict", given="no data yet", expected="a run that has begun")
+        assert self.normalizer is not None
+        raw = as_array("observation", plain_observation(observation))
+        states = self.normalizer.normalize_observations(torch.from_numpy(np.atleast_2d(raw))).float()
+        chosen = self.act(states, None if deterministic else self._generator)
+        actions = self.normalizer.denormalize_actions(chosen).numpy()
+        return (actions[0] if raw.ndim == 1 else actions), None
+
     def learn(
         self, data: RolloutBuffer, updates: int, dynamics: Dynamics | None = None, rated: Rated | None = None
     ) -> None:
@@ -161,7 +183,7 @@ class ActorCritic:
         parts = []
         for _ in range(self.branch):
             actions = self.act(x, self._generator)
-            after = _next(dynamics, x, actions, self._generator)
+            actions, after = _next(dynamics, x, actions, self._generator)
             rewards, ends = rated(x, actions, after)
             ended = torch.bernoulli(ends, generator=self._generator)
             parts.append(self._transitions(x, actions, after, rewards, ended))
@@ -206,21 +228,37 @@ class ActorCritic:
         return self.normalizer.normalize_actions(scaled * self._half + self._middle)
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and states of the optimisers; imagined transitions are left out."""
-        return {} if self.normalizer is None else {"sac": self.sac.get_parameters(), "rounds": self.rounds}
+        """Weights, states of the optimisers and units; imagined transitions are left out. Empty before `begin`."""
+        if self.normalizer is None:
+            return {}
+        return {
+            "sac": self.sac.get_parameters(),
+            "log_ent_coef": float(self.sac.log_ent_coef.detach()),
+            "units": self._first.to_dict(),
+            "unit": self.unit,
+            "rounds": self.rounds,
+        }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned, after `begin` with the same spaces."""
+    def load_state_dict(self, state: Mapping[str, Any], action_space: Box) -> None:
+        """Restore what `state_dict` returned."""
+        if not state:
+            return
+        self.begin(Normalizer.from_dict(state["units"]), action_space, float(state["unit"]))
         self.sac.set_parameters(dict(state["sac"]), device="cpu")
+        with torch.no_grad():
+            self.sac.log_ent_coef.fill_(float(state["log_ent_coef"]))
         self.rounds = int(state["rounds"])
 
 
-def _next(dynamics: Dynamics, states: Tensor, actions: Tensor, generator: torch.Generator) -> Tensor:
-    """Next states `(N, obs_dim)`; each is that of a random particle."""
+def _next(
+    dynamics: Dynamics, states: Tensor, actions: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Actions as the model takes them (choices are rounded) and next states; each is that of a random particle."""
     row = torch.cat([states, actions], dim=-1)
-    found = dynamics.layout.states(dynamics.rollout(torch.stack([row, row], dim=1))[:, :, 1])
-    pick = torch.randint(found.shape[1], (len(found),), generator=generator)
-    return found[torch.arange(len(found)), pick]
+    found = dynamics.rollout(torch.stack([row, row], dim=1))
+    every = torch.arange(len(found))
+    found = found[every, torch.randint(found.shape[1], (len(found),), generator=generator)]
+    return dynamics.layout.actions(found)[:, 0], dynamics.layout.states(found)[:, 1]
 
 
 class _Spaces(gym.Env[Any, Any]):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ebm_control.checks import require
 from ebm_control.data import Episode, Normalizer, RolloutBuffer
+from ebm_control.data.forms import FlatForm
 from ebm_control.data.outliers import outlying
 from ebm_control.data.sound import add_finite_parts
 
@@ -64,6 +65,7 @@ class Experience:
         periods: see `RolloutBuffer`.
         environments: number of parallel environments.
         memory: capacity of `data` in transitions, of which the latest are stored; at least 25; None for no limit.
+        form: see `RolloutBuffer`.
 
     Attributes:
         data: segments for training.
@@ -78,6 +80,7 @@ class Experience:
         periods: tuple[float, ...],
         environments: int,
         memory: int | None = None,
+        form: FlatForm | None = None,
     ) -> None:
         require(environments >= 1, "environments", given=environments, expected="at least 1")
         require(
@@ -87,6 +90,7 @@ class Experience:
             expected=f"None or at least {LONGEST}, the longest stretch",
         )
         self.obs_dim, self.act_dim, self.periods, self.memory = obs_dim, act_dim, periods, memory
+        self.form = form
         self.data, self.held, self._stretches = self._empty()
         self._pending: list[Episode] = []
         self._observations: list[list[Array]] = [[] for _ in range(environments)]
@@ -181,8 +185,8 @@ class Experience:
     def _empty(self) -> Parts:
         held = None if self.memory is None else max(LONGEST, self.memory // HELD_OUT)
         return Parts(
-            RolloutBuffer(self.obs_dim, self.act_dim, self.memory, self.periods),
-            RolloutBuffer(self.obs_dim, self.act_dim, held, self.periods),
+            RolloutBuffer(self.obs_dim, self.act_dim, self.memory, self.periods, self.form),
+            RolloutBuffer(self.obs_dim, self.act_dim, held, self.periods, self.form),
         )
 
     def _hand_over(self, i: int, terminated: bool) -> None:

@@ -76,6 +76,7 @@ class OnlineLearning:
         about: JSON-safe values that `planner` depends on, for example horizon and weights. They are stored in
             checkpoints, and a run is not resumed with other values.
         periods: periods of the observation coordinates, 0 for non-periodic ones; None for those of the environment.
+        history: observations that a state holds, see `ebm_control.adapt`.
         progress: show a progress bar.
 
     Attributes:
@@ -85,9 +86,9 @@ class OnlineLearning:
         regimes: earlier dynamics, which may return.
 
     Raises:
-        InputError: an environment has no flat Boxes, or is shared where several are needed; the folder holds
-            checkpoints of another run, or any without `resume`; the learner does not exist; a cost or a reward is set
-            together with a planner; or the goals' observation coordinates cannot be determined.
+        InputError: a space has no vectors (images, text), or an environment is shared where several are needed; the
+            folder holds checkpoints of another run, or any without `resume`; the learner does not exist; a cost or a
+            reward is set together with a planner; or the goals' observation coordinates cannot be determined.
         CheckpointError: the newest checkpoint is corrupt.
 
     """
@@ -111,6 +112,7 @@ class OnlineLearning:
         progress: bool = True,
         about: Mapping[str, Any] | None = None,
         periods: Sequence[float] | None = None,
+        history: int = 1,
     ) -> None:
         self.settings = OnlineSettings() if settings is None else settings
         self.learner, self.inverse_dynamics, self.goals = (
@@ -121,7 +123,7 @@ class OnlineLearning:
         self.folder = None if folder is None else Path(folder)
         self.about = dict(about or {})
         count = self.settings.environments
-        self.environments = Environments(make_envs(env, count, env_kwargs))
+        self.environments = Environments(make_envs(env, count, env_kwargs), history)
         self.observation_space = self.environments.observation_space
         self.action_space = self.environments.action_space
         self.experience = Experience(
@@ -130,6 +132,7 @@ class OnlineLearning:
             observation_periods(self.environments.all[0], periods),
             count,
             self.settings.memory,
+            self.environments.form,
         )
         self.planner = usual_planner(planner, cost, reward, goal_index, horizon)
         if isinstance(self.planner, OnlinePlanner):
@@ -156,13 +159,13 @@ class OnlineLearning:
         return self.learner.model
 
     def agent(self, **changes: Any) -> MPCAgent:
-        """An agent with the present model that replans at every step; `changes` are arguments of `MPCAgent`."""
+        """An agent in the environment's spaces that replans at every step; `changes` are arguments of `MPCAgent`."""
         require(self.normalizer is not None, "agent", given="no data yet", expected="a run that has begun")
         assert self.normalizer is not None
         inverse = None if self.inverse_dynamics is None else self.inverse_dynamics(self.model)
         planner = self.planner(self.model, self.progress.step)
-        options = {"seed": self.settings.seed + self.progress.rounds, "inverse_dynamics": inverse} | changes
-        return MPCAgent(planner, self.normalizer, self.action_space, **options)
+        options = {"seed": self.settings.seed + self.progress.rounds, "inverse_dynamics": inverse}
+        return MPCAgent(planner, self.normalizer, **options | self.environments.spaces | changes)
 
     def run(self, steps: int | None = None, report: Report | None = None) -> None:
         """Act and learn until `steps` steps have been taken in total, by default those of the settings.
@@ -346,9 +349,9 @@ class OnlineLearning:
     def _renew_agent(self) -> None:
         """Build the agent that acts until the next round."""
         settings = self.settings
-        self._agent = self.agent(
-            replan_every=settings.replan_every, tolerance=settings.tolerance * self.learner.displacement_scale
-        )
+        tolerance = settings.tolerance * self.learner.displacement_scale
+        vectors = {"action_space": self.action_space, "observation_space": None}
+        self._agent = self.agent(replan_every=settings.replan_every, tolerance=tolerance, **vectors)
         if self.progress.effort > 1:
             scale_steps(self._agent.planner, self.progress.effort)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ class OnlinePlanner:
         sampler: "langevin", "mppi", "cem" or a sampler; None for the default of `planner_for`.
         chains: chains per problem, see `planner_for`.
         policy: a policy and a value that are learned beside the model: chains begin with the policy's rollouts, and
-            plans end with the value. Only with a reward.
+            plans end with the value. Only with a `LearnedReward` (its `known` takes a reward function).
 
     Raises:
         InputError: both a cost and a reward are set, or a number is out of its range.
@@ -75,6 +75,10 @@ class OnlinePlanner:
         if reward_weight is not None:
             require_number("reward_weight", reward_weight, 0, above=True)
         require(cost is None or reward is None, "cost", given="a reward too", expected="one of them")
+        learned = isinstance(reward, LearnedReward)
+        require(
+            policy is None or learned, "policy", given=shown(reward), expected="one beside a LearnedReward"
+        )
         for name, value in (("cost", cost), ("reward", reward)):
             known = value is None or callable(value) or isinstance(value, LearnedReward)
             require(known, name, given=type(value).__name__, expected="a function")
@@ -121,10 +125,25 @@ class OnlinePlanner:
             self._train(self.policy, self._learning, found.dynamics)
         return found
 
+    def state_dict(self) -> dict[str, Any]:
+        """State of the policy, if there is one, for checkpoints of the run."""
+        if self.policy is None:
+            return {}
+        return {"policy": self.policy.state_dict(), "trained_until": self._trained_until}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned, once bound to the run that is resumed."""
+        if self.policy is not None and state:
+            assert self._learning is not None
+            self.policy.load_state_dict(state["policy"], self._learning.action_space)
+            self._trained_until = int(state["trained_until"])
+
     def _train(self, policy: ActorCritic, learning: OnlineLearning, dynamics: Dynamics) -> None:
         """Train the policy for the steps since the last round."""
         assert isinstance(self.reward, LearnedReward)
         steps = learning.progress.step - self._trained_until
+        if steps == 0:  # a further planner of the same round
+            return
         self._trained_until = learning.progress.step
         policy.learn(learning.experience.data, round(policy.updates * steps), dynamics, self.reward.rated)
 

@@ -72,18 +72,37 @@ class OnlinePreset:
 
 # Choosing among rollouts of the policy and the plan of the step before, by the energy, without a search around them.
 CHOICE = MPPI(0, 2)
+# A short search around the plan of the step before and around the policy's.
+SEARCH = MPPI(
+    2,
+    32,
+    noise=1.0,
+    temperature=0.2,
+    elites=6,
+    adapt=0.5,
+    smooth=False,
+    colour=1.0,
+    free=True,
+    engine="eager",
+)
 _LEARNED = {"discount": 0.99, "updates": 2.0, "imagined": 0.5, "branch": 1, "hidden": (128, 128)}
 _ACTING = {"environments": 4, "warm_up": 1000, "every": 250, "growth": 0.0, "noise": 0.1, "replan_every": 1}
+# Few steps: a search, which is right before the policy is; one environment, so that rounds come soon in each episode.
+REWARD = OnlinePreset(
+    12,
+    SEARCH,
+    2,
+    {**_LEARNED, "hidden": (64, 64), "learning_rate": 1e-3, "updates": 4.0},
+    {**_ACTING, "environments": 1, "warm_up": 300, "every": 100},
+    tilt=(64, 64),
+    base=(128, 128),
+    updates=10,
+    base_updates=100,
+    reward_updates=100,
+)
+# Contacts and many joints: a search exploits the errors of a young model, a choice much less.
 LOCOMOTION = OnlinePreset(
     5, CHOICE, 4, _LEARNED, _ACTING, (64, 64), (200, 200), updates=10, base_updates=300, reward_updates=100
-)
-# One environment: rounds come sooner for each episode, and episodes that end soon are many.
-REWARD = replace(
-    LOCOMOTION,
-    policy=_LEARNED | {"hidden": (64, 64), "learning_rate": 1e-3, "updates": 4.0},
-    acting=_ACTING | {"environments": 1, "warm_up": 300, "every": 100},
-    base=(128, 128),
-    base_updates=100,
 )
 GOALS = OnlinePreset(12)
 PRESETS: dict[str, OnlinePreset] = {"reward": REWARD, "locomotion": LOCOMOTION, "goals": GOALS}

@@ -12,6 +12,7 @@ from ebm_control.baselines import Baseline
 from ebm_control.checks import InputError, require
 from ebm_control.data import Normalizer
 from ebm_control.online.experience import Parts
+from ebm_control.online.planner import OnlinePlanner
 from ebm_control.online.progress import Progress
 from ebm_control.online.regimes import Regime
 from ebm_control.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -50,6 +51,7 @@ def save(run: OnlineLearning, folder: Path) -> Path:
         "learner": run.learner.state_dict(),
         "regimes": [regime.learner for regime in run.regimes],
         "planned": run.planned(),
+        "planner": run.planner.state_dict() if isinstance(run.planner, OnlinePlanner) else {},
     }
     path = save_checkpoint(checkpoints, step, Checkpoint(weights, settings, state))
     _forget(kept, checkpoints)
@@ -120,6 +122,8 @@ def resume(run: OnlineLearning, path: Path, folder: Path) -> None:
     run.regimes = [Regime(learner, kept) for learner, kept in zip(state["regimes"], regimes, strict=True)]
     run.progress = Progress.from_plain(settings["progress"])
     run.take_up_planned(state["planned"])
+    if isinstance(run.planner, OnlinePlanner):
+        run.planner.load_state_dict(state.get("planner", {}))
 
 
 def _require_same(now: Mapping[str, Any], before: Any, path: Path) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ebm_control.checks import InputError, require, require_finite, require_number
 from ebm_control.data.actions import as_actions
-from ebm_control.data.environments import action_box
+from ebm_control.data.forms import FlatForm
 from ebm_control.data.normalizer import Normalizer
+from ebm_control.data.spaces import flat_actions, flat_observation, native_actions, rows_of
 from ebm_control.planning.inverse_dynamics import InverseDynamics
 from ebm_control.planning.plan import AnyPlanner, Plan
 from ebm_control.seeds import torch_generator
@@ -33,7 +34,10 @@ class MPCAgent:
     Args:
         planner: plans in normalised units: a `Planner`, a `Guided` one, your own.
         normalizer: units of the data that the planner's energy was trained on.
-        action_space: actions are clipped to it, and rounded if it holds integers.
+        action_space: space of the actions that are returned: clipped to it, rounded if it holds integers, and for
+            discrete spaces the value whose coordinate is greatest.
+        observation_space: space of the observations that the agent gets, if these are no vectors or if the data have a
+            history; the agent then keeps its own history in the state of `predict`. None for vectors as in the data.
         goal: `(len(goal_index),)` goal in the environment's units, if observations hold no "desired_goal"; not needed
             by a planner without a goal.
         inverse_dynamics: actions for planned states, if the energy is over states only.
@@ -43,6 +47,9 @@ class MPCAgent:
             of any state differs from its plan by more than this.
         device: device for planning.
         seed: seed of the planner's noise.
+
+    Attributes:
+        action_box: bounds of the vectors that stand for actions; `action_space` itself if its actions are vectors.
 
     Raises:
         InputError: a planner over states only lacks `inverse_dynamics`, the action space is not that of the data,
@@ -54,8 +61,9 @@ class MPCAgent:
         self,
         planner: AnyPlanner,
         normalizer: Normalizer,
-        action_space: spaces.Box,
+        action_space: spaces.Space,
         *,
+        observation_space: spaces.Space | None = None,
         goal: ArrayLike | None = None,
         inverse_dynamics: InverseDynamics | None = None,
         temperature: float = 1.0,
@@ -70,7 +78,8 @@ class MPCAgent:
             given=None,
             expected="a way to find actions: the planner's energy is over states alone",
         )
-        box, known = action_box(action_space), normalizer.layout.act_dim
+        self.action_box, known = flat_actions(action_space), normalizer.layout.act_dim
+        box = self.action_box
         require(
             box.shape[0] == known,
             "action_space",
@@ -85,6 +94,8 @@ class MPCAgent:
         )
         self.planner, self.normalizer = planner, normalizer
         self.action_space, self.inverse_dynamics = action_space, inverse_dynamics
+        self.observation_space, form = observation_space, normalizer.form
+        self._form = None if observation_space is None or form is None or form.history == 1 else form
         self.goal = None if goal is None else as_array("goal", goal)
         self.temperature, self.device = temperature, torch.device(device)
         self.generator = torch_generator(seed, self.device)
@@ -102,14 +113,17 @@ class MPCAgent:
 
         Args:
             observation: `(obs_dim,)` or `(N, obs_dim)`, any array, tensor or list of real numbers; or a mapping that
-                holds one as "observation". Its "desired_goal" is the goal if the planner takes one.
-            state: the plans that the last call returned; they warm-start this call.
+                holds one as "observation". Its "desired_goal" is the goal if the planner takes one. With an
+                `observation_space`, one observation of it or a batch.
+            state: the plans that the last call returned; they warm-start this call. With a history, they hold it:
+                without a state the episode counts as begun.
             episode_start: `(N,)` True where a new episode began, so that the old plan is ignored; a single flag
                 applies to all.
             deterministic: use the best chain; otherwise sample a chain by the chains' energies.
 
         Returns:
-            Actions `(act_dim,)` or `(N, act_dim)`, and the plan to pass to the next call.
+            Actions `(act_dim,)` or `(N, act_dim)`, in the form of the action space (for a discrete one a number or
+            `(N,)`), and the plan to pass to the next call.
 
         Raises:
             InputError: observation, goal or `episode_start` has the wrong shape or is not finite; a mapping lacks
@@ -117,7 +131,13 @@ class MPCAgent:
                 by more than half a std of the data from the observation coordinates in the planner's `goal_index`.
 
         """
-        start, goal, single = self._read(observation, first=state is None)
+        seen: Any = observation
+        if self.observation_space is not None:
+            seen = flat_observation(self.observation_space, observation)
+        past = None
+        if self._form is not None:
+            seen, past = self._with_history(self._form, seen, state, episode_start)
+        start, goal, single = self._read(seen, first=state is None)
         if state is not None and len(state.states) != len(start):
             state = None
         cold = None if episode_start is None else _begun(episode_start, len(start))
@@ -130,16 +150,42 @@ class MPCAgent:
             plan = replace(plan, goal=goal)
         acting = plan if deterministic else plan.sample(self.planner.layout, self.generator, self.temperature)
         actions = self._actions(acting).cpu().numpy()
-        actions = as_actions(actions, self.action_space)
-        return (actions[0] if single else actions), plan
+        actions = as_actions(actions, self.action_box)
+        if self._form is not None and past is not None:
+            now = _vectors(seen)[:, : self._form.frame]
+            plan = replace(
+                plan, past=torch.from_numpy(self._form.advanced(now, past, actions.astype(np.float64)))
+            )
+        shown = (
+            actions if self.action_box is self.action_space else native_actions(self.action_space, actions)
+        )
+        return (rows_of(shown, 0) if single else shown), plan
+
+    @staticmethod
+    def _with_history(
+        form: FlatForm, seen: Any, state: Plan | None, episode_start: ArrayLike | None
+    ) -> tuple[Any, NDArray[np.float64]]:
+        """Observations `(N, frame)` with those before them, and these alone; they begin where an episode does."""
+        now = _vectors(seen)
+        past = form.begun(now)
+        if state is not None and state.past is not None and len(state.past) == len(now):
+            kept = state.past.numpy()
+            begun = np.zeros(len(now), bool)
+            if episode_start is not None:
+                begun = _begun(episode_start, len(now)).numpy()
+            past = np.where(begun[:, None], past, kept)
+        whole = np.concatenate([now, past], axis=1)
+        single = np.ndim(seen["observation"] if isinstance(seen, Mapping) else seen) == 1
+        whole = whole[0] if single else whole
+        return ({**seen, "observation": whole} if isinstance(seen, Mapping) else whole), past
 
     def _holds(self, plan: Plan, start: Tensor, goal: Tensor | None, cold: Tensor | None) -> bool:
         """Whether every plan may be followed for one more step."""
-        if goal is not None and (plan.goal is None or not torch.equal(plan.goal, goal)):
-            return False
         if plan.age + 1 >= min(self.replan_every, plan.states.shape[1] - 1) or (
             cold is not None and bool(cold.any())
         ):
+            return False
+        if goal is not None and (plan.goal is None or not torch.equal(plan.goal, goal)):
             return False
         off = self.planner.layout.difference(start, plan.states[:, 1]).abs()
         return bool((off <= self.tolerance).all())
@@ -181,33 +227,35 @@ class MPCAgent:
             raise InputError(
                 f"observation: expected shape (N, {self.planner.layout.obs_dim}), got {tuple(array.shape)}"
             )
-        states = self._normalized(np.atleast_2d(array))
-        require_finite("observation", states)  # values beyond the range of float32 are infinite here
+        rows = np.atleast_2d(array)
         if goal is None or not self.planner.goal_index:  # without a goal index, an existing goal is ignored
+            states = self._normalized(rows)
+            require_finite("observation", states)  # values beyond the range of float32 are infinite here
             return states, None, array.ndim == 1
+        # Both in one go: a plan waits for every operation.
+        both = self._normalized(np.concatenate([rows, self._goal_rows("goal", goal, len(rows))]))
+        states, goals = both[: len(rows)], both[len(rows) :, list(self.planner.goal_index)]
+        require_finite("observation", states)
         if achieved is not None and first:
             self._require_goal_index(states, achieved)
-        return states, self._normalized_goal("goal", goal, len(states)), array.ndim == 1
+        require_finite("goal", goals)
+        return states, goals, array.ndim == 1
 
     def _normalized(self, raw: NDArray[np.float64]) -> Tensor:
         """Raw observations `(N, obs_dim)` in normalised units, on the device; the cast to float32 comes last."""
-        states = self.normalizer.normalize_observations(torch.from_numpy(np.array(raw, order="C")))
+        states = torch.from_numpy(self.normalizer.normalize_array(raw))
         return states.to(device=self.device, dtype=torch.float32)
 
-    def _normalized_goal(self, name: str, goal: ArrayLike, count: int) -> Tensor:
+    def _goal_rows(self, name: str, goal: ArrayLike, count: int) -> NDArray[np.float64]:
+        """Goals as raw observations `(count, obs_dim)`, 0 at other coordinates."""
         index = list(self.planner.goal_index)
         raw = np.atleast_2d(as_array(name, goal))
-        require(
-            raw.ndim == 2 and raw.shape[-1] == len(index) and len(raw) in (1, count),
-            name,
-            given=f"shape {tuple(raw.shape)}",
-            expected=f"shape ({count}, {len(index)})",
-        )
+        if raw.ndim != 2 or raw.shape[-1] != len(index) or len(raw) not in (1, count):
+            given, expected = f"shape {tuple(raw.shape)}", f"shape ({count}, {len(index)})"
+            require(False, name, given=given, expected=expected)
         whole = np.zeros((count, self.planner.layout.obs_dim))
         whole[:, index] = raw
-        goals = self._normalized(whole)[:, index]
-        require_finite(name, goals)
-        return goals
+        return whole
 
     def _require_goal_index(self, states: Tensor, achieved: ArrayLike) -> None:
         """Raise `InputError` if `goal_index` does not match the coordinates of the environment's goals.
@@ -215,8 +263,8 @@ class MPCAgent:
         Half a std of the data is allowed for noisy sensors and for goals that are read slightly later.
         """
         index = list(self.planner.goal_index)
-        there = torch.zeros_like(states)
-        there[:, index] = self._normalized_goal("achieved_goal", achieved, len(states))
+        there = self._normalized(self._goal_rows("achieved_goal", achieved, len(states)))
+        require_finite("achieved_goal", there)
         off = self.planner.layout.difference(states, there)[:, index].abs().cpu()
         far = off > 0.5 * self.normalizer.state_std[index].cpu()
         if bool(far.any()):
@@ -226,6 +274,11 @@ class MPCAgent:
                 f"{tuple(index)}: coordinate {index[column]} is {float(off[row, column]):.3g} normalised units off "
                 f"achieved_goal[{column}]"
             )
+
+
+def _vectors(seen: Any) -> NDArray[np.float64]:
+    """Observations as rows `(N, n)`, of a mapping its "observation"."""
+    return np.atleast_2d(as_array("observation", seen["observation"] if isinstance(seen, Mapping) else seen))
 
 
 def _tolerance(value: Tensor | float, obs_dim: int, device: torch.device | str) -> Tensor:

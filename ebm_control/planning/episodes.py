@@ -18,6 +18,7 @@ from ebm_control.checks import InputError, require, require_number, shown
 from ebm_control.data.actions import as_actions
 from ebm_control.data.environments import EnvLike, make_env, make_envs
 from ebm_control.data.scalars import scalar_flag
+from ebm_control.data.spaces import rows_of
 from ebm_control.data.stepping import Environments
 from ebm_control.planning.plan import Plan
 from ebm_control.progress import Bar
@@ -48,9 +49,10 @@ class Episodes:
     Attributes:
         returns: `(N,)` sums of rewards.
         last_rewards: `(N,)` reward of each episode's last step.
-        observations: `(T + 1, N, obs_dim)`; padded with an episode's last observation after its end.
-        actions: `(T, N, act_dim)` as executed: clipped to the space, and rounded if the space holds integers; 0 after
-            an episode's end.
+        observations: `(T + 1, N, obs_dim)` as vectors, without a history; padded with an episode's last observation
+            after its end.
+        actions: `(T, N, act_dim)` as executed: clipped to the space, rounded if the space holds integers, and one-hot
+            if it is discrete; 0 after an episode's end.
         seconds: `(T,)` duration of each call of `predict`, which acts for all running episodes at once.
         states: the agent's state after each step (plans for an `MPCAgent`), for the episodes that were running before
             it, in order: those with `lengths` above the step's index. For episodes that ran one after the other, a
@@ -230,10 +232,8 @@ def _run(
 
 def _seen(envs: Environments, rows: Rows) -> Any:
     """Observations of the environments `rows`."""
-    seen = envs.observations
-    if len(rows) == len(envs):
-        return seen
-    return {name: part[rows] for name, part in seen.items()} if isinstance(seen, Mapping) else seen[rows]
+    seen = envs.seen
+    return seen if len(rows) == len(envs) else rows_of(seen, rows)
 
 
 def _taken(value: Any, rows: Rows, count: int, axes: tuple[int, ...] = (0,)) -> Any:
@@ -300,7 +300,7 @@ def _joined(parts: Sequence[Episodes]) -> Episodes:
 
 def _checked(given: Any, envs: Environments, rows: Rows) -> NDArray[Any]:
     """Actions `(n, act_dim)` for `rows`, as `(N, act_dim)` for the environments: clipped, rounded and cast."""
-    actions = as_array("actions", given)
+    actions = as_array("actions", envs.flat_actions("actions", given))
     shape = (len(rows), *envs.action_space.shape)
     require(actions.shape == shape, "actions", given=f"shape {actions.shape}", expected=f"shape {shape}")
     require(

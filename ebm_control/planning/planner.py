@@ -19,10 +19,18 @@ from ebm_control.checks import (
 from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost
 from ebm_control.energies.layout import TrajectoryLayout, require_index
-from ebm_control.planning.plan import Plan, bridged, shifted, smooth_noise
+from ebm_control.energies.pullbacks import forms_kept
+from ebm_control.planning.plan import Plan, bridged, smooth_noise
 from ebm_control.planning.shooting import Dynamics, RolledOut
 from ebm_control.samplers.chain import Sampler
-from ebm_control.tensors import as_tensor, float_like, generator_on, outside_inference_mode
+from ebm_control.tensors import (
+    as_tensor,
+    float_like,
+    generator_on,
+    modules_of,
+    outside_inference_mode,
+    parameters_of,
+)
 from ebm_control.threads import operations, threads_for
 
 
@@ -117,6 +125,7 @@ class Planner:
         self._aim(terms, goal_index, fix_goal=fix_goal)
         self._hold(steady, rate)
         self._scatter(spread, windings=windings)
+        self._masks: dict[object, Tensor] = {}
         # Composed once: a compiling or capturing engine reuses its work for the same energy object.
         total = _composed(energy, weight, terms, dynamics)
         self.rolled_out = None if dynamics is None else self._rolled_out(total, dynamics)
@@ -163,6 +172,7 @@ class Planner:
 
     @outside_inference_mode
     @torch.no_grad()
+    @forms_kept()
     def plan(
         self,
         start: Tensor | ArrayLike,
@@ -208,7 +218,11 @@ class Planner:
         # A cold start among warm ones needs the long chain; for the others it only adds further steps.
         sampler = self.first if warm is None or (cold is not None and bool(cold.any())) else self.sampler
         starts = x.flatten(0, 1)
-        work = getattr(sampler, "candidates", 1) * operations(self.energy.parameters(), starts)
+
+        def work() -> float:
+            weights = parameters_of(modules_of(self.energy))
+            return float(getattr(sampler, "candidates", 1) * operations(weights, starts))
+
         with threads_for(work):
             chain = sampler(self.energy, starts, fixed=fixed, context=context, generator=generator)
         shape = (len(start), self.chains)
@@ -253,14 +267,10 @@ class Planner:
         return goals
 
     def _set_goal(self, start: Tensor, goal: Tensor | ArrayLike | None) -> Tensor | None:
-        needed = bool(self.goal_costs) or self.fix_goal
-        require(
-            goal is not None or not needed,
-            "goal",
-            given=None,
-            expected=f"shape (N, {len(self.goal_index)}): the planner has a goal cost or fixes the goal",
-        )
         if goal is None:
+            needed = bool(self.goal_costs) or self.fix_goal
+            words = f"shape (N, {len(self.goal_index)}): the planner has a goal cost or fixes the goal"
+            require(not needed, "goal", given=None, expected=words)
             return None
         goals = self.checked_goal(start, goal)
         for cost in self.goal_costs:
@@ -351,11 +361,11 @@ class Planner:
         shape = (len(start), self.chains, self.horizon + 1, self.layout.dim)
         require_shape("warm.chains", warm.chains, shape)
         kept = max(1, round(self.chains * (1 - self.restarts)))
-        order = warm.energies.argsort(dim=1)[:, :kept, None, None]
-        best = shifted(warm.chains.take_along_dim(order, 1)).to(start)
+        best = warm.continued(kept).to(start)
         if self.rollouts is not None:
-            tail = self._rolled(self.rollouts, best[:, :, -2:])
-            best = torch.cat([best[:, :, :-2], tail], dim=2)
+            flat = best.flatten(0, 1)
+            flat[:, -1] = self.rollouts.rollout(flat[:, -2:])[:, 0, -1]
+            best = flat.view(best.shape)
         if kept == self.chains:
             mixed = best
         elif not self._rolls and x is not None:
@@ -371,21 +381,28 @@ class Planner:
     def _pin(self, x: Tensor, start: Tensor, goal: Tensor | None) -> tuple[Tensor, Tensor]:
         """Write start (and goal) into the chains `(N, K, T, D)`; also return the mask `(T, D)` that fixes them."""
         x = x.clone()
-        fixed = torch.zeros(x.shape[2:], dtype=torch.bool, device=x.device)
         x[:, :, 0, : self.layout.obs_dim] = start[:, None]
-        fixed[0, : self.layout.obs_dim] = True
         if self.steady:
             index = list(self.steady)
             rows = torch.arange(x.shape[2], device=x.device, dtype=x.dtype)[:, None]
             x[..., index] = (start[:, None, index] + rows * self.rate.to(x))[:, None]
-            fixed[:, index] = True
-        if self.rolled_out is not None:
-            fixed[:, : self.layout.obs_dim] = True
         if goal is not None and self.fix_goal:
-            index = list(self.goal_index)
-            x[:, :, -1, index] = goal[:, None]
-            fixed[-1, index] = True
-        return x, fixed
+            x[:, :, -1, list(self.goal_index)] = goal[:, None]
+        return x, self._fixed(x, goal is not None)
+
+    def _fixed(self, x: Tensor, aimed: bool) -> Tensor:
+        """The mask `(T, D)` of coordinates that do not move, made once for each device: nobody writes to it."""
+        key = (x.device, x.shape[2], aimed and self.fix_goal)
+        if key not in self._masks:
+            fixed = torch.zeros(x.shape[2:], dtype=torch.bool, device=x.device)
+            fixed[0, : self.layout.obs_dim] = True
+            fixed[:, list(self.steady)] = True
+            if self.rolled_out is not None:
+                fixed[:, : self.layout.obs_dim] = True
+            if aimed and self.fix_goal:
+                fixed[-1, list(self.goal_index)] = True
+            self._masks[key] = fixed
+        return self._masks[key]
 
 
 def _composed(

@@ -13,6 +13,9 @@ from ebm_control.energies.base import Energy
 from ebm_control.energies.base_measure import GaussianBase
 from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.trajectory import TransitionEnergy
+from ebm_control.energies.transition_arrays import TransitionArrays
+
+_FEW = 2**12  # numbers up to which a rollout computes with NumPy arrays
 
 
 class Dynamics(Protocol):
@@ -70,9 +73,23 @@ class ExpectedDynamics(nn.Module):
     def rollout(self, x: Tensor) -> Tensor:
         """Mean trajectories, `(B, T, D) -> (B, 1, T, D)`; see `Dynamics`."""
         context = None if self.context is None else self.context.to(x).expand(len(x), -1)
+        found = self._on_arrays(x, context)
+        if found is not None:
+            path = x.detach().numpy().copy()
+            for t in range(x.shape[1] - 1):
+                path[:, t + 1, : self.layout.obs_dim] = found.expected_next(path[:, t])
+            return torch.from_numpy(path)[:, None]
         return unroll(x, self.layout, lambda row, _: self.energy.expected_next(row[:, None], context))[
             :, None
         ]
+
+    def _on_arrays(self, x: Tensor, context: Tensor | None) -> TransitionArrays | None:
+        """The energy as a function of arrays, for few time steps without a graph; None if it has no such form."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.numel() > _FEW:
+            return None
+        own = type(self.energy).expected_next is TransitionEnergy.expected_next
+        found = self.energy.on_arrays(x, context) if own else None
+        return found if isinstance(found, TransitionArrays) else None
 
 
 class AlongMean(Energy):

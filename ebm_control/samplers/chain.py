@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from torch import Tensor
 
 from ebm_control.checks import (
     Shown,
@@ -24,7 +24,14 @@ from ebm_control.checks import (
 from ebm_control.energies.base import Energy
 from ebm_control.samplers.engines import Engine, execute, loop
 from ebm_control.samplers.kernel import Kernel, Target
-from ebm_control.tensors import as_tensor, generator_on, outside_inference_mode, settled
+from ebm_control.tensors import (
+    as_tensor,
+    generator_on,
+    modules_of,
+    outside_inference_mode,
+    parameters_of,
+    settled,
+)
 
 Bound = float | tuple[float, ...] | Tensor
 
@@ -118,7 +125,7 @@ def run_chain(
     with evaluation_mode(energy), torch.no_grad():
         parameters = parameters.to(device=x.device, dtype=x.dtype)
         factor = preconditioner(scale, x)
-        target = replace(_target(energy, x, context, fixed, clamp), origin=origin)
+        target = _target(energy, x, context, fixed, clamp, origin=origin)
         state, kept, info = execute(
             engine, kernel, target, x.detach().clone(), parameters, factor, generator, trace
         )
@@ -130,7 +137,12 @@ def preconditioner(scale: Tensor | tuple[float, ...] | None, x: Tensor) -> Tenso
     if scale is None:
         return None
     factor = broadcast("scale", scale, x)
-    sound = bool(((factor > 0) & (factor < torch.inf)).all())
+    few = factor.ndim == 1 and factor.is_cpu  # of which Python takes less time than a plan's wait for torch
+    sound = (
+        all(0 < value < torch.inf for value in factor.tolist())
+        if few
+        else bool(((factor > 0) & (factor < torch.inf)).all())
+    )
     require(sound, "scale", given=Shown(scale), expected="positive numbers")
     return factor
 
@@ -142,6 +154,7 @@ def _target(
     fixed: Tensor | None,
     clamp: tuple[Bound, Bound] | None,
     *,
+    origin: Tensor | None = None,
     differentiable: bool = False,
 ) -> Target:
     movable = None if fixed is None else ~fixed.to(x.device)
@@ -150,10 +163,19 @@ def _target(
         pair = is_sequence(clamp) and len(clamp) == 2
         require(pair, "clamp", given=Shown(clamp), expected="a pair (low, high)")
         low, high = (broadcast("clamp", bound, x) for bound in clamp)
-        # Equal bounds fix a coordinate, for example an action whose range has width 0.
-        sound = bool(((low <= high) & (low < torch.inf) & (high > -torch.inf)).all())
-        require(sound, "clamp", given=Shown(clamp), expected="(low, high) with low <= high")
-    return Target(energy, context, movable, low, high, differentiable=differentiable)
+        require(_ordered(low, high), "clamp", given=Shown(clamp), expected="(low, high) with low <= high")
+    return Target(energy, context, movable, low, high, origin, differentiable)
+
+
+def _ordered(low: Tensor, high: Tensor) -> bool:
+    """Whether no low bound is above the high one, and neither excludes all numbers.
+
+    Equal bounds fix a coordinate, for example an action whose range has width 0.
+    """
+    if low.ndim == 1 and low.shape == high.shape:  # short plans wait for each operation of torch
+        pairs = zip(low.tolist(), high.tolist(), strict=True)
+        return all(least <= most and least < torch.inf and most > -torch.inf for least, most in pairs)
+    return bool(((low <= high) & (low < torch.inf) & (high > -torch.inf)).all())
 
 
 class KernelSampler(ABC):
@@ -249,14 +271,14 @@ def evaluation_mode(energy: Energy, *, frozen: bool = True) -> Iterator[None]:
         InputError: parameters were created in inference mode, which blocks gradients.
 
     """
-    modules = _modules(energy)
-    parameters = {id(p): p for module in modules for p in module._parameters.values() if p is not None}
-    for parameter in parameters.values():
+    modules = list(modules_of(energy))
+    parameters = parameters_of(modules)
+    for parameter in parameters:
         if parameter.is_inference():
             made = "parameters made within torch.inference_mode"
             require(False, "energy", given=made, expected="an energy made or loaded outside of it")
     training = [module for module in modules if module.training]
-    learned = [p for p in parameters.values() if frozen and p.requires_grad]
+    learned = [p for p in parameters if frozen and p.requires_grad]
     for module in training:
         object.__setattr__(
             module, "training", False
@@ -272,27 +294,12 @@ def evaluation_mode(energy: Energy, *, frozen: bool = True) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _modules(module: nn.Module) -> list[nn.Module]:
-    """All modules, each once; as `nn.Module.modules`, but short chains do not wait for it."""
-    found = {id(module): module}
-    waiting = [module]
-    while waiting:
-        for child in waiting.pop()._modules.values():
-            if child is not None and id(child) not in found:
-                found[id(child)] = child
-                waiting.append(child)
-    return list(found.values())
-
-
 def require_start(x: Tensor, fixed: Tensor | None, context: Tensor | None, trace: int) -> None:
     """Raise `InputError` unless a chain can start from these arguments; see `Sampler`."""
     require_tensor("x", x)
-    require(
-        x.ndim >= 2 and x.is_floating_point(),
-        "x",
-        given=f"shape {tuple(x.shape)}, {x.dtype}",
-        expected="a batch of floats (B, *shape)",
-    )
+    if x.ndim < 2 or not x.is_floating_point():
+        given = f"shape {tuple(x.shape)}, {x.dtype}"
+        require(False, "x", given=given, expected="a batch of floats (B, *shape)")
     if fixed is not None:
         require_mask("fixed", fixed)
         _check_broadcast("fixed", fixed, x)
@@ -318,13 +325,17 @@ def broadcast(argument: str, value: Tensor | ArrayLike, x: Tensor) -> Tensor:
     """
     if not isinstance(value, Tensor):
         value = as_tensor(argument, value, x.dtype, x.device)
-    require(not value.is_complex(), argument, given=f"a tensor of {value.dtype}", expected="real numbers")
+    if value.is_complex():
+        require(False, argument, given=f"a tensor of {value.dtype}", expected="real numbers")
     _check_broadcast(argument, value, x)
-    return settled(value.to(device=x.device, dtype=x.dtype))
+    if value.dtype != x.dtype or value.device != x.device:
+        value = value.to(device=x.device, dtype=x.dtype)
+    return settled(value)
 
 
 def _check_broadcast(argument: str, value: Tensor, x: Tensor) -> None:
     own, wanted = value.shape, x.shape
     fits = len(own) <= len(wanted) and all(a in (1, b) for a, b in zip(own[::-1], wanted[::-1], strict=False))
-    given = f"shape {tuple(own)}"
-    require(fits, argument, given=given, expected=f"a shape that broadcasts to {tuple(wanted)}")
+    if not fits:
+        given = f"shape {tuple(own)}"
+        require(False, argument, given=given, expected=f"a shape that broadcasts to {tuple(wanted)}")

@@ -7,18 +7,21 @@ or capture.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import FunctionType
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ebm_control.checks import require, require_shape
 from ebm_control.energies.base import Energy
 from ebm_control.energies.pullbacks import unchanging
+from ebm_control.samplers.array_target import ArrayTarget
 from ebm_control.samplers.kernel import Info, Kernel, Parts, Row, Scale, State, Target
 
 Engine = Literal["auto", "eager", "compile", "graph"]
@@ -62,7 +65,10 @@ def execute(
         return _captured(kernel, target, x, parameters, factor, generator, trace)
     noise = _noise(kernel, x, generator, len(parameters))
     if eager and x.is_cpu:
+        arrays = ArrayTarget.of(target, x) if getattr(kernel, "arrays", False) else None
         with unchanging():
+            if arrays is not None:
+                return _on_arrays(kernel, arrays, x, parameters, factor, trace)
             if not getattr(kernel, "numbers", False):
                 return loop(kernel, target, x, parameters.unbind(0), factor, noise, trace)
             numbers = [tuple(row) for row in parameters.tolist()]
@@ -71,6 +77,31 @@ def execute(
             return loop(kernel, target, x, numbers, 1.0 if scale is None else scale, noise, trace)
     step = None if eager else _compiled(kernel, target.energy)
     return loop(kernel, target, x, parameters.unbind(0), factor, noise, trace, step)
+
+
+def _on_arrays(
+    kernel: Kernel, target: ArrayTarget, x: Tensor, parameters: Tensor, scale: Tensor, trace: int
+) -> Result:
+    """The loop on the memory of the tensors, for kernels that draw no noise."""
+    given: Any = (target, x.numpy(), parameters.numpy(), scale.numpy(), itertools.repeat(()), trace)
+    ran: Any = steps(kernel, *given)
+    state, kept, infos = ran
+    tensors = {name: torch.from_numpy(value) for name, value in state.items()}
+    return tensors, torch.from_numpy(np.stack(kept)) if kept else None, _metrics(infos)
+
+
+def _metrics(infos: list[dict[str, Any]]) -> Info:
+    """`_over_chains` of metrics in arrays `(B,)`, all at once."""
+    if not infos:
+        return {}
+    table = np.array([list(info.values()) for info in infos], dtype=np.float32)  # (steps, metrics, B)
+    sums = np.add.reduce(table, 2)
+    means = sums / np.float32(table.shape[2])
+    counts = [value.dtype == np.bool_ for value in infos[0].values()]
+    return {
+        name: torch.from_numpy(sums[:, k].astype(np.int64) if counts[k] else means[:, k])
+        for k, name in enumerate(infos[0])
+    }
 
 
 def automatic(kernel: Kernel, device: torch.device) -> Engine:
@@ -96,13 +127,32 @@ def loop(
     trace: int,
     step: Step | None = None,
 ) -> tuple[State, Tensor | None, Info]:
-    """The loop of every sampler. It reads no value back from the device and branches on no tensor.
+    """`steps` with its results in one tensor each."""
+    state, kept, infos = steps(kernel, target, x, parameters, scale, noise, trace, step)
+    names = infos[0] if infos else {}
+    metrics = {name: _over_chains(torch.stack([info[name] for info in infos])) for name in names}
+    return state, torch.stack(kept) if kept else None, metrics
 
-    Kernels do neither, unless the target says that they may (`Target.branching`).
+
+def steps(
+    kernel: Kernel,
+    target: Target,
+    x: Tensor,
+    parameters: Iterable[Row],
+    scale: Scale,
+    noise: Iterator[tuple[Tensor, ...]],
+    trace: int,
+    step: Step | None = None,
+) -> tuple[State, list[Tensor], list[Info]]:
+    """The loop of every sampler: last state, traced states, metrics of each step.
+
+    It reads no value back from the device and branches on no tensor. Kernels do neither, unless the target says that
+    they may (`Target.branching`).
     """
     step = step or cast(Step, kernel.step)
     state = kernel.init(target, x)
-    require_shape("energy(x)", state["energy"], (x.shape[0],))
+    if "energy" in state:
+        require_shape("energy(x)", state["energy"], (x.shape[0],))
     kept: list[Tensor] = []
     infos: list[Info] = []
     for i, row in enumerate(parameters):
@@ -110,10 +160,7 @@ def loop(
         infos.append(info)
         if trace and (i + 1) % trace == 0:
             kept.append(state["x"])
-    state = kernel.finish(target, state)
-    names = infos[0] if infos else {}
-    metrics = {name: _over_chains(torch.stack([info[name] for info in infos])) for name in names}
-    return state, torch.stack(kept) if kept else None, metrics
+    return kernel.finish(target, state), kept, infos
 
 
 def _over_chains(metrics: Tensor) -> Tensor:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from ebm_control.checks import Shown, require, require_shape
+from ebm_control.checks import require
+from ebm_control.energies.banded import Solver, solver_of
 from ebm_control.energies.base import Energy
-from ebm_control.energies.curvature import Quadratic
+from ebm_control.energies.curvature import Quadratic, require_quadratic
 
 State = dict[str, Tensor]  # "x" (B, *shape), "energy" (B,) and whatever else the kernel carries
 Parts = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]  # of a target
@@ -38,6 +40,7 @@ class Target:
     branching: bool = False
     # `Energy.restricted` of this target, where it is known.
     restricted: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+    library: ClassVar[ModuleType] = torch  # of the samples; NumPy in `ArrayTarget`
 
     @property
     def tensors(self) -> Parts:
@@ -90,13 +93,12 @@ class Target:
             given="a second-order one",
             expected="a first-order one for a differentiable step",
         )
-        model = self.energy.quadratic(x, self.context)
-        known = isinstance(model, Quadratic) and isinstance(model.bands, tuple)
-        wanted = "a Quadratic whose bands are a tuple of tensors"
-        require(known, "energy.quadratic(x)", given=Shown(model), expected=wanted)
-        require_shape("energy(x)", model.energy, (len(x),))
-        require_shape("gradient of energy(x)", model.gradient, tuple(x.shape))
+        model = require_quadratic(self.energy.quadratic(x, self.context), x)
         return replace(model, gradient=self.mask(model.gradient))
+
+    def solver(self, model: Quadratic) -> Solver:
+        """Solver for the curvature of a model."""
+        return solver_of(model.bands)
 
     def unblocked(self, x: Tensor, gradient: Tensor) -> Tensor | None:
         """Coordinates that a step along `-gradient` may move: neither fixed nor pushed out of a bound; None for all."""
@@ -149,7 +151,8 @@ class Kernel(Protocol):
     A kernel is hashable and holds no tensors: parameters that vary over steps are passed as `row`. A kernel with
     `numbers = True` takes rows of numbers and the scale 1.0 too, which the eager engine on the CPU then passes. One
     with a method `draws(x, generator, steps)` iterates over the noise of many steps. One with
-    `capturable = False` reads values back from the device, so that it cannot become a CUDA graph.
+    `capturable = False` reads values back from the device, so that it cannot become a CUDA graph. One with
+    `arrays = True` takes an `ArrayTarget` too, with NumPy arrays in place of tensors.
     """
 
     def __hash__(self) -> int:
@@ -229,10 +232,11 @@ def masked(move: Tensor, movable: Tensor | None) -> Tensor:
 
 def choose(accept: Tensor, new: State, old: State) -> State:
     """Per chain the new state if `accept` `(B,)` is True, else the old one."""
-    return {name: torch.where(_expand(accept, value), value, old[name]) for name, value in new.items()}
+    return {name: torch.where(per_chain(accept, value), value, old[name]) for name, value in new.items()}
 
 
-def _expand(flag: Tensor, like: Tensor) -> Tensor:
+def per_chain(flag: Tensor, like: Tensor) -> Tensor:
+    """Values `(B,)` in a shape that broadcasts to `like` `(B, *shape)`."""
     return flag.reshape(-1, *[1] * (like.ndim - 1))
 
 

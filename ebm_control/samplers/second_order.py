@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ebm_control.checks import require, require_number
-from ebm_control.energies.banded import Banded, solver_of
+from ebm_control.energies.banded import Banded
 from ebm_control.energies.curvature import Quadratic
 from ebm_control.samplers.chain import Bound, KernelSampler
 from ebm_control.samplers.engines import Engine
-from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, masked, norms
+from ebm_control.samplers.kernel import Info, Kernel, State, Target, choose, masked, norms, per_chain
 
 # Dampings that each step tries, in units of that of the last step. The matrix is factorised for each, which costs less
 # than a curvature, so few steps are wasted.
@@ -74,20 +74,24 @@ class GaussNewton(KernelSampler):
         return GaussNewtonKernel() if self.temperature == 0 else ManifoldKernel()
 
     def step_parameters(self) -> Tensor:
-        """Parameters of each step: damping, η, T."""
-        row = torch.tensor([[self.damping, self.step_size, self.temperature]], dtype=torch.float64)
-        return row.expand(self.steps, 3)
+        """Parameters of each step: damping, η, T, and the dampings that a step at T = 0 tries."""
+        row = [self.damping, self.step_size, self.temperature, *_TRIED]
+        return torch.tensor([row], dtype=torch.float64).expand(self.steps, len(row))
 
 
 @dataclass(frozen=True)
 class GaussNewtonKernel:
-    """A step of Levenberg and Marquardt."""
+    """A step of Levenberg and Marquardt.
+
+    It is written for both libraries of `Target.library`: what it calls exists in both by the same name.
+    """
 
     capturable: ClassVar[bool] = False  # it stops solving when no coordinate is beyond a bound
+    arrays: ClassVar[bool] = True
 
     def init(self, target: Target, x: Tensor) -> State:
-        """The start, within the bounds; the first step evaluates its energy."""
-        return {"x": target.hold(x, x), "energy": x.new_full(x.shape[:1], torch.inf)}
+        """The start, within the bounds; each step evaluates the energy itself."""
+        return {"x": target.hold(x, x)}
 
     def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """No noise."""
@@ -97,33 +101,32 @@ class GaussNewtonKernel:
         self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
     ) -> tuple[State, Info]:
         """Solve for the step and take it where it lowers the energy."""
-        x = state["x"]
-        damping = state["damping"] if "damping" in state else row[0].expand(len(x))
+        xp: Any = target.library
+        x, count = state["x"], len(state["x"])
+        damping = state["damping"] if "damping" in state else row[:1].repeat(count)
         model = target.quadratic(x)
-        gradient = torch.nan_to_num(model.gradient, 0.0, 0.0, 0.0)
-        tried = torch.stack([factor * damping for factor in _TRIED])
+        gradient = xp.where(xp.isfinite(model.gradient), model.gradient, 0.0)
+        tried = row[3:, None] * damping
+        moves = _bounded_moves(target, model, gradient, tried, scale, x)
         # The candidates of a chain are adjacent, as costs of several problems want them.
-        moves = _bounded_moves(model, gradient, tried, scale, x, target)
-        candidates = target.hold(x + moves, x).transpose(0, 1)
-        energies = target.value(candidates.flatten(0, 1)).reshape(len(x), len(_TRIED))
-        energy, best = torch.where(energies.isfinite(), energies, torch.inf).min(dim=1)
-        accept = (energy < model.energy) | ~model.energy.isfinite()
-        accept &= energy.isfinite()
-        index = best.reshape(-1, *[1] * x.ndim).expand(-1, 1, *x.shape[1:])
-        new = choose(
-            accept,
-            {
-                "x": candidates.gather(1, index)[:, 0],
-                "energy": energy,
-                "damping": tried.gather(0, best[None])[0],
-            },
-            {"x": x, "energy": model.energy, "damping": _GROWN * damping},
+        candidates = xp.swapaxes(target.hold(x + moves, x), 0, 1)
+        energies = target.value(candidates.reshape(count * len(tried), *x.shape[1:])).reshape(
+            count, len(tried)
         )
-        new["damping"] = new["damping"].clamp(_LEAST, _GREATEST)
+        energies = xp.where(xp.isfinite(energies), energies, xp.inf)
+        chains, best = xp.arange(count), energies.argmin(1)
+        energy = energies[chains, best]
+        sound = energy < xp.inf
+        accept = sound & ((energy < model.energy) | ~xp.isfinite(model.energy))
+        new = {
+            "x": xp.where(per_chain(accept, x), candidates[chains, best], x),
+            "energy": xp.where(accept, energy, model.energy),
+            "damping": xp.where(accept, tried[best, chains], _GROWN * damping).clip(_LEAST, _GREATEST),
+        }
         info = {
-            "acceptance": accept.to(x.dtype),
-            "gradient_norm": norms(gradient),
-            "rejected": ~energy.isfinite(),
+            "acceptance": xp.asarray(accept, dtype=x.dtype),
+            "gradient_norm": xp.sqrt((gradient * gradient).sum(tuple(range(1, x.ndim)))),
+            "rejected": ~sound,
             "energy": model.energy,
         }
         return new, info
@@ -153,7 +156,7 @@ class ManifoldKernel:
         self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
     ) -> tuple[State, Info]:
         """Propose around the Gauss-Newton step, accept with the ratio of Metropolis and Hastings."""
-        damping, eta, temperature = row.unbind(0)
+        damping, eta, temperature = row[:3].unbind(0)
         x, free = state["x"], target.loose
         variance = temperature * eta * (2 - eta)
         here = _Proposal(_model(state), damping, scale, x, free)
@@ -196,40 +199,48 @@ def _model(state: State) -> Quadratic:
     return Quadratic(state["energy"], state["gradient"], tuple(state[f"band{k}"] for k in range(count)))
 
 
-def _bounded_moves(
-    model: Quadratic, gradient: Tensor, dampings: Tensor, scale: Tensor, x: Tensor, target: Target
-) -> Tensor:
+def _bounded_moves(target: Target, model: Quadratic, gradient: Any, dampings: Any, scale: Any, x: Any) -> Any:
     """Moves `(K, *x.shape)` to the minimum of the damped model within the bounds, for K dampings `(K, B)`.
 
     An active-set search: coordinates that the minimum would take beyond a bound are set to that bound, and the others
     are solved for again. Clamping afterwards would leave states that do not follow from the clamped actions.
     """
-    solver, shape = solver_of(model.bands), model.bands[0].shape[:3]
+    xp: Any = target.library
+    solver = target.solver(model)
 
-    def wide(t: Tensor) -> Tensor:
+    def wide(t: Any) -> Any:
+        """In a shape that broadcasts to the solver's vectors, which have three axes or more."""
+        if x.ndim == 3:
+            return t
         lead = t.shape[: max(t.ndim - x.ndim, 0)]
-        return t.expand(*lead, *x.shape).reshape(*lead, *shape)
+        return xp.broadcast_to(t, (*lead, *x.shape)).reshape(*lead, *solver.shape)
 
-    slope = wide(gradient.double())
-    added = (dampings.reshape(*dampings.shape, *[1] * (x.ndim - 1)) / scale.square()).double()
-    added = wide(added.expand(-1, *x.shape))
+    def exact(t: Any) -> Any:
+        return wide(xp.asarray(t, dtype=xp.float64))
+
+    slope = exact(gradient)
+    added = exact(dampings.reshape(*dampings.shape, *[1] * (x.ndim - 1)) / (scale * scale))
     free = target.unblocked(x, gradient)
-    held = torch.zeros_like(added, dtype=torch.bool) if free is None else wide(~free).expand(added.shape)
-    low, high = (None if bound is None else wide((bound - x).double()) for bound in (target.low, target.high))
+    held = xp.isnan(slope) if free is None else wide(~free)  # none of them, or those that are not free
+    low, high = (None if bound is None else exact(bound - x) for bound in (target.low, target.high))
     # So stiff that a coordinate is where it is set to, and the others are solved for with that move.
     stiff = _STIFF * (1 + solver.largest)
-    set_to = torch.zeros_like(added)
+    set_to = move = xp.zeros_like(added + slope)
+    added = added + set_to  # a number for each coordinate, where the damping is one for all
+    again = None  # the matrices whose coordinates reached a bound; None for all
     for _ in range(_ROUNDS):
-        right = torch.where(held, stiff * set_to, -slope)
-        move = torch.where(held, set_to, solver.solve(added + stiff * held, right))
+        right = xp.where(held, stiff * set_to, -slope)
+        found = xp.where(held, set_to, solver.solve(added + stiff * held, right, again))
+        move = found if again is None else xp.where(again[..., None, None], found, move)
         if low is None or high is None:
             break
-        inside = torch.minimum(torch.maximum(move, low), high)
+        inside = xp.minimum(xp.maximum(move, low), high)
         beyond = (inside != move) & ~held
-        if not bool(beyond.any()):
+        again = beyond.any(-1).any(-1)
+        if not bool(again.any()):
             break
-        set_to, held = torch.where(beyond, inside, set_to), held | beyond
-    return move.to(x.dtype).reshape(len(dampings), *x.shape)
+        set_to, held = xp.where(beyond, inside, set_to), held | beyond
+    return xp.asarray(move, dtype=x.dtype).reshape(len(dampings), *x.shape)
 
 
 class _Proposal:

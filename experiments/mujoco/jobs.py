@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import product
 
-from experiments.mujoco import model_free
+from experiments.mujoco import model_free, own
 from experiments.mujoco.methods import Job, Method, Row
 from experiments.mujoco.problems import PROBLEMS
 
 # In the order of runs.
-METHODS: dict[str, Method] = {method.name: method for method in (*model_free.METHODS,)}
+METHODS: dict[str, Method] = {method.name: method for method in (*own.METHODS, *model_free.METHODS)}
 QUICK = ("Pendulum-v1", "CartPole-v1", "FetchReach-v4")
 
 

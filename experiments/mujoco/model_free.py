@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import stable_baselines3
 from stable_baselines3 import DQN, SAC, HerReplayBuffer
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
+from ebm_control.planning.episodes import Agent
 from ebm_control.seeds import seeds
 from experiments.mujoco.methods import Job, Method, Row, evaluated
 from experiments.mujoco.problems import PROBLEMS, Problem
@@ -44,9 +45,9 @@ SAC_SETTINGS: dict[str, dict[str, Any]] = {
     "Hopper-v5": _LARGE,
     "Walker2d-v5": _LARGE,
 }
-# The zoo's of FetchReach (there for 20,000 steps, hence more updates per step here). Hindsight needs a finished episode
-# before learning begins.
-_FETCH = _SMALL | {"gamma": 0.95}
+# The zoo's of FetchReach (there for 20,000 steps, hence more updates per step here). Rewards of -1 and 0 need less
+# entropy than SAC begins with. Hindsight needs a finished episode before learning begins.
+_FETCH = _SMALL | {"gamma": 0.95, "ent_coef": "auto_0.1"}
 _MAZE = {"learning_starts": 1000}
 HER_SETTINGS: dict[str, dict[str, Any]] = {
     "FetchReach-v4": _FETCH,
@@ -54,6 +55,7 @@ HER_SETTINGS: dict[str, dict[str, Any]] = {
     "PointMaze_Medium-v3": _MAZE,
     "PointMaze_Large-v3": _MAZE,
 }
+NORMALIZED = ("FetchReach-v4",)  # observations, as in the zoo: it moves by centimetres, in metres
 HINDSIGHT = {"n_sampled_goal": 4, "goal_selection_strategy": "future"}
 # The zoo's for 50,000 steps, but learning begins sooner (there after 1,000 steps), with an update per step in
 # small rounds (there 128 updates after every 256 steps).
@@ -89,21 +91,21 @@ class StepsCost(gym.Wrapper[Any, Any, Any, Any]):
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A policy of whole numbers, as the continuous actions of `Problem.make`."""
+class Normalized:
+    """An agent that is shown normalised observations."""
 
-    model: DQN
+    agent: Agent
+    scale: VecNormalize
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[Any, Any]:
-        chosen, state = self.model.predict(observation, state, episode_start, deterministic=True)
-        return np.eye(self.model.action_space.n, dtype=np.float32)[chosen], state
+        return self.agent.predict(self.scale.normalize_obs(observation), state, episode_start)
 
 
 def training(problem: Problem) -> gym.Env[Any, Any]:
     """The environment to learn in."""
-    env = problem.native()
+    env = problem.make()
     costs = problem.name.startswith("PointMaze")  # FetchReach has such rewards
     return Monitor(StepsCost(env) if costs else env)
 
@@ -111,9 +113,12 @@ def training(problem: Problem) -> gym.Env[Any, Any]:
 def build(job: Job, algorithm: type[SAC] | type[DQN], settings: dict[str, Any], policy: str) -> SAC | DQN:
     """A new model, whose replay buffer holds all steps."""
     (own,) = seeds(job.seed, "reinforcement learning", 1)
+    envs: VecEnv = DummyVecEnv([lambda: training(job.problem)])
+    if job.env in NORMALIZED:
+        envs = VecNormalize(envs, norm_reward=False)
     return algorithm(
         policy,
-        training(job.problem),
+        envs,
         buffer_size=job.steps,
         seed=own,
         device="cpu",
@@ -124,8 +129,12 @@ def build(job: Job, algorithm: type[SAC] | type[DQN], settings: dict[str, Any], 
 def _finished(job: Job, model: SAC | DQN, settings: dict[str, Any]) -> list[Row]:
     """The row of a model, once it has learned."""
     model.learn(job.steps)
-    agent = Choice(model) if isinstance(model, DQN) else Deterministic(model)
+    agent: Agent = Deterministic(model)
+    scale = model.get_vec_normalize_env()
+    if scale is not None:
+        agent = Normalized(agent, scale)
     said = {name: value for name, value in settings.items() if name != "replay_buffer_class"}
+    said["normalized_observations"] = scale is not None
     said["others"] = f"defaults of Stable-Baselines3 {stable_baselines3.__version__}"
     return [evaluated(agent, job.problem, job.seed, job.episodes) | {"hyperparameters": said}]
 

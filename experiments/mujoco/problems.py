@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 
 import ebm_envs  # noqa: F401  (registers `ebm/...`)
 
@@ -38,17 +37,9 @@ class Problem:
         """The id without its package."""
         return self.env.split(":")[-1]
 
-    def native(self) -> gym.Env[Any, Any]:
+    def make(self) -> gym.Env[Any, Any]:
         """The environment as registered, with its time limit."""
         return gym.make(self.env, disable_env_checker=True, **self.arguments)
-
-    def make(self) -> gym.Env[Any, Any]:
-        """The environment with continuous actions: one number per choice, of which the greatest counts."""
-        env = self.native()
-        if not isinstance(env.action_space, gym.spaces.Discrete):
-            return env
-        start, box = env.action_space.start, gym.spaces.Box(-1, 1, (int(env.action_space.n),))
-        return gym.wrappers.TransformAction(env, lambda action: start + np.argmax(action), box)
 
 
 _ONCE = {"continuing_task": False}  # an episode of a maze ends at its goal

@@ -101,7 +101,11 @@ def model(tmp_path_factory, environments):
         ("--env test/Camera-v0", "env: expected an environment with goals"),
         ("--env ebm/Particle-v0", "env: expected 4 observation and 2 action coordinates"),
         ("--env ebm/Arm7-v0 --goal-index 14 15 16", "env: expected 4 observation and 2 action coordinates"),
-        ("--env CartPole-v1", "env: expected a continuous action space"),
+        ("--env CartPole-v1", "env: expected an environment with goals"),
+        (
+            "--env CartPole-v1 --reward learned",
+            "env: expected vectors, which the model was trained on, got observations (observation: 4 numbers)",
+        ),
     ],
 )
 def test_plans_that_cannot_be_for_the_goal_are_refused_before_anything_is_driven(

@@ -119,7 +119,7 @@ def test_an_environment_that_is_given_stays_open_and_one_by_id_is_closed(model, 
         ({}, "^reward: expected a reward or a cost, as the environment has no goals"),
         (
             {"env": "Pendulum-v1", "reward": reward},
-            "^env: expected 1 and 1, which the model was trained on, got 3",
+            "^env: expected 1 observation and 1 action coordinates, which the model was trained on, got 3",
         ),
         ({"env": "CartPole-v1", "reward": reward}, "^env: "),
         ({"env": "Mass-v7", "reward": reward}, "^env: expected a registered environment id"),

@@ -18,12 +18,13 @@ from experiments.mujoco.model_free import (
     DQN_SETTINGS,
     HER_SETTINGS,
     SAC_SETTINGS,
-    Choice,
+    Normalized,
     build,
     training,
 )
 from experiments.mujoco.problems import PROBLEMS
 from experiments.mujoco.report import summarised, table
+from experiments.planning.reinforcement import Deterministic
 
 UMAZE = PROBLEMS["PointMaze_UMaze-v3"]
 
@@ -77,6 +78,7 @@ def test_hindsight_runs_record_success() -> None:
     assert row["success"] in np.arange(11) / 10
     assert -50 <= row["return"] <= 0
     assert row["hyperparameters"]["replay_buffer_kwargs"]["n_sampled_goal"] == 4
+    assert row["hyperparameters"]["normalized_observations"]
 
 
 def test_ten_times_the_steps_are_ten_times_the_steps() -> None:
@@ -120,8 +122,8 @@ def test_choices_act_in_the_evaluation_as_in_the_environment_itself() -> None:
     job = short("DQN", "CartPole-v1", 100)
     model = build(job, DQN, DQN_SETTINGS["CartPole-v1"], "MlpPolicy")
     assert isinstance(model, DQN)
-    found = evaluated(Choice(model), job.problem, 0, 3)
-    env = job.problem.native()
+    found = evaluated(Deterministic(model), job.problem, 0, 3)
+    env = job.problem.make()
     for start, expected in zip(seeds(EVALUATION_SEED, "episodes", 3), found["returns"], strict=True):
         (observation, _), total, ended = env.reset(seed=start), 0.0, False
         while not ended:
@@ -165,6 +167,29 @@ def test_ends_by_the_time_limit_are_not_learned_as_ends() -> None:
     assert (buffer.dones * (1 - buffer.timeouts)).sum() == 0
 
 
+def test_a_normalised_policy_is_shown_what_it_learned_from() -> None:
+    class Shown:
+        """Keeps what it is shown."""
+
+        def predict(self, observation: Any, state: Any = None, *_: Any, **__: Any) -> Any:
+            self.seen = observation
+            return None, state
+
+    job, agent = short("SAC + HER", "FetchReach-v4", 60), Shown()
+    model = build(job, SAC, HER_SETTINGS["FetchReach-v4"] | {"learning_starts": 1000}, "MultiInputPolicy")
+    model.learn(60)
+    scale = model.get_vec_normalize_env()
+    assert scale is not None
+    before = {name: part.mean.copy() for name, part in scale.obs_rms.items()}
+    goal = scale.obs_rms["desired_goal"]
+    shown = {name: part.mean[None].astype(np.float32) for name, part in scale.obs_rms.items()}
+    shown["desired_goal"] = shown["desired_goal"] + np.sqrt(goal.var)
+    Normalized(agent, scale).predict(shown)
+    assert agent.seen["desired_goal"] == pytest.approx(1.0, abs=0.02)
+    assert agent.seen["achieved_goal"] == pytest.approx(0.0, abs=0.02)
+    np.testing.assert_equal(before, {name: part.mean for name, part in scale.obs_rms.items()})
+
+
 def test_every_problem_has_a_model_free_baseline_at_its_steps_and_no_two_runs_a_name() -> None:
     jobs = list(jobs_of(PROBLEMS, range(2), quick=False))
     assert len({(job.name, job.seed) for job in jobs}) == len(jobs)
@@ -200,5 +225,6 @@ def test_a_quick_run_has_500_steps_and_no_method_twice() -> None:
         ("Pendulum-v1", "SAC"),
         ("CartPole-v1", "DQN"),
         ("FetchReach-v4", "SAC + HER"),
+        *((env, method) for env in QUICK for method in ("energy", "feed-forward")),
     }
     assert {(job.steps, job.episodes) for job in jobs} == {(500, 2)}
