@@ -34,7 +34,7 @@ def _pairs() -> TrainSettings:
         states_only=True,
         joint=True,
         frequencies=64,
-        bandwidth=4.0,
+        bandwidth=8.0,
     )
     return TrainSettings(
         model, updates=800, loss="softplus", energy_l2=0.003, learning_rate=1e-3, langevin_steps=10
@@ -51,6 +51,7 @@ class GuideSettings:
         gap: steps between the states of a pair; None for the least power of two in which states move by a tenth of
             their std, within half of a typical episode.
         reached: see `Guided`.
+        patience: see `Guided`.
         training: settings of the joint energy of pairs of states.
 
     """
@@ -59,6 +60,7 @@ class GuideSettings:
     quantile: float = 0.9
     gap: int | None = None
     reached: float = 1.0
+    patience: int | None = 40
     training: TrainSettings = field(default_factory=_pairs)
 
     def __post_init__(self) -> None:
@@ -67,6 +69,8 @@ class GuideSettings:
         if self.gap is not None:
             require_number("gap", self.gap, 1, whole=True)
         require_number("reached", self.reached, 0, above=True)
+        if self.patience is not None:
+            require_number("patience", self.patience, 1, whole=True)
         model = self.training.model
         fits = model.kind == "transition" and model.window == 2 and model.joint and model.states_only
         require(
@@ -119,7 +123,12 @@ class FittedGuide:
         """
         sight = self.line_of_sight(normalizer)
         return Guided(
-            planner, self.roadmap(sight, normalizer), sight, self.settings.reached, index=self.index
+            planner,
+            self.roadmap(sight, normalizer),
+            sight,
+            self.settings.reached,
+            index=self.index,
+            patience=self.settings.patience,
         )
 
     def _units(self, normalizer: Normalizer) -> tuple[Tensor, Tensor]:
