@@ -33,8 +33,8 @@ def _pairs() -> TrainSettings:
         base_std=1.2,
         states_only=True,
         joint=True,
-        frequencies=64,
-        bandwidth=8.0,
+        frequencies=128,
+        bandwidth=12.0,
     )
     return TrainSettings(
         model, updates=800, loss="softplus", energy_l2=0.003, learning_rate=1e-3, langevin_steps=10
@@ -60,7 +60,7 @@ class GuideSettings:
     quantile: float = 0.9
     gap: int | None = None
     reached: float = 1.0
-    patience: int | None = 40
+    patience: int | None = 30
     training: TrainSettings = field(default_factory=_pairs)
 
     def __post_init__(self) -> None:

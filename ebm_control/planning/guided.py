@@ -78,8 +78,8 @@ class Guided:
         lookahead: largest distance to the way-point near a refused move, along the line to the point headed for, in
             the same unit. If each coordinate has its own speed limit the fastest path is not straight, but only the
             line was checked. A near way-point keeps the path on the line (pure pursuit, Coulter 1992).
-        patience: plans without approach to a way-point, unless it is reached, after which the way to it counts as
-            refused; None for any number. A planner that knows that the environment would block its move plans none.
+        patience: plans without approach to a way-point, unless it is the goal and reached, after which the way to it
+            counts as refused; None for any number. A planner that knows that the environment would block its move plans none.
         index: `G` observation coordinates of the planner that guide and lines cover, in their order and in the
             units of the trajectory, including those of the goal; None for all.
 
@@ -197,7 +197,9 @@ class Guided:
         require_shape("warm.route", warm.route, (len(here), None, len(self.index)))
         refused, stopped = self._refusals(here, warm, cold)
         if self.patience is not None:
-            stuck = (warm.waited >= self.patience) & (warm.nearest > self.reached) & ~cold
+            final = (_at(warm.route, warm.passed.to(here.device)) == warm.route[:, -1]).all(dim=1)
+            arrived = final & (warm.nearest <= self.reached)
+            stuck = (warm.waited >= self.patience) & ~arrived & ~cold
             refused, stopped = self._blocked(here, warm, refused, stuck & ~stopped), stopped | stuck
         heading, unseen = self._farthest(here, warm.route, warm.passed, refused)
         moved = warm.route[:, -1, self._goal_columns] != target[:, self._goal_columns]

@@ -114,11 +114,13 @@ class FromData:
     Attributes:
         routes: wraps the planner.
         updates: updates of the tilt; 0 for a feed-forward network.
+        base_updates: regression updates.
 
     """
 
     routes: Routes
     updates: int = 50
+    base_updates: int = 2000
 
     def __call__(self, job: Job) -> list[Row]:
         """Collect, fit and evaluate."""
@@ -133,7 +135,7 @@ class FromData:
         )
         collected = time.perf_counter()
         form = ModelSettings(hidden=(64, 64), base_hidden=(128, 128))
-        settings = TrainSettings(form, updates=self.updates, base_updates=2000, seed=job.seed)
+        settings = TrainSettings(form, updates=self.updates, base_updates=self.base_updates, seed=job.seed)
         model = fit(data, settings, progress=False)
         env = job.problem.make()
         agent = make_agent(model, env, horizon=HORIZON, seed=job.seed)

@@ -23,14 +23,22 @@ PAIRS = ModelSettings(
 )
 QUICK = GuideSettings(
     nodes=200,
+    quantile=0.97,
     training=TrainSettings(
         PAIRS, updates=250, loss="softplus", energy_l2=0.003, learning_rate=2e-3, langevin_steps=5
     ),
 )
 
 
+def blocked(place: np.ndarray) -> bool:
+    return bool(((place > WALL[0]) & (place < WALL[1])).all())
+
+
 class Rooms(gym.Env[Any, Any]):
-    """A point that moves by a tenth of its action. Observed: the length of its last move, and its position."""
+    """A point that moves by a tenth of its action. Observed: the length of its last move, and its position.
+
+    It starts left of the wall, and with any options anywhere; goals are on the right.
+    """
 
     observation_space = Dict(
         observation=Box(-2, 2, (3,), np.float64),
@@ -41,16 +49,17 @@ class Rooms(gym.Env[Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
-        start = -1.0 if options is None else float(self.np_random.choice([-1, 1]))
         self.place, self.goal = (self.np_random.uniform([0.5, -0.9], [0.9, 0.0]) for _ in range(2))
-        self.place[0] *= start
-        self.goal[0] *= -start
+        self.place[0] *= -1
+        while options is not None:
+            self.place = self.np_random.uniform(-0.95, 0.95, 2)
+            if not blocked(self.place):
+                break
         return self._seen(0.0), {}
 
     def step(self, action: Any) -> Any:
         there = np.clip(self.place + 0.1 * np.clip(action, -1, 1), -1, 1)
-        blocked = bool(((there > WALL[0]) & (there < WALL[1])).all())
-        before, self.place = self.place, self.place if blocked else there
+        before, self.place = self.place, self.place if blocked(there) else there
         success = bool(np.linalg.norm(self.place - self.goal) < 0.15)
         length = float(np.linalg.norm(self.place - before))
         return self._seen(length), float(success), success, False, {"is_success": success}

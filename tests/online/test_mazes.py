@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 SMALL = replace(
     MAZES,
     horizon=8,
-    acting={**(MAZES.acting or {}), "warm_up": 200, "every": 1000, "replan_every": 1},
+    acting={**(MAZES.acting or {}), "environments": 4, "warm_up": 200, "every": 700, "growth": 0.0},
     tilt=(16,),
     base=(32, 32),
     guide=QUICK,
@@ -50,17 +50,18 @@ def test_a_run_explores_without_routes_and_its_agent_reaches_goals_behind_the_wa
 def test_a_guide_is_fitted_again_only_once_the_experience_has_grown(explored: OnlineLearning) -> None:
     planner = explored.planner
     assert isinstance(planner, OnlinePlanner)
-    first, same, later = (
-        planner(explored.model, step) for step in (explored.progress.step, 3100, 10 * explored.progress.step)
-    )
-    routes = [found.guide.nodes for found in (first, same, later) if isinstance(found, Guided)]
-    assert routes[0].equal(routes[1])
-    assert planner._fitted[0] == 10 * explored.progress.step
+    planner(explored.model, 3000)
+    before, guide = planner._fitted
+    planner(explored.model, int(1.1 * before))
+    assert planner._fitted == (before, guide)
+    planner(explored.model, 2 * before)
+    assert planner._fitted[0] == 2 * before
+    assert planner._fitted[1] is not guide
 
 
 def test_a_run_towards_the_environments_goals_acts_along_routes() -> None:
-    preset = replace(SMALL, places=None)
-    run = prepare_online(make_rooms, 400, preset=preset, progress=False)
+    brief = replace(QUICK, training=replace(QUICK.training, updates=2))
+    run = prepare_online(make_rooms, 200, preset=replace(SMALL, guide=brief, places=None), progress=False)
     run.run()
     assert run.goals is None
     assert run._agent is not None
@@ -70,7 +71,8 @@ def test_a_run_towards_the_environments_goals_acts_along_routes() -> None:
 def test_goals_are_planned_for_by_second_order_steps_where_the_model_suits_them() -> None:
     samplers = []
     for learner in ("energy", "feed-forward"):
-        run = prepare_online(make_rooms, 250, learner=learner, preset=replace(SMALL, guide=None, places=None))
+        preset = replace(SMALL, guide=None, places=None)
+        run = prepare_online(make_rooms, 250, learner=learner, preset=preset, progress=False)
         run.run()
         found = run.agent().planner
         assert isinstance(found, Planner)
