@@ -78,10 +78,10 @@ class Guided:
         lookahead: largest distance to the way-point near a refused move, along the line to the point headed for, in
             the same unit. If each coordinate has its own speed limit the fastest path is not straight, but only the
             line was checked. A near way-point keeps the path on the line (pure pursuit, Coulter 1992).
-        patience: plans without approach to a way-point, unless it is the goal and reached, after which the way to it
-            counts as refused; None for any number. A planner that knows that the environment would block its move plans none.
         index: `G` observation coordinates of the planner that guide and lines cover, in their order and in the
             units of the trajectory, including those of the goal; None for all.
+        patience: plans without approach to a way-point, unless it is the goal and reached, after which the way to it
+            counts as refused; None for any number. A planner that knows that a move would be blocked plans none.
 
     Raises:
         InputError: the planner has no goal, the lines have another number of coordinates, the goal uses a coordinate

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ebm_control.energies import GaussianBase, TransitionEnergy
+from ebm_control.energies import GaussianBase, Rescaled, TransitionEnergy
 from ebm_control.energies.layout import TrajectoryLayout
-from ebm_control.energies.rescaled import Rescaled
 from tests.helpers import normal
 
 
