@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     __version__: str
     from ebm_control.baselines import Baseline, BaselineSettings, fit_baseline
     from ebm_control.checks import InputError
-    from ebm_control.control import make_agent, planner_for
+    from ebm_control.control import GuideSettings, fit_guide, make_agent, planner_for
     from ebm_control.data import (
         ImageSet,
         RolloutBuffer,
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "baselines": ("Baseline", "BaselineSettings", "fit_baseline"),
     "checks": ("InputError",),
-    "control": ("make_agent", "planner_for"),
+    "control": ("GuideSettings", "fit_guide", "make_agent", "planner_for"),
     "data": (
         "ImageSet",
         "RolloutBuffer",
@@ -114,6 +114,7 @@ __all__ = [
     "GaussNewton",
     "GoalCost",
     "Guard",
+    "GuideSettings",
     "Guided",
     "ImageModel",
     "ImageModelSettings",
@@ -140,6 +141,7 @@ __all__ = [
     "evaluate",
     "fit",
     "fit_baseline",
+    "fit_guide",
     "fit_images",
     "fit_model",
     "from_minari",

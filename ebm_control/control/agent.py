@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ebm_control.baselines import Baseline
 from ebm_control.checks import InputError, require, shown
+from ebm_control.control.guide import FittedGuide
 from ebm_control.control.planner import Model, planner_for, searches, second_order
 from ebm_control.control.presets import PlanSampler
 from ebm_control.data.adapt import adapted_to
@@ -22,6 +23,7 @@ from ebm_control.energies.costs import GoalCost, RewardCost
 from ebm_control.models.recorded import is_flat
 from ebm_control.models.trajectory import TrajectoryModel
 from ebm_control.planning.agent import MPCAgent
+from ebm_control.planning.plan import AnyPlanner
 from ebm_control.samplers.langevin import Langevin
 from ebm_control.samplers.population import CEM, MPPI
 from ebm_control.samplers.second_order import GaussNewton
@@ -44,6 +46,7 @@ def make_agent(
     weight: float | None = None,
     chains: int | None = None,
     replan_every: int = 1,
+    guide: FittedGuide | None = None,
     seed: int = 0,
 ) -> MPCAgent:
     """Build an agent that plans with a model, for a reward, a cost, or the environment's goals.
@@ -66,6 +69,7 @@ def make_agent(
         weight: weight of the energy relative to the cost; see `planner_for`.
         chains: chains per problem; see `planner_for`.
         replan_every: steps for which a plan is followed.
+        guide: routes around walls, see `fit_guide`; plans then head for the points of a route to the goal.
         seed: seed of the noise of plans and particles.
 
     Raises:
@@ -81,7 +85,7 @@ def make_agent(
     first_order = sampler == "langevin" or (sampler is None and not second_order(model))
     searched = sampler in ("mppi", "cem") or isinstance(sampler, MPPI | CEM)
     device = (model.dynamics if isinstance(model, Baseline) else model.energy).displacement_scale.device
-    found = planner_for(
+    planner = planner_for(
         model,
         cost,
         horizon,
@@ -93,6 +97,10 @@ def make_agent(
         generator=torch_generator(seed, device),
         preset="offline" if reward is None or searched else "reward",
     )
+    found: AnyPlanner = planner
+    if guide is not None:
+        require(isinstance(guide, FittedGuide), "guide", given=shown(guide), expected="a guide of fit_guide")
+        found = guide.around(planner, model.normalizer)
     return MPCAgent(found, model.normalizer, **native, replan_every=replan_every, device=device, seed=seed)
 
 

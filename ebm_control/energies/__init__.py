@@ -11,6 +11,7 @@ from ebm_control.energies.network_energy import NetworkEnergy
 from ebm_control.energies.networks import MLP, FourierMLP, TemporalConvolution, Transformer
 from ebm_control.energies.noise import AtNoise, Given, Observed
 from ebm_control.energies.on_states import OnStates
+from ebm_control.energies.rescaled import Rescaled
 from ebm_control.energies.trajectory import TransitionEnergy
 from ebm_control.energies.window import WindowEnergy
 
@@ -32,6 +33,7 @@ __all__ = [
     "OnStates",
     "Quadratic",
     "RegressionBase",
+    "Rescaled",
     "ResidualNetwork",
     "RewardCost",
     "Scaled",

@@ -37,7 +37,7 @@ from ebm_control.online.settings import OnlineSettings
 from ebm_control.online.units import bounded_normalizer, outgrown
 from ebm_control.planning import MPCAgent
 from ebm_control.planning.inverse_dynamics import InverseDynamics
-from ebm_control.planning.plan import Plan
+from ebm_control.planning.plan import AnyPlanner, Plan
 from ebm_control.seeds import seeds, stream
 from ebm_control.training.guard import DivergenceError
 from ebm_control.training.logger import Logger
@@ -158,12 +158,12 @@ class OnlineLearning:
         """The learner's present model."""
         return self.learner.model
 
-    def agent(self, **changes: Any) -> MPCAgent:
+    def agent(self, planner: AnyPlanner | None = None, **changes: Any) -> MPCAgent:
         """An agent in the environment's spaces that replans at every step; `changes` are arguments of `MPCAgent`."""
         require(self.normalizer is not None, "agent", given="no data yet", expected="a run that has begun")
         assert self.normalizer is not None
         inverse = None if self.inverse_dynamics is None else self.inverse_dynamics(self.model)
-        planner = self.planner(self.model, self.progress.step)
+        planner = self.planner(self.model, self.progress.step) if planner is None else planner
         options = {"seed": self.settings.seed + self.progress.rounds, "inverse_dynamics": inverse}
         return MPCAgent(planner, self.normalizer, **options | self.environments.spaces | changes)
 
@@ -351,7 +351,9 @@ class OnlineLearning:
         settings = self.settings
         tolerance = settings.tolerance * self.learner.displacement_scale
         vectors = {"action_space": self.action_space, "observation_space": None}
-        self._agent = self.agent(replan_every=settings.replan_every, tolerance=tolerance, **vectors)
+        make = self.planner.acting if isinstance(self.planner, OnlinePlanner) else self.planner
+        planner = make(self.model, self.progress.step)
+        self._agent = self.agent(planner, replan_every=settings.replan_every, tolerance=tolerance, **vectors)
         if self.progress.effort > 1:
             scale_steps(self._agent.planner, self.progress.effort)
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ebm_control.checks import InputError, require, require_number, shown
-from ebm_control.control import planner_for
+from ebm_control.control import FittedGuide, GuideSettings, fit_guide, planner_for
 from ebm_control.control.agent import GOAL_WEIGHT, REWARD_WEIGHT
+from ebm_control.control.planner import second_order
 from ebm_control.control.presets import PlanSampler
 from ebm_control.data.goals import goal_coordinates
 from ebm_control.energies.base import Energy
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Cost = Energy | Callable[[Model], Energy]
 Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
 MakePlanner = Callable[[Model, int], AnyPlanner]
+REFIT = 1.2  # growth of the experience after which a guide is fitted again
 LEARNED_WEIGHT = 20.0  # weight of a learned reward, in stds of the first data's rewards
 
 
@@ -47,10 +49,13 @@ class OnlinePlanner:
         goal_weight: weight of the L1 distance to the goal, in normalised units.
         reward_weight: weight of the reward; None for 10 (a given reward, in its own units) or 20 (a learned reward,
             in standard deviations of the first data's rewards).
-        sampler: "langevin", "mppi", "cem" or a sampler; None for the default of `planner_for`.
+        sampler: "gauss-newton", "langevin", "mppi", "cem" or a sampler; None for the default of `planner_for`, also
+            in place of "gauss-newton" for models that it does not suit.
         chains: chains per problem, see `planner_for`.
         policy: a policy and a value that are learned beside the model: chains begin with the policy's rollouts, and
             plans end with the value. Only with a `LearnedReward` (its `known` takes a reward function).
+        guide: settings of routes around walls, which are fitted to the executed positions; None for no routes. Only
+            for the environment's goals. A run whose goals are set by `goals=` acts without routes.
 
     Raises:
         InputError: both a cost and a reward are set, or a number is out of its range.
@@ -69,6 +74,7 @@ class OnlinePlanner:
         sampler: PlanSampler | str | None = None,
         chains: int | None = None,
         policy: ActorCritic | None = None,
+        guide: GuideSettings | None = None,
     ) -> None:
         require_number("horizon", horizon, 1, whole=True)
         require_number("goal_weight", goal_weight, 0, above=True)
@@ -86,6 +92,10 @@ class OnlinePlanner:
         self.goal_weight, self.reward_weight = goal_weight, reward_weight
         self.goal_index = None if goal_index is None else tuple(goal_index)
         self.chains, self.policy = chains, policy
+        free = guide is None or (cost is None and reward is None)
+        require(free, "guide", given="one beside a cost or a reward", expected="one for goals alone")
+        self.guide = guide
+        self._fitted: tuple[int, FittedGuide | None] = (0, None)
         self._learning: OnlineLearning | None = None
         self._trained_until = 0
 
@@ -102,8 +112,28 @@ class OnlinePlanner:
             if self.goal_index is None:
                 self.reward = LearnedReward(seed=learning.settings.seed)
 
-    def __call__(self, model: Model, step: int) -> Planner:
+    def __call__(self, model: Model, step: int) -> AnyPlanner:
         """Planner with the model after `step` steps."""
+        found = self._unguided(model, step)
+        return found if self.guide is None else self._routes(self.guide, step).around(found, model.normalizer)
+
+    def acting(self, model: Model, step: int) -> AnyPlanner:
+        """Planner of the run itself: without routes while others set the goals, which are near then."""
+        explores = self._learning is not None and self._learning.goals is not None
+        return self._unguided(model, step) if explores else self(model, step)
+
+    def _routes(self, settings: GuideSettings, step: int) -> FittedGuide:
+        """The guide of the present experience; fitted again once that has grown by `REFIT`."""
+        assert self._learning is not None
+        assert self.goal_index is not None
+        fitted, guide = self._fitted
+        if guide is None or step > REFIT * fitted:
+            data, seed = self._learning.experience.data, self._learning.settings.seed
+            guide = fit_guide(data, self.goal_index, settings, seed=seed, progress=False)
+            self._fitted = step, guide
+        return guide
+
+    def _unguided(self, model: Model, step: int) -> Planner:
         if self._learning is None:
             raise InputError("planner: expected one that OnlineLearning was given, got one of no run")
         by_goals = self.cost is None and self.reward is None
@@ -114,7 +144,7 @@ class OnlinePlanner:
             self._cost(model, self._learning),
             self.horizon,
             action_space=self._learning.action_space,
-            sampler=self.sampler,
+            sampler=None if self.sampler == "gauss-newton" and not second_order(model) else self.sampler,
             chains=self.chains,
             shooting=shooting,
             generator=torch.Generator().manual_seed(step),

@@ -16,12 +16,14 @@ from gymnasium.spaces import Box
 
 from ebm_control.checks import require, require_number, require_seed, shown
 from ebm_control.control.agent import GOAL_WEIGHT
+from ebm_control.control.guide import GuideSettings
 from ebm_control.control.presets import PlanSampler
 from ebm_control.data.environments import EnvLike, make_env
 from ebm_control.data.goals import goal_space
 from ebm_control.extras import MissingExtraError
 from ebm_control.models import ModelSettings, TrainSettings
 from ebm_control.online.actor_critic import ActorCritic
+from ebm_control.online.exploration.frontier import FrontierGoals
 from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner
 from ebm_control.online.loop import OnlineLearning, Report
 from ebm_control.online.planner import Cost, OnlinePlanner, Reward
@@ -46,6 +48,9 @@ class OnlinePreset:
         updates: updates of the tilt per round.
         base_updates: regression updates per round.
         reward_updates: updates of the learned reward per round.
+        guide: settings of routes to the environment's goals, see `OnlinePlanner`; None for plans straight to them.
+        places: size of a place, in the environment's units, of a run that explores the space of goals by
+            `FrontierGoals`; None for one that acts towards the environment's goals.
 
     """
 
@@ -59,6 +64,8 @@ class OnlinePreset:
     updates: int = 30
     base_updates: int = 200
     reward_updates: int = 300
+    guide: GuideSettings | None = None
+    places: float | None = None
 
     def learner(self, kind: Kind, steps: int, seed: int) -> Learner:
         """An untrained model for a run of `steps` steps; all kinds have the same regression updates."""
@@ -124,15 +131,28 @@ CHOICES = replace(
     chains=6,
     policy={**_LEARNED, "hidden": (64, 64), "learning_rate": 1e-3, "imagined": 0.0},
 )
-GOALS = OnlinePreset(12)
+GOALS = OnlinePreset(12, "gauss-newton")
+# Walls between starts and goals: go everywhere first, then plan along routes. A cell of a maze is one unit wide.
+MAZES = OnlinePreset(
+    12,
+    "gauss-newton",
+    acting={"environments": 16, "warm_up": 800, "every": 500, "growth": 0.2, "noise": 0.2, "replan_every": 4},
+    tilt=(64, 64),
+    base=(128, 128),
+    updates=10,
+    guide=GuideSettings(),
+    places=0.25,
+)
 PRESETS: dict[str, OnlinePreset] = {
     "reward": REWARD,
     "locomotion": LOCOMOTION,
     "choices": CHOICES,
     "goals": GOALS,
+    "mazes": MAZES,
 }
 # The first pattern that an environment's id begins with.
 ZOO: dict[str, str] = {
+    r"PointMaze": "mazes",
     r"(HalfCheetah|Hopper|Walker2d|Ant|Humanoid|Swimmer|Pusher)": "locomotion",
 }
 
@@ -252,11 +272,17 @@ def prepare_online(
         sampler=chosen.sampler,
         chains=chosen.chains,
         policy=policy,
+        guide=chosen.guide if goals and cost is None else None,
     )
     settings = OnlineSettings(steps=steps, seed=seed, **(chosen.acting or {}))
     if isinstance(learner, str):
         learner = chosen.learner(learner, steps + settings.environments, seed)
-    return OnlineLearning(env, learner, planner, settings, **options)
+    run = OnlineLearning(env, learner, planner, settings, **options)
+    if chosen.places is not None and run.goals is None and planner.goal_index is not None:
+        run.goals = FrontierGoals(
+            run.observation_space.shape[0], planner.goal_index, chosen.places, seed=seed
+        )
+    return run
 
 
 def _chosen(preset: OnlinePreset | str | None, usual: str) -> OnlinePreset:

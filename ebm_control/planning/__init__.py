@@ -14,7 +14,7 @@ from ebm_control.planning.inverse_dynamics import (
 from ebm_control.planning.negatives import PlannedNegatives
 from ebm_control.planning.plan import AnyPlanner, Plan
 from ebm_control.planning.planner import Planner
-from ebm_control.planning.roadmap import Guide, LineOfSight, Roadmap, straightened
+from ebm_control.planning.roadmap import Guide, LineOfSight, PairEnergy, Roadmap, straightened
 from ebm_control.planning.shooting import Dynamics, ExpectedDynamics, RolledOut
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "LearnedInverse",
     "LineOfSight",
     "MPCAgent",
+    "PairEnergy",
     "Plan",
     "PlannedNegatives",
     "Planner",

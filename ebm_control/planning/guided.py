@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ebm_control.checks import InputError, require, require_shape
+from ebm_control.checks import InputError, require, require_number, require_shape
 from ebm_control.energies.layout import pick, require_index
 from ebm_control.planning.plan import Plan
 from ebm_control.planning.planner import Planner
@@ -21,6 +21,7 @@ REMEMBERED = 16  # number of refused moves that are stored per episode, the late
 _LEAST_MOVE = 0.1  # shorter planned moves cannot show whether they were refused
 _REFUSED_SHARE = 0.2  # a move that covers less than this fraction of the planned one counts as refused
 _PROGRESS = 0.01  # smallest approach per step that counts as progress, above rounding and simulator noise
+_AHEAD = 0.5  # distance from a state that is stuck to the place that counts as refused
 _TURN_SHARE = 0.2  # fraction of `reached` within which the plan turns to a next point visible from there
 
 
@@ -32,12 +33,16 @@ class GuidedPlan(Plan):
         route: `(N, R, G)` way-points, the last one the goal.
         passed: `(N,)` index of the way-point that the plan heads for.
         refused: `(N, K, G)` places of the episode's last refused moves; NaN marks an empty entry.
+        nearest: `(N,)` least distance to that way-point so far, in stds of the guide's displacement.
+        waited: `(N,)` plans since then.
 
     """
 
     route: Tensor
     passed: Tensor
     refused: Tensor
+    nearest: Tensor
+    waited: Tensor
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ class Guided:
             line was checked. A near way-point keeps the path on the line (pure pursuit, Coulter 1992).
         index: `G` observation coordinates of the planner that guide and lines cover, in their order and in the
             units of the trajectory, including those of the goal; None for all.
+        patience: plans without approach to a way-point, unless it is the goal and reached, after which the way to it
+            counts as refused; None for any number. A planner that knows that a move would be blocked plans none.
 
     Raises:
         InputError: the planner has no goal, the lines have another number of coordinates, the goal uses a coordinate
@@ -90,6 +97,7 @@ class Guided:
         reached: float = 1.0,
         lookahead: float = 2.0,
         index: Sequence[int] | None = None,
+        patience: int | None = None,
     ) -> None:
         require(len(planner.goal_index) > 0, "planner", given="no goal", expected="a planner with a goal")
         self.index = tuple(range(planner.layout.obs_dim)) if index is None else tuple(index)
@@ -110,7 +118,9 @@ class Guided:
         require(reached > 0, "reached", given=reached, expected="a positive number")
         require(lookahead > 0, "lookahead", given=lookahead, expected="a positive number")
         self.planner, self.guide, self.line_of_sight = planner, guide, line_of_sight
-        self.reached, self.lookahead = reached, lookahead
+        if patience is not None:
+            require_number("patience", patience, 1, whole=True)
+        self.reached, self.lookahead, self.patience = reached, lookahead, patience
         self.layout, self.goal_index = planner.layout, planner.goal_index
         self._goal_columns = [
             self.index.index(i) for i in planner.goal_index
@@ -141,9 +151,24 @@ class Guided:
             following = self._rerouted(here, target, following, generator)
         waypoint = self._waypoint(here, following)[:, self._goal_columns]
         plan = self.planner.plan(start, waypoint, warm=warm, cold=cold, generator=generator)
+        nearest, waited = self._waiting(here, following, warm)
         return GuidedPlan(
-            **vars(plan), route=following.route, passed=following.heading, refused=following.refused
+            **vars(plan),
+            route=following.route,
+            passed=following.heading,
+            refused=following.refused,
+            nearest=nearest,
+            waited=waited,
         )
+
+    def _waiting(self, here: Tensor, following: _Following, warm: Plan | None) -> tuple[Tensor, Tensor]:
+        """Least distance `(N,)` to the point headed for, and plans `(N,)` since then; anew for another point."""
+        away = self.line_of_sight.length(here, _at(following.route, following.heading))
+        if not isinstance(warm, GuidedPlan):
+            return away, torch.zeros_like(following.heading)
+        same = ~following.lost & (following.heading == warm.passed.to(following.heading))
+        nearer = ~same | (away < warm.nearest - _PROGRESS)
+        return torch.where(nearer, away, warm.nearest), torch.where(nearer, 0, warm.waited + 1)
 
     def _target(self, start: Tensor, goal: Tensor | ArrayLike | None) -> Tensor:
         """Goals `(N, G)` in all of the guide's coordinates; those that the goal does not specify are the start's."""
@@ -171,6 +196,11 @@ class Guided:
         """
         require_shape("warm.route", warm.route, (len(here), None, len(self.index)))
         refused, stopped = self._refusals(here, warm, cold)
+        if self.patience is not None:
+            final = (_at(warm.route, warm.passed.to(here.device)) == warm.route[:, -1]).all(dim=1)
+            arrived = final & (warm.nearest <= self.reached)
+            stuck = (warm.waited >= self.patience) & ~arrived & ~cold
+            refused, stopped = self._blocked(here, warm, refused, stuck & ~stopped), stopped | stuck
         heading, unseen = self._farthest(here, warm.route, warm.passed, refused)
         moved = warm.route[:, -1, self._goal_columns] != target[:, self._goal_columns]
         lost = (unseen & ~self._nearing(here, warm)) | stopped | cold | moved.any(dim=1)
@@ -208,6 +238,13 @@ class Guided:
         longer = torch.cat([warm.refused[:, 1:], middle[:, None]], dim=1)
         refused = torch.where(stopped[:, None, None], longer, warm.refused)
         return torch.where(cold[:, None, None], torch.nan, refused), stopped
+
+    def _blocked(self, here: Tensor, warm: GuidedPlan, refused: Tensor, stuck: Tensor) -> Tensor:
+        """Refused places `(N, K, G)` with one more, a little ahead of `here`, where a plan is `stuck` `(N,)`."""
+        ahead = self.line_of_sight.layout.difference(_at(warm.route, warm.passed.to(here.device)), here)
+        share = (_AHEAD / warm.nearest.clamp_min(_AHEAD))[:, None]
+        longer = torch.cat([refused[:, 1:], (here + share * ahead)[:, None]], dim=1)
+        return torch.where(stuck[:, None, None], longer, refused)
 
     def _farthest(
         self, here: Tensor, route: Tensor, passed: Tensor, refused: Tensor

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ebm_control.checks import require, require_shape
 from ebm_control.energies.base import Energy
-from ebm_control.energies.trajectory import TransitionEnergy
+from ebm_control.energies.layout import TrajectoryLayout
 
 _LEAST_LENGTH = 1e-6  # shortest length of an edge: a sparse graph drops entries of 0
 
@@ -30,6 +30,25 @@ class Guide(Protocol):
         `refused` `(N, K, obs_dim)` are places where the environment blocked a move; routes keep away from them. NaN
         marks an empty entry.
         """
+        ...
+
+
+class PairEnergy(Protocol):
+    """Interface of an energy of pairs of states: a `TransitionEnergy` over states only, or another collision checker.
+
+    Attributes:
+        window: 2.
+        layout: layout of the states, without actions.
+        displacement_scale: `(obs_dim,)` unit of lengths, in the units of the trajectory.
+
+    """
+
+    window: int
+    layout: TrajectoryLayout
+    displacement_scale: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Energies `(B,)` of pairs `(B, 2, obs_dim)`."""
         ...
 
 
@@ -50,7 +69,7 @@ class LineOfSight:
 
     def __init__(
         self,
-        energy: TransitionEnergy,
+        energy: PairEnergy,
         threshold: float,
         piece: float = 0.5,
         cost: Energy | None = None,
@@ -73,7 +92,7 @@ class LineOfSight:
     @classmethod
     def of_data(
         cls,
-        energy: TransitionEnergy,
+        energy: PairEnergy,
         states: Tensor,
         quantile: float = 0.9,
         piece: float = 0.5,

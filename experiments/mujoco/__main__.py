@@ -1,4 +1,4 @@
-"""Control from nothing in few steps: model-free baselines on Gymnasium's and Gymnasium-Robotics' environments.
+"""Control from nothing in few steps, and of mazes from data, on environments of Gymnasium and Gymnasium-Robotics.
 
 `python -m experiments.mujoco [--quick] [--seeds N] [--out DIR] [--envs ...] [--methods ...]` writes `DIR/mujoco.json`
 after every run; `--resume` continues a stopped one. Quick: one seed of 500 steps on three environments.

@@ -79,6 +79,15 @@ class Job:
         return self.env in self.compared.optional
 
 
+def dt_ms(problem: Problem) -> float | None:
+    """Milliseconds of an environment step; None if the environment does not say. Mazes hide theirs in the point's."""
+    env = problem.make()
+    inner = getattr(env.unwrapped, "point_env", env.unwrapped)
+    dt = getattr(inner, "dt", None)
+    env.close()
+    return None if dt is None else 1e3 * float(dt)
+
+
 def evaluated(agent: Agent, problem: Problem, seed: int, episodes: int = EPISODES) -> Row:
     """Return, success and time per action in episodes that are the same for every method.
 

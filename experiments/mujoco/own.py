@@ -11,7 +11,7 @@ from typing import Any
 from ebm_control.online import OnlineLearning, OnlinePreset, prepare_online
 from ebm_control.online.presets import PRESETS
 from ebm_control.samplers.population import CEM
-from experiments.mujoco.methods import Job, Method, Row, evaluated
+from experiments.mujoco.methods import Job, Method, Row, dt_ms, evaluated
 from experiments.mujoco.problems import PROBLEMS
 
 Changed = Callable[[OnlinePreset], OnlinePreset]
@@ -58,9 +58,6 @@ def from_nothing(job: Job, *, learner: Any = "energy", changed: Changed = same) 
     policy = getattr(learning.planner, "policy", None)
     alone = None if policy is None else evaluated(policy, job.problem, job.seed, job.episodes)["return"]
     ended = [episode.return_ for episode in learning.progress.episodes][-10:]
-    env = job.problem.make()
-    dt = getattr(env.unwrapped, "dt", None)
-    env.close()
     return [
         row
         | {
@@ -69,7 +66,7 @@ def from_nothing(job: Job, *, learner: Any = "energy", changed: Changed = same) 
             "steps_per_second": job.steps / seconds,
             "shares": parts.of(seconds),
             "acting_return": sum(ended) / len(ended) if ended else None,
-            "dt_ms": None if dt is None else 1e3 * float(dt),
+            "dt_ms": dt_ms(job.problem),
         }
     ]
 

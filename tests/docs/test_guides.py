@@ -130,6 +130,9 @@ def test_planning_by_costs_parts_shooting_and_routes():
             "steps=100_000": "steps=4_000",
             "updates=1000": "updates=20",
             "[::70]": "[::20]",
+            "fit_guide(explored, index=(0, 1))": "fit_guide(explored, (0, 1), ebm.GuideSettings(nodes=100, "
+            "training=ebm.TrainSettings(ebm.ModelSettings(base='gaussian', states_only=True, joint=True, "
+            "hidden=(32,)), updates=20, loss='softplus')))",
         },
     )
     start, goal = scope["env"].reset(seed=0)[0], np.array([0.5, 0.5])

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from stable_baselines3 import DQN, SAC
 
+from ebm_control.data import RolloutBuffer
+from ebm_control.planning import LineOfSight
 from ebm_control.seeds import seeds
 from ebm_control.statistics import half_interval
 from experiments.mujoco.__main__ import Mujoco
+from experiments.mujoco.goals import CELL, HELD, FromData, RandomWalk, VisitedCells, by_cells
 from experiments.mujoco.jobs import METHODS, QUICK, jobs_of, run
 from experiments.mujoco.methods import EVALUATION_SEED, Job, evaluated
 from experiments.mujoco.model_free import (
@@ -267,3 +271,37 @@ def test_a_quick_run_has_500_steps_and_no_method_twice() -> None:
         *((env, method) for env in QUICK for method in ("energy", "feed-forward")),
     }
     assert {(job.steps, job.episodes) for job in jobs} == {(500, 2)}
+
+
+def test_a_random_walk_holds_actions_for_a_while_and_repeats_itself() -> None:
+    walk, again = RandomWalk(3, 0), RandomWalk(3, 0)
+    actions = np.stack([np.array(walk(None)) for _ in range(400)])
+    np.testing.assert_array_equal(actions, np.stack([again(None) for _ in range(400)]))
+    assert np.abs(actions).max() <= 1
+    held = (np.diff(actions, axis=0) == 0).all(axis=2).mean()
+    assert held == pytest.approx(1 - 1 / HELD, abs=0.03)
+
+
+def test_cells_that_the_data_visited_are_clear_and_no_others() -> None:
+    data = RolloutBuffer(3, 1)
+    data.add_episode(np.array([[9.0, CELL * 0.5 + CELL * i, 0.0] for i in range(20)]), np.zeros((19, 1)))
+    units = data.normalizer()
+    cells = VisitedCells(data, (1, 2), units)
+    assert len(cells.centres) == 20
+    points = np.array(
+        [[9.0, x, y] for x, y in ((0.5, 0.05), (1.5, 0.01), (0.5, 0.15), (-0.5, 0.0), (2.5, 0.0))]
+    )
+    x = units.normalize_observations(torch.from_numpy(points))[:, 1:].float()
+    assert cells(torch.stack([x, x], dim=1)).tolist() == [0, 0, 1, 1, 1]
+    sight = LineOfSight(cells, threshold=0.5)
+    assert sight(x[:2], x[[1, 2]]).tolist() == [True, False]
+
+
+def test_a_run_from_data_collects_fits_and_evaluates_under_its_own_part() -> None:
+    corridor = [[1] * 6, [1, "c", "c", "c", "c", 1], [1] * 6]
+    problem = replace(UMAZE, steps=500, arguments={**UMAZE.arguments, "maze_map": corridor})
+    method = replace(METHODS["offline, energy"], run=FromData(by_cells, updates=0, base_updates=200))
+    (row,) = run(Job(method, problem, 0, quick=False))
+    assert (row["part"], row["method"], row["steps"], row["dt_ms"]) == ("offline", "energy", 1000, 10.0)
+    assert row["success"] > 0.5
+    assert METHODS["energy"].part == "online"

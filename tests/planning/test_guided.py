@@ -151,6 +151,37 @@ def test_routes_keep_away_from_where_a_move_was_refused(planner: Guided) -> None
     assert torch.isnan(cold.refused).all()
 
 
+def resting(plan: GuidedPlan) -> GuidedPlan:
+    """The plan as if it were to stay where it is: nothing is refused by the environment then."""
+    return replace(plan, states=plan.states[:, :1].expand_as(plan.states))
+
+
+def test_a_way_on_which_plans_wait_counts_as_refused_once_patience_ends(planner: Guided) -> None:
+    patient = Guided(planner.planner, planner.guide, planner.line_of_sight, patience=2)
+    plans = [patient.plan(START, GOAL, generator=seeded())]
+    for _ in range(3):
+        plans.append(patient.plan(START, GOAL, warm=resting(plans[-1]), generator=seeded()))
+    assert [int(plan.waited) for plan in plans] == [0, 1, 2, 0]
+    assert all(torch.isnan(plan.refused).all() for plan in plans[:3])
+    place = plans[3].refused[:, -1]
+    assert planner.line_of_sight.length(START, place).item() == pytest.approx(0.5, abs=0.01)
+    old, new = (plan.route[:, int(plan.passed)] for plan in (plans[0], plans[3]))
+    assert planner.line_of_sight.nears(START, old, place[:, None]).item()
+    assert not planner.line_of_sight.nears(START, new, place[:, None]).item()
+
+
+def test_waiting_begins_anew_with_an_approach_and_is_no_matter_at_a_goal(planner: Guided) -> None:
+    patient = Guided(planner.planner, planner.guide, planner.line_of_sight, patience=1)
+    first = patient.plan(START, GOAL, generator=seeded())
+    waited = patient.plan(START, GOAL, warm=resting(first), generator=seeded())
+    nearer = patient.plan(waited.states[:, 1], GOAL, warm=waited, generator=seeded())
+    assert (int(waited.waited), int(nearer.waited)) == (1, 0)
+    there = [patient.plan(GOAL, GOAL, generator=seeded())]
+    for _ in range(3):
+        there.append(patient.plan(GOAL, GOAL, warm=resting(there[-1]), generator=seeded()))
+    assert torch.isnan(there[-1].refused).all()
+
+
 def test_a_corner_that_is_harder_than_its_energy_is_passed_after_refusals() -> None:
     """The world's pillar is wider by 0.06 than the energy believes."""
     wall = [[(-0.46, -0.46), (0.46, 0.46)]]
