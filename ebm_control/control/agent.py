@@ -24,6 +24,7 @@ from ebm_control.models.recorded import is_flat
 from ebm_control.models.trajectory import TrajectoryModel
 from ebm_control.planning.agent import MPCAgent
 from ebm_control.planning.plan import AnyPlanner
+from ebm_control.planning.planner import Planner
 from ebm_control.samplers.langevin import Langevin
 from ebm_control.samplers.population import CEM, MPPI
 from ebm_control.samplers.second_order import GaussNewton
@@ -54,18 +55,15 @@ def make_agent(
     Args:
         model: an energy of transitions or a baseline.
         env: the environment, or its id: it defines the bounds of actions, and which coordinates are goals. The agent
-            sees and acts in its spaces: for a discrete one it returns numbers. Data with a history need no wrapper:
-            the agent keeps the history in its state.
+            sees and acts in its spaces, without a wrapper; it keeps a history in its state.
         reward: function from states `(..., obs_dim)`, actions `(..., act_dim)` and next states, in the environment's
             units, to rewards `(...)`, composed of differentiable torch operations. It is compared with the rewards in
             the model's training data. A warning reports disagreement, another one a gradient that is 0 everywhere.
         cost: alternative: an energy of normalised trajectories, e.g. `20 * GoalCost(model.layout, (0, 1)) + obstacle`.
         goal_index: observation coordinates of the environment's goal; None detects them.
         horizon: steps ahead.
-        sampler: "gauss-newton", "langevin", "mppi", "cem" or one of your own; see `planner_for`. The default with
-            discrete actions and with a history is "cem".
-        shooting: plan over actions only, with "langevin" if no sampler is named; None for True with a reward and
-            "langevin", otherwise see `planner_for`.
+        sampler: "gauss-newton", "langevin", "mppi", "cem" or one of your own; see `planner_for`.
+        shooting: plan over actions only; None for True with a reward and "langevin", otherwise see `planner_for`.
         weight: weight of the energy relative to the cost; see `planner_for`.
         chains: chains per problem; see `planner_for`.
         replan_every: steps for which a plan is followed.
@@ -81,9 +79,6 @@ def make_agent(
     if sampler is None and isinstance(model, TrajectoryModel) and not shooting and searches(model, box):
         sampler = "cem"
     _warn_if_flat(model, reward, sampler)
-    # At a weight that a first-order sampler can handle, a gain in reward would pay for violations of the dynamics.
-    first_order = sampler == "langevin" or (sampler is None and not second_order(model))
-    searched = sampler in ("mppi", "cem") or isinstance(sampler, MPPI | CEM)
     device = (model.dynamics if isinstance(model, Baseline) else model.energy).displacement_scale.device
     planner = planner_for(
         model,
@@ -92,16 +87,35 @@ def make_agent(
         sampler=sampler,
         action_space=box,
         chains=chains,
-        shooting=True if shooting is None and first_order and reward is not None else shooting,
         weight=weight,
         generator=torch_generator(seed, device),
-        preset="offline" if reward is None or searched else "reward",
+        **_by_reward(model, reward, sampler, shooting),
     )
-    found: AnyPlanner = planner
-    if guide is not None:
-        require(isinstance(guide, FittedGuide), "guide", given=shown(guide), expected="a guide of fit_guide")
-        found = guide.around(planner, model.normalizer)
+    found = _guided(planner, guide, model)
     return MPCAgent(found, model.normalizer, **native, replan_every=replan_every, device=device, seed=seed)
+
+
+def _by_reward(
+    model: Model,
+    reward: Callable[[Tensor, Tensor, Tensor], Tensor] | None,
+    sampler: PlanSampler | str | None,
+    shooting: bool | None,
+) -> dict[str, Any]:
+    """Arguments of `planner_for` that depend on whether there is a reward."""
+    # At a weight that a first-order sampler can handle, a gain in reward would pay for violations of the dynamics.
+    first_order = sampler == "langevin" or (sampler is None and not second_order(model))
+    searched = sampler in ("mppi", "cem") or isinstance(sampler, MPPI | CEM)
+    if shooting is None and first_order and reward is not None:
+        shooting = True
+    return {"shooting": shooting, "preset": "offline" if reward is None or searched else "reward"}
+
+
+def _guided(planner: Planner, guide: FittedGuide | None, model: Model) -> AnyPlanner:
+    """The planner, or one that follows the routes of a guide."""
+    if guide is None:
+        return planner
+    require(isinstance(guide, FittedGuide), "guide", given=shown(guide), expected="a guide of fit_guide")
+    return guide.around(planner, model.normalizer)
 
 
 def _warn_if_flat(

@@ -75,12 +75,10 @@ def planner_for(
         action_space: bounds of actions; None for no bounds. With discrete parts (`flat_actions` of the environment's
             space) plans over actions only take one of the choices at each step.
         chains: chains per problem; None for 1 with a population-based sampler and the preset's with others.
-        shooting: plan over actions only; None for True if the sampler uses no gradients. A baseline always does so.
-            "gauss-newton" needs states too.
+        shooting: plan over actions only, as a baseline always does; None for True if the sampler uses no gradients.
         weight: weight of the energy relative to the costs; None for the preset's. Not used with a baseline. With
             "gauss-newton" the tilt has at most the preset's weight of first-order plans.
-        particles: particles of an ensemble, a multiple of its members; None for one per member. Each candidate costs
-            this many model evaluations.
+        particles: particles of an ensemble, a multiple of its members, for each candidate; None for one per member.
         generator: source of the particles' noise; None for a generator with seed 0.
         preset: "offline", "online" with fewer evaluations per plan, or "reward" with more chains and weight.
         policy: chains begin with its rollouts, see `Planner`; with several chains, all but one begin anew in each plan.
@@ -97,9 +95,6 @@ def planner_for(
     chosen = PRESETS[preset]
     if isinstance(model, Baseline):
         sampler = _named("cem" if sampler is None else sampler, chosen, over_actions=True)
-        first = not isinstance(sampler, GaussNewton)
-        wanted = "'cem', 'mppi' or 'langevin' with a baseline, whose plans are over actions only"
-        require(first, "sampler", given="second-order steps", expected=wanted)
         return _of_baseline(
             model, costs, horizon, sampler, action_space, chains, particles, generator, chosen, policy
         )
@@ -211,6 +206,9 @@ def _of_baseline(
     preset: Preset,
     policy: Policy | None,
 ) -> Planner:
+    wanted = "'cem', 'mppi' or 'langevin' with a baseline, whose plans are over actions only"
+    first = not isinstance(sampler, GaussNewton)
+    require(first, "sampler", given="second-order steps", expected=wanted)
     require(
         model.layout.act_dim > 0,
         "model",

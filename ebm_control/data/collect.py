@@ -55,27 +55,23 @@ def collect(
 
     Episodes end when the environment ends them and include their final observation; those cut off by the end of
     collection are marked as not terminated. Actions are clipped to the action space, and rounded if it holds integers,
-    before they are taken and recorded. The buffer stores observations and actions as vectors (see
-    `ebm_control.adapt`), such as one-hot actions; the policy sees observations in the environment's own form, and
-    returns actions in that form. A step whose observation or reward is not finite is left out and its episode ends
-    before it. One warning gives the number of such steps and the place of the first.
+    before they are taken and recorded. The buffer stores vectors (see `ebm_control.adapt`), such as one-hot actions; the
+    policy has the environment's own form of both. A step whose observation or reward is not finite is left out, and its
+    episode ends before it. One warning gives the number of such steps and the place of the first.
 
     Args:
         env: id, function that makes one environment, or one environment.
         steps: transitions to collect, over all environments together.
         policy: "random" (uniform between the bounds of the action space), an object with a `predict` method like those
-            of Stable-Baselines3, or a function from a batch of observations to actions `(num_envs, act_dim)`, or
-            `(num_envs,)` if they are discrete.
-        num_envs: environments stepped in turn; None for 8, or 1 if `env` is one environment.
+            of Stable-Baselines3, or a function of a batch of observations: actions `(num_envs, ...)`.
+        num_envs: environments stepped in turn; None for 8, or 1 if `env` is one.
         env_kwargs: arguments of the environment (or of the function), if it is built here.
         max_episode_steps: step limit of an episode instead of the registered one, for an id.
-        seed: seed of the environments, the random policy and `starts`; each has its own stream, independent of the
-            others and of those of other seeds.
+        seed: seed of the environments, the random policy and `starts`, whose streams are independent.
         progress: show a progress bar; without a terminal, one line per minute on stderr.
         starts: function of a random generator that returns the `options` of a reset, such as `{"goal": ...}`.
         periods: period of each observation coordinate, 0 if it does not wrap; None for those the environment declares.
-        history: observations that each stored observation holds, with the actions between them: more than 1 where one
-            observation does not show velocities. See `ebm_control.adapt`.
+        history: observations that each stored observation holds, with the actions between; see `ebm_control.adapt`.
 
     Returns:
         Buffer of `steps` transitions with rewards.

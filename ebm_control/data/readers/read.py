@@ -65,11 +65,7 @@ def read(
 
     """
     chosen = checked_keys(keys)
-    if max_episode_steps is not None:
-        require_number("max_episode_steps", max_episode_steps, 1, whole=True)
-    require(isinstance(path, str | Path), "path", given=shown(path), expected="a path or a Minari id")
-    known = format is None or format in get_args(Format)
-    require(known, "format", given=shown(format), expected=f"one of {', '.join(get_args(Format))}")
+    _check(path, format, max_episode_steps)
     with one_line(f"path: expected whole rollouts, got {path}"):
         name = format or _format_of(path)
     given = {"keys": chosen, "split": split, "max_episode_steps": max_episode_steps, "periods": periods}
@@ -93,6 +89,15 @@ def read(
     if left_out:
         warnings.warn(f"{place}, as {name}: {left_out}", stacklevel=2)
     return rollouts
+
+
+def _check(path: str | Path, format: Format | None, max_episode_steps: int | None) -> None:
+    """Raise `InputError` if one of these arguments of `read` is of the wrong kind."""
+    if max_episode_steps is not None:
+        require_number("max_episode_steps", max_episode_steps, 1, whole=True)
+    require(isinstance(path, str | Path), "path", given=shown(path), expected="a path or a Minari id")
+    known = format is None or format in get_args(Format)
+    require(known, "format", given=shown(format), expected=f"one of {', '.join(get_args(Format))}")
 
 
 def _format_of(path: str | Path) -> str:

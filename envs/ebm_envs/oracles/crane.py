@@ -46,8 +46,8 @@ def crane_oracle(
 ) -> OracleResult:
     """Best plan for `ebm/Crane-v0` on its own simulator, see `Contest.run`.
 
-    The whole episode is planned at once. "ilqr" takes about a second. The result is a lower bound of the best return that is
-    hard to beat, not a proven optimum.
+    The whole episode is planned at once. "ilqr" takes about a second. The result is a lower bound of the best return,
+    and hard to beat, but not a proven optimum.
 
     Args:
         start: position of the cart and angle of the rope (at rest), or these, their velocities and the activation.
