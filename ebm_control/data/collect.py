@@ -55,9 +55,8 @@ def collect(
 
     Episodes end when the environment ends them and include their final observation; those cut off by the end of
     collection are marked as not terminated. Actions are clipped to the action space, and rounded if it holds integers,
-    before they are taken and recorded. The buffer stores vectors (see `ebm_control.adapt`), such as one-hot actions; the
-    policy has the environment's own form of both. A step whose observation or reward is not finite is left out, and its
-    episode ends before it. One warning gives the number of such steps and the place of the first.
+    before they are taken and recorded. The buffer stores vectors (see `ebm_control.adapt`), such as one-hot actions.
+    A step whose observation or reward is not finite is left out, and its episode ends before it; a warning counts them.
 
     Args:
         env: id, function that makes one environment, or one environment.
