@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ebm_control import RolloutBuffer, collect, fit, fit_guide, make_agent
+from ebm_control import GuideSettings, RolloutBuffer, collect, fit, fit_guide, make_agent
 from ebm_control.data import Normalizer
 from ebm_control.energies import TrajectoryLayout
 from ebm_control.models import ModelSettings, TrainSettings, TrajectoryModel
@@ -101,7 +101,8 @@ def by_cells(data: RolloutBuffer, model: TrajectoryModel, planner: Planner, seed
     cells = VisitedCells(data, POSITION, model.normalizer)
     sight = LineOfSight(cells, threshold=0.5)
     pick = stream(seed, "nodes").permutation(len(cells.centres))[:NODES]
-    return Guided(planner, Roadmap(sight, cells.centres[pick]), sight, index=POSITION)
+    roadmap, patience = Roadmap(sight, cells.centres[pick]), GuideSettings().patience
+    return Guided(planner, roadmap, sight, index=POSITION, patience=patience)
 
 
 def straight(data: RolloutBuffer, model: TrajectoryModel, planner: Planner, seed: int) -> AnyPlanner:
