@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ebm_control import RolloutBuffer, collect, fit, fit_guide, make_agent
+from ebm_control import GuideSettings, RolloutBuffer, collect, fit, fit_guide, make_agent
 from ebm_control.data import Normalizer
 from ebm_control.energies import TrajectoryLayout
 from ebm_control.models import ModelSettings, TrainSettings, TrajectoryModel
@@ -31,6 +31,7 @@ HELD = 10  # mean number of steps for which the walk holds an action
 HORIZON = 15
 CELL = 0.1  # in metres
 NODES = 800
+UPDATES = 50  # of the tilt
 
 Routes = Callable[[RolloutBuffer, TrajectoryModel, Planner, int], AnyPlanner]
 
@@ -100,7 +101,8 @@ def by_cells(data: RolloutBuffer, model: TrajectoryModel, planner: Planner, seed
     cells = VisitedCells(data, POSITION, model.normalizer)
     sight = LineOfSight(cells, threshold=0.5)
     pick = stream(seed, "nodes").permutation(len(cells.centres))[:NODES]
-    return Guided(planner, Roadmap(sight, cells.centres[pick]), sight, index=POSITION)
+    roadmap, patience = Roadmap(sight, cells.centres[pick]), GuideSettings().patience
+    return Guided(planner, roadmap, sight, index=POSITION, patience=patience)
 
 
 def straight(data: RolloutBuffer, model: TrajectoryModel, planner: Planner, seed: int) -> AnyPlanner:
@@ -113,13 +115,13 @@ class FromData:
 
     Attributes:
         routes: wraps the planner.
-        updates: updates of the tilt; 0 for a feed-forward network.
+        tilted: whether the energy has a tilt; without one it is a feed-forward network.
         base_updates: regression updates.
 
     """
 
     routes: Routes
-    updates: int = 50
+    tilted: bool = True
     base_updates: int = 2000
 
     def __call__(self, job: Job) -> list[Row]:
@@ -135,8 +137,12 @@ class FromData:
         )
         collected = time.perf_counter()
         form = ModelSettings(hidden=(64, 64), base_hidden=(128, 128))
-        settings = TrainSettings(form, updates=self.updates, base_updates=self.base_updates, seed=job.seed)
+        settings = TrainSettings(form, updates=UPDATES, base_updates=self.base_updates, seed=job.seed)
         model = fit(data, settings, progress=False)
+        if not self.tilted:
+            with torch.no_grad():
+                for weights in model.energy.network.parameters():
+                    weights.zero_()
         env = job.problem.make()
         agent = make_agent(model, env, horizon=HORIZON, seed=job.seed)
         env.close()
@@ -159,7 +165,7 @@ _method = partial(Method, problems=_MAZES, factor=2, part="offline")  # 100,000 
 METHODS = (
     _method("energy", FromData(by_energy)),
     _method("energy, no guide", FromData(straight)),
-    _method("feed-forward", FromData(by_energy, updates=0)),
-    _method("feed-forward, no guide", FromData(straight, updates=0)),
-    _method("feed-forward, visited cells", FromData(by_cells, updates=0)),
+    _method("feed-forward", FromData(by_energy, tilted=False)),
+    _method("feed-forward, no guide", FromData(straight, tilted=False)),
+    _method("feed-forward, visited cells", FromData(by_cells, tilted=False)),
 )

@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Dict
 from ebm_control.control import GuideSettings
 from ebm_control.models import ModelSettings, TrainSettings
 
-WALL = np.array([[-0.25, -1.0], [0.25, 0.4]])  # low and high corner; the door is above y = 0.4
+WALL = np.array([[-0.25, -1.1], [0.25, 0.4]])  # low and high corner; the door is above y = 0.4
 PAIRS = ModelSettings(
     base="gaussian",
     base_std=1.2,
@@ -73,4 +73,4 @@ class Rooms(gym.Env[Any, Any]):
 
 
 def make_rooms() -> gym.Env[Any, Any]:
-    return gym.wrappers.TimeLimit(Rooms(), 60)
+    return gym.wrappers.TimeLimit(Rooms(), 100)

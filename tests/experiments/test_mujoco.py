@@ -300,7 +300,7 @@ def test_cells_that_the_data_visited_are_clear_and_no_others() -> None:
 def test_a_run_from_data_collects_fits_and_evaluates_under_its_own_part() -> None:
     corridor = [[1] * 6, [1, "c", "c", "c", "c", 1], [1] * 6]
     problem = replace(UMAZE, steps=500, arguments={**UMAZE.arguments, "maze_map": corridor})
-    method = replace(METHODS["offline, energy"], run=FromData(by_cells, updates=0, base_updates=200))
+    method = replace(METHODS["offline, energy"], run=FromData(by_cells, tilted=False, base_updates=200))
     (row,) = run(Job(method, problem, 0, quick=False))
     assert (row["part"], row["method"], row["steps"], row["dt_ms"]) == ("offline", "energy", 1000, 10.0)
     assert row["success"] > 0.5

