@@ -173,6 +173,7 @@ class Predict(DataSettings):
 
     def run(self) -> dict[str, Any]:
         """Predict and plot; returns the summary with the errors."""
+        self.check_data()
         require_counts(self, "horizon", "windows", "samples")
         if self.langevin_steps is not None:
             require_counts(self, "langevin_steps")

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ebm_control.checks import require
+from ebm_control.checks import require, require_number
 from ebm_control.data.readers import Format, read
 from ebm_control.data.rollout_buffer import RolloutBuffer
 
@@ -25,6 +25,11 @@ class DataSettings:
     """Part of --data: a filter key of robomimic, or a split of LeRobot."""
     data_episode_steps: int | None = None
     """Step limit of the episodes in --data, for D4RL files that do not say where it cut them."""
+
+    def check_data(self) -> None:
+        """Raise `InputError` if a number is out of its range."""
+        if self.data_episode_steps is not None:
+            require_number("data_episode_steps", self.data_episode_steps, 1, whole=True)
 
     def load_data(self, data: str) -> RolloutBuffer:
         """Rollouts from a file, a folder or by a Minari id; says on stderr how a data set of others was read.

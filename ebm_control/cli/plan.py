@@ -80,6 +80,7 @@ class Plan(GoalSettings, EnvironmentSettings, DataSettings):
 
     def run(self) -> dict[str, Any]:
         """Run the episodes and plot; returns the summary."""
+        self.check_data()
         require_counts(self, "episodes", "horizon", "reward_updates")
         self.check_goal()
         require_seed("seed", self.seed)

@@ -1,7 +1,7 @@
 """The oracle: plans of whole episodes on the simulator itself, on the same episodes as every method.
 
-Each plan is optimised by iLQR on the true dynamics (`ebm_envs.oracles`). The dynamics are deterministic, so a plan for
-the whole episode cannot be improved by planning again on the way.
+Each plan is optimised on the true dynamics by CEM, iLQR and hill climbing (`ebm_envs.oracles`). The dynamics are
+deterministic, so the best plan for the whole episode would not change if it were planned again on the way.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Oracle:
 def oracle(job: Job) -> list[Row]:
     """The oracle's row. It has no time per action, as it acts only by plans made before."""
     row = evaluated(Oracle(PLANS[job.env]), job.problem, job.seed, job.episodes)
-    return [row | {"plan_ms_p50": None, "hyperparameters": {"plans": "iLQR on the simulator"}}]
+    return [row | {"plan_ms_p50": None, "hyperparameters": {"plans": "CEM, iLQR, hill climbing"}}]
 
 
 METHODS = (Method("oracle", oracle, tuple(PLANS), factor=0),)

@@ -104,7 +104,6 @@ def test_every_command_explains_itself(command, capsys):
         ("collect --env ebm/Particle-v0 --steps 0 --out {tmp}/a.npz", "steps: expected a whole number of at"),
         ("collect --env ebm/Particle-v0 --out {tmp}/data", "out: expected a file that ends in .npz"),
         ("collect --env ebm/Particle-v0 --out {data}/a.npz", "out: expected a folder, got"),
-        ("collect --env CartPole-v1 --steps 9 --out {tmp}/a.npz", "expected a continuous action space"),
         ("train --data {tmp}/none.npz --out {tmp}", "none.npz, which does not exist"),
         ("predict --checkpoint {tmp} --data {data} --out {tmp}", "expected a checkpoint folder"),
         (

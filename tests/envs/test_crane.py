@@ -147,6 +147,8 @@ def test_the_oracle_replays_and_beats_a_tuned_controller():
     env = CraneEnv()
     env.reset(options={"start": START, "target": 0.2})
     result = crane_oracle(START, 0.2, steps=40)
+    assert set(result.returns) == {"cem", "ilqr", "refine"}
+    assert result.return_ == max(result.returns.values())
     total = 0.0
     for action, state in zip(result.actions, result.states[1:], strict=True):
         observation, reward, *_ = env.step(action)

@@ -264,7 +264,7 @@ def test_long_runs_are_only_those_asked_for_by_both_names() -> None:
 
 def test_a_quick_run_has_500_steps_and_no_method_twice() -> None:
     jobs = list(jobs_of(QUICK, range(1), quick=True))
-    assert {(job.env, job.method) for job in jobs} == {
+    assert {(job.env, job.method) for job in jobs if not job.optional} == {
         ("Pendulum-v1", "SAC"),
         ("CartPole-v1", "DQN"),
         ("FetchReach-v4", "SAC + HER"),

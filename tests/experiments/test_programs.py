@@ -50,11 +50,11 @@ CHOICES = [
         "methods: expected some of 'energies', got",
     ),
     ("mujoco.__main__", ["--envs", "Ant-v5"], "envs: expected some of 'Pendulum-v1', .*, got 'Ant-v5'"),
-    ("mujoco.__main__", ["--methods", "PPO"], "methods: expected some of 'SAC', .*, got 'PPO'"),
+    ("mujoco.__main__", ["--methods", "PPO"], "methods: expected some of 'energy', .*'SAC', .*, got 'PPO'"),
     (
         "mujoco.__main__",
         ["--envs", "CartPole-v1", "--methods", "SAC"],
-        "methods: expected some of 'DQN', 'DQN 10x', got 'SAC'",
+        "methods: expected some of 'energy', .*'DQN', 'DQN 10x', got 'SAC'",
     ),
     (
         "prediction.__main__",

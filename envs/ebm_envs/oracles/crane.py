@@ -41,13 +41,13 @@ def crane_oracle(
     steps: int = 100,
     plans: Sequence[ArrayLike] = (),
     *,
-    methods: Collection[str] = ("ilqr",),
+    methods: Collection[str] = METHODS,
     seed: int = 0,
 ) -> OracleResult:
     """Best plan for `ebm/Crane-v0` on its own simulator, see `Contest.run`.
 
-    The whole episode is planned at once. "ilqr" takes about a second. The result is a lower bound of the best return,
-    and hard to beat, but not a proven optimum.
+    The whole episode is planned at once. Where the way is long, "ilqr" alone may get stuck in a poor local optimum. The
+    result is a lower bound of the best return that is hard to beat, not a proven optimum.
 
     Args:
         start: position of the cart and angle of the rope (at rest), or these, their velocities and the activation.
