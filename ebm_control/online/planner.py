@@ -52,6 +52,7 @@ class OnlinePlanner:
         sampler: "gauss-newton", "langevin", "mppi", "cem" or a sampler; None for the default of `planner_for`, also
             in place of "gauss-newton" for models that it does not suit.
         chains: chains per problem, see `planner_for`.
+        weight: weight of an energy relative to the costs, see `planner_for`.
         policy: a policy and a value that are learned beside the model: chains begin with the policy's rollouts, and
             plans end with the value. Only with a `LearnedReward` (its `known` takes a reward function).
         guide: settings of routes around walls, which are fitted to the executed positions; None for no routes. Only
@@ -73,6 +74,7 @@ class OnlinePlanner:
         reward_weight: float | None = None,
         sampler: PlanSampler | str | None = None,
         chains: int | None = None,
+        weight: float | None = None,
         policy: ActorCritic | None = None,
         guide: GuideSettings | None = None,
     ) -> None:
@@ -91,7 +93,7 @@ class OnlinePlanner:
         self.horizon, self.cost, self.reward, self.sampler = horizon, cost, reward, sampler
         self.goal_weight, self.reward_weight = goal_weight, reward_weight
         self.goal_index = None if goal_index is None else tuple(goal_index)
-        self.chains, self.policy = chains, policy
+        self.chains, self.weight, self.policy = chains, weight, policy
         free = guide is None or (cost is None and reward is None)
         require(free, "guide", given="one beside a cost or a reward", expected="one for goals alone")
         self.guide = guide
@@ -146,6 +148,7 @@ class OnlinePlanner:
             action_space=self._learning.action_space,
             sampler=None if self.sampler == "gauss-newton" and not second_order(model) else self.sampler,
             chains=self.chains,
+            weight=self.weight,
             shooting=shooting,
             generator=torch.Generator().manual_seed(step),
             preset="online",

@@ -48,6 +48,8 @@ class OnlinePreset:
         updates: updates of the tilt per round.
         base_updates: regression updates per round.
         reward_updates: updates of the learned reward per round.
+        weight: weight of an energy relative to the costs, see `planner_for`; 0 leaves its tilt out of plans over
+            actions.
         guide: settings of routes to the environment's goals, see `OnlinePlanner`; None for plans straight to them.
         places: size of a place, in the environment's units, of a run that explores the space of goals by
             `FrontierGoals`; None for one that acts towards the environment's goals.
@@ -64,6 +66,7 @@ class OnlinePreset:
     updates: int = 30
     base_updates: int = 200
     reward_updates: int = 300
+    weight: float | None = None
     guide: GuideSettings | None = None
     places: float | None = None
 
@@ -271,6 +274,7 @@ def prepare_online(
         reward_weight=reward_weight,
         sampler=chosen.sampler,
         chains=chosen.chains,
+        weight=chosen.weight,
         policy=policy,
         guide=chosen.guide if goals and cost is None else None,
     )

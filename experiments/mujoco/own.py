@@ -24,8 +24,8 @@ def same(preset: OnlinePreset) -> OnlinePreset:
 
 
 def no_tilt(preset: OnlinePreset) -> OnlinePreset:
-    """The base alone: a regression with the same std for all states."""
-    return replace(preset, updates=0)
+    """Plans that leave out the tilt: only the base, a regression, is left of the energy."""
+    return replace(preset, weight=0.0)
 
 
 def executed_only(preset: OnlinePreset) -> OnlinePreset:

@@ -50,7 +50,11 @@ CHOICES = [
         "methods: expected some of 'energies', got",
     ),
     ("mujoco.__main__", ["--envs", "Ant-v5"], "envs: expected some of 'Pendulum-v1', .*, got 'Ant-v5'"),
-    ("mujoco.__main__", ["--methods", "PPO"], "methods: expected some of 'energy', .*'SAC', .*, got 'PPO'"),
+    (
+        "mujoco.__main__",
+        ["--methods", "PPO"],
+        "methods: expected some of 'oracle', 'energy', .*'SAC', .*, got 'PPO'",
+    ),
     (
         "mujoco.__main__",
         ["--envs", "CartPole-v1", "--methods", "SAC"],
