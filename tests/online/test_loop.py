@@ -303,8 +303,6 @@ def test_one_environment_cannot_be_several():
     with pytest.raises(InputError, match=r"^env: expected an id or a function"):
         online(env)
     assert len(online(env, environments=1).environments) == 1
-    with pytest.raises(InputError, match="continuous action space"):
-        online("CartPole-v1")
 
 
 @pytest.mark.parametrize("learner", [energy_learner, baseline_learner, lambda: baseline_learner(2)])
