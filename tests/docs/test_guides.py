@@ -168,11 +168,13 @@ def test_online_learning_and_exploration_run():
         "guides/online.md",
         {
             "steps=1000, environments=20": "steps=140, warm_up=100, environments=20",
+            '"InvertedDoublePendulum-v5", 10_000': '"InvertedDoublePendulum-v5", 310',
             '"ebm/Reacher-v0", episodes=4': 'gym.make("ebm/Reacher-v0", max_episode_steps=5), episodes=1',
             "steps=400, environments=4": "steps=104, environments=4",
         },
     )
     assert scope["learning"].progress.step == 140
+    assert scope["run"].progress.step == 310
     assert scope["explore"].progress.step == 104
     assert len(scope["explore"].experience.data) > 80
 
