@@ -29,9 +29,8 @@ from benchmarks.survival.material import (
 from benchmarks.survival.outcomes import Outcome, ending_complaint, judged, same
 from benchmarks.survival.processes import isolated, quiet, run
 from ebm_control.baselines import Baseline, BaselineSettings, fit_baseline
-from ebm_control.cli.commands import load_data
 from ebm_control.control import planner_for
-from ebm_control.data import from_minari, load_images, to_minari
+from ebm_control.data import from_minari, load_images, read, to_minari
 from ebm_control.data.images import FOLDER
 from ebm_control.energies import GoalCost
 from ebm_control.models import ImageModel, TrajectoryModel
@@ -148,7 +147,7 @@ def _save_rollouts(folder: Path) -> None:
 
 
 def _read_rollouts(folder: Path) -> Any:
-    load_data(str(folder / "data.npz"))  # as the command line does
+    read(str(folder / "data.npz"))  # as the command line does
     return rollouts_of(folder / "data.npz")
 
 
