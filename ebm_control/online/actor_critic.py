@@ -145,7 +145,10 @@ class ActorCritic:
 
     @torch.no_grad()
     def value(self, states: Tensor) -> Tensor:
-        """Values `(...)` of states `(..., obs_dim)`, in the environment's units of reward: the lower of two."""
+        """Values `(...)` of states `(..., obs_dim)`, in the environment's units of reward.
+
+        With SAC the lower of its two estimates for the mean action, with DQN that of the best choice.
+        """
         features = self._features(states).flatten(0, -2)
         if self.chooses:
             estimates = self.sb3.q_net(features).amax(dim=1)
@@ -204,8 +207,9 @@ class ActorCritic:
         polyak = import_extra("stable_baselines3.common.utils", "sb3", "ActorCritic").polyak_update
         with seeded(self.seed + 7919 * self.rounds):
             # SAC moves its target networks itself, DQN's follow at each of its own environment steps.
-            for count in [TARGET_EVERY] * (updates // TARGET_EVERY) if self.chooses else [updates]:
-                self.sb3.train(count, self.batch_size)
+            stride = TARGET_EVERY if self.chooses else max(1, updates)
+            for done in range(0, updates, stride):
+                self.sb3.train(min(stride, updates - done), self.batch_size)
                 if self.chooses:
                     polyak(self.sb3.q_net.parameters(), self.sb3.q_net_target.parameters(), TARGET_SHARE)
 

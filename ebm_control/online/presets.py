@@ -9,7 +9,6 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from gymnasium.spaces import Box
@@ -156,7 +155,7 @@ PRESETS: dict[str, OnlinePreset] = {
 # The first pattern that an environment's id begins with.
 ZOO: dict[str, str] = {
     r"PointMaze": "mazes",
-    r"(HalfCheetah|Hopper|Walker2d|Ant|Humanoid|Swimmer|Pusher)": "locomotion",
+    r"(HalfCheetah|Hopper|Walker2d|Ant|Humanoid|Swimmer|Pusher)-": "locomotion",
 }
 
 
@@ -177,19 +176,7 @@ def preset_of(env: str | None, *, goals: bool = False, choices: bool = False) ->
 
 
 def learn_online(
-    env: EnvLike,
-    steps: int = 20_000,
-    *,
-    learner: Learner | Kind = "energy",
-    reward: Reward | None = None,
-    cost: Cost | None = None,
-    goal_index: Sequence[int] | None = None,
-    preset: OnlinePreset | str | None = None,
-    seed: int = 0,
-    folder: Path | str | None = None,
-    progress: bool = True,
-    report: Report | None = None,
-    **options: Any,
+    env: EnvLike, steps: int = 20_000, *, report: Report | None = None, **options: Any
 ) -> OnlineLearning:
     """Learn to control an environment from nothing: `learn_online(env, 2_000).agent()` is the agent.
 
@@ -199,37 +186,17 @@ def learn_online(
     Args:
         env: id, function or environment; a function is called once per parallel environment.
         steps: environment steps in all.
-        learner: "energy", "feed-forward", "ensemble" or a `Learner`.
-        reward: function from states, actions and next states to rewards, see `OnlinePlanner`.
-        cost: an energy, see `OnlinePlanner`.
-        goal_index: observation coordinates of the environment's goal; None detects them.
-        preset: settings, or their name; None for those of the environment's id, see `preset_of`.
-        seed: seed of all random numbers.
-        folder: gets checkpoints and events; None writes nothing.
-        progress: show a progress bar.
         report: called after every round, see `OnlineLearning.run`.
-        options: further arguments of `OnlineLearning`.
+        options: further arguments of `prepare_online`.
 
     Returns:
         The finished run, which holds the model, the experience and the progress.
 
     Raises:
-        InputError: see `OnlineLearning`; or the preset does not exist.
+        InputError: see `prepare_online`.
 
     """
-    run = prepare_online(
-        env,
-        steps,
-        learner=learner,
-        reward=reward,
-        cost=cost,
-        goal_index=goal_index,
-        preset=preset,
-        seed=seed,
-        folder=folder,
-        progress=progress,
-        **options,
-    )
+    run = prepare_online(env, steps, **options)
     run.run(report=report)
     return run
 
@@ -248,7 +215,25 @@ def prepare_online(
     seed: int = 0,
     **options: Any,
 ) -> OnlineLearning:
-    """The run of `learn_online`, not yet begun; for the arguments see there and `OnlinePlanner`."""
+    """The run of `learn_online`, not yet begun.
+
+    Args:
+        env: see `learn_online`.
+        steps: see `learn_online`.
+        learner: "energy", "feed-forward", "ensemble" or a `Learner`.
+        reward: function from states, actions and next states to rewards, see `OnlinePlanner`.
+        cost: an energy, see `OnlinePlanner`.
+        goal_index: observation coordinates of the environment's goal; None detects them.
+        preset: settings, or their name; None for those of the environment's id, see `preset_of`.
+        goal_weight: see `OnlinePlanner`.
+        reward_weight: see `OnlinePlanner`.
+        seed: seed of all random numbers.
+        options: further arguments of `OnlineLearning`, such as `folder` and `progress`.
+
+    Raises:
+        InputError: see `OnlineLearning`; or the preset does not exist.
+
+    """
     require_number("steps", steps, 1, whole=True)
     require_seed("seed", seed)
     made = make_env(env, options.get("env_kwargs"))

@@ -25,7 +25,7 @@ class ArrayTarget:
     movable: Array | None
     low: Array | None
     high: Array | None
-    library: ClassVar[ModuleType] = np
+    backend: ClassVar[ModuleType] = np
 
     @classmethod
     def of(cls, target: Target, x: Tensor) -> ArrayTarget | None:

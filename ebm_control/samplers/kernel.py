@@ -40,7 +40,7 @@ class Target:
     branching: bool = False
     # `Energy.restricted` of this target, where it is known.
     restricted: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
-    library: ClassVar[ModuleType] = torch  # of the samples; NumPy in `ArrayTarget`
+    backend: ClassVar[ModuleType] = torch  # of the samples; NumPy in `ArrayTarget`
 
     @property
     def tensors(self) -> Parts:

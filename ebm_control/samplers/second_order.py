@@ -83,7 +83,7 @@ class GaussNewton(KernelSampler):
 class GaussNewtonKernel:
     """A step of Levenberg and Marquardt.
 
-    It is written for both libraries of `Target.library`: what it calls exists in both by the same name.
+    It is written for both values of `Target.backend`: what it calls exists in both by the same name.
     """
 
     capturable: ClassVar[bool] = False  # it stops solving when no coordinate is beyond a bound
@@ -101,7 +101,7 @@ class GaussNewtonKernel:
         self, target: Target, state: State, noise: tuple[Tensor, ...], row: Tensor, scale: Tensor
     ) -> tuple[State, Info]:
         """Solve for the step and take it where it lowers the energy."""
-        xp: Any = target.library
+        xp: Any = target.backend
         x, count = state["x"], len(state["x"])
         damping = state["damping"] if "damping" in state else row[:1].repeat(count)
         model = target.quadratic(x)
@@ -205,7 +205,7 @@ def _bounded_moves(target: Target, model: Quadratic, gradient: Any, dampings: An
     An active-set search: coordinates that the minimum would take beyond a bound are set to that bound, and the others
     are solved for again. Clamping afterwards would leave states that do not follow from the clamped actions.
     """
-    xp: Any = target.library
+    xp: Any = target.backend
     solver = target.solver(model)
 
     def wide(t: Any) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
 
 from ebm_control.checks import InputError
-from ebm_control.data import Normalizer, RolloutBuffer
+from ebm_control.data import Normalizer, RolloutBuffer, adapt
 from ebm_control.online import ActorCritic, LearnedReward, OnlineLearning, OnlinePlanner, OnlineSettings
 from ebm_control.planning import run_episodes
 from ebm_control.samplers import MPPI
@@ -143,6 +144,22 @@ def test_a_restored_policy_is_the_same_and_goes_on_alike():
     torch.testing.assert_close(again.value(states), policy.value(states))
     temperatures = [one.sb3.log_ent_coef.item() for one in (again, policy)]
     assert temperatures[0] == temperatures[1] != 0.0
+
+
+def test_of_choices_the_better_one_is_learned_in_fewer_updates_than_targets_take():
+    space = adapt(gym.make("CartPole-v1")).action_space
+    rng, data = np.random.default_rng(0), RolloutBuffer(1, 2)
+    for _ in range(4):
+        chosen = rng.integers(2, size=50)
+        data.add_episode(rng.normal(size=(51, 1)), np.eye(2)[chosen], chosen.astype(float))
+    policy = small(imagined=0.0, discount=0.5)
+    policy.begin(data.normalizer(), space, unit=1.0)
+    for _ in range(40):
+        policy.learn(data, 5)  # targets follow after ten
+    assert policy.predict(np.array([[-1.0], [0.0], [1.0]]))[0].tolist() == [1, 1, 1]
+    taken = data.normalizer().denormalize_actions(policy.act(torch.zeros(1, 1)))
+    torch.testing.assert_close(taken, torch.tensor([[0.0, 1.0]]), atol=1e-5, rtol=0, check_dtype=False)
+    assert 1.0 < float(policy.value(torch.zeros(1, 1))) < 3.0, "1 per step, discounted by half: 2"
 
 
 @pytest.mark.parametrize(

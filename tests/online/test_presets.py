@@ -34,6 +34,7 @@ TINY = replace(
     [
         ("HalfCheetah-v5", {}, "locomotion"),
         ("Hopper-v4", {}, "locomotion"),
+        ("AntMaze_UMaze-v4", {"goals": True}, "goals"),
         ("gymnasium_robotics:PointMaze_Large-v3", {"goals": True}, "mazes"),
         ("FetchReach-v4", {"goals": True}, "goals"),
         ("CartPole-v1", {"choices": True}, "choices"),
