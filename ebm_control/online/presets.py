@@ -236,15 +236,8 @@ def prepare_online(
     """
     require_number("steps", steps, 1, whole=True)
     require_seed("seed", seed)
-    made = make_env(env, options.get("env_kwargs"))
-    try:
-        goals = goal_space(made) is not None and reward is None
-        identity = None if made.spec is None else made.spec.id
-        choices = not isinstance(made.action_space, Box)
-    finally:
-        if made is not env:
-            made.close()
-    chosen = _chosen(preset, preset_of(identity, goals=goals, choices=choices))
+    usual, goals = _kind(env, options.get("env_kwargs"), reward)
+    chosen = _chosen(preset, usual)
     by_reward = cost is None and not goals
     policy = _policy(chosen, seed) if by_reward else None
     if policy is None and chosen.policy is not None:
@@ -267,11 +260,27 @@ def prepare_online(
     if isinstance(learner, str):
         learner = chosen.learner(learner, steps + settings.environments, seed)
     run = OnlineLearning(env, learner, planner, settings, **options)
-    if chosen.places is not None and run.goals is None and planner.goal_index is not None:
-        run.goals = FrontierGoals(
-            run.observation_space.shape[0], planner.goal_index, chosen.places, seed=seed
-        )
+    _explore(run, planner, chosen.places)
     return run
+
+
+def _explore(run: OnlineLearning, planner: OnlinePlanner, places: float | None) -> None:
+    """Let a run with goals head for places that are new, if the preset has a size of places."""
+    if places is not None and run.goals is None and planner.goal_index is not None:
+        width, seed = run.observation_space.shape[0], run.settings.seed
+        run.goals = FrontierGoals(width, planner.goal_index, places, seed=seed)
+
+
+def _kind(env: EnvLike, arguments: Any, reward: Reward | None) -> tuple[str, bool]:
+    """Name of the environment's preset, and whether plans are for its goals."""
+    made = make_env(env, arguments)
+    try:
+        goals = goal_space(made) is not None and reward is None
+        identity = None if made.spec is None else made.spec.id
+        return preset_of(identity, goals=goals, choices=not isinstance(made.action_space, Box)), goals
+    finally:
+        if made is not env:
+            made.close()
 
 
 def _chosen(preset: OnlinePreset | str | None, usual: str) -> OnlinePreset:
