@@ -13,7 +13,7 @@ from typing import Any
 
 from gymnasium.spaces import Box
 
-from ebm_control.checks import require, require_number, require_seed, shown
+from ebm_control.checks import require, require_seed, shown
 from ebm_control.control.agent import GOAL_WEIGHT
 from ebm_control.control.guide import GuideSettings
 from ebm_control.control.presets import PlanSampler
@@ -234,7 +234,6 @@ def prepare_online(
         InputError: see `OnlineLearning`; or the preset does not exist.
 
     """
-    require_number("steps", steps, 1, whole=True)
     require_seed("seed", seed)
     usual, goals = _kind(env, options.get("env_kwargs"), reward)
     chosen = _chosen(preset, usual)
