@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         fit_model,
         prediction_error,
     )
-    from ebm_control.online import OnlineLearning, OnlineSettings, learn_online
+    from ebm_control.online import OnlineLearning, OnlineSettings, learn_offline, learn_online
     from ebm_control.planning import Guided, MPCAgent, Planner, Roadmap, evaluate, run_episodes
     from ebm_control.prediction import predict
     from ebm_control.samplers import (
@@ -83,7 +83,7 @@ _HOMES = {
         "fit_model",
         "prediction_error",
     ),
-    "online": ("OnlineLearning", "OnlineSettings", "learn_online"),
+    "online": ("OnlineLearning", "OnlineSettings", "learn_offline", "learn_online"),
     "planning": ("Guided", "MPCAgent", "Planner", "Roadmap", "evaluate", "run_episodes"),
     "prediction": ("predict",),
     "samplers": (
@@ -145,6 +145,7 @@ __all__ = [
     "fit_images",
     "fit_model",
     "from_minari",
+    "learn_offline",
     "learn_online",
     "load",
     "load_images",

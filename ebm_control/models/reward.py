@@ -12,6 +12,8 @@ from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP
 from ebm_control.tensors import float_like, ordinary_tensors
 
+LOG_ODDS = -30.0, 10.0  # range in which the log-odds of an end count as a cost
+
 
 class TransitionNetwork(nn.Module):
     """One number per transition, from the features of both states and the action, all in the units of the trajectory.
@@ -127,6 +129,8 @@ class LearnedReturn(nn.Module):
         discount: weight of a reward relative to that one step earlier.
         mean: mean reward of the data, in the environment's units.
         unit: rewards are divided by it.
+        barrier: weight of the log-odds of an end, between -30 and 10, as a cost of every step, in multiples of the
+            unit. It keeps plans away from ends that lie beyond them, where all rewards are the same until then.
 
     """
 
@@ -139,10 +143,17 @@ class LearnedReturn(nn.Module):
         *,
         mean: float | None = None,
         unit: float | None = None,
+        barrier: float = 0.0,
     ) -> None:
         super().__init__()
         known = (float(reward.mean), float(reward.std)) if isinstance(reward, RewardNetwork) else (0.0, 1.0)
-        self.reward, self.ends, self.value, self.discount = reward, ends, value, discount
+        self.reward, self.ends, self.value, self.discount, self.barrier = (
+            reward,
+            ends,
+            value,
+            discount,
+            barrier,
+        )
         self.mean, self.unit = known[0] if mean is None else mean, known[1] if unit is None else unit
 
     def forward(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
@@ -161,4 +172,7 @@ class LearnedReturn(nn.Module):
             beyond = lasts[..., -1:] * max(self.mean, 0.0) / self.unit * steps
         else:
             return paid
-        return torch.cat([paid[..., :-1], paid[..., -1:] + beyond], dim=-1)
+        paid = torch.cat([paid[..., :-1], paid[..., -1:] + beyond], dim=-1)
+        if self.barrier and self.ends is not None:
+            paid = paid - self.barrier * self.ends(states, actions, after).clamp(*LOG_ODDS)
+        return paid

@@ -1,14 +1,17 @@
 """Online learning: plan, act and learn from scratch, without a data set."""
 
 from ebm_control.online.actor_critic import ActorCritic
+from ebm_control.online.cloned import ClonedPolicy
 from ebm_control.online.experience import Experience
 from ebm_control.online.exploration import FrontierGoals, Goals
 from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner, PlannedWindows
 from ebm_control.online.loop import OnlineLearning
 from ebm_control.online.planner import OnlinePlanner
+from ebm_control.online.policy import PlanPolicy
 from ebm_control.online.presets import PRESETS, OnlinePreset, learn_online, prepare_online, preset_of
 from ebm_control.online.progress import EpisodeEnd
 from ebm_control.online.recipe import make_learner
+from ebm_control.online.recorded import learn_offline, take_in
 from ebm_control.online.regimes import Regime
 from ebm_control.online.reward import LearnedReward
 from ebm_control.online.settings import OnlineSettings
@@ -18,6 +21,7 @@ __all__ = [
     "PRESETS",
     "ActorCritic",
     "BaselineLearner",
+    "ClonedPolicy",
     "EnergyLearner",
     "EpisodeEnd",
     "Experience",
@@ -29,11 +33,14 @@ __all__ = [
     "OnlinePlanner",
     "OnlinePreset",
     "OnlineSettings",
+    "PlanPolicy",
     "PlannedWindows",
     "Regime",
     "bounded_normalizer",
+    "learn_offline",
     "learn_online",
     "make_learner",
     "prepare_online",
     "preset_of",
+    "take_in",
 ]

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ebm_control.checks import require, require_number, require_seed
 from ebm_control.data import Normalizer, RolloutBuffer
 from ebm_control.data.actions import FlatActions
-from ebm_control.data.environments import plain_observation
 from ebm_control.extras import import_extra
+from ebm_control.online.double_dqn import double_dqn
+from ebm_control.online.policy import PlanPolicy, Rated, executed
 from ebm_control.planning.shooting import Dynamics
-from ebm_control.tensors import as_array
 from ebm_control.training.regression import seeded
 
-Rated = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]  # rewards and probabilities of an end
-
 RANDOM = 0.1  # share of random choices in rollouts
-# Updates of DQN after which its target network follows by this share: as fast as SAC's. A copy every few updates, with
-# several updates per step, let values grow without bounds.
+# Updates of DQN after which its target network follows by this share: as fast as SAC's.
 TARGET_EVERY, TARGET_SHARE = 10, 0.05
+UNITS_OF_CHOICES = (
+    20.0  # units of reward in one of DQN's, so that its values are of the order that networks begin with
+)
 
 
-class ActorCritic:
+class ActorCritic(PlanPolicy):
     """A policy and a value of states, learned off-policy by soft actor-critic (Haarnoja et al. 2018).
 
     Plans may begin from the policy's rollouts and end with the value (LOOP, Sikchi et al. 2021), so that a short
     horizon is enough. A fraction of each batch is imagined: short rollouts of the policy in the learned model from
     executed states (MBPO, Janner et al. 2019). The algorithm is that of Stable-Baselines3; where an action is one
-    choice, it is DQN (Mnih et al. 2015) instead of SAC, with the same settings.
+    choice, it is double DQN (van Hasselt et al. 2016) instead of SAC, with the same settings.
 
     Args:
         discount: weight of a reward relative to that one step earlier, below 1.
@@ -91,6 +90,8 @@ class ActorCritic:
             isinstance(action_space, FlatActions)
             and len(action_space.choices) == len(action_space.parts) == 1
         )
+        if self.chooses:
+            self.unit *= UNITS_OF_CHOICES
         low, high = (
             torch.as_tensor(np.asarray(b, np.float32)) for b in (action_space.low, action_space.high)
         )
@@ -98,7 +99,7 @@ class ActorCritic:
         actions = self.layout.act_dim
         space = Discrete(actions) if self.chooses else Box(-1.0, 1.0, (actions,), np.float32)
         with seeded(self.seed):
-            self.sb3 = (package.DQN if self.chooses else package.SAC)(
+            self.sb3 = (double_dqn() if self.chooses else package.SAC)(
                 "MlpPolicy",
                 _Spaces(self.layout.feature_dim, space),
                 gamma=self.discount,
@@ -157,28 +158,6 @@ class ActorCritic:
             estimates = torch.cat(self.sb3.critic(features, mean.tanh()), dim=1).amin(dim=1)
         return self.unit * estimates.unflatten(0, states.shape[:-1]).to(states.dtype)
 
-    def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
-    ) -> tuple[NDArray[Any], None]:
-        """Actions of the policy alone, in the environment's units, with the signature of Stable-Baselines3's policies.
-
-        Args:
-            observation: `(obs_dim,)` or `(N, obs_dim)`.
-            state: not used.
-            episode_start: not used.
-            deterministic: take the mean actions; else sample.
-
-        """
-        require(self.normalizer is not None, "predict", given="no data yet", expected="a run that has begun")
-        assert self.normalizer is not None
-        raw = as_array("observation", plain_observation(observation))
-        states = self.normalizer.normalize_observations(torch.from_numpy(np.atleast_2d(raw))).float()
-        chosen = self.act(states, None if deterministic else self._generator)
-        actions = self.normalizer.denormalize_actions(chosen).numpy()
-        if self.chooses:
-            actions = actions.argmax(axis=-1)
-        return (actions[0] if raw.ndim == 1 else actions), None
-
     def learn(
         self, data: RolloutBuffer, updates: int, dynamics: Dynamics | None = None, rated: Rated | None = None
     ) -> None:
@@ -192,7 +171,8 @@ class ActorCritic:
 
         """
         assert self.normalizer is not None
-        states, real = self._executed(data)
+        states, *others = executed(data, self.normalizer)
+        real = self._transitions(states, *others)
         imagined = dynamics is not None and rated is not None and self.imagined > 0 and updates > 0
         if imagined:
             assert dynamics is not None
@@ -229,20 +209,6 @@ class ActorCritic:
                 break
         return [torch.cat(column) for column in zip(*parts, strict=True)]
 
-    def _executed(self, data: RolloutBuffer) -> tuple[Tensor, list[Tensor]]:
-        """Normalised states of all executed transitions, and the transitions as SAC takes them."""
-        assert self.normalizer is not None
-        normalizer = self.normalizer
-        states, actions, after = (torch.from_numpy(part) for part in data.transitions())
-        rewards = np.concatenate([episode.rewards for episode in data.episodes()])
-        ended: NDArray[np.float64] = np.concatenate(
-            [np.append(np.zeros(len(e) - 1), float(e.terminated)) for e in data.episodes()]
-        )
-        first, second = (normalizer.normalize_observations(part).float() for part in (states, after))
-        known = torch.from_numpy(rewards).float()
-        taken = normalizer.normalize_actions(actions).float()
-        return first, self._transitions(first, taken, second, known, torch.from_numpy(ended).float())
-
     def _transitions(
         self, states: Tensor, actions: Tensor, after: Tensor, rewards: Tensor, ended: Tensor
     ) -> list[Tensor]:
@@ -276,7 +242,7 @@ class ActorCritic:
             "sb3": self.sb3.get_parameters(),
             "log_ent_coef": None if entropy is None else float(entropy.detach()),
             "units": self._first.to_dict(),
-            "unit": self.unit,
+            "unit": self.unit / (UNITS_OF_CHOICES if self.chooses else 1.0),
             "rounds": self.rounds,
         }
 

@@ -138,6 +138,12 @@ class Experience:
         for i in range(len(self._observations)):
             self._hand_over(i, terminated=False)
 
+    def extend(self, data: RolloutBuffer) -> None:
+        """Add recorded rollouts as pending segments; without rewards theirs are zero."""
+        for episode in data.episodes():
+            rewards = np.zeros(len(episode)) if episode.rewards is None else episode.rewards
+            self._cut(episode.observations, episode.actions, rewards, episode.terminated)
+
     def pending(self, normalizer: Normalizer) -> Tensor:
         """Pending transitions, which are cut off but not yet in `data`: `(M, 2, D)` in the normaliser's units."""
         parts = [
@@ -193,18 +199,16 @@ class Experience:
         observations, actions, rewards = self._observations[i], self._actions[i], self._rewards[i]
         if not actions:
             return
-        states, length = np.stack(observations), min(LONGEST, -(-len(actions) // 2))
-        for first in range(0, len(actions), length):
-            rows = slice(first, first + length)
-            self._pending.append(
-                Episode(
-                    states[first : first + length + 1],
-                    np.stack(actions[rows]),
-                    np.array(rewards[rows]),
-                    terminated and first + length >= len(actions),
-                )
-            )
+        self._cut(np.stack(observations), np.stack(actions), np.array(rewards), terminated)
         self._observations[i], self._actions[i], self._rewards[i] = observations[-1:], [], []
+
+    def _cut(self, states: Array, actions: Array, rewards: Array, terminated: bool) -> None:
+        """Make segments of an episode, or of a part of one, pending."""
+        length = min(LONGEST, -(-len(actions) // 2))
+        for first in range(0, len(actions), length):
+            rows, last = slice(first, first + length), first + length >= len(actions)
+            seen = states[first : first + length + 1]
+            self._pending.append(Episode(seen, actions[rows], rewards[rows], terminated and last))
 
     def recent(self, count: int, normalizer: Normalizer) -> Tensor:
         """The last `count` transitions of `data`, or fewer: `(M, 2, D)` in the normaliser's units."""

@@ -115,11 +115,8 @@ class OnlineLearning:
         history: int = 1,
     ) -> None:
         self.settings = OnlineSettings() if settings is None else settings
-        self.learner, self.inverse_dynamics, self.goals = (
-            as_learner(learner, self.settings),
-            inverse_dynamics,
-            goals,
-        )
+        self.learner = as_learner(learner, self.settings)
+        self.inverse_dynamics, self.goals = inverse_dynamics, goals
         self.folder = None if folder is None else Path(folder)
         self.about = dict(about or {})
         count = self.settings.environments
@@ -185,8 +182,7 @@ class OnlineLearning:
         state: Plan | None = None
         if self._agent is None and self.normalizer is not None:
             self._renew_agent()  # for a resumed run
-        with folder_of_one(self.folder), self.logger, self._nothing_lost():
-            self.logger.start(steps, self.progress.step, "learning online")
+        with self.session(steps, "learning online"):
             while self.progress.step < steps:
                 actions, state = self._act(envs.observations, state, fresh)
                 with uninterrupted():
@@ -196,6 +192,13 @@ class OnlineLearning:
                         self.learn()
                     if report is not None and report(self.progress.step, self):
                         return
+
+    @contextmanager
+    def session(self, steps: int, title: str) -> Iterator[None]:
+        """Alone in the folder, with events and a progress bar up to `steps`; what is learned is saved on errors."""
+        with folder_of_one(self.folder), self.logger, self._nothing_lost():
+            self.logger.start(steps, self.progress.step, title)
+            yield
 
     def _execute(self, actions: NDArray[Any]) -> NDArray[np.bool_]:
         """Take one step in every environment and store it; returns which environments begin a new episode."""

@@ -16,8 +16,8 @@ from ebm_control.control.presets import PlanSampler
 from ebm_control.data.goals import goal_coordinates
 from ebm_control.energies.base import Energy
 from ebm_control.energies.costs import GoalCost, RewardCost
-from ebm_control.online.actor_critic import ActorCritic
 from ebm_control.online.learner import Model
+from ebm_control.online.policy import PlanPolicy
 from ebm_control.online.reward import LearnedReward
 from ebm_control.planning import Planner
 from ebm_control.planning.plan import AnyPlanner
@@ -75,7 +75,7 @@ class OnlinePlanner:
         sampler: PlanSampler | str | None = None,
         chains: int | None = None,
         weight: float | None = None,
-        policy: ActorCritic | None = None,
+        policy: PlanPolicy | None = None,
         guide: GuideSettings | None = None,
     ) -> None:
         require_number("horizon", horizon, 1, whole=True)
@@ -139,19 +139,21 @@ class OnlinePlanner:
         if self._learning is None:
             raise InputError("planner: expected one that OnlineLearning was given, got one of no run")
         by_goals = self.cost is None and self.reward is None
-        # With a learned reward, collocation would invent states that no action leads to.
-        shooting = False if by_goals else True if isinstance(self.reward, LearnedReward) else None
+        second = self.sampler == "gauss-newton" and second_order(model)
+        # With a learned reward, first-order steps over states would invent some that no action leads to.
+        learned = isinstance(self.reward, LearnedReward)
+        shooting = False if by_goals else not second if learned else None
         found = planner_for(
             model,
             self._cost(model, self._learning),
             self.horizon,
             action_space=self._learning.action_space,
-            sampler=None if self.sampler == "gauss-newton" and not second_order(model) else self.sampler,
+            sampler=None if self.sampler == "gauss-newton" and not second else self.sampler,
             chains=self.chains,
             weight=self.weight,
             shooting=shooting,
             generator=torch.Generator().manual_seed(step),
-            preset="online",
+            preset="reward" if learned and second else "online",
             policy=None if self.policy is None else self.policy.act,
         )
         if self.policy is not None and found.dynamics is not None:
@@ -171,7 +173,7 @@ class OnlinePlanner:
             self.policy.load_state_dict(state["policy"], self._learning.action_space)
             self._trained_until = int(state["trained_until"])
 
-    def _train(self, policy: ActorCritic, learning: OnlineLearning, dynamics: Dynamics) -> None:
+    def _train(self, policy: PlanPolicy, learning: OnlineLearning, dynamics: Dynamics) -> None:
         """Train the policy for the steps since the last round."""
         assert isinstance(self.reward, LearnedReward)
         steps = learning.progress.step - self._trained_until
@@ -192,7 +194,9 @@ class OnlinePlanner:
             if self.policy.normalizer is None:
                 self.policy.begin(learning.normalizer, learning.action_space, self.reward.unit)
             self.policy.heed(learning.normalizer)
-            return weight * self.reward.cost(learning, self.policy.value, self.policy.discount)
+            total = self.reward.cost(learning, self.policy.value, self.policy.discount)
+            unlike = self.policy.cost()
+            return weight * (total if unlike is None else total + unlike)
         if self.reward is not None:
             weight = REWARD_WEIGHT if self.reward_weight is None else self.reward_weight
             return weight * RewardCost(model.layout, self.reward, denormalize=model.normalizer.denormalize)

@@ -22,10 +22,12 @@ from ebm_control.data.goals import goal_space
 from ebm_control.extras import MissingExtraError
 from ebm_control.models import ModelSettings, TrainSettings
 from ebm_control.online.actor_critic import ActorCritic
+from ebm_control.online.cloned import ClonedPolicy
 from ebm_control.online.exploration.frontier import FrontierGoals
 from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner
 from ebm_control.online.loop import OnlineLearning, Report
 from ebm_control.online.planner import Cost, OnlinePlanner, Reward
+from ebm_control.online.policy import PlanPolicy
 from ebm_control.online.recipe import KINDS, Kind
 from ebm_control.online.reward import LearnedReward
 from ebm_control.online.settings import OnlineSettings
@@ -40,16 +42,19 @@ class OnlinePreset:
         horizon: planning horizon in steps.
         sampler: sampler of plans; None for the default of `OnlinePlanner`.
         chains: chains per problem, see `planner_for`.
-        policy: arguments of an `ActorCritic`; None for plans without a policy and a value.
+        policy: arguments of an `ActorCritic`, or of a `ClonedPolicy` if `cloned`; None for plans without a policy and a
+            value.
         acting: fields of `OnlineSettings` other than `steps` and `seed`.
         tilt: widths of the tilt's hidden layers.
         base: widths of the hidden layers of the base, and of a feed-forward network.
         updates: updates of the tilt per round.
         base_updates: regression updates per round.
         reward_updates: updates of the learned reward per round.
+        barrier: weight of the log-odds of an end in plans, see `LearnedReward`.
         weight: weight of an energy relative to the costs, see `planner_for`; 0 leaves its tilt out of plans over
             actions.
         guide: settings of routes to the environment's goals, see `OnlinePlanner`; None for plans straight to them.
+        cloned: whether the policy is that of the data, for learning from recorded rollouts alone.
         places: size of a place, in the environment's units, of a run that explores the space of goals by
             `FrontierGoals`; None for one that acts towards the environment's goals.
 
@@ -65,8 +70,10 @@ class OnlinePreset:
     updates: int = 30
     base_updates: int = 200
     reward_updates: int = 300
+    barrier: float = 0.0
     weight: float | None = None
     guide: GuideSettings | None = None
+    cloned: bool = False
     places: float | None = None
 
     def learner(self, kind: Kind, steps: int, seed: int) -> Learner:
@@ -125,13 +132,41 @@ LOCOMOTION = OnlinePreset(
     base_updates=300,
     reward_updates=100,
 )
-# One choice at a time: a search leads to states beyond the data, whose values are too high.
+# Choices: ends beyond the plan count by their log-odds, since the value of so few steps is not to be trusted.
 CHOICES = replace(
     REWARD,
-    horizon=10,
-    sampler=CHOICE,
-    chains=6,
-    policy={**_LEARNED, "hidden": (64, 64), "learning_rate": 1e-3, "imagined": 0.0},
+    horizon=20,
+    sampler=replace(SEARCH, steps=3),
+    policy={
+        **_LEARNED,
+        "hidden": (64, 64),
+        "learning_rate": 1e-3,
+        "updates": 6.0,
+        "imagined": 0.8,
+        "branch": 5,
+    },
+    barrier=0.1,
+)
+# Smooth rewards of where a limb or a load is: second-order steps through the learned dynamics and the learned reward.
+REACHING = OnlinePreset(
+    12,
+    "gauss-newton",
+    acting={**_ACTING, "environments": 1, "warm_up": 500},
+    tilt=(64, 64),
+    base=(128, 128),
+    updates=10,
+)
+# Recorded rollouts: a short search around the policy of the data, which pays for actions unlike the data's.
+RECORDED = OnlinePreset(
+    3,
+    replace(SEARCH, steps=3, noise=0.3),
+    2,
+    {"optimism": 0.8, "caution": 0.3},
+    tilt=(64, 64),
+    base=(200, 200),
+    updates=10,
+    base_updates=300,
+    cloned=True,
 )
 GOALS = OnlinePreset(12, "gauss-newton")
 # Walls between starts and goals: go everywhere first, then plan along routes. A cell of a maze is one unit wide.
@@ -148,6 +183,8 @@ MAZES = OnlinePreset(
 PRESETS: dict[str, OnlinePreset] = {
     "reward": REWARD,
     "locomotion": LOCOMOTION,
+    "reaching": REACHING,
+    "recorded": RECORDED,
     "choices": CHOICES,
     "goals": GOALS,
     "mazes": MAZES,
@@ -155,7 +192,8 @@ PRESETS: dict[str, OnlinePreset] = {
 # The first pattern that an environment's id begins with.
 ZOO: dict[str, str] = {
     r"PointMaze": "mazes",
-    r"(HalfCheetah|Hopper|Walker2d|Ant|Humanoid|Swimmer|Pusher)-": "locomotion",
+    r"(Reacher|Pusher)-": "reaching",
+    r"(HalfCheetah|Hopper|Walker2d|Ant|Humanoid|Swimmer)-": "locomotion",
 }
 
 
@@ -241,7 +279,7 @@ def prepare_online(
     policy = _policy(chosen, seed) if by_reward else None
     if policy is None and chosen.policy is not None:
         chosen = replace(chosen, horizon=12, sampler=None, chains=None)
-    rated = LearnedReward(chosen.reward_updates, seed, reward) if by_reward else None
+    rated = LearnedReward(chosen.reward_updates, seed, reward, chosen.barrier) if by_reward else None
     planner = OnlinePlanner(
         chosen.horizon,
         cost=cost,
@@ -293,10 +331,12 @@ def _chosen(preset: OnlinePreset | str | None, usual: str) -> OnlinePreset:
     return PRESETS[name]
 
 
-def _policy(preset: OnlinePreset, seed: int) -> ActorCritic | None:
+def _policy(preset: OnlinePreset, seed: int) -> PlanPolicy | None:
     """The policy of a preset that has one; None with a warning if Stable-Baselines3 is not installed."""
     if preset.policy is None:
         return None
+    if preset.cloned:
+        return ClonedPolicy(**preset.policy, seed=seed)
     try:
         return ActorCritic(**preset.policy, seed=seed)
     except MissingExtraError as error:

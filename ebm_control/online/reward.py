@@ -32,6 +32,7 @@ class LearnedReward:
         seed: seed of weights and batches.
         known: the reward as a function of states `(..., obs_dim)`, actions and next states in the environment's units,
             if it is known; only termination is then learned.
+        barrier: weight of the log-odds of an end as a cost of every step, see `LearnedReturn`; 0 for none.
 
     Attributes:
         error: root mean square error after the last round, in stds of the first data's rewards.
@@ -44,10 +45,12 @@ class LearnedReward:
         updates: int = 300,
         seed: int = 0,
         known: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+        barrier: float = 0.0,
     ) -> None:
         require_number("updates", updates, 1, whole=True)
         require_number("seed", seed, 0, whole=True)
-        self.updates, self.seed, self.known = updates, seed, known
+        require_number("barrier", barrier, 0)
+        self.updates, self.seed, self.known, self.barrier = updates, seed, known, barrier
         self.error, self.ends, self.mean, self.unit = float(np.nan), 0, 0.0, 1.0
         self._units: Normalizer | None = None
         self._step = -1
@@ -84,7 +87,8 @@ class LearnedReward:
         self.fit(learning)
         assert self._units is not None
         ends = self._ends if self.ends else None
-        total = LearnedReturn(self._reward, ends, value, discount, mean=self.mean, unit=self.unit)
+        about = {"mean": self.mean, "unit": self.unit, "barrier": self.barrier}
+        total = LearnedReturn(self._reward, ends, value, discount, **about)
         return RewardCost(self._units.layout, total)
 
     def rated(self, states: Tensor, actions: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:

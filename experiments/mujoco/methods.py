@@ -30,6 +30,7 @@ class Method:
         problems: names of its problems in the order of runs.
         optional: those of them that are only run if both method and environment are named: they take long.
         factor: factor of the problems' steps; 0 for a method that learns nothing.
+        transitions: steps of its data, whatever the problem's; None for the problems' steps.
         part: whether it acts while it learns, or learns from a fixed data set.
 
     """
@@ -39,6 +40,7 @@ class Method:
     problems: tuple[str, ...]
     optional: tuple[str, ...] = ()
     factor: int = 1
+    transitions: int | None = None
     part: Literal["online", "offline"] = "online"
 
 
@@ -66,7 +68,8 @@ class Job:
     @property
     def steps(self) -> int:
         """Environment steps of learning."""
-        return (QUICK_STEPS if self.quick else self.problem.steps) * self.compared.factor
+        full = self.compared.transitions or self.problem.steps
+        return (QUICK_STEPS if self.quick else full) * self.compared.factor
 
     @property
     def episodes(self) -> int:

@@ -64,7 +64,7 @@ def from_nothing(job: Job, *, learner: Any = "energy", changed: Changed = same) 
             "policy_return": alone,
             "learning_seconds": seconds,
             "steps_per_second": job.steps / seconds,
-            "shares": parts.of(seconds),
+            **parts.of(seconds),
             "acting_return": sum(ended) / len(ended) if ended else None,
             "dt_ms": dt_ms(job.problem),
         }
@@ -98,8 +98,8 @@ class Shares:
         setattr(owner, name, timed)
 
     def of(self, total: float) -> dict[str, float]:
-        """The parts' shares of `total` seconds."""
-        return {part: seconds / total for part, seconds in self.seconds.items()}
+        """The parts' shares of `total` seconds, as `share_<part>`."""
+        return {f"share_{part}": seconds / total for part, seconds in self.seconds.items()}
 
 
 METHODS = (

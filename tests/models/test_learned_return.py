@@ -53,3 +53,19 @@ def test_a_known_reward_is_called_in_the_units_of_the_environment():
     found = LearnedReturn(KnownReward(normalizer, reward), unit=4.0)(s, a, n)
     expected = (s[..., 0] * 3 + 1) + 10 * (a[..., 0] * 2 + 0.5) + 100 * (n[..., 1] * 4 + 2)
     torch.testing.assert_close(found, expected / 4)
+
+
+def test_a_barrier_costs_the_log_odds_of_an_end_at_every_step_within_its_range():
+    reward, ends, (s, a, n) = parts()
+    ends.count.fill_(3)
+    with torch.no_grad():
+        ends.network.layers[-1].weight.mul_(300)
+        without, found = (
+            LearnedReturn(reward, ends)(s, a, n),
+            LearnedReturn(reward, ends, barrier=0.5)(s, a, n),
+        )
+        odds = ends(s, a, n)
+    assert float(odds.max()) > 10.0 or float(odds.min()) < -30.0
+    torch.testing.assert_close(without - found, 0.5 * odds.clamp(-30, 10), atol=1e-3, rtol=1e-4)
+    none = LearnedReturn(reward, None, barrier=0.5)(s, a, n)
+    torch.testing.assert_close(none, LearnedReturn(reward, None)(s, a, n))

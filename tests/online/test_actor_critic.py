@@ -162,6 +162,23 @@ def test_of_choices_the_better_one_is_learned_in_fewer_updates_than_targets_take
     assert 1.0 < float(policy.value(torch.zeros(1, 1))) < 3.0, "1 per step, discounted by half: 2"
 
 
+def test_values_of_choices_stay_below_the_best_reward_for_ever_after_many_updates():
+    """The two choices are worth the same, and the states mean nothing: noise alone is left to be exploited."""
+    space = adapt(gym.make("CartPole-v1")).action_space
+    rng, data = np.random.default_rng(0), RolloutBuffer(4, 2)
+    for _ in range(2):
+        chosen = rng.integers(2, size=20)
+        data.add_episode(rng.normal(size=(21, 4)), np.eye(2)[chosen], rng.uniform(0, 1, 20))
+    policy = small(imagined=0.0, discount=0.9, hidden=(64, 64), learning_rate=1e-2)
+    policy.begin(data.normalizer(), space, unit=1.0)
+    policy.learn(data, 1500)
+    far = policy.value(4 * torch.randn(500, 4, generator=torch.Generator().manual_seed(0)))
+    near = policy.value(data.normalizer().normalize_observations(torch.from_numpy(data.observations)))
+    assert float(near.max()) < 11.0, "1 at most, discounted by 0.9: 10"
+    assert 2.0 < float(near.mean()) < 8.0, "a half on average: 5"
+    assert torch.isfinite(far).all()
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("discount", 1.0), ("imagined", 1.0), ("branch", 0), ("updates", -1.0), ("memory", 0)]
 )

@@ -14,6 +14,7 @@ from ebm_control.online import PRESETS, OnlinePlanner, learn_online, prepare_onl
 from ebm_control.online import presets as module
 from ebm_control.planning import run_episodes
 from ebm_control.planning.shooting import AlongMean
+from ebm_control.samplers import CEM, GaussNewton
 from tests.data.environments import Point
 
 TINY = replace(
@@ -34,6 +35,8 @@ TINY = replace(
     [
         ("HalfCheetah-v5", {}, "locomotion"),
         ("Hopper-v4", {}, "locomotion"),
+        ("Reacher-v5", {}, "reaching"),
+        ("Pusher-v5", {}, "reaching"),
         ("AntMaze_UMaze-v4", {"goals": True}, "goals"),
         ("gymnasium_robotics:PointMaze_Large-v3", {"goals": True}, "mazes"),
         ("FetchReach-v4", {"goals": True}, "goals"),
@@ -111,3 +114,19 @@ def test_a_weight_of_zero_leaves_the_tilt_out_of_plans():
 def test_an_unknown_preset_is_refused(name):
     with pytest.raises(InputError, match=r"^preset: expected an OnlinePreset or one of \['choices'"):
         prepare_online(Point, 100, preset=name)
+
+
+@pytest.mark.slow
+def test_reaching_plans_by_second_order_steps_on_the_learned_reward():
+    small = {"tilt": (8,), "base": (16,), "updates": 2, "base_updates": 60, "reward_updates": 60}
+    preset = replace(PRESETS["reaching"], acting={**PRESETS["reaching"].acting, "warm_up": 200}, **small)
+    run = prepare_online(Point, 220, preset=preset, progress=False)
+    run.run()
+    planner = run.agent().planner
+    assert isinstance(planner.sampler, GaussNewton)
+    assert planner.rolled_out is None, "over states and actions"
+    network = prepare_online(Point, 220, learner="feed-forward", preset=preset, progress=False)
+    network.run()
+    assert isinstance(network.agent().planner.sampler, CEM), (
+        "a network has no energy to be nearly a sum of squares"
+    )
