@@ -15,6 +15,7 @@ import tyro
 
 from experiments.continual import report as continual
 from experiments.images import report as images
+from experiments.mujoco import report as mujoco
 from experiments.online import report as online
 from experiments.pages import speed
 from experiments.planning import report as planning
@@ -27,6 +28,7 @@ TEMPLATES = Path(__file__).parent / "pages"
 PAGES: dict[str, Callable[[Path], dict[str, str]]] = {
     "planning": planning.page_tables,
     "online": online.page_tables,
+    "mujoco": mujoco.page_tables,
     "prediction": prediction.page_tables,
     "images": images.page_tables,
     "continual": continual.page_tables,

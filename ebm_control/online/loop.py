@@ -58,9 +58,9 @@ class OnlineLearning:
         env: id, function or environment; a function is called once per parallel environment, and must build a new
             one each time.
         learner: the model that learns: "energy", "feed-forward", "ensemble" or a `Learner`.
-        planner: builds a new planner from the present model and the number of steps so far. It is called after every
-            round, so that weights may be annealed. None for an `OnlinePlanner` with the arguments below: it plans for
-            the cost or the reward, otherwise for the environment's goals, or without goals for a learned reward.
+        planner: builds a new planner from the present model and the number of steps so far, after every round. None for
+            an `OnlinePlanner` with the arguments below: it plans for the cost or the reward, otherwise for the
+            environment's goals, or without goals for a learned reward.
         settings: see `OnlineSettings`.
         cost: see `OnlinePlanner`.
         reward: see `OnlinePlanner`.
@@ -73,8 +73,7 @@ class OnlineLearning:
         resume: continue from the newest checkpoint of `folder`, if there is one, with the same settings (`steps` may
             be larger). Episodes restart, noise is drawn again, and `goals` is used as it is passed, because its memory
             is not part of a checkpoint. So the run differs from one without interruption.
-        about: JSON-safe values that `planner` depends on, for example horizon and weights. They are stored in
-            checkpoints, and a run is not resumed with other values.
+        about: JSON-safe values that `planner` depends on. A run is not resumed with other values.
         periods: periods of the observation coordinates, 0 for non-periodic ones; None for those of the environment.
         history: observations that a state holds, see `ebm_control.adapt`.
         progress: show a progress bar.

@@ -161,7 +161,7 @@ RECORDED = OnlinePreset(
     3,
     replace(SEARCH, steps=3, noise=0.3),
     2,
-    {"optimism": 0.8, "caution": 0.3},
+    {"optimism": 0.8},
     tilt=(64, 64),
     base=(200, 200),
     updates=10,

@@ -96,7 +96,18 @@ def test_own_environment_is_controlled():
 
 @runs("guides/own-data.md")
 def test_own_data_are_added_merged_split_and_stored():
-    scope = run_page("guides/own-data.md", {"updates=200": SMALL})
+    small = "learner='feed-forward', rounds=2, preset=replace(PRESETS['recorded'], base_updates=20, reward_updates=20)"
+    scope = run_page(
+        "guides/own-data.md",
+        {
+            "updates=200": SMALL,
+            '"InvertedPendulum-v5", 5000': '"InvertedPendulum-v5", 300',
+            '"InvertedPendulum-v5", rollouts': f'"InvertedPendulum-v5", rollouts, {small}',
+            "import numpy as np": "import numpy as np; from dataclasses import replace; "
+            "from ebm_control.online import PRESETS",
+        },
+    )
+    assert len(scope["run"].experience.data) > 200
     assert len(scope["logs"]) == 2000
     assert len(scope["both"]) == 4000 == len(scope["same"])
     assert len(scope["held_out"]) + len(scope["rest"]) == 4000

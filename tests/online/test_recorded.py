@@ -42,7 +42,7 @@ def decided(steps: int = 3000, better: float = 5.0) -> RolloutBuffer:
 
 
 def cloned(**changes) -> ClonedPolicy:
-    made = ClonedPolicy(**{"hidden": (32,), "learning_rate": 3e-3, "discount": 0.5} | changes)
+    made = ClonedPolicy(**{"hidden": (32,), "learning_rate": 3e-3, "discount": 0.5, "caution": 0.5} | changes)
     made.begin(UNITS, SPACE, 1.0)
     return made
 
@@ -73,6 +73,18 @@ def test_an_expectile_above_a_half_values_what_the_better_actions_led_to() -> No
     mean = 2 * float(-np.abs(np.clip(np.random.default_rng(1).normal(3, 1, 9999), -2, 6) - 5).mean())
     assert values[0] == pytest.approx(mean, rel=0.15), "of rewards for ever, half as much each step"
     assert values[1] > values[0] + 0.5
+
+
+def test_data_with_ends_ask_for_more_caution() -> None:
+    data, falls = decided(200), RolloutBuffer(1, 1)
+    for episode in data.episodes():
+        falls.add_episode(episode.observations, episode.actions, episode.rewards, terminated=True)
+    x, found = torch.randn(3, 4, 2), []
+    for recorded in (data, falls):
+        policy = cloned(caution=None)
+        policy.learn(recorded, 0)
+        found.append(policy.cost()(x))
+    torch.testing.assert_close(found[1], found[0] * 4 / 0.3)
 
 
 def test_what_is_learned_is_kept_in_checkpoints() -> None:
