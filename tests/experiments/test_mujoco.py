@@ -11,9 +11,11 @@ import torch
 from stable_baselines3 import DQN, SAC
 
 from ebm_control.data import RolloutBuffer
-from ebm_control.planning import LineOfSight
+from ebm_control.online.presets import PRESETS
+from ebm_control.planning import LineOfSight, Plan
 from ebm_control.seeds import seeds
 from ebm_control.statistics import half_interval
+from experiments.mujoco import recorded
 from experiments.mujoco.__main__ import Mujoco
 from experiments.mujoco.goals import CELL, HELD, FromData, RandomWalk, VisitedCells, by_cells
 from experiments.mujoco.jobs import METHODS, QUICK, jobs_of, run
@@ -28,7 +30,7 @@ from experiments.mujoco.model_free import (
 )
 from experiments.mujoco.oracle import Oracle
 from experiments.mujoco.problems import PROBLEMS
-from experiments.mujoco.report import summarised, table
+from experiments.mujoco.report import from_data, from_nothing, same_loop, summarised, table, times
 from experiments.planning.reinforcement import Deterministic
 
 UMAZE = PROBLEMS["PointMaze_UMaze-v3"]
@@ -236,7 +238,8 @@ def test_a_normalised_policy_is_shown_what_it_learned_from() -> None:
 def test_every_problem_has_a_model_free_baseline_at_its_steps_and_no_two_runs_a_name() -> None:
     jobs = list(jobs_of(PROBLEMS, range(2), quick=False))
     assert len({(job.name, job.seed) for job in jobs}) == len(jobs)
-    equal = [job for job in jobs if job.compared.factor == 1 and job.seed == 0]
+    nothing = [job for job in jobs if job.compared.part == "online"]
+    equal = [job for job in nothing if job.compared.factor == 1 and job.seed == 0]
     assert {job.env for job in equal} == set(PROBLEMS)
     assert all(job.steps == PROBLEMS[job.env].steps for job in equal)
     assert set(SAC_SETTINGS) | set(DQN_SETTINGS) | set(HER_SETTINGS) == set(PROBLEMS)
@@ -305,3 +308,62 @@ def test_a_run_from_data_collects_fits_and_evaluates_under_its_own_part() -> Non
     assert (row["part"], row["method"], row["steps"], row["dt_ms"]) == ("offline", "energy", 1000, 10.0)
     assert row["success"] > 0.5
     assert METHODS["energy"].part == "online"
+
+
+def test_all_methods_from_a_policys_data_have_its_return_beside_theirs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tiny = replace(PRESETS["recorded"], tilt=(8,), base=(16,), updates=1, base_updates=4, reward_updates=4)
+    monkeypatch.setitem(PRESETS, "recorded", tiny)
+    monkeypatch.setattr(recorded, "QUICK_TRAINED", 30)
+    monkeypatch.setattr(
+        recorded, "CONTENDERS", {k: recorded.CONTENDERS[k] for k in ("energy", "feed-forward, CEM")}
+    )
+    cheetah = replace(PROBLEMS["HalfCheetah-v5"], arguments={"max_episode_steps": 20})
+    method = METHODS["offline, recorded"]
+    assert Job(method, PROBLEMS["HalfCheetah-v5"], 0, quick=False).steps == 100_000
+    rows = run(Job(method, cheetah, 0, quick=True))
+    assert [row["method"] for row in rows] == ["the policy of the data", "energy", "feed-forward, CEM"]
+    own, *others = rows
+    assert all(row["data_return"] == own["return"] for row in rows)
+    assert all(row["bar"] == pytest.approx(1.2 * own["return"]) for row in rows)
+    assert all(np.isfinite(row["planned"]) and row["planned"] != row["return"] for row in others)
+    assert "planned" not in own
+
+
+def test_what_plans_expect_is_kept_step_by_step() -> None:
+    class Planned:
+        def predict(self, observation: Any, *_: Any) -> Any:
+            states = torch.zeros(2, 4, 1) + torch.arange(4.0)[:, None]
+            return observation, Plan(states, torch.ones(2, 3, 1), *(torch.zeros(2),) * 3)
+
+    agent = recorded.Expecting(Planned(), lambda s, a, n: ((10 * s + a + 100 * n)[..., 0], None))  # type: ignore[arg-type]
+    agent.predict(np.zeros(2))
+    agent.predict(np.zeros(2))
+    assert agent.expected == [10 * 1 + 1 + 100 * 2] * 2
+
+
+def test_the_page_shows_returns_successes_and_what_was_planned() -> None:
+    about = {"part": "online", "method": "energy", "steps": 1, "seed": 0, "plan_ms_p50": 2.0, "minutes": 1.0}
+    about |= {"steps_per_second": 9.0, "dt_ms": 50.0, "share_planning": 0.25, "bar": -170.0, "success": None}
+    rows = [
+        {**about, "env": "Pendulum-v1", "return": -150.0, "policy_return": -190.0},
+        {**about, "env": "Pendulum-v1", "method": "SAC", "return": -300.0},
+        {**about, "env": "Pendulum-v1", "method": "SAC 10x", "return": -140.0},
+        {**about, "env": "FetchReach-v4", "return": -3.0, "success": 0.75, "bar": 0.98},
+        {
+            **about,
+            "env": "HalfCheetah-v5",
+            "part": "offline",
+            "return": 12.0,
+            "planned": 13.0,
+            "data_return": 9.0,
+        },
+    ]
+    made = summarised(rows)
+    nothing = {cells[0]: cells[1:] for cells in from_nothing(made)}
+    assert nothing["Pendulum-v1"] == ("2,000", "-170", "-150", "-190", "-300 (SAC)", "-140 (SAC)", "–", "1")
+    assert nothing["FetchReach-v4"][1:3] == ("success 0.98", "0.75")
+    assert [cells[:3] for cells in same_loop(made)] == []
+    assert next(times(made))[:6] == ("Pendulum-v1", "2", "50", "9", "1.0", "25%")
+    assert next(from_data(made)) == ("HalfCheetah-v5", "energy", "12", "13", "9", "2", "1")
