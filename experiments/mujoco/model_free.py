@@ -146,6 +146,12 @@ def sac(job: Job) -> list[Row]:
     return _finished(job, build(job, SAC, settings, "MlpPolicy"), settings)
 
 
+def sac_as_often(job: Job) -> list[Row]:
+    """SAC with as many updates per step as the policy beside the energy has."""
+    settings = SAC_SETTINGS[job.env] | {"gradient_steps": 4}
+    return _finished(job, build(job, SAC, settings, "MlpPolicy"), settings)
+
+
 def hindsight(job: Job) -> list[Row]:
     """SAC with hindsight experience replay, at the end of its steps."""
     buffer = {"replay_buffer_class": HerReplayBuffer, "replay_buffer_kwargs": HINDSIGHT}
@@ -167,6 +173,7 @@ _SHORT = ("Pendulum-v1", "InvertedPendulum-v5", "Reacher-v5", "ebm/Crane-v0", "I
 _LONG = tuple(name for name in _in_order(SAC_SETTINGS) if name not in _SHORT)
 METHODS = (
     Method("SAC", sac, _in_order(SAC_SETTINGS)),
+    Method("SAC, 4 updates", sac_as_often, _LONG, optional=_LONG),
     Method("DQN", dqn, _in_order(DQN_SETTINGS)),
     Method("SAC + HER", hindsight, _in_order(HER_SETTINGS)),
     Method("DQN 10x", dqn, _in_order(DQN_SETTINGS), factor=10),

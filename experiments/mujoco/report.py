@@ -67,7 +67,7 @@ def table(rows: list[Row]) -> Table:
 
 
 RECORD = "experiments/results/mujoco.json"
-MODEL_FREE = ("SAC", "DQN", "SAC + HER")
+MODEL_FREE = ("SAC", "SAC, 4 updates", "DQN", "SAC + HER")
 LONGER = ("SAC 10x", "DQN 10x")
 SAME_LOOP = ("energy", "energy, no tilt", "energy, executed only", "feed-forward", "ensemble", "PETS")
 PARTS = ("planning", "policy", "model", "reward", "environment")
