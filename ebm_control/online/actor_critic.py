@@ -13,10 +13,9 @@ from torch import Tensor
 
 from ebm_control.checks import require, require_number, require_seed
 from ebm_control.data import Normalizer, RolloutBuffer
-from ebm_control.data.actions import FlatActions
 from ebm_control.extras import import_extra
 from ebm_control.online.double_dqn import double_dqn
-from ebm_control.online.policy import PlanPolicy, Rated, executed
+from ebm_control.online.policy import PlanPolicy, Rated, executed, one_choice
 from ebm_control.planning.shooting import Dynamics
 from ebm_control.training.regression import seeded
 
@@ -86,10 +85,7 @@ class ActorCritic(PlanPolicy):
         package = import_extra("stable_baselines3", "sb3", "ActorCritic")
         logger = import_extra("stable_baselines3.common.logger", "sb3", "ActorCritic").Logger
         self._first, self.layout, self.unit = normalizer, normalizer.layout, unit
-        self.chooses = (
-            isinstance(action_space, FlatActions)
-            and len(action_space.choices) == len(action_space.parts) == 1
-        )
+        self.chooses = one_choice(action_space)
         if self.chooses:
             self.unit *= UNITS_OF_CHOICES
         low, high = (

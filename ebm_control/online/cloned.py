@@ -10,18 +10,19 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
-from ebm_control.checks import require_number, require_seed
+from ebm_control.checks import require, require_number, require_seed
 from ebm_control.data import Normalizer, RolloutBuffer
 from ebm_control.energies.base import Energy
-from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP
-from ebm_control.online.policy import PlanPolicy, Rated, executed
+from ebm_control.online.policy import PlanPolicy, Rated, executed, one_choice
 from ebm_control.planning.shooting import Dynamics
+from ebm_control.tensors import outside_inference_mode
 from ebm_control.training.regression import seeded
 
 # Weights of the cost of actions unlike the data's, in data without and with ends. On HalfCheetah 0.3 gains most, and a
 # pendulum that falls needs 4.
 CAUTION = 0.3, 4.0
+BEGIN = 5  # times the updates in the first round
 TARGET_SHARE = 0.005  # of the target network per update
 
 
@@ -29,21 +30,21 @@ class ActionCost(Energy):
     """Cost of actions unlike a policy's: `Σ_t ½ mean_j ((a_tj - μ_j(s_t)) / σ_j)²`, the energy of a Gaussian policy.
 
     Args:
-        layout: layout of the trajectories.
-        mean: network from features of states to mean actions.
-        std: `(act_dim,)` standard deviations.
+        policy: has the means and standard deviations, and the weight; always its present ones.
 
     """
 
-    def __init__(self, layout: TrajectoryLayout, mean: nn.Module, std: Tensor) -> None:
+    def __init__(self, policy: ClonedPolicy) -> None:
         super().__init__()
-        self.layout, self.mean, self.std = layout, mean, std
+        self.layout, self.policy = policy.layout, policy
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Cost of trajectories `(B, T, D) -> (B,)`."""
         states, actions = self.layout.states(x)[:, :-1], self.layout.actions(x)[:, :-1]
-        off = (actions - self.mean(self.layout.features(states))) / self.std
-        return 0.5 * off.square().mean(dim=-1).sum(dim=-1)
+        policy = self.policy
+        mean = policy.networks["mean"](self.layout.features(states.float())).to(x.dtype)
+        off = (actions - mean) / policy.log_std.detach().exp()
+        return policy.weight * 0.5 * off.square().mean(dim=-1).sum(dim=-1)
 
 
 class ClonedPolicy(PlanPolicy):
@@ -56,7 +57,7 @@ class ClonedPolicy(PlanPolicy):
 
     Args:
         discount: weight of a reward relative to that one step earlier, below 1.
-        updates: updates per transition of the data.
+        updates: updates per round of training, and five times as many in the first one.
         optimism: expectile of the value, above 0 and below 1; 0.5 for the mean.
         caution: weight of `ActionCost` in plans, in multiples of the unit of reward; None for 0.3, and 4 where episodes
             of the data end by termination.
@@ -74,7 +75,7 @@ class ClonedPolicy(PlanPolicy):
         self,
         *,
         discount: float = 0.99,
-        updates: float = 0.2,
+        updates: int = 1000,
         optimism: float = 0.5,
         caution: float | None = None,
         hidden: tuple[int, ...] = (128, 128),
@@ -84,7 +85,8 @@ class ClonedPolicy(PlanPolicy):
     ) -> None:
         for name, value in (("discount", discount), ("optimism", optimism)):
             require_number(name, value, 0, 1, above=True)
-        require_number("updates", updates, 0)
+            require(value < 1, name, given=value, expected="a number below 1")
+        require_number("updates", updates, 0, whole=True)
         if caution is not None:
             require_number("caution", caution, 0)
         require_number("batch_size", batch_size, 1, whole=True)
@@ -95,12 +97,8 @@ class ClonedPolicy(PlanPolicy):
 
     def begin(self, normalizer: Normalizer, action_space: Box, unit: float) -> None:
         """Build untrained networks in these units."""
-        self.normalizer, self.layout, self.unit, self._space = (
-            normalizer,
-            normalizer.layout,
-            unit,
-            action_space,
-        )
+        self.normalizer, self.layout = normalizer, normalizer.layout
+        self.unit, self._space, self.chooses = unit, action_space, one_choice(action_space)
         bounds = (torch.as_tensor(bound) for bound in (action_space.low, action_space.high))
         self._low, self._high = (normalizer.normalize_actions(bound).float() for bound in bounds)
         with seeded(self.seed):
@@ -115,12 +113,14 @@ class ClonedPolicy(PlanPolicy):
         self._optimizer = torch.optim.Adam(
             [*self.networks.parameters(), self.log_std], lr=self.learning_rate, fused=True
         )
-        self._generator, self._ends = torch.Generator().manual_seed(self.seed), False
+        self._generator = torch.Generator().manual_seed(self.seed)
+        self._ends, self._first = False, True
 
     def heed(self, normalizer: Normalizer) -> None:
         """Begin again if the units are others."""
-        if normalizer is not self.normalizer:
+        if self.normalizer is None or normalizer.to_dict() != self.normalizer.to_dict():
             self.begin(normalizer, self._space, self.unit)
+        self.normalizer = normalizer
 
     @torch.no_grad()
     def act(self, states: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -138,16 +138,25 @@ class ClonedPolicy(PlanPolicy):
 
     def cost(self) -> Energy:
         """Cost of actions unlike the data's."""
-        weight = CAUTION[self._ends] if self.caution is None else self.caution
-        return weight * ActionCost(self.layout, self.networks["mean"], self.log_std.detach().exp())
+        return ActionCost(self)
 
+    @property
+    def weight(self) -> float:
+        """Weight of the cost of actions unlike the data's."""
+        return CAUTION[self._ends] if self.caution is None else self.caution
+
+    def count(self, steps: int) -> int:
+        """The same number in every round; in the first one, and in the first one in other units, five times it."""
+        return int(self.updates) * (BEGIN if self._first else 1)
+
+    @outside_inference_mode
     def learn(
         self, data: RolloutBuffer, updates: int, dynamics: Dynamics | None = None, rated: Rated | None = None
     ) -> None:
         """Train on the data's transitions; nothing is imagined."""
         assert self.normalizer is not None
         states, actions, after, rewards, ended = executed(data, self.normalizer)
-        self._ends = bool(ended.any())
+        self._ends, self._first = bool(ended.any()), False
         first, second = self.layout.features(states), self.layout.features(after)
         self.networks.requires_grad_(True)
         with torch.enable_grad():
@@ -192,7 +201,7 @@ class ClonedPolicy(PlanPolicy):
         if not state:
             return
         self.begin(Normalizer.from_dict(state["units"]), action_space, float(state["unit"]))
-        self._ends = bool(state["ends"])
+        self._ends, self._first = bool(state["ends"]), False
         self.networks.load_state_dict(state["networks"])
         self._target.load_state_dict(state["target"])
         with torch.no_grad():

@@ -170,7 +170,11 @@ class OnlinePlanner:
         """Restore what `state_dict` returned, once bound to the run that is resumed."""
         if self.policy is not None and state:
             assert self._learning is not None
-            self.policy.load_state_dict(state["policy"], self._learning.action_space)
+            try:
+                self.policy.load_state_dict(state["policy"], self._learning.action_space)
+            except (KeyError, RuntimeError, ValueError) as error:
+                given = f"a {type(self.policy).__name__} of other settings"
+                raise InputError(f"policy: expected that of the checkpoint, got {given} ({error})") from error
             self._trained_until = int(state["trained_until"])
 
     def _train(self, policy: PlanPolicy, learning: OnlineLearning, dynamics: Dynamics) -> None:
@@ -180,7 +184,7 @@ class OnlinePlanner:
         if steps == 0:  # a further planner of the same round
             return
         self._trained_until = learning.progress.step
-        policy.learn(learning.experience.data, round(policy.updates * steps), dynamics, self.reward.rated)
+        policy.learn(learning.experience.data, policy.count(steps), dynamics, self.reward.rated)
 
     def _cost(self, model: Model, learning: OnlineLearning) -> Energy:
         if self.cost is not None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ebm_control.checks import require
 from ebm_control.data import Normalizer, RolloutBuffer
+from ebm_control.data.actions import FlatActions
 from ebm_control.data.environments import plain_observation
 from ebm_control.energies.base import Energy
 from ebm_control.planning.shooting import Dynamics
@@ -28,14 +29,14 @@ class PlanPolicy(ABC):
     Attributes:
         normalizer: present units of states and actions; None before `begin`.
         discount: weight of a reward relative to that one step earlier.
-        updates: updates per environment step.
+        updates: updates per environment step, see `count`.
 
     """
 
     normalizer: Normalizer | None = None
     discount: float
     updates: float
-    chooses = False
+    chooses: bool = False
     _generator: torch.Generator
 
     @abstractmethod
@@ -68,6 +69,10 @@ class PlanPolicy(ABC):
     def load_state_dict(self, state: Mapping[str, Any], action_space: Box) -> None:
         """Restore what `state_dict` returned."""
 
+    def count(self, steps: int) -> int:
+        """Number of updates after `steps` environment steps."""
+        return round(self.updates * steps)
+
     def cost(self) -> Energy | None:
         """Cost of plans that are unlike the policy, in multiples of the unit of reward; None for none."""
         return None
@@ -86,13 +91,26 @@ class PlanPolicy(ABC):
         """
         require(self.normalizer is not None, "predict", given="no data yet", expected="a run that has begun")
         assert self.normalizer is not None
-        raw = as_array("observation", plain_observation(observation))
+        width, named = self.normalizer.layout.obs_dim, isinstance(observation, dict)
+        known = not named or "observation" in observation
+        raw = as_array("observation", plain_observation(observation)) if known else np.zeros(0)
+        require(
+            raw.ndim in (1, 2) and raw.shape[-1] == width,
+            "observation",
+            given=f"shape {raw.shape}" if known else "a dictionary",
+            expected=f"shape ({width},) or (N, {width}); with dictionaries or a history act by the agent, which plans",
+        )
         states = self.normalizer.normalize_observations(torch.from_numpy(np.atleast_2d(raw))).float()
         chosen = self.act(states, None if deterministic else self._generator)
         actions = self.normalizer.denormalize_actions(chosen).numpy()
         if self.chooses:
             actions = actions.argmax(axis=-1)
         return (actions[0] if raw.ndim == 1 else actions), None
+
+
+def one_choice(action_space: Box) -> bool:
+    """Whether an action is one choice, whose coordinates are one-hot."""
+    return isinstance(action_space, FlatActions) and len(action_space.choices) == len(action_space.parts) == 1
 
 
 def executed(data: RolloutBuffer, normalizer: Normalizer) -> list[Tensor]:

@@ -162,6 +162,7 @@ RECORDED = OnlinePreset(
     replace(SEARCH, steps=3, noise=0.3),
     2,
     {"optimism": 0.8},
+    {"environments": 1},
     tilt=(64, 64),
     base=(200, 200),
     updates=10,
@@ -244,7 +245,7 @@ def prepare_online(
     steps: int = 20_000,
     *,
     learner: Learner | Kind = "energy",
-    reward: Reward | None = None,
+    reward: Reward | LearnedReward | None = None,
     cost: Cost | None = None,
     goal_index: Sequence[int] | None = None,
     preset: OnlinePreset | str | None = None,
@@ -279,7 +280,9 @@ def prepare_online(
     policy = _policy(chosen, seed) if by_reward else None
     if policy is None and chosen.policy is not None:
         chosen = replace(chosen, horizon=12, sampler=None, chains=None)
-    rated = LearnedReward(chosen.reward_updates, seed, reward, chosen.barrier) if by_reward else None
+    rated = reward if isinstance(reward, LearnedReward) else None
+    if by_reward and not isinstance(reward, LearnedReward):
+        rated = LearnedReward(chosen.reward_updates, seed, reward, chosen.barrier)
     planner = OnlinePlanner(
         chosen.horizon,
         cost=cost,
@@ -308,7 +311,7 @@ def _explore(run: OnlineLearning, planner: OnlinePlanner, places: float | None) 
         run.goals = FrontierGoals(width, planner.goal_index, places, seed=seed)
 
 
-def _kind(env: EnvLike, arguments: Any, reward: Reward | None) -> tuple[str, bool]:
+def _kind(env: EnvLike, arguments: Any, reward: Reward | LearnedReward | None) -> tuple[str, bool]:
     """Name of the environment's preset, and whether plans are for its goals."""
     made = make_env(env, arguments)
     try:
@@ -336,9 +339,9 @@ def _policy(preset: OnlinePreset, seed: int) -> PlanPolicy | None:
     if preset.policy is None:
         return None
     if preset.cloned:
-        return ClonedPolicy(**preset.policy, seed=seed)
+        return ClonedPolicy(**{"seed": seed} | dict(preset.policy))
     try:
-        return ActorCritic(**preset.policy, seed=seed)
+        return ActorCritic(**{"seed": seed} | dict(preset.policy))
     except MissingExtraError as error:
         warnings.warn(f"{error}; plans go without a learned policy and value, and are longer", stacklevel=4)
         return None

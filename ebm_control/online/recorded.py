@@ -23,7 +23,8 @@ def learn_offline(
     Args:
         env: id, function or environment, see `learn_online`.
         data: rollouts with rewards, for example of `read`.
-        rounds: rounds of training, each with as many updates as the preset has for a round of a run.
+        rounds: rounds of training, each with as many updates as the preset has for a round of a run. A resumed run
+            (`folder=`, `resume=True`) goes on with those that are left, on the data that it has.
         report: called after every round with the transitions so far and the run; True ends it.
         options: further arguments of `prepare_online`; `preset` is "recorded" unless it is given.
 
@@ -34,15 +35,18 @@ def learn_offline(
         InputError: the data have no rewards or other coordinates than the environment, or see `prepare_online`.
 
     """
-    require(isinstance(data, RolloutBuffer), "data", given=shown(data), expected="a RolloutBuffer")
-    require(len(data) > 0, "data", given="no transitions", expected="at least 1")
+    _check(data, rounds, report)
     run = prepare_online(env, len(data), **{"preset": "recorded"} | options)
-    take_in(run, data, rounds, report)
+    done = rounds * run.progress.step // len(data)
+    if done == 0:
+        take_in(run, data, rounds, report)
+    else:
+        _learn(run, 0, len(data), range(done + 1, rounds + 1), report)
     return run
 
 
 def take_in(run: OnlineLearning, data: RolloutBuffer, rounds: int, report: Report | None = None) -> None:
-    """Learn from recorded rollouts in a run; their transitions count as its steps.
+    """Learn from recorded rollouts in a run, for example before it acts; their transitions count as its steps.
 
     Args:
         run: the run, which may go on acting later.
@@ -54,22 +58,33 @@ def take_in(run: OnlineLearning, data: RolloutBuffer, rounds: int, report: Repor
         InputError: see `learn_offline`.
 
     """
-    require_number("rounds", rounds, 1, whole=True)
-    held = run.experience.data
-    given, wanted = f"{data.obs_dim} and {data.act_dim}", f"{held.obs_dim} and {held.act_dim}"
-    expected = f"{wanted} coordinates of observations and actions, as the environment has"
-    require(given == wanted, "data", given=given, expected=expected)
-    require(
-        all(episode.rewards is not None for episode in data.episodes()),
-        "data",
-        given="episodes without rewards",
-        expected="rollouts with rewards",
-    )
+    _check(data, rounds, report)
+    held, first = run.experience.data, run.progress.step
+    words = "{} and {} coordinates of observations and actions, periods {}"
+    given, wanted = (words.format(b.obs_dim, b.act_dim, b.periods) for b in (data, held))
+    require(given == wanted, "data", given=given, expected=f"{wanted}, as the environment has")
+    planner: Any = run.planner
+    rated = getattr(planner, "reward", None) is None or all(e.rewards is not None for e in data.episodes())
+    require(rated, "data", given="episodes without rewards", expected="rollouts with rewards")
+    enough, least = run.settings.steps >= first + len(data), f"at least {first + len(data)}"
+    expected = f"{least}, the steps of the run and the transitions of the data"
+    require(enough, "steps", given=run.settings.steps, expected=expected)
     run.experience.extend(data)
-    first = run.progress.step
-    with run.session(first + len(data), "learning from data"):
-        for done in range(1, rounds + 1):
-            run.progress.step = first + len(data) * done // rounds
+    _learn(run, first, len(data), range(1, rounds + 1), report)
+
+
+def _check(data: RolloutBuffer, rounds: int, report: Report | None) -> None:
+    require(isinstance(data, RolloutBuffer), "data", given=shown(data), expected="a RolloutBuffer")
+    require(len(data) > 0, "data", given="no transitions", expected="at least 1")
+    require_number("rounds", rounds, 1, whole=True)
+    require(report is None or callable(report), "report", given=shown(report), expected="a function")
+
+
+def _learn(run: OnlineLearning, first: int, count: int, rounds: range, report: Report | None) -> None:
+    """The rounds of training, of which the last one ends at step `first + count`."""
+    with run.session(first + count, "learning from data"):
+        for done in rounds:
+            run.progress.step = first + count * done // (rounds.stop - 1)
             with uninterrupted():
                 run.learn()
             if report is not None and report(run.progress.step, run):

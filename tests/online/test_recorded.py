@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -11,8 +12,9 @@ from gymnasium.spaces import Box
 
 from ebm_control import RolloutBuffer, collect
 from ebm_control.checks import InputError
-from ebm_control.data import Normalizer
-from ebm_control.online import PRESETS, ClonedPolicy, learn_offline
+from ebm_control.data import Normalizer, adapt
+from ebm_control.energies.costs import SmoothnessCost
+from ebm_control.online import PRESETS, ClonedPolicy, LearnedReward, learn_offline, prepare_online, take_in
 from ebm_control.planning import run_episodes
 from tests.data.environments import Point
 
@@ -22,7 +24,7 @@ UNITS = Normalizer(
 SPACE = Box(-2.0, 6.0, (1,), np.float32)
 TINY = replace(
     PRESETS["recorded"],
-    policy={**PRESETS["recorded"].policy, "hidden": (32,), "updates": 0.5},
+    policy={**PRESETS["recorded"].policy, "hidden": (32,), "updates": 200},
     tilt=(8,),
     base=(16,),
     updates=2,
@@ -103,7 +105,9 @@ def test_units_that_change_begin_again() -> None:
     before = policy.value(torch.ones(1, 1))
     policy.heed(UNITS)
     torch.testing.assert_close(policy.value(torch.ones(1, 1)), before)
-    policy.heed(Normalizer.from_dict(UNITS.to_dict()))
+    policy.heed(Normalizer.from_dict(UNITS.to_dict()))  # equal, as read from a checkpoint
+    torch.testing.assert_close(policy.value(torch.ones(1, 1)), before)
+    policy.heed(Normalizer.from_dict(UNITS.to_dict() | {"obs_std": [3.0]}))
     assert float(policy.value(torch.ones(1, 1))) != float(before)
 
 
@@ -150,3 +154,78 @@ def test_data_that_do_not_fit_are_refused() -> None:
 def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(InputError, match=rf"^{name}: "):
         ClonedPolicy(**{name: value})
+
+
+def test_a_stopped_run_goes_on_with_its_data_and_its_policy(tmp_path) -> None:
+    data = collect(Point, 600, num_envs=2, seed=0, progress=False)
+    about = {"preset": TINY, "progress": False, "folder": tmp_path, "seed": 1}
+    first = learn_offline(Point, data, rounds=4, report=lambda step, run: step >= 300, **about)
+    again = learn_offline(Point, data, rounds=4, resume=True, **about)
+    assert first.progress.rounds == 2
+    assert (again.progress.rounds, again.progress.step) == (4, 600)
+    assert len(again.experience.data) + len(again.experience.held) == 600, "taken in once"
+    states = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    learned = again.planner.policy.act(states)
+    done = learn_offline(Point, data, rounds=4, resume=True, **about)
+    done.agent()  # builds a planner, and takes the units that were read from the checkpoint
+    torch.testing.assert_close(done.planner.policy.act(states), learned)
+    other = replace(TINY, policy={**TINY.policy, "hidden": (16,)})
+    with pytest.raises(
+        InputError, match=r"^policy: expected that of the checkpoint, got a ClonedPolicy of other settings"
+    ):
+        learn_offline(Point, data, rounds=4, resume=True, **about | {"preset": other})
+
+
+def test_little_data_has_as_many_updates_as_much() -> None:
+    policy = cloned(updates=7)
+    assert (policy.count(10), policy.count(10_000)) == (35, 35)
+    policy.learn(decided(100), 1)
+    assert policy.count(10) == 7
+
+
+def test_an_agent_pays_for_what_the_policy_has_become_since_it_was_built() -> None:
+    policy = cloned(caution=None)
+    cost, x = policy.cost(), torch.randn(3, 4, 2)
+    before = cost(x)
+    policy.learn(decided(500), 200)
+    assert not torch.allclose(before, cost(x))
+    torch.testing.assert_close(cost(x), policy.cost()(x))
+
+
+def test_a_choice_is_a_number_and_a_dictionary_is_refused_in_words() -> None:
+    space = adapt(gym.make("CartPole-v1")).action_space
+    rng, data = np.random.default_rng(0), RolloutBuffer(4, 2)
+    for _ in range(4):
+        states = rng.normal(size=(26, 4))
+        data.add_episode(states, np.eye(2)[(states[:-1, 0] > 0).astype(int)], np.ones(25))
+    policy = ClonedPolicy(hidden=(32,), learning_rate=3e-3)
+    policy.begin(data.normalizer(), space, 1.0)
+    policy.learn(data, 300)
+    assert policy.predict(np.array([[-1.0, 0, 0, 0], [1.0, 0, 0, 0]]))[0].tolist() == [0, 1]
+    with pytest.raises(InputError, match=r"^observation: expected shape \(4,\) .* got a dictionary"):
+        policy.predict({"position": np.zeros(4)})
+
+
+def test_one_environment_is_enough_and_rewards_are_needed_only_where_they_count() -> None:
+    data = RolloutBuffer(2, 2)
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        data.add_episode(rng.normal(size=(31, 2)), rng.uniform(-1, 1, (30, 2)))
+    run = learn_offline(Point(), data, rounds=1, preset=TINY, cost=_still, progress=False)
+    assert run.agent() is not None
+    with pytest.raises(InputError, match=r"^steps: expected at least 120"):
+        take_in(prepare_online(Point, 100, cost=_still, preset=TINY, progress=False), data, 1)
+    turned = RolloutBuffer(2, 2, periods=(6.28, 0))
+    turned.add_episode(np.zeros((3, 2)), np.zeros((2, 2)))
+    with pytest.raises(InputError, match=r"^data: .*periods \(6.28, 0"):
+        learn_offline(Point, turned, preset=TINY, progress=False)
+
+
+def _still(model):
+    return SmoothnessCost(model.layout)
+
+
+def test_a_reward_with_settings_of_its_own_is_taken() -> None:
+    own = LearnedReward(50, barrier=0.2)
+    run = prepare_online(Point, 100, reward=own, preset=TINY, progress=False)
+    assert run.planner.reward is own
