@@ -19,9 +19,6 @@ from ebm_control.planning.shooting import Dynamics
 from ebm_control.tensors import outside_inference_mode
 from ebm_control.training.regression import seeded
 
-# Weights of the cost of actions unlike the data's, in data without and with ends. On HalfCheetah 0.3 gains most, and a
-# pendulum that falls needs 4.
-CAUTION = 0.3, 4.0
 BEGIN = 5  # times the updates in the first round
 TARGET_SHARE = 0.005  # of the target network per update
 
@@ -44,7 +41,7 @@ class ActionCost(Energy):
         policy = self.policy
         mean = policy.networks["mean"](self.layout.features(states.float())).to(x.dtype)
         off = (actions - mean) / policy.log_std.detach().exp()
-        return policy.weight * 0.5 * off.square().mean(dim=-1).sum(dim=-1)
+        return policy.caution * 0.5 * off.square().mean(dim=-1).sum(dim=-1)
 
 
 class ClonedPolicy(PlanPolicy):
@@ -59,8 +56,7 @@ class ClonedPolicy(PlanPolicy):
         discount: weight of a reward relative to that one step earlier, below 1.
         updates: updates per round of training, and five times as many in the first one.
         optimism: expectile of the value, above 0 and below 1; 0.5 for the mean.
-        caution: weight of `ActionCost` in plans, in multiples of the unit of reward; None for 0.3, and 4 where episodes
-            of the data end by termination.
+        caution: weight of `ActionCost` in plans, in multiples of the unit of reward.
         hidden: widths of the hidden layers.
         batch_size: transitions per update.
         learning_rate: learning rate of Adam.
@@ -77,7 +73,7 @@ class ClonedPolicy(PlanPolicy):
         discount: float = 0.99,
         updates: int = 1000,
         optimism: float = 0.5,
-        caution: float | None = None,
+        caution: float = 0.3,
         hidden: tuple[int, ...] = (128, 128),
         batch_size: int = 256,
         learning_rate: float = 1e-3,
@@ -87,8 +83,7 @@ class ClonedPolicy(PlanPolicy):
             require_number(name, value, 0, 1, above=True)
             require(value < 1, name, given=value, expected="a number below 1")
         require_number("updates", updates, 0, whole=True)
-        if caution is not None:
-            require_number("caution", caution, 0)
+        require_number("caution", caution, 0)
         require_number("batch_size", batch_size, 1, whole=True)
         require_number("learning_rate", learning_rate, 0, above=True)
         require_seed("seed", seed)
@@ -114,7 +109,7 @@ class ClonedPolicy(PlanPolicy):
             [*self.networks.parameters(), self.log_std], lr=self.learning_rate, fused=True
         )
         self._generator = torch.Generator().manual_seed(self.seed)
-        self._ends, self._first = False, True
+        self._first = True
 
     def heed(self, normalizer: Normalizer) -> None:
         """Begin again if the units are others."""
@@ -140,11 +135,6 @@ class ClonedPolicy(PlanPolicy):
         """Cost of actions unlike the data's."""
         return ActionCost(self)
 
-    @property
-    def weight(self) -> float:
-        """Weight of the cost of actions unlike the data's."""
-        return CAUTION[self._ends] if self.caution is None else self.caution
-
     def count(self, steps: int) -> int:
         """The same number in every round; in the first one, and in the first one in other units, five times it."""
         return int(self.updates) * (BEGIN if self._first else 1)
@@ -156,7 +146,7 @@ class ClonedPolicy(PlanPolicy):
         """Train on the data's transitions; nothing is imagined."""
         assert self.normalizer is not None
         states, actions, after, rewards, ended = executed(data, self.normalizer)
-        self._ends, self._first = bool(ended.any()), False
+        self._first = False
         first, second = self.layout.features(states), self.layout.features(after)
         self.networks.requires_grad_(True)
         with torch.enable_grad():
@@ -193,7 +183,6 @@ class ClonedPolicy(PlanPolicy):
             "optimizer": self._optimizer.state_dict(),
             "units": self.normalizer.to_dict(),
             "unit": self.unit,
-            "ends": self._ends,
         }
 
     def load_state_dict(self, state: Mapping[str, Any], action_space: Box) -> None:
@@ -201,7 +190,7 @@ class ClonedPolicy(PlanPolicy):
         if not state:
             return
         self.begin(Normalizer.from_dict(state["units"]), action_space, float(state["unit"]))
-        self._ends, self._first = bool(state["ends"]), False
+        self._first = False
         self.networks.load_state_dict(state["networks"])
         self._target.load_state_dict(state["target"])
         with torch.no_grad():

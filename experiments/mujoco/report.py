@@ -67,6 +67,7 @@ def table(rows: list[Row]) -> Table:
 
 
 RECORD = "experiments/results/mujoco.json"
+NONE = "No run is recorded yet."
 MODEL_FREE = ("SAC", "SAC, 4 updates", "DQN", "SAC + HER")
 LONGER = ("SAC 10x", "DQN 10x")
 SAME_LOOP = ("energy", "energy, no tilt", "energy, executed only", "feed-forward", "ensemble", "PETS")
@@ -178,8 +179,8 @@ def page_tables(root: Path) -> dict[str, str]:
     rows = load(root / RECORD)["results"]["rows"]
     return {
         "nothing": tables.markdown(NOTHING, from_nothing(rows)),
-        "loop": tables.markdown(OTHERS, same_loop(rows)),
+        "loop": tables.markdown(OTHERS, same_loop(rows)) or NONE,
         "time": tables.markdown(TIME, times(rows)),
-        "data": tables.markdown(DATA, from_data(rows)),
+        "data": tables.markdown(DATA, from_data(rows)) or NONE,
         "sources": sources(root, (RECORD,)),
     }

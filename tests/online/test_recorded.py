@@ -77,18 +77,6 @@ def test_an_expectile_above_a_half_values_what_the_better_actions_led_to() -> No
     assert values[1] > values[0] + 0.5
 
 
-def test_data_with_ends_ask_for_more_caution() -> None:
-    data, falls = decided(200), RolloutBuffer(1, 1)
-    for episode in data.episodes():
-        falls.add_episode(episode.observations, episode.actions, episode.rewards, terminated=True)
-    x, found = torch.randn(3, 4, 2), []
-    for recorded in (data, falls):
-        policy = cloned(caution=None)
-        policy.learn(recorded, 0)
-        found.append(policy.cost()(x))
-    torch.testing.assert_close(found[1], found[0] * 4 / 0.3)
-
-
 def test_what_is_learned_is_kept_in_checkpoints() -> None:
     policy, other = cloned(), ClonedPolicy(hidden=(32,), discount=0.5)
     policy.learn(decided(200), 20)
@@ -184,7 +172,7 @@ def test_little_data_has_as_many_updates_as_much() -> None:
 
 
 def test_an_agent_pays_for_what_the_policy_has_become_since_it_was_built() -> None:
-    policy = cloned(caution=None)
+    policy = cloned()
     cost, x = policy.cost(), torch.randn(3, 4, 2)
     before = cost(x)
     policy.learn(decided(500), 200)
