@@ -12,7 +12,7 @@ from ebm_control.energies.layout import TrajectoryLayout
 from ebm_control.energies.networks import MLP
 from ebm_control.tensors import float_like, ordinary_tensors
 
-LOG_ODDS = -30.0, 10.0  # range in which the log-odds of an end count as a cost
+LOGITS = -30.0, 10.0  # range in which the logit of an end counts as a cost
 
 
 class TransitionNetwork(nn.Module):
@@ -91,7 +91,11 @@ class EndNetwork(TransitionNetwork):
         """Probability `(...)` of an end; 0 if the data held no end."""
         if int(self.count) == 0:
             return torch.zeros_like(after[..., 0])
-        return (self(states, actions, after) + self.shift).sigmoid()
+        return self.of_logit(self(states, actions, after))
+
+    def of_logit(self, logit: Tensor) -> Tensor:
+        """Probability of an end from the network's output; 0 if the data held no end."""
+        return (logit + self.shift).sigmoid() if int(self.count) else torch.zeros_like(logit)
 
 
 class KnownReward(nn.Module):
@@ -129,8 +133,8 @@ class LearnedReturn(nn.Module):
         discount: weight of a reward relative to that one step earlier.
         mean: mean reward of the data, in the environment's units.
         unit: rewards are divided by it.
-        barrier: weight of the log-odds of an end, between -30 and 10, as a cost of every step, in multiples of the
-            unit. It keeps plans away from ends that lie beyond them, where all rewards are the same until then.
+        barrier: weight of the logit of an end (the output of `EndNetwork`, between -30 and 10) as a cost of every step,
+            in multiples of the unit. It keeps plans away from ends that lie beyond them.
 
     """
 
@@ -147,13 +151,8 @@ class LearnedReturn(nn.Module):
     ) -> None:
         super().__init__()
         known = (float(reward.mean), float(reward.std)) if isinstance(reward, RewardNetwork) else (0.0, 1.0)
-        self.reward, self.ends, self.value, self.discount, self.barrier = (
-            reward,
-            ends,
-            value,
-            discount,
-            barrier,
-        )
+        self.reward, self.ends, self.value = reward, ends, value
+        self.discount, self.barrier = discount, barrier
         self.mean, self.unit = known[0] if mean is None else mean, known[1] if unit is None else unit
 
     def forward(self, states: Tensor, actions: Tensor, after: Tensor) -> Tensor:
@@ -162,7 +161,8 @@ class LearnedReturn(nn.Module):
         steps = paid.shape[-1]
         lasts = torch.ones_like(paid)
         if self.ends is not None:
-            lasts = (1 - self.ends.probability(states, actions, after)).cumprod(dim=-1)
+            logit = self.ends(states, actions, after)
+            lasts = (1 - self.ends.of_logit(logit)).cumprod(dim=-1)
             paid = torch.cat([torch.ones_like(lasts[..., :1]), lasts[..., :-1]], dim=-1) * paid
         if self.discount < 1:
             paid = paid * self.discount ** torch.arange(steps, dtype=paid.dtype, device=paid.device)
@@ -173,6 +173,4 @@ class LearnedReturn(nn.Module):
         else:
             return paid
         paid = torch.cat([paid[..., :-1], paid[..., -1:] + beyond], dim=-1)
-        if self.barrier and self.ends is not None:
-            paid = paid - self.barrier * self.ends(states, actions, after).clamp(*LOG_ODDS)
-        return paid
+        return paid - self.barrier * logit.clamp(*LOGITS) if self.barrier and self.ends is not None else paid

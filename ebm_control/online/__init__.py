@@ -6,12 +6,12 @@ from ebm_control.online.experience import Experience
 from ebm_control.online.exploration import FrontierGoals, Goals
 from ebm_control.online.learner import BaselineLearner, EnergyLearner, Learner, PlannedWindows
 from ebm_control.online.loop import OnlineLearning
+from ebm_control.online.offline import learn_offline, pretrain
 from ebm_control.online.planner import OnlinePlanner
 from ebm_control.online.policy import PlanPolicy
 from ebm_control.online.presets import PRESETS, OnlinePreset, learn_online, prepare_online, preset_of
 from ebm_control.online.progress import EpisodeEnd
 from ebm_control.online.recipe import make_learner
-from ebm_control.online.recorded import learn_offline, take_in
 from ebm_control.online.regimes import Regime
 from ebm_control.online.reward import LearnedReward
 from ebm_control.online.settings import OnlineSettings
@@ -42,5 +42,5 @@ __all__ = [
     "make_learner",
     "prepare_online",
     "preset_of",
-    "take_in",
+    "pretrain",
 ]

@@ -22,9 +22,8 @@ from ebm_control.training.regression import seeded
 RANDOM = 0.1  # share of random choices in rollouts
 # Updates of DQN after which its target network follows by this share: as fast as SAC's.
 TARGET_EVERY, TARGET_SHARE = 10, 0.05
-UNITS_OF_CHOICES = (
-    20.0  # units of reward in one of DQN's, so that its values are of the order that networks begin with
-)
+# DQN's rewards are divided by this too: its values are then of the order of an untrained network's outputs.
+REWARD_SCALE = 20.0
 
 
 class ActorCritic(PlanPolicy):
@@ -86,8 +85,9 @@ class ActorCritic(PlanPolicy):
         logger = import_extra("stable_baselines3.common.logger", "sb3", "ActorCritic").Logger
         self._first, self.layout, self.unit = normalizer, normalizer.layout, unit
         self.chooses = one_choice(action_space)
+        self._given_unit = unit
         if self.chooses:
-            self.unit *= UNITS_OF_CHOICES
+            self.unit *= REWARD_SCALE
         low, high = (
             torch.as_tensor(np.asarray(b, np.float32)) for b in (action_space.low, action_space.high)
         )
@@ -238,7 +238,7 @@ class ActorCritic(PlanPolicy):
             "sb3": self.sb3.get_parameters(),
             "log_ent_coef": None if entropy is None else float(entropy.detach()),
             "units": self._first.to_dict(),
-            "unit": self.unit / (UNITS_OF_CHOICES if self.chooses else 1.0),
+            "unit": self._given_unit,
             "rounds": self.rounds,
         }
 

@@ -23,11 +23,11 @@ BEGIN = 5  # times the updates in the first round
 TARGET_SHARE = 0.005  # of the target network per update
 
 
-class ActionCost(Energy):
-    """Cost of actions unlike a policy's: `Σ_t ½ mean_j ((a_tj - μ_j(s_t)) / σ_j)²`, the energy of a Gaussian policy.
+class BehaviourCost(Energy):
+    """Behaviour regularisation, the energy of a Gaussian policy: `Σ_t ½ mean_j ((a_tj - μ_j(s_t)) / σ_j)²`.
 
     Args:
-        policy: has the means and standard deviations, and the weight; always its present ones.
+        policy: has the means, the standard deviations and the weight. Its present ones count, not those of now.
 
     """
 
@@ -41,22 +41,22 @@ class ActionCost(Energy):
         policy = self.policy
         mean = policy.networks["mean"](self.layout.features(states.float())).to(x.dtype)
         off = (actions - mean) / policy.log_std.detach().exp()
-        return policy.caution * 0.5 * off.square().mean(dim=-1).sum(dim=-1)
+        return policy.behaviour_weight * 0.5 * off.square().mean(dim=-1).sum(dim=-1)
 
 
 class ClonedPolicy(PlanPolicy):
-    """A Gaussian policy fitted to the actions of the data, and a value fitted to their rewards.
+    """Behaviour cloning: a Gaussian policy fitted to the data's actions, and a value fitted to their rewards.
 
     For learning from recorded rollouts alone. A value of other actions than the data's would be exploited (MBOP,
     Argenson & Dulac-Arnold 2021), so the value is learned by temporal differences on the data's own transitions. With
-    `optimism` above 0.5 it is the expectile of what the data's actions led to (IQL, Kostrikov et al. 2022): that of
+    `expectile` above 0.5 it is the expectile of what the data's actions led to (IQL, Kostrikov et al. 2022): that of
     the better ones. Plans begin with rollouts of the policy, end with the value, and pay for actions unlike the data's.
 
     Args:
         discount: weight of a reward relative to that one step earlier, below 1.
         updates: updates per round of training, and five times as many in the first one.
-        optimism: expectile of the value, above 0 and below 1; 0.5 for the mean.
-        caution: weight of `ActionCost` in plans, in multiples of the unit of reward.
+        expectile: expectile of the value, above 0 and below 1; 0.5 for the mean.
+        behaviour_weight: weight of `BehaviourCost` in plans, in stds of the reward.
         hidden: widths of the hidden layers.
         batch_size: transitions per update.
         learning_rate: learning rate of Adam.
@@ -72,22 +72,27 @@ class ClonedPolicy(PlanPolicy):
         *,
         discount: float = 0.99,
         updates: int = 1000,
-        optimism: float = 0.5,
-        caution: float = 0.3,
+        expectile: float = 0.5,
+        behaviour_weight: float = 0.3,
         hidden: tuple[int, ...] = (128, 128),
         batch_size: int = 256,
         learning_rate: float = 1e-3,
         seed: int = 0,
     ) -> None:
-        for name, value in (("discount", discount), ("optimism", optimism)):
+        for name, value in (("discount", discount), ("expectile", expectile)):
             require_number(name, value, 0, 1, above=True)
             require(value < 1, name, given=value, expected="a number below 1")
         require_number("updates", updates, 0, whole=True)
-        require_number("caution", caution, 0)
+        require_number("behaviour_weight", behaviour_weight, 0)
         require_number("batch_size", batch_size, 1, whole=True)
         require_number("learning_rate", learning_rate, 0, above=True)
         require_seed("seed", seed)
-        self.discount, self.updates, self.optimism, self.caution = discount, updates, optimism, caution
+        self.discount, self.updates, self.expectile, self.behaviour_weight = (
+            discount,
+            updates,
+            expectile,
+            behaviour_weight,
+        )
         self.hidden, self.batch_size, self.learning_rate, self.seed = hidden, batch_size, learning_rate, seed
 
     def begin(self, normalizer: Normalizer, action_space: Box, unit: float) -> None:
@@ -133,7 +138,7 @@ class ClonedPolicy(PlanPolicy):
 
     def cost(self) -> Energy:
         """Cost of actions unlike the data's."""
-        return ActionCost(self)
+        return BehaviourCost(self)
 
     def count(self, steps: int) -> int:
         """The same number in every round; in the first one, and in the first one in other units, five times it."""
@@ -161,7 +166,7 @@ class ClonedPolicy(PlanPolicy):
     def _step(self, features: Tensor, actions: Tensor, goal: Tensor) -> None:
         """One update of all networks."""
         error = goal - self.networks["value"](features).squeeze(-1)
-        share = torch.where(error > 0, self.optimism, 1 - self.optimism)
+        share = torch.where(error > 0, self.expectile, 1 - self.expectile)
         off = (actions - self.networks["mean"](features)) / self.log_std.exp()
         loss = 2 * (share * error.square()).mean() + (0.5 * off.square() + self.log_std).sum(dim=-1).mean()
         self._optimizer.zero_grad()

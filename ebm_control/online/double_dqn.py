@@ -29,6 +29,7 @@ def double_dqn() -> Any:
 
     class DoubleDQN(package.DQN):  # type: ignore[name-defined]
         def train(self, gradient_steps: int, batch_size: int = 256) -> None:
+            """Update the networks; the target network is left to the caller."""
             self.policy.set_training_mode(True)
             for _ in range(gradient_steps):
                 batch = self.replay_buffer.sample(batch_size)

@@ -50,7 +50,7 @@ class OnlinePreset:
         updates: updates of the tilt per round.
         base_updates: regression updates per round.
         reward_updates: updates of the learned reward per round.
-        barrier: weight of the log-odds of an end in plans, see `LearnedReward`.
+        barrier: weight of the logit of an end in plans, see `LearnedReward`.
         weight: weight of an energy relative to the costs, see `planner_for`; 0 leaves its tilt out of plans over
             actions.
         guide: settings of routes to the environment's goals, see `OnlinePlanner`; None for plans straight to them.
@@ -132,7 +132,7 @@ LOCOMOTION = OnlinePreset(
     base_updates=300,
     reward_updates=100,
 )
-# Choices: ends beyond the plan count by their log-odds, since the value of so few steps is not to be trusted.
+# Choices: ends beyond the plan count by their logit, since the value of so few steps is not to be trusted.
 CHOICES = replace(
     REWARD,
     horizon=20,
@@ -156,12 +156,12 @@ REACHING = OnlinePreset(
     base=(128, 128),
     updates=10,
 )
-# Recorded rollouts: a short search around the policy of the data, which pays for actions unlike the data's.
-RECORDED = OnlinePreset(
+# Recorded rollouts: a short search around the policy of the data, with behaviour regularisation.
+OFFLINE = OnlinePreset(
     3,
     replace(SEARCH, steps=3, noise=0.3),
     2,
-    {"optimism": 0.8},
+    {"expectile": 0.8},
     {"environments": 1},
     tilt=(64, 64),
     base=(200, 200),
@@ -185,7 +185,7 @@ PRESETS: dict[str, OnlinePreset] = {
     "reward": REWARD,
     "locomotion": LOCOMOTION,
     "reaching": REACHING,
-    "recorded": RECORDED,
+    "offline": OFFLINE,
     "choices": CHOICES,
     "goals": GOALS,
     "mazes": MAZES,
@@ -266,7 +266,7 @@ def prepare_online(
         preset: settings, or their name; None for those of the environment's id, see `preset_of`.
         goal_weight: see `OnlinePlanner`.
         reward_weight: see `OnlinePlanner`.
-        seed: seed of all random numbers.
+        seed: seed of all random numbers; a `LearnedReward` or a preset's policy may have its own.
         options: further arguments of `OnlineLearning`, such as `folder` and `progress`.
 
     Raises:
@@ -280,13 +280,10 @@ def prepare_online(
     policy = _policy(chosen, seed) if by_reward else None
     if policy is None and chosen.policy is not None:
         chosen = replace(chosen, horizon=12, sampler=None, chains=None)
-    rated = reward if isinstance(reward, LearnedReward) else None
-    if by_reward and not isinstance(reward, LearnedReward):
-        rated = LearnedReward(chosen.reward_updates, seed, reward, chosen.barrier)
     planner = OnlinePlanner(
         chosen.horizon,
         cost=cost,
-        reward=rated,
+        reward=_reward(chosen, seed, reward) if by_reward else reward,
         goal_index=goal_index,
         goal_weight=goal_weight,
         reward_weight=reward_weight,
@@ -332,6 +329,13 @@ def _chosen(preset: OnlinePreset | str | None, usual: str) -> OnlinePreset:
         name in PRESETS, "preset", given=shown(name), expected=f"an OnlinePreset or one of {sorted(PRESETS)}"
     )
     return PRESETS[name]
+
+
+def _reward(preset: OnlinePreset, seed: int, reward: Reward | LearnedReward | None) -> LearnedReward:
+    """The reward itself if it has settings of its own; else one that is learned, or known beside learned ends."""
+    if isinstance(reward, LearnedReward):
+        return reward
+    return LearnedReward(preset.reward_updates, seed, reward, preset.barrier)
 
 
 def _policy(preset: OnlinePreset, seed: int) -> PlanPolicy | None:

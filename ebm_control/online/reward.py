@@ -32,7 +32,7 @@ class LearnedReward:
         seed: seed of weights and batches.
         known: the reward as a function of states `(..., obs_dim)`, actions and next states in the environment's units,
             if it is known; only termination is then learned.
-        barrier: weight of the log-odds of an end as a cost of every step, see `LearnedReturn`; 0 for none.
+        barrier: weight of the logit of an end as a cost of every step, see `LearnedReturn`; 0 for none.
 
     Attributes:
         error: root mean square error after the last round, in stds of the first data's rewards.

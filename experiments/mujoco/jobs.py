@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import product
 
-from experiments.mujoco import goals, model_free, oracle, own, recorded
+from experiments.mujoco import goals, model_free, offline, oracle, own
 from experiments.mujoco.methods import Job, Method, Row
 from experiments.mujoco.problems import PROBLEMS
 
 # In the order of runs. Methods of the offline part share names with those that learn from nothing.
 METHODS: dict[str, Method] = {
     **{method.name: method for method in (*oracle.METHODS, *own.METHODS, *model_free.METHODS)},
-    **{f"offline, {method.name}": method for method in (*goals.METHODS, *recorded.METHODS)},
+    **{f"offline, {method.name}": method for method in (*goals.METHODS, *offline.METHODS)},
 }
 QUICK = ("Pendulum-v1", "CartPole-v1", "FetchReach-v4")
 

@@ -96,7 +96,7 @@ def test_own_environment_is_controlled():
 
 @runs("guides/own-data.md")
 def test_own_data_are_added_merged_split_and_stored():
-    small = "learner='feed-forward', rounds=2, preset=replace(PRESETS['recorded'], base_updates=20, reward_updates=20)"
+    small = "learner='feed-forward', rounds=2, preset=replace(PRESETS['offline'], base_updates=20, reward_updates=20)"
     scope = run_page(
         "guides/own-data.md",
         {

@@ -15,7 +15,7 @@ from ebm_control.online.presets import PRESETS
 from ebm_control.planning import LineOfSight, Plan
 from ebm_control.seeds import seeds
 from ebm_control.statistics import half_interval
-from experiments.mujoco import recorded
+from experiments.mujoco import offline
 from experiments.mujoco.__main__ import Mujoco
 from experiments.mujoco.goals import CELL, HELD, FromData, RandomWalk, VisitedCells, by_cells
 from experiments.mujoco.jobs import METHODS, QUICK, jobs_of, run
@@ -313,14 +313,14 @@ def test_a_run_from_data_collects_fits_and_evaluates_under_its_own_part() -> Non
 def test_all_methods_from_a_policys_data_have_its_return_beside_theirs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tiny = replace(PRESETS["recorded"], tilt=(8,), base=(16,), updates=1, base_updates=4, reward_updates=4)
-    monkeypatch.setitem(PRESETS, "recorded", tiny)
-    monkeypatch.setattr(recorded, "QUICK_TRAINED", 30)
+    tiny = replace(PRESETS["offline"], tilt=(8,), base=(16,), updates=1, base_updates=4, reward_updates=4)
+    monkeypatch.setitem(PRESETS, "offline", tiny)
+    monkeypatch.setattr(offline, "QUICK_TRAINED", 30)
     monkeypatch.setattr(
-        recorded, "CONTENDERS", {k: recorded.CONTENDERS[k] for k in ("energy", "feed-forward, CEM")}
+        offline, "CONTENDERS", {k: offline.CONTENDERS[k] for k in ("energy", "feed-forward, CEM")}
     )
     cheetah = replace(PROBLEMS["HalfCheetah-v5"], arguments={"max_episode_steps": 20})
-    method = METHODS["offline, recorded"]
+    method = METHODS["offline, data of a policy"]
     assert Job(method, PROBLEMS["HalfCheetah-v5"], 0, quick=False).steps == 100_000
     rows = run(Job(method, cheetah, 0, quick=True))
     assert [row["method"] for row in rows] == ["the policy of the data", "energy", "feed-forward, CEM"]
@@ -337,7 +337,7 @@ def test_what_plans_expect_is_kept_step_by_step() -> None:
             states = torch.zeros(2, 4, 1) + torch.arange(4.0)[:, None]
             return observation, Plan(states, torch.ones(2, 3, 1), *(torch.zeros(2),) * 3)
 
-    agent = recorded.Expecting(Planned(), lambda s, a, n: ((10 * s + a + 100 * n)[..., 0], None))  # type: ignore[arg-type]
+    agent = offline.PlannedRewards(Planned(), lambda s, a, n: ((10 * s + a + 100 * n)[..., 0], None))  # type: ignore[arg-type]
     agent.predict(np.zeros(2))
     agent.predict(np.zeros(2))
     assert agent.expected == [10 * 1 + 1 + 100 * 2] * 2

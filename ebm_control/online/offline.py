@@ -26,7 +26,7 @@ def learn_offline(
         rounds: rounds of training, each with as many updates as the preset has for a round of a run. A resumed run
             (`folder=`, `resume=True`) goes on with those that are left, on the data that it has.
         report: called after every round with the transitions so far and the run; True ends it.
-        options: further arguments of `prepare_online`; `preset` is "recorded" unless it is given.
+        options: further arguments of `prepare_online`; `preset` is "offline" unless it is given.
 
     Returns:
         The finished run, which holds the model and the data.
@@ -36,16 +36,16 @@ def learn_offline(
 
     """
     _check(data, rounds, report)
-    run = prepare_online(env, len(data), **{"preset": "recorded"} | options)
+    run = prepare_online(env, len(data), **{"preset": "offline"} | options)
     done = rounds * run.progress.step // len(data)
     if done == 0:
-        take_in(run, data, rounds, report)
+        pretrain(run, data, rounds, report)
     else:
         _learn(run, 0, len(data), range(done + 1, rounds + 1), report)
     return run
 
 
-def take_in(run: OnlineLearning, data: RolloutBuffer, rounds: int, report: Report | None = None) -> None:
+def pretrain(run: OnlineLearning, data: RolloutBuffer, rounds: int, report: Report | None = None) -> None:
     """Learn from recorded rollouts in a run, for example before it acts; their transitions count as its steps.
 
     Args:

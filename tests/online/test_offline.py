@@ -14,7 +14,7 @@ from ebm_control import RolloutBuffer, collect
 from ebm_control.checks import InputError
 from ebm_control.data import Normalizer, adapt
 from ebm_control.energies.costs import SmoothnessCost
-from ebm_control.online import PRESETS, ClonedPolicy, LearnedReward, learn_offline, prepare_online, take_in
+from ebm_control.online import PRESETS, ClonedPolicy, LearnedReward, learn_offline, prepare_online, pretrain
 from ebm_control.planning import run_episodes
 from tests.data.environments import Point
 
@@ -23,8 +23,8 @@ UNITS = Normalizer(
 )
 SPACE = Box(-2.0, 6.0, (1,), np.float32)
 TINY = replace(
-    PRESETS["recorded"],
-    policy={**PRESETS["recorded"].policy, "hidden": (32,), "updates": 200},
+    PRESETS["offline"],
+    policy={**PRESETS["offline"].policy, "hidden": (32,), "updates": 200},
     tilt=(8,),
     base=(16,),
     updates=2,
@@ -44,7 +44,9 @@ def decided(steps: int = 3000, better: float = 5.0) -> RolloutBuffer:
 
 
 def cloned(**changes) -> ClonedPolicy:
-    made = ClonedPolicy(**{"hidden": (32,), "learning_rate": 3e-3, "discount": 0.5, "caution": 0.5} | changes)
+    made = ClonedPolicy(
+        **{"hidden": (32,), "learning_rate": 3e-3, "discount": 0.5, "behaviour_weight": 0.5} | changes
+    )
     made.begin(UNITS, SPACE, 1.0)
     return made
 
@@ -62,14 +64,14 @@ def test_the_policy_is_that_of_the_data_and_its_cost_is_the_squared_distance() -
     x[0, :, 1:], x[1, :, 1:] = usual[0], usual[1] + 2 * policy.log_std.detach().exp()
     found = policy.cost()(x)
     assert float(found[0]) == pytest.approx(0.0, abs=1e-6)
-    assert float(found[1]) == pytest.approx(0.5 * 2 * 0.5 * 4, rel=1e-4)  # caution, steps, ½ z²
+    assert float(found[1]) == pytest.approx(0.5 * 2 * 0.5 * 4, rel=1e-4)  # weight, steps, ½ z²
 
 
 @pytest.mark.slow
 def test_an_expectile_above_a_half_values_what_the_better_actions_led_to() -> None:
     values = []
-    for optimism in (0.5, 0.9):
-        policy = cloned(optimism=optimism)
+    for expectile in (0.5, 0.9):
+        policy = cloned(expectile=expectile)
         policy.learn(decided(), 1500)
         values.append(float(policy.value(torch.zeros(1, 1))))
     mean = 2 * float(-np.abs(np.clip(np.random.default_rng(1).normal(3, 1, 9999), -2, 6) - 5).mean())
@@ -137,7 +139,7 @@ def test_data_that_do_not_fit_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("discount", 1.5), ("optimism", 0.0), ("caution", -1), ("batch_size", 0)]
+    ("name", "value"), [("discount", 1.5), ("expectile", 0.0), ("behaviour_weight", -1), ("batch_size", 0)]
 )
 def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(InputError, match=rf"^{name}: "):
@@ -202,7 +204,7 @@ def test_one_environment_is_enough_and_rewards_are_needed_only_where_they_count(
     run = learn_offline(Point(), data, rounds=1, preset=TINY, cost=_still, progress=False)
     assert run.agent() is not None
     with pytest.raises(InputError, match=r"^steps: expected at least 120"):
-        take_in(prepare_online(Point, 100, cost=_still, preset=TINY, progress=False), data, 1)
+        pretrain(prepare_online(Point, 100, cost=_still, preset=TINY, progress=False), data, 1)
     turned = RolloutBuffer(2, 2, periods=(6.28, 0))
     turned.add_episode(np.zeros((3, 2)), np.zeros((2, 2)))
     with pytest.raises(InputError, match=r"^data: .*periods \(6.28, 0"):
