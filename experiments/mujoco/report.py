@@ -117,8 +117,10 @@ def from_nothing(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
         ours = here.get("energy")
         if ours is None:
             continue
-        equal = [f"{score(here[method])} ({method})" for method in MODEL_FREE if method in here]
-        longer = [f"{score(here[method])} ({method[:-4]})" for method in LONGER if method in here]
+        equal, longer = (
+            [_named(here[method], ours["seeds"]) for method in methods if method in here]
+            for methods in (MODEL_FREE, LONGER)
+        )
         yield (
             name,
             f"{problem.steps:,}",
@@ -130,6 +132,15 @@ def from_nothing(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
             score(here.get("oracle")),
             str(ours["seeds"]),
         )
+
+
+def _named(row: Row, seeds: int) -> str:
+    """Score of another method, with its name, and with its number of seeds if that is another one."""
+    name, count = row["method"].removesuffix(" 10x"), row["seeds"]
+    fewer = (
+        "" if count == seeds or count == 2 else f", {count} seed{'s' if count > 1 else ''}"
+    )  # two are named anyway
+    return f"{score(row)} ({name}{fewer})"
 
 
 def same_loop(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:

@@ -80,6 +80,11 @@ def test_a_known_reward_is_taken_as_it_is():
     assert run.planner.reward.known is reward
 
 
+def test_a_reward_beside_a_cost_is_refused():
+    with pytest.raises(InputError, match=r"^cost: expected one of them, got a reward too"):
+        prepare_online(Point, 100, reward=lambda s, a, n: a[..., 0], cost=lambda model: None, progress=False)
+
+
 def test_without_stable_baselines3_plans_are_longer_and_a_warning_says_so(monkeypatch):
     def missing(**given):
         raise MissingExtraError("ActorCritic: no package")
